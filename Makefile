@@ -1,0 +1,117 @@
+# Every target sets up what it needs, from a fresh clone, with Python 3.11 or newer and make.
+#   make test ARGS="-k lake"     options for the tool behind a target
+#   make setup UV=               with pip, though uv is there
+#   make setup PYTHON=python3.13 with that Python
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+# Empty means pip. The redirection makes GNU make 4.3 use a shell, which `command` needs.
+UV ?= $(shell command -v uv 2>/dev/null)
+PYTHON ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
+INSTALLED := $(VENV)/.installed
+
+PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
+
+.PHONY: help setup demo test check lint formatting types imports fix bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
+
+setup: $(INSTALLED) ## .venv with the locked packages and this checkout
+	@echo "setup: ready, $(BIN)/keywatch"
+
+demo: $(INSTALLED) ## a made sample with stolen keys in it, from nothing to the review
+	@$(BIN)/keywatch demo $(ARGS)
+
+test: $(INSTALLED) ## all tests, slow ones too
+	@echo "test: pytest"
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+
+check: lint formatting types imports ## style, types and which module may import which
+
+lint: $(INSTALLED)
+	@echo "check: ruff check"
+	@$(BIN)/ruff check .
+
+formatting: $(INSTALLED)
+	@echo "check: ruff format"
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	@echo "check: mypy"
+	@$(BIN)/mypy
+
+imports: $(INSTALLED)
+	@echo "check: import-linter"
+	@$(BIN)/lint-imports --no-logo
+
+fix: $(INSTALLED) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## every benchmark, one after another
+	@set -eu; for file in benchmarks/[a-z]*.py; do \
+		name=$$(basename "$$file" .py); \
+		echo "bench: $$name"; \
+		$(BIN)/python -m "benchmarks.$$name" $(ARGS); \
+	done
+
+lock: ## requirements.lock again, from pyproject.toml (ARGS=--upgrade for newer versions)
+	@set -eu; $(FIND_PYTHON); "$$python" tools/lock.py $(ARGS)
+
+clean: ## remove what make made; a lake is never touched
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Sets the shell's $$python to the first Python that is new enough, or says the mend.
+define FIND_PYTHON
+python=; \
+for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then python=$$candidate; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+	echo "make: no Python 3.11 or newer found (tried: $(or $(PYTHON),$(PYTHONS)))." >&2; \
+	echo "make: install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; \
+	exit 2; \
+fi
+endef
+
+# A new lock makes a new environment, so nothing stays in it that the lock does not name. Wheels
+# only: building from source would run a package's own code, with tools that no hash covers.
+$(LOCKED): requirements.lock
+	@set -eu; $(FIND_PYTHON); \
+	rm -rf $(VENV); \
+	if [ -n "$(UV)" ]; then \
+		echo "setup: the locked packages into $(VENV), $$("$$python" -V), with uv"; \
+		"$(UV)" venv -q --python "$$("$$python" -c 'import sys; print(sys.executable)')" $(VENV); \
+		"$(UV)" pip sync -q --python $(BIN)/python --require-hashes --only-binary :all: requirements.lock; \
+	else \
+		echo "setup: the locked packages into $(VENV), $$("$$python" -V), with pip (about a minute)"; \
+		"$$python" -m venv $(VENV) || { \
+			echo "setup: this Python cannot make an environment with pip in it." >&2; \
+			echo "setup: install its venv package (Debian: python3-venv), or uv." >&2; \
+			exit 2; \
+		}; \
+		$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check \
+			--require-hashes --only-binary :all: -r requirements.lock; \
+	fi; \
+	touch $@
+
+$(INSTALLED): $(LOCKED) pyproject.toml
+	@set -eu; \
+	if [ -n "$(UV)" ]; then \
+		"$(UV)" pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+		$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+		$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check \
+			--no-deps --no-build-isolation -e .; \
+	fi; \
+	touch $@

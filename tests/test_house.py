@@ -1,0 +1,159 @@
+"""The repository itself: what is committed, what is locked, what is shipped."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import keywatch
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+
+# Each in two parts, so that this file does not hold what it looks for.
+REGISTRY_HOSTS = [
+    "pypi" + ".org",
+    "files.python" + "hosted.org",
+    "registry.npm" + "js.org",
+    "deb.deb" + "ian.org",
+]
+MACHINE_FOLDERS = ["/wo" + "rk/", "/ro" + "ot/", "/opt/py" + "pi", "/opt/whe" + "els"]
+# A folder counts at the start of a path only: example.com/work/ and ../root/ name no machine.
+FOREIGN = re.compile(
+    "|".join(map(re.escape, REGISTRY_HOSTS))
+    + r"|(?<![\w.\-])(?:"
+    + "|".join(map(re.escape, MACHINE_FOLDERS))
+    + ")"
+)
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def normalized(requirement: str) -> str:
+    """The package's name alone, as PEP 503 writes it."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert match, f"not a requirement: {requirement!r}"
+    return re.sub(r"[-_.]+", "-", match[0]).lower()
+
+
+def locked() -> dict[str, tuple[str, list[str]]]:
+    """Package → version and hashes, for each entry of the lock."""
+    entries: dict[str, tuple[str, list[str]]] = {}
+    name = ""
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        if entry := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
+            name = entry[1]
+            assert name not in entries, f"{name} is locked twice"
+            entries[name] = (entry[2], [])
+        elif hashed := re.match(r"    --hash=sha256:([0-9a-f]{64})(?: \\)?$", line):
+            entries[name][1].append(hashed[1])
+        else:
+            assert line.lstrip().startswith("#"), f"neither entry, hash nor comment: {line!r}"
+    return entries
+
+
+def test_no_file_names_a_registry_or_a_folder_of_one_machine() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing is committed")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    ).stdout
+    found = []
+    for name in filter(None, listed.decode().split("\0")):
+        path = ROOT / name
+        content = path.read_bytes() if path.is_file() else b""
+        if b"\0" in content[:8192]:
+            continue
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), start=1):
+            if match := FOREIGN.search(line):
+                found.append(f"{name}:{number}: {match[0]}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--index-url https://" + REGISTRY_HOSTS[0] + "/simple",
+        "see " + MACHINE_FOLDERS[0] + "main",
+        'open("' + MACHINE_FOLDERS[1] + '.cache")',
+    ],
+)
+def test_the_scan_finds_what_it_looks_for(text: str) -> None:
+    assert FOREIGN.search(text)
+
+
+@pytest.mark.parametrize("text", ["https://example.com/work/a", "../../root/x", "homework/ a"])
+def test_the_scan_leaves_other_paths_alone(text: str) -> None:
+    assert not FOREIGN.search(text)
+
+
+def test_every_locked_package_has_hashes() -> None:
+    entries = locked()
+    assert entries
+    assert [name for name, (_, hashes) in entries.items() if not hashes] == []
+
+
+def test_the_lock_covers_every_declared_package() -> None:
+    project = pyproject()
+    declared = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(one for extra in project["project"]["optional-dependencies"].values() for one in extra),
+        *(one for group in project["dependency-groups"].values() for one in group),
+    ]
+    entries = locked()
+    assert [one for one in declared if normalized(one) not in entries] == []
+
+
+def test_the_lock_agrees_with_every_pin() -> None:
+    project = pyproject()["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *(one for extra in extras for one in extra)]
+    pins = dict(one.split("==") for one in declared if "==" in one)
+    assert pins, "the DuckDB packages are pinned"
+    entries = locked()
+    assert {name: entries[normalized(name)][0] for name in pins} == pins
+
+
+def test_duckdb_and_its_extensions_are_of_one_version() -> None:
+    versions = {version for name, (version, _) in locked().items() if name.startswith("duckdb")}
+    assert len(versions) == 1
+
+
+def test_the_package_says_the_version_of_the_project() -> None:
+    assert keywatch.__version__ == pyproject()["project"]["version"]
+
+
+@pytest.mark.slow
+def test_the_wheel_ships_the_content_and_the_typing_marker(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = set(archive.namelist())
+    content = {
+        f"keywatch/_content/{path.relative_to(ROOT).as_posix()}"
+        for folder in ("data", "detectors")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert content - shipped == set()
+    assert {"keywatch/py.typed", "keywatch/__init__.py"} <= shipped
+    outside = {name.split("/")[0] for name in shipped}
+    assert outside == {"keywatch", f"keywatch-{keywatch.__version__}.dist-info"}
