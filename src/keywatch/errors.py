@@ -1,0 +1,69 @@
+"""Every error Keywatch raises on purpose.
+
+KeywatchError              exit 2, unless said otherwise
+├── UsageError             the command's words are wrong
+├── SettingsError          keywatch.toml or an environment variable is wrong
+├── InputError             a log or an inventory can't be taken
+│   └── TooManyRejectsError  more lines are bad than the settings allow
+├── ContentError           a bundled file (data/, detectors/) is missing or wrong
+│   ├── CatalogueError     an API catalogue
+│   └── DetectorError      a detector's folder
+├── GeoIPError             a GeoIP database is missing or damaged
+└── LakeError              exit 3
+    ├── LakeBusyError      another process is writing
+    └── LakeDamagedError   the lake's files don't agree
+"""
+
+from __future__ import annotations
+
+
+class KeywatchError(Exception):
+    """Base of all; its text says what is wrong, where, and the mend."""
+
+    exit_code = 2
+
+
+class UsageError(KeywatchError):
+    """The command's words are wrong."""
+
+
+class SettingsError(KeywatchError):
+    """The settings file or an environment variable is wrong."""
+
+
+class InputError(KeywatchError):
+    """A log or an inventory can't be taken; names the file and, where known, the line."""
+
+
+class TooManyRejectsError(InputError):
+    """A load has a larger share of bad lines than the settings allow; nothing was kept."""
+
+
+class ContentError(KeywatchError):
+    """A bundled file (data/, detectors/) is missing or wrong."""
+
+
+class CatalogueError(ContentError):
+    """An API catalogue in data/apis is wrong."""
+
+
+class DetectorError(ContentError):
+    """A detector's folder is wrong."""
+
+
+class GeoIPError(KeywatchError):
+    """A GeoIP database is missing or damaged."""
+
+
+class LakeError(KeywatchError):
+    """The lake can't be used."""
+
+    exit_code = 3
+
+
+class LakeBusyError(LakeError):
+    """Another process kept writing for longer than the settings allow to wait."""
+
+
+class LakeDamagedError(LakeError):
+    """The lake's files don't agree with its catalogue, or are not a lake."""
