@@ -1,0 +1,86 @@
+"""Made worlds: audit logs with stolen keys in them, the inventory, and the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+__all__ = ["World", "generate"]
+
+DEFAULT_END = date(2026, 10, 5)
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a made world lies and how much there is of it.
+
+    `events` counts log lines, those written twice included; `theft_events` distinct requests.
+    The review week is [`review_start`, `end`).
+    """
+
+    out: Path
+    logs: tuple[Path, ...]
+    inventory: Path
+    truth: Path
+    keys: int
+    events: int
+    stolen_keys: int
+    theft_events: int
+    start: date
+    review_start: date
+    end: date
+
+
+def generate(
+    out: Path,
+    *,
+    keys: int = 200,
+    weeks: int = 9,
+    seed: int = 1,
+    thefts: int | None = None,
+    events_per_key_day: float | None = None,
+    end: date = DEFAULT_END,
+    compress: str = "gz",
+    geoip_dir: Path | None = None,
+) -> World:
+    """Make a world and write it under `out`: `logs/YYYY-MM-DD.jsonl…`, inventory and truth.
+
+    The same arguments give the same bytes before compression. The last 7 days before `end` are
+    the review week: all thefts begin in it. `thefts` is the number of stolen keys (None: about
+    27 in 1,000, in small worlds up to one of each kind). With `geoip_dir`, the networks the
+    addresses are taken from are first compared with the databases there.
+    ValueError for numbers that make no world; LookupError when the databases disagree.
+    """
+    from datetime import timedelta
+
+    from . import world, write
+
+    if keys < 2 or weeks < 2 or (thefts is not None and not 0 <= thefts <= keys):
+        raise ValueError("a world has 2 keys or more, 2 weeks or more, and 0 to `keys` thefts")
+    if geoip_dir is not None:
+        from .make_networks import compare_networks
+
+        compare_networks(geoip_dir)
+    made = world.make(
+        keys=keys,
+        weeks=weeks,
+        seed=seed,
+        thefts_wanted=world.default_thefts(keys) if thefts is None else thefts,
+        end=end,
+        events_per_key_day=events_per_key_day or world.EVENTS_PER_KEY_DAY,
+    )
+    logs, events = write.write_world(made, out, compress)
+    return World(
+        out=out,
+        logs=tuple(logs),
+        inventory=out / "inventory.jsonl",
+        truth=out / "truth.jsonl",
+        keys=len(made.keys),
+        events=events,
+        stolen_keys=len(made.thefts),
+        theft_events=sum(len(batch) for batch in made.stolen),
+        start=end - timedelta(weeks=weeks),
+        review_start=end - timedelta(days=world.REVIEW_DAYS),
+        end=end,
+    )
