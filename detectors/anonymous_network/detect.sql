@@ -1,0 +1,36 @@
+-- grain: visit; reads visits, key_history, baseline_addresses
+-- Bits of the network's class under a Dirichlet predictive over the days of the key's own past;
+-- without a past only the prior speaks.
+WITH class_days AS (
+    SELECT key_id, class, sum(days) AS days FROM baseline_addresses GROUP BY key_id, class
+),
+
+scored AS (
+    SELECT
+        v.key_id, v.day, v.prefix, v.class, v.place, h.active_days,
+        least(coalesce(c.days, 0), h.active_days) AS days,
+        CASE v.class
+            WHEN 'hosting' THEN $hosting_prior
+            WHEN 'vpn' THEN $vpn_prior
+            WHEN 'proxy' THEN $proxy_prior
+            WHEN 'tor' THEN $tor_prior
+            ELSE $relay_prior
+        END AS prior
+    FROM visits AS v
+    JOIN key_history AS h USING (key_id)
+    LEFT JOIN class_days AS c ON c.key_id = v.key_id AND c.class = v.class
+    WHERE v.class IN ('hosting', 'vpn', 'proxy', 'tor', 'relay')
+)
+
+SELECT
+    key_id, day, prefix,
+    bits(predictive(days, active_days, prior, $prior_strength_days)) AS bits,
+    format('{} of {} days from a {} network', days, active_days, class) AS typical,
+    format('{} ({})', prefix, place) AS actual,
+    CASE
+        WHEN active_days = 0 THEN format('a key without history comes from a {} network', class)
+        WHEN days = 0 THEN format('the first time from a {} network', class)
+        ELSE format('seldom from a {} network', class)
+    END AS explanation
+FROM scored
+WHERE days = 0 OR days * 10 < active_days

@@ -1,0 +1,28 @@
+-- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints
+-- How improbable the count is (tail of a Gamma-Poisson with the key's own mean), and how many
+-- endpoints refused that never refused before: retries are many of one, probes are one of many.
+WITH refused AS (
+    SELECT
+        e.key_id, e.day, e.prefix, sum(e.denied) AS denied,
+        count(*) FILTER (b.endpoint IS NULL OR b.denied_days = 0) AS new_endpoints,
+        arg_max(e.endpoint, e.denied) AS most_refused
+    FROM visit_endpoints AS e
+    LEFT JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
+    WHERE e.denied > 0
+    GROUP BY e.key_id, e.day, e.prefix
+)
+
+SELECT
+    r.key_id, r.day, r.prefix,
+    least($most_count_bits, tail_bits(r.denied,
+        (h.mean_denied * h.active_days + $prior_denied_per_day * $prior_days)
+            / (h.active_days + $prior_days), $shape)) + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
+        AS bits,
+    format('{:.1f} refused calls a day, {} at most', h.mean_denied, h.max_denied) AS typical,
+    format('{} refused, at {} endpoint{} that never refused before, most at {}', r.denied,
+        r.new_endpoints, CASE WHEN r.new_endpoints = 1 THEN '' ELSE 's' END, r.most_refused)
+        AS actual,
+    'calls outside what this key may do (401 or 403)' AS explanation
+FROM refused AS r
+JOIN key_history AS h USING (key_id)
+WHERE r.denied > h.max_denied OR r.new_endpoints > 1

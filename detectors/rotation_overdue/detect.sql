@@ -1,0 +1,15 @@
+-- grain: key; reads keys
+WITH ages AS (
+    SELECT *, date_diff('day', created_at, $end::TIMESTAMP) AS age_days
+    FROM keys
+    WHERE created_at IS NOT NULL AND coalesce(revoked_at, expires_at, $end::TIMESTAMP) >= $end
+)
+
+SELECT
+    key_id, NULL AS day, NULL AS prefix,
+    $bits_per_period * log2(age_days / $rotation_days) AS bits,
+    format('rotated every {} days', $rotation_days) AS typical,
+    format('made {} days ago', age_days) AS actual,
+    format('rotation is {} days overdue', age_days - $rotation_days) AS explanation
+FROM ages
+WHERE age_days > $rotation_days

@@ -1,0 +1,176 @@
+"""Detector cases: events in, exact evidence out, on a real in-memory DuckDB.
+
+A case is a TOML file in ``detectors/<id>/cases``; ``detectors/README.md`` shows its fields.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from keywatch import detectors
+from keywatch.catalogue import Endpoint, load_catalogues
+from keywatch.detectors import Detector
+from keywatch.errors import DetectorError
+from keywatch.ingest import load_files
+from keywatch.inventory import insert_keys
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.origins import ORIGIN_SCHEMA, parse_address, prefix_of
+from keywatch.settings import IngestSettings
+from keywatch.sources.files import find_files
+
+_TOP = {"title", "window", "origins", "keys", "events", "expect", "params", "baseline_days"}
+_EVENT = {"key_id", "key", "ip", "endpoint", "status", "user_agent", "on", "from", "until",
+          "every_days", "at", "times", "step_seconds"}  # fmt: skip
+_BITS_DIGITS = 2
+_STEP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's outcome; `expected` and `actual` are rows of evidence, equal when it passed."""
+
+    file: Path
+    title: str
+    expected: list[dict[str, Any]]
+    actual: list[dict[str, Any]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the whole result is the expected one."""
+        return self.expected == self.actual
+
+
+def case_files(detector: Detector) -> list[Path]:
+    """The detector's cases, by name."""
+    return sorted((detector.folder / "cases").glob("*.toml"))
+
+
+def run_case(detector: Detector, file: Path) -> CaseResult:
+    """Run one case.
+
+    Raises:
+        DetectorError: the file is no case, or the detector's query fails.
+    """
+    case = _read(file)
+    window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
+    with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
+        _load(lake, case, Path(folder))
+        detectors.prepare(lake, window, case.get("baseline_days", 90), catalogue_endpoints())
+        params = {**detector.params, **case.get("params", {})}
+        detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
+        actual = [_plain(row) for row in lake.records(
+            "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
+            "ORDER BY key_id, day, prefix, bits DESC"
+        )]
+    return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
+
+
+def catalogue_endpoints() -> list[Endpoint]:
+    """The endpoints of all bundled catalogues."""
+    return [endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints]
+
+
+def as_toml(rows: list[dict[str, Any]]) -> str:
+    """Evidence as ``[[expect]]`` tables, to compare with or to put into a case."""
+    lines = []
+    for row in rows:
+        lines.append("[[expect]]")
+        lines += [f"{name} = {_toml_value(value)}" for name, value in row.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        case = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as e:
+        raise DetectorError(f"{file}: not a case: {e}") from e
+    if unknown := set(case) - _TOP:
+        raise DetectorError(f"{file}: unknown {', '.join(sorted(unknown))}")
+    if "title" not in case or not {"start", "end"} <= set(case.get("window", {})):
+        raise DetectorError(f"{file}: title and [window] with start and end are required")
+    for event in case.get("events", []):
+        if unknown := set(event) - _EVENT:
+            raise DetectorError(f"{file}: [[events]] has unknown {', '.join(sorted(unknown))}")
+    return case
+
+
+def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
+    lines = [
+        json.dumps({**line, "request_id": f"req_{i}"})
+        for i, line in enumerate(line for event in case.get("events", []) for line in _lines(event))
+    ]
+    if lines:
+        log = folder / "case.jsonl"
+        log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        locator = _CaseOrigins(case.get("origins", []))
+        load_files(lake, find_files([str(log)]), IngestSettings(), locator)
+    insert_keys(lake, case.get("keys", []))
+
+
+def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One line a request: ``on`` a day or ``from``/``until`` (half open), ``times`` from ``at``."""
+    first = event.get("on") or event["from"]
+    until = event.get("until", first + timedelta(days=1))
+    method, _, path = event["endpoint"].partition(" ")
+    fields = {name: event[name] for name in ("key_id", "key", "ip", "status", "user_agent")
+              if name in event}  # fmt: skip
+    fields.setdefault("status", 200)
+    n = 0
+    for day in range(0, (until - first).days, event.get("every_days", 1)):
+        start = datetime.combine(first + timedelta(days=day), event.get("at", time(12)))
+        for i in range(event.get("times", 1)):
+            moment = start + timedelta(seconds=i * event.get("step_seconds", _STEP_SECONDS))
+            # {n} in a path is another object in each request of the case.
+            n += 1
+            yield {"timestamp": f"{moment.isoformat()}Z", "method": method,
+                   "endpoint": path.replace("{n}", str(n)), **fields}  # fmt: skip
+
+
+class _CaseOrigins:
+    """The case's own origins in place of databases; an address not listed is unknown."""
+
+    def __init__(self, origins: list[dict[str, Any]]) -> None:
+        self._known = {origin["address"]: origin for origin in origins}
+
+    def locate(self, addresses: list[str]) -> pa.Table:
+        return pa.Table.from_pylist([self._row(text) for text in addresses], schema=ORIGIN_SCHEMA)
+
+    def _row(self, text: str) -> dict[str, Any]:
+        parsed = parse_address(text)
+        row = {
+            "address": text,
+            "ip": parsed.ip,
+            "prefix": prefix_of(parsed.ip) if parsed.ip else None,
+            "class": "unknown" if parsed.kind == "global" else parsed.kind,
+            "database": "case",
+        }
+        row |= self._known.get(text, {})
+        row["located"] = row.get("asn") is not None or row.get("country") is not None
+        return row
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time())
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls, and with bits as they are compared."""
+    kept = {name: value for name, value in row.items() if value is not None}
+    return {**kept, "bits": round(float(kept["bits"]), _BITS_DIGITS)}

@@ -1,0 +1,434 @@
+"""The commands; thin: each calls one function of `keywatch.pipeline` and shows what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from keywatch import __version__
+from keywatch.errors import KeywatchError, UsageError
+from keywatch.model import ACTIONS, Action, Review, Window
+from keywatch.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from keywatch.detectors import Detector
+
+EXIT_FINDINGS = 1
+EXIT_USAGE = 2
+_DEMO_KEYS = 200
+_DEMO_WEEKS = 9
+_DEMO_SEED = 1
+_WEEK = re.compile(r"(\d{4})-W(\d{2})")
+
+Format = Literal["text", "json"]
+
+app = App(
+    name="keywatch",
+    version=__version__,
+    help="Which API keys look stolen, why, and what to do.",
+)
+keys_app = App(name="keys", help="The key inventory.")
+detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
+app.command(keys_app)
+app.command(detectors_app)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    lake: Annotated[Path, Parameter(env_var="KEYWATCH_LAKE")] = Path("lake")
+    "The lake's folder."
+    config: Path | None = None
+    "Settings (TOML); keywatch.toml of this folder is read when there is one."
+
+    def settings(self) -> Settings:
+        """The settings these options name."""
+        return load_settings(self.config)
+
+
+_DEFAULTS = Common()
+
+
+@app.command
+def demo(
+    *,
+    keys: int = _DEMO_KEYS,
+    weeks: int = _DEMO_WEEKS,
+    seed: int = _DEMO_SEED,
+    keep: Path | None = None,
+    config: Path | None = None,
+) -> None:
+    """Make a sample with stolen keys in it, load it, review its last week, and say who was right.
+
+    Parameters
+    ----------
+    keys
+        How many keys the sample has.
+    weeks
+        How many weeks of log, the reviewed one included.
+    seed
+        Another seed is another world.
+    keep
+        Keep the sample and its lake in this folder; else they are thrown away.
+    config
+        Settings (TOML).
+    """
+    from keywatch import pipeline, sample
+    from keywatch.report import render_demo_verdict, render_review
+
+    settings = load_settings(config)
+    with _folder(keep) as folder:
+        world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
+        print(f"Made a log of {world.events:,} requests of {keys} keys, {weeks} weeks.")
+        lake = folder / "lake"
+        _load(lake, [str(folder / "sample" / "logs")], settings, None)
+        pipeline.import_keys(lake, world.inventory, settings, _say)
+        window = pipeline.last_full_week(lake, settings)
+        answer = pipeline.review(lake, window, settings, on_wait=_say)
+        print(render_review(answer, color=_color(), width=_width()))
+        truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
+        print(render_demo_verdict(answer, truth))
+        closer = f"case KEY --lake {lake}" if keep else "demo --keep FOLDER"
+        print(f"\nLook closer: keywatch {closer}")
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="keywatch-") as name:
+            yield Path(name)
+    elif keep.exists() and any(keep.iterdir()):
+        raise UsageError(f"{keep}: is not empty; name a new folder")
+    else:
+        keep.mkdir(parents=True, exist_ok=True, mode=0o700)
+        yield keep
+
+
+@app.command
+def ingest(
+    *paths: str,
+    source: str | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Load logs into the lake, which is made where there is none.
+
+    Parameters
+    ----------
+    paths
+        Files, folders, globs or s3://bucket/prefix; .gz and .zst are read.
+    source
+        The log's format; found from the content when not given.
+    """
+    if not paths:
+        raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
+    _load(common.lake, list(paths), common.settings(), source)
+
+
+def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) -> None:
+    from keywatch import pipeline
+    from keywatch.report import render_load
+
+    with _progress() as (on_size, on_bytes):
+        report = pipeline.ingest(
+            lake,
+            paths,
+            settings,
+            source=source,
+            on_size=on_size,
+            on_bytes=on_bytes,
+            on_wait=_say,
+        )
+    print(render_load(report), flush=True)
+
+
+@keys_app.command(name="import")
+def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
+    """Import the key inventory (JSON Lines); a key that is as it was changes nothing.
+
+    Parameters
+    ----------
+    file
+        One JSON object a line: key_id, key (masked), name, environment, scopes, created_at.
+    """
+    from keywatch import pipeline
+
+    read, changed = pipeline.import_keys(common.lake, file, common.settings(), _say)
+    print(f"{read:,} keys read, {changed:,} new or changed")
+
+
+@app.command
+def review(
+    *,
+    week: str | None = None,
+    from_: Annotated[date | None, Parameter(name="--from")] = None,
+    to: date | None = None,
+    format: Format = "text",
+    output: Path | None = None,
+    fail_on: Action | None = None,
+    schema: bool = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Judge every key of a window and say which look stolen, why, and what to do.
+
+    Parameters
+    ----------
+    week
+        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
+    from_
+        First day of the window (UTC).
+    to
+        The day after the window's last one (UTC).
+    format
+        text, or json by the published schema.
+    output
+        Write to this file instead of the terminal; all or nothing.
+    fail_on
+        Exit 1 when a case has this action or a more urgent one.
+    schema
+        Print the JSON Schema of --format json, and stop.
+    """
+    from keywatch import pipeline
+    from keywatch.report import json_text, render_review, review_document, review_schema
+
+    if schema:
+        _write(json_text(review_schema()), output)
+        return
+    settings = common.settings()
+    window = _window(week, from_, to) or pipeline.last_full_week(common.lake, settings)
+    answer = pipeline.review(common.lake, window, settings, on_wait=_say)
+    if format == "json":
+        _write(json_text(review_document(answer)), output)
+    else:
+        color = output is None and _color()
+        _write(render_review(answer, color=color, width=_width()), output)
+    if fail_on is not None and _worst(answer, fail_on):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+def _worst(answer: Review, fail_on: Action) -> bool:
+    urgent = ACTIONS[: ACTIONS.index(fail_on) + 1]
+    return any(case.action in urgent for case in answer.cases)
+
+
+def _window(week: str | None, first: date | None, end: date | None) -> Window | None:
+    if week is not None:
+        if first or end:
+            raise UsageError("give --week, or --from and --to, not both")
+        match = _WEEK.fullmatch(week)
+        try:
+            if match is None:
+                raise ValueError
+            monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
+        except ValueError:
+            raise UsageError(f"--week {week!r} is no ISO week; write it as 2026-W40") from None
+        return Window(_midnight(monday), _midnight(monday + timedelta(days=7)))
+    if first is None and end is None:
+        return None
+    if first is None or end is None:
+        raise UsageError("--from and --to go together")
+    if end <= first:
+        raise UsageError(f"--to {end} must be after --from {first}")
+    return Window(_midnight(first), _midnight(end))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time())
+
+
+@app.command
+def case(
+    key: str,
+    *,
+    week: str | None = None,
+    from_: Annotated[date | None, Parameter(name="--from")] = None,
+    to: date | None = None,
+    format: Format = "text",
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say of one key why it is suspected or not, with typical against actual.
+
+    Parameters
+    ----------
+    key
+        The key's id, its masked form or its name.
+    week
+        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
+    from_
+        First day of the window (UTC).
+    to
+        The day after the window's last one (UTC).
+    format
+        text, or json: the case of the review's document.
+    """
+    from keywatch import pipeline
+    from keywatch.report import case_document, json_text, render_case
+
+    settings = common.settings()
+    window = _window(week, from_, to) or pipeline.last_full_week(common.lake, settings)
+    answer = pipeline.review(common.lake, window, settings, keep=False)
+    found = pipeline.find_case(answer, key)
+    if found is None:
+        print(pipeline.explain_absence(common.lake, key, window, settings))
+    elif format == "json":
+        _write(json_text(case_document(found)), None)
+    else:
+        _write(render_case(found, answer, color=_color(), width=_width()), None)
+
+
+@detectors_app.command(name="list")
+def detectors_list() -> None:
+    """List the detectors with their family and what they look for."""
+    from keywatch.detectors import load_detectors
+
+    for detector in load_detectors():
+        print(f"{detector.id:22}{detector.family:11}{detector.status:8}{detector.title}")
+
+
+@detectors_app.command(name="check")
+def detectors_check(*ids: str) -> None:
+    """Check the detectors' folders: fields, query, parameters, cases.
+
+    Parameters
+    ----------
+    ids
+        Only these; all when none is named.
+    """
+    from keywatch.detectors import check
+
+    wrong = 0
+    for detector in _chosen(ids):
+        for sentence in check(detector):
+            wrong += 1
+            print(f"{detector.id}: {sentence}")
+    if wrong:
+        raise UsageError(f"{wrong} things are wrong with the detectors")
+    print("all detectors are in order")
+
+
+@detectors_app.command(name="test")
+def detectors_test(*ids: str) -> None:
+    """Run the detectors' cases on a real DuckDB and compare whole results.
+
+    Parameters
+    ----------
+    ids
+        Only these; all when none is named.
+    """
+    from keywatch import cases
+
+    run = failed = 0
+    for detector in _chosen(ids):
+        for file in cases.case_files(detector):
+            result = cases.run_case(detector, file)
+            run += 1
+            if not result.passed:
+                failed += 1
+                print(f"FAILED {detector.id}/{file.name}: {result.title}")
+                print("expected:", cases.as_toml(result.expected) or "(no evidence)", sep="\n")
+                print("actual:", cases.as_toml(result.actual) or "(no evidence)", sep="\n")
+    print(f"{run - failed} passed, {failed} failed")
+    if failed:
+        raise SystemExit(EXIT_FINDINGS)
+
+
+def _chosen(ids: tuple[str, ...]) -> list[Detector]:
+    from keywatch.detectors import load_detectors
+
+    found = {detector.id: detector for detector in load_detectors()}
+    unknown = [name for name in ids if name not in found]
+    if unknown:
+        raise UsageError(f"no detector {', '.join(unknown)}; there are: {', '.join(found)}")
+    return [found[name] for name in ids or found]
+
+
+@app.command
+def doctor(*, common: Common = _DEFAULTS) -> None:
+    """Say what is installed, how the lake is, and how old the GeoIP databases are."""
+    from keywatch import pipeline
+
+    print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    healthy = True
+    for line in pipeline.diagnose(common.lake, common.settings()):
+        healthy &= line.healthy
+        print(f"{'ok  ' if line.healthy else 'BAD '} {line.text}")
+    if not healthy:
+        raise SystemExit(EXIT_FINDINGS)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(output)
+    except OSError as e:
+        raise UsageError(f"{output}: can't be written ({e.strerror})") from e
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _color() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _width() -> int:
+    """The terminal's, up to 120; 100 in a file."""
+    return min(os.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """A bar on standard error where that is a terminal; silence in a log file."""
+    if not sys.stderr.isatty():
+        yield (lambda _: None), (lambda _: None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = ("Loading", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Loading", total=None)
+        yield (
+            lambda size: progress.update(task, total=size),
+            lambda n: progress.update(task, advance=n),
+        )
+
+
+def main() -> None:
+    """Run the command line; errors are told in words, with the contract's exit codes."""
+    os.umask(0o077)
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as e:
+        _say(f"keywatch: {e}")
+        raise SystemExit(EXIT_USAGE) from None
+    except KeywatchError as e:
+        from keywatch.report import printable
+
+        lines = (printable(line, max_length=1000) for line in str(e).splitlines())
+        _say("keywatch: " + "\n".join(lines))
+        raise SystemExit(e.exit_code) from None
+    except BrokenPipeError:
+        # The reader has seen enough (keywatch review | head).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        _say("keywatch: stopped; nothing was half done")
+        raise SystemExit(130) from None

@@ -1,0 +1,189 @@
+"""Detectors: content in ``detectors/``, one folder each, run here on a lake."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from keywatch.content import content_path
+from keywatch.errors import ContentError, DetectorError
+from keywatch.lake import Lake, sql_text
+from keywatch.model import Family, Window
+
+GRAINS = ("visit", "key_day", "key")
+KINDS = ("sql",)
+STATUSES = ("draft", "test", "stable")
+HISTORIES = ("none", "own", "owner", "peers")
+"""Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'."""
+
+_REQUIRED = ("title", "kind", "family", "grain", "status", "technique", "history",
+             "known_gaps", "false_positives")  # fmt: skip
+_CLOCKS = re.compile(r"\b(now|current_date|current_timestamp|today|random|uuid)\b", re.IGNORECASE)
+_PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
+_STANDARD = {"start", "end"}
+_COLUMNS = ["key_id", "day", "prefix", "bits", "typical", "actual", "explanation"]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One folder of ``detectors/``; its name is its id."""
+
+    id: str
+    title: str
+    family: Family
+    grain: str
+    status: str
+    technique: str
+    history: str
+    hygiene: bool
+    """A matter of upkeep: shown, never added to the suspicion."""
+    certain_bits: float | None
+    """Evidence of at least this much is a fact: no cap, no second family needed."""
+    known_gaps: str
+    false_positives: str
+    params: Mapping[str, float | str]
+    sql: str
+    folder: Path
+
+    @property
+    def parameters(self) -> set[str]:
+        """The ``$names`` of its query."""
+        return set(_PARAMETERS.findall(_without_comments(self.sql)))
+
+
+def load_detectors(folder: Path | None = None) -> list[Detector]:
+    """All detectors, by id.
+
+    Raises:
+        DetectorError: a folder lacks a file, or its ``detector.toml`` a field.
+    """
+    root = folder or content_path("detectors")
+    return [_load(path) for path in sorted(root.iterdir()) if (path / "detector.toml").exists()]
+
+
+def _load(folder: Path) -> Detector:
+    file = folder / "detector.toml"
+    try:
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        sql = (folder / "detect.sql").read_text(encoding="utf-8")
+    except OSError as e:
+        raise DetectorError(f"{e.filename}: can't be read ({e.strerror})") from e
+    except tomllib.TOMLDecodeError as e:
+        raise DetectorError(f"{file}: not valid TOML: {e}") from e
+    missing = [name for name in _REQUIRED if not values.get(name)]
+    if missing:
+        raise DetectorError(f"{file}: {', '.join(missing)} missing; see detectors/README.md")
+    return Detector(
+        folder.name, values["title"], values["family"], values["grain"], values["status"],
+        values["technique"], values["history"], bool(values.get("hygiene", False)),
+        values.get("certain_bits"),
+        values["known_gaps"], values["false_positives"], values.get("params", {}), sql, folder,
+    )  # fmt: skip
+
+
+def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Any]) -> None:
+    """Make the temporary tables that detectors read (``sql/prepare.sql``).
+
+    `catalogue` is the endpoints of the API catalogues.
+    """
+    lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
+    lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
+    lake.execute(
+        f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
+    )
+    _load_catalogue(lake, catalogue)
+    lake.execute(sql_text("prepare"))
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
+        "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, bits DOUBLE, typical VARCHAR, "
+        "actual VARCHAR, explanation VARCHAR)"
+    )
+
+
+def _load_catalogue(lake: Lake, catalogue: Sequence[Any]) -> None:
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE catalogue "
+        "(endpoint VARCHAR, scope VARCHAR, sensitivity VARCHAR, why VARCHAR)"
+    )
+    lake.execute(
+        "INSERT INTO catalogue SELECT unnest($endpoint), unnest($scope), unnest($sensitivity), "
+        "unnest($why)",
+        endpoint=[entry.name for entry in catalogue],
+        scope=[entry.scope for entry in catalogue],
+        sensitivity=[entry.sensitivity for entry in catalogue],
+        why=[entry.why for entry in catalogue],
+    )
+
+
+def run(lake: Lake, detector: Detector, window: Window) -> None:
+    """Add what `detector` says to the temporary table ``evidence``; rows of 0 bits are left out.
+
+    Raises:
+        DetectorError: its query fails or gives other columns than the contract's.
+    """
+    given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
+    try:
+        lake.execute(
+            "INSERT INTO evidence SELECT key_id, day::DATE, prefix, $detector_id, "
+            "$detector_family, $detector_hygiene, bits, typical, actual, explanation "
+            f"FROM ({detector.sql}) WHERE bits > 0 ORDER BY ALL",
+            **{name: given[name] for name in detector.parameters},
+            detector_id=detector.id,
+            detector_family=detector.family,
+            detector_hygiene=detector.hygiene,
+        )
+    except (lake.Error, KeyError) as e:
+        raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
+
+
+def check(detector: Detector) -> list[str]:
+    """What is wrong with a detector's folder, a sentence each; empty when nothing is."""
+    wrong = []
+    for name, value, allowed in (
+        ("family", detector.family, get_args(Family)),
+        ("grain", detector.grain, GRAINS),
+        ("status", detector.status, STATUSES),
+        ("history", detector.history, HISTORIES),
+    ):
+        if value not in allowed:
+            wrong.append(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+    sql = _without_comments(detector.sql)
+    if _CLOCKS.search(sql):
+        wrong.append("detect.sql reads a clock or a random source; windows are arguments")
+    if not detector.sql.lstrip().startswith("-- grain:"):
+        wrong.append("detect.sql must open with '-- grain: …; reads …'")
+    unknown = detector.parameters - set(detector.params) - _STANDARD
+    if unknown:
+        wrong.append(f"detect.sql uses {', '.join(sorted(unknown))}, which [params] does not set")
+    unused = set(detector.params) - detector.parameters
+    if unused:
+        wrong.append(f"[params] sets {', '.join(sorted(unused))}, which detect.sql does not use")
+    if not (detector.folder / "README.md").exists():
+        wrong.append("README.md is missing")
+    cases = sorted((detector.folder / "cases").glob("*.toml"))
+    if len(cases) < 2:
+        wrong.append("cases/ needs a positive and a negative case at least")
+    return wrong + _check_columns(detector)
+
+
+def _check_columns(detector: Detector) -> list[str]:
+    window = Window(datetime(2026, 1, 5), datetime(2026, 1, 12))
+    with Lake.in_memory() as lake:
+        prepare(lake, window, 90, [])
+        try:
+            run(lake, detector, window)
+        except DetectorError as e:
+            return [str(e)]
+    return []
+
+
+def _without_comments(sql: str) -> str:
+    return re.sub(r"--[^\n]*", "", sql)
+
+
+__all__ = ["ContentError", "Detector", "check", "load_detectors", "prepare", "run"]

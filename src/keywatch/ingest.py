@@ -1,0 +1,347 @@
+"""Logs into the lake: every file of a load, its rejects and its roll-up, in one transaction.
+
+Memory is bounded by ``ingest.chunk_bytes``: lines are parsed, redacted, checked for duplicates,
+stored and rolled up a chunk at a time; the transaction makes the whole of it one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Protocol
+
+import pyarrow as pa
+
+from keywatch.activity import add_activity
+from keywatch.errors import TooManyRejectsError
+from keywatch.lake import Lake, utc_now
+from keywatch.secrets import Redactor
+from keywatch.settings import IngestSettings
+from keywatch.sources import Contents, LogFile, Source, detect_source, named_source
+from keywatch.sources.parser import ParsedChunk, Parser
+
+_FIRST_REJECTS_SHOWN = 5
+_RECORD = pa.schema(
+    [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
+    + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
+    + [(name, pa.string()) for name in ("path", "sha256", "source")]
+    + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at")]
+)
+
+_DUPLICATES = """
+    WITH good AS (FROM parsed WHERE reason IS NULL),
+    twice AS (SELECT hash(ts, key_id, request_id) AS h FROM good GROUP BY h HAVING count(*) > 1)
+    SELECT file_id, line FROM good
+    WHERE hash(ts, key_id, request_id) IN (FROM twice)
+    QUALIFY row_number() OVER (
+        PARTITION BY ts, key_id, request_id ORDER BY file_id, line
+    ) > 1
+    UNION
+    SELECT file_id, line FROM good SEMI JOIN (
+        SELECT ts, key_id, request_id FROM lake.events WHERE ts BETWEEN $first AND $last
+    ) USING (ts, key_id, request_id)
+    UNION
+    SELECT file_id, line FROM good SEMI JOIN (
+        SELECT ts, request_id FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
+    ) USING (ts, request_id)
+    WHERE key_id IS NULL
+"""
+_ACCEPTED = """
+    CREATE OR REPLACE TEMP VIEW accepted AS
+    FROM parsed
+    ANTI JOIN seen USING (file_id, line)
+    WHERE reason IS NULL
+"""
+_COUNTS = ("lines", "events", "duplicates", "keyless", "rejects")
+
+
+class Locator(Protocol):
+    """What a load needs of `keywatch.origins.OriginReader`."""
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        """One row an address, with the columns of ``lake.origins``."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file; counts are lines."""
+
+    path: str
+    source: str
+    lines: int = 0
+    events: int = 0
+    duplicates: int = 0
+    keyless: int = 0
+    rejects: int = 0
+    first_ts: datetime | None = None
+    last_ts: datetime | None = None
+    already_loaded: bool = False
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a load; `first_rejects` as ``file, line: reason``."""
+
+    files: tuple[FileReport, ...]
+    first_rejects: tuple[str, ...]
+    new_addresses: int
+
+    def total(self, count: str) -> int:
+        """The sum over the files of one of ``lines``, ``events`` and so on."""
+        return sum(getattr(file, count) for file in self.files)
+
+
+def load_files(
+    lake: Lake,
+    files: list[LogFile],
+    settings: IngestSettings,
+    locator: Locator,
+    source_name: str | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> LoadReport:
+    """Load `files` in one transaction; a file that was loaded before changes nothing.
+
+    `on_bytes` hears, from another thread, of stored bytes as they are read; `on_wait` is told in
+    words when another writer has to be waited for.
+
+    Raises:
+        InputError: a file can't be read, or is no known log.
+        TooManyRejectsError: more lines are bad than ``ingest.max_reject_share``; nothing was kept.
+        LakeBusyError: another writer did not finish in time.
+    """
+    source = named_source(source_name) if source_name else None
+    with lake.writing(on_wait):
+        lake.delete_orphans()
+        redactor = Redactor(lake.secret)
+        load = _Load(lake, redactor)
+        new, old = load.split_known(files)
+        sources = {file.path: source or detect_source(file) for file in new}
+        with Parser(redactor) as parser:
+            chunks = (
+                parser.parse(*chunk)
+                for chunk in load.chunks(new, sources, settings.chunk_bytes, on_bytes)
+            )
+            for chunk in _ahead(chunks):
+                load.take(chunk)
+        new_addresses = load.locate_addresses(locator)
+        reports = [load.report(file, sources[file.path]) for file in new]
+        first_rejects = load.first_rejects()
+        _check_rejects(reports, settings.max_reject_share, first_rejects)
+        load.record_files(new, reports)
+    reports += [FileReport(file.path, "", already_loaded=True) for file in old]
+    return LoadReport(tuple(reports), first_rejects, new_addresses)
+
+
+def _ahead(chunks: Iterator[ParsedChunk]) -> Iterator[ParsedChunk]:
+    """`chunks`, the next one being read and parsed in a thread while the last one is stored."""
+    with ThreadPoolExecutor(1, "keywatch-read") as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
+
+
+def _check_rejects(reports: list[FileReport], max_share: float, first: tuple[str, ...]) -> None:
+    lines = sum(report.lines for report in reports)
+    rejects = sum(report.rejects for report in reports)
+    if lines and rejects > max_share * lines:
+        raise TooManyRejectsError(
+            f"{rejects:,} of {lines:,} lines can't be read, more than the "
+            f"{max_share:.0%} that ingest.max_reject_share allows; nothing was loaded. "
+            "The first:\n  " + "\n  ".join(first)
+        )
+
+
+class _Load:
+    """One load under way; its temporary tables live on the lake's connection."""
+
+    def __init__(self, lake: Lake, redactor: Redactor) -> None:
+        self._lake = lake
+        self._redactor = redactor
+        self.load_id, self._first_file_id = lake.rows(
+            "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
+            "FROM lake.ingested_files"
+        )[0]
+        self._file_ids: dict[str, int] = {}
+        self._counts: dict[int, Counter[str]] = {}
+        self._spans: dict[int, tuple[datetime, datetime]] = {}
+
+    def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
+        """New files, and those whose bytes are in the lake or earlier in the list.
+
+        Only a file with the size of another one is read for its hash.
+        """
+        known = set(self._lake.rows("SELECT size_bytes, sha256 FROM lake.ingested_files"))
+        sizes = Counter(file.size_bytes for file in files) + Counter(size for size, _ in known)
+        new: list[LogFile] = []
+        old: list[LogFile] = []
+        for file in files:
+            if sizes[file.size_bytes] > 1:
+                mark = (file.size_bytes, file.sha256())
+                (old if mark in known else new).append(file)
+                known.add(mark)
+            else:
+                new.append(file)
+        self._file_ids = {file.path: self._first_file_id + i for i, file in enumerate(new)}
+        self._counts = {file_id: Counter() for file_id in self._file_ids.values()}
+        return new, old
+
+    def chunks(
+        self,
+        files: list[LogFile],
+        sources: dict[str, Source | None],
+        chunk_bytes: int,
+        on_bytes: Callable[[int], None],
+    ) -> Iterator[tuple[Source, pa.Table]]:
+        """The lines of all files (file_id, line, text), about `chunk_bytes` of one source's."""
+        for source, group in groupby(files, lambda file: sources[file.path]):
+            if source is None:
+                continue
+            parts: list[pa.Table] = []
+            size = 0
+            for file in group:
+                file_id = pa.scalar(self._file_ids[file.path], pa.int64())
+                for numbers, texts in source.lines(file, on_bytes):
+                    file_ids = pa.repeat(file_id, len(texts))
+                    parts.append(pa.table([file_ids, numbers, texts], ["file_id", "line", "text"]))
+                    size += texts.nbytes
+                    if size >= chunk_bytes:
+                        yield source, pa.concat_tables(parts)
+                        parts, size = [], 0
+            if parts:
+                yield source, pa.concat_tables(parts)
+
+    def take(self, chunk: ParsedChunk) -> None:
+        """Drop duplicates, store and roll up."""
+        lake = self._lake
+        with lake.registered("parsed", chunk.rows):
+            if self._count("parsed", lines="true", rejects="reason IS NOT NULL")["rejects"]:
+                self._store_rejects()
+            with lake.registered("seen", self._duplicates()):
+                self._count("seen", duplicates="true")
+                lake.execute(_ACCEPTED)
+                new = self._count("accepted", events="key_id IS NOT NULL", keyless="key_id IS NULL")
+                if new["events"]:
+                    self._store("events", "key_id IS NOT NULL", chunk.source)
+                    add_activity(lake, "accepted", self.load_id)
+                if new["keyless"]:
+                    self._store("keyless_events", "key_id IS NULL", chunk.source)
+
+    def _count(self, rows: str, **conditions: str) -> Counter[str]:
+        """Count by file the `rows` for which each condition holds; returns the sums."""
+        added: Counter[str] = Counter()
+        counts = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions.values())
+        for file_id, *numbers in self._lake.rows(
+            f"SELECT file_id, {counts} FROM {rows} GROUP BY file_id"
+        ):
+            by_name = dict(zip(conditions, numbers, strict=True))
+            self._counts[file_id].update(by_name)
+            added.update(by_name)
+        return added
+
+    def _duplicates(self) -> pa.Table:
+        """Lines (file_id, line) whose request came earlier in the chunk, or is in the lake."""
+        spans = self._lake.rows(
+            "SELECT file_id, min(ts), max(ts) FROM parsed WHERE reason IS NULL GROUP BY file_id"
+        )
+        for file_id, first, last in spans:
+            old = self._spans.get(file_id, (first, last))
+            self._spans[file_id] = (min(first, old[0]), max(last, old[1]))
+        return self._lake.table(
+            _DUPLICATES,
+            first=min((first for _, first, _ in spans), default=None),
+            last=max((last for _, _, last in spans), default=None),
+        )
+
+    def _store_rejects(self) -> None:
+        self._lake.execute(
+            "INSERT INTO lake.rejects SELECT $load_id, file_id, line, reason, text FROM parsed "
+            "WHERE reason IS NOT NULL ORDER BY file_id, line",
+            load_id=self.load_id,
+        )
+
+    def _store(self, table: str, condition: str, source: Source) -> None:
+        self._lake.execute(
+            f"INSERT INTO lake.{table} SELECT day, ts, key_id, key, address, method, endpoint, "
+            "object, path, status, user_agent, agent, response_bytes, duration_ms, request_id, "
+            f"exposed, $source, $load_id FROM accepted WHERE {condition} ORDER BY day, key_id",
+            source=source.name,
+            load_id=self.load_id,
+        )
+
+    def locate_addresses(self, locator: Locator) -> int:
+        """Locate the load's addresses that the lake does not know; returns how many."""
+        lake = self._lake
+        new = [
+            address
+            for (address,) in lake.rows(
+                "SELECT DISTINCT address FROM ("
+                "SELECT address FROM lake.activity WHERE load_id = $load_id UNION ALL "
+                "SELECT address FROM lake.keyless_events WHERE load_id = $load_id) "
+                "ANTI JOIN lake.origins USING (address) ORDER BY address",
+                load_id=self.load_id,
+            )
+        ]
+        if new:
+            with lake.registered("located", locator.locate(new)):
+                lake.execute("INSERT INTO lake.origins BY NAME SELECT * FROM located")
+        return len(new)
+
+    def report(self, file: LogFile, source: Source | None) -> FileReport:
+        """What became of `file`."""
+        file_id = self._file_ids[file.path]
+        counts = self._counts[file_id]
+        first, last = self._spans.get(file_id, (None, None))
+        return FileReport(
+            path=file.path,
+            source=source.name if source else "",
+            lines=counts["lines"],
+            events=counts["events"],
+            duplicates=counts["duplicates"],
+            keyless=counts["keyless"],
+            rejects=counts["rejects"],
+            first_ts=first,
+            last_ts=last,
+        )
+
+    def record_files(self, files: list[LogFile], reports: list[FileReport]) -> None:
+        """Remember the files, so that loading them again changes nothing."""
+        if not files:
+            return
+        now = utc_now()
+        records = []
+        for file, report in zip(files, reports, strict=True):
+            # An empty file is not read for its lines.
+            contents = file.contents or Contents(file.size_bytes, file.sha256())
+            records.append(
+                {
+                    "file_id": self._file_ids[file.path],
+                    "load_id": self.load_id,
+                    "path": self._redactor.redact(file.path),
+                    "sha256": contents.sha256,
+                    "size_bytes": contents.size_bytes,
+                    "source": report.source,
+                    **{name: getattr(report, name) for name in (*_COUNTS, "first_ts", "last_ts")},
+                    "loaded_at": now,
+                }
+            )
+        with self._lake.registered("records", pa.Table.from_pylist(records, _RECORD)):
+            self._lake.execute("INSERT INTO lake.ingested_files BY NAME SELECT * FROM records")
+
+    def first_rejects(self) -> tuple[str, ...]:
+        """The first rejects of this load as ``file, line: reason``."""
+        paths = {file_id: path for path, file_id in self._file_ids.items()}
+        return tuple(
+            f"{paths[file_id]}, line {line}: {reason}"
+            for file_id, line, reason in self._lake.rows(
+                "SELECT file_id, line, reason FROM lake.rejects WHERE load_id = $load_id "
+                "ORDER BY file_id, line LIMIT $limit",
+                load_id=self.load_id,
+                limit=_FIRST_REJECTS_SHOWN,
+            )
+        )

@@ -1,0 +1,369 @@
+"""The lake: Parquet files in one folder with a DuckLake catalogue. The only home of connections.
+
+A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue), ``data/``
+(Parquet), ``tmp/`` (spill), ``key-hash.secret`` (0600) and ``writer.lock``. Every connection
+attaches the lake as the catalogue ``lake``; temporary tables are the connection's own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from duckdb.sqltypes import VARCHAR
+
+from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
+from keywatch.secrets import load_or_create_secret
+from keywatch.settings import LakeSettings
+
+FORMAT_VERSION = 1
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "produce_arrow_string_view": "true",
+}
+_BATCH_ROWS = 20_480
+_FIRST_RETRY_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 2.0
+
+Row = tuple[Any, ...]
+
+
+def utc_now() -> datetime:
+    """Now, UTC, naive, as every time in the lake is."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def duckdb_version() -> str:
+    """The version of the DuckDB library."""
+    return str(duckdb.__version__)
+
+
+def sql_text(name: str) -> str:
+    """The text of ``keywatch/sql/<name>.sql``."""
+    return resources.files("keywatch").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8")
+
+
+class _Slot:
+    """What a registered name reads: an Arrow table that can be changed under it.
+
+    To drop and register the name again would keep each table in memory until the transaction ends.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+class Lake:
+    """An open connection to a lake; a context manager.
+
+    `connection` is a DuckDB connection with the tables of ``sql/schema.sql`` under ``lake.``.
+    """
+
+    Error = duckdb.Error
+    """What a failed statement raises."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings
+    ) -> None:
+        self.connection = connection
+        self.folder = folder
+        self._settings = settings
+        self._slots: dict[str, _Slot] = {}
+
+    @classmethod
+    def in_memory(cls) -> Lake:
+        """An empty lake that lives and dies with the connection; for detector cases and tests."""
+        connection = duckdb.connect(config=_CONFIG)
+        connection.execute("ATTACH ':memory:' AS lake")
+        connection.execute(sql_text("schema"))
+        connection.execute(sql_text("macros"))
+        return cls(connection, None, LakeSettings())
+
+    @classmethod
+    def scratch(cls) -> Lake:
+        """A database without tables that never touches the disk: for text not yet redacted."""
+        connection = duckdb.connect(config=_CONFIG | {"temp_directory": ""})
+        connection.execute(sql_text("macros"))
+        return cls(connection, None, LakeSettings())
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        settings: LakeSettings | None = None,
+        *,
+        create: bool = False,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> Lake:
+        """The lake in `folder`; with `create`, made (0700) where there is none.
+
+        Raises:
+            LakeError: there is no lake in `folder`.
+            LakeBusyError: another process kept the catalogue locked.
+            LakeDamagedError: the catalogue is not a lake's, or of another format.
+        """
+        settings = settings or LakeSettings()
+        local_catalog = folder / "catalog.sqlite"
+        if settings.catalog is None and not local_catalog.exists() and not create:
+            raise LakeError(
+                f"{folder}: no lake there; load a log first (keywatch ingest PATH --lake {folder})"
+            )
+        for path in (folder, folder / "tmp", folder / "data"):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        connection = duckdb.connect(
+            config=_CONFIG
+            | {"memory_limit": settings.memory_limit, "temp_directory": str(folder / "tmp")}
+        )
+        lake = cls(connection, folder, settings)
+        try:
+            lake._attach(settings.catalog or f"sqlite:{local_catalog}")
+            lake._check_format(create, on_wait)
+        except BaseException:
+            connection.close()
+            raise
+        connection.execute(sql_text("macros"))
+        return lake
+
+    def _attach(self, catalog: str) -> None:
+        assert self.folder is not None
+        kind = catalog.partition(":")[0]
+        needed = ["ducklake", "postgres_scanner" if kind == "postgres" else "sqlite_scanner"]
+        data_path = self._settings.data_path or str(self.folder / "data")
+        if "://" in data_path:
+            needed.append("httpfs")
+        for name in needed:
+            self.connection.execute(f"LOAD '{_extension_file(name)}'")
+        quoted = [text.replace("'", "''") for text in (f"ducklake:{catalog}", data_path)]
+        try:
+            self._retry(
+                lambda: self.connection.execute(
+                    f"ATTACH '{quoted[0]}' AS lake "
+                    f"(DATA_PATH '{quoted[1]}', DATA_INLINING_ROW_LIMIT 0)"
+                )
+            )
+        except duckdb.Error as e:
+            raise LakeDamagedError(
+                f"{self.folder}: the catalogue can't be opened: {_first_line(e)}; "
+                "restore the folder from a backup, or load the logs into a new one"
+            ) from e
+
+    def _check_format(self, create: bool, on_wait: Callable[[str], None]) -> None:
+        if not self._has_tables():
+            if not create:
+                raise LakeError(f"{self.folder}: the lake is empty; load a log first")
+            with self.writing(on_wait):
+                if not self._has_tables():
+                    self.connection.execute(sql_text("schema"))
+                    self.connection.execute(sql_text("layout"))
+        version = self.value("SELECT version FROM lake.format")
+        if version != FORMAT_VERSION:
+            raise LakeDamagedError(
+                f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"
+            )
+
+    def _has_tables(self) -> bool:
+        return bool(
+            self.value(
+                "SELECT count(*) FROM duckdb_tables() "
+                "WHERE database_name = 'lake' AND table_name = 'format'"
+            )
+        )
+
+    def __enter__(self) -> Lake:
+        """The lake itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    @property
+    def secret(self) -> bytes:
+        """The HMAC secret of this lake; made on first use."""
+        if self.folder is None:
+            return b"in-memory".ljust(32, b"\0")
+        return load_or_create_secret(self.folder / "key-hash.secret")
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """All rows of a query; `parameters` are its ``$names``."""
+        return self.connection.execute(sql, parameters or None).fetchall()
+
+    def records(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
+        """All rows of a query, each as a dict."""
+        cursor = self.connection.execute(sql, parameters or None)
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def table(self, sql: str, **parameters: object) -> pa.Table:
+        """All rows of a query as an Arrow table, in batches that DuckDB reads in parallel."""
+        return self.connection.execute(sql, parameters or None).to_arrow_table(_BATCH_ROWS)
+
+    def value(self, sql: str, **parameters: object) -> Any:
+        """The first column of the first row; None where there is no row."""
+        row = self.connection.execute(sql, parameters or None).fetchone()
+        return row[0] if row else None
+
+    def execute(self, sql: str, **parameters: object) -> None:
+        """Run a statement for its effect."""
+        self.connection.execute(sql, parameters or None)
+
+    def create_text_function(self, name: str, function: Callable[[str], str]) -> None:
+        """Make `function` callable from SQL as `name`, in place of an older one."""
+        with suppress(duckdb.InvalidInputException):
+            self.connection.remove_function(name)
+        self.connection.create_function(name, function, [VARCHAR], VARCHAR)
+
+    @contextmanager
+    def registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """`table` under `name` in SQL, for the time inside; not copied. It's empty after."""
+        slot = self._slots.get(name)
+        if slot is None or slot.table.schema != table.schema:
+            slot = self._slots[name] = _Slot(table)
+            self.connection.register(name, slot)
+        slot.table = table
+        try:
+            yield
+        finally:
+            slot.table = table.schema.empty_table()
+
+    @property
+    def snapshot(self) -> int:
+        """The newest committed snapshot's id; 0 for a lake in memory."""
+        if self.folder is None:
+            return 0
+        return int(self.value("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One snapshot for everything read inside; temporary tables made inside stay."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._abandon()
+            raise
+        self._retry(lambda: self.connection.execute("COMMIT"))
+
+    @contextmanager
+    def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """One transaction, and the only writer on this machine; all or nothing.
+
+        `on_wait` is told once, in words, when another writer has to be waited for.
+
+        Raises:
+            LakeBusyError: another process kept writing for longer than ``storage.wait_seconds``.
+        """
+        with self._writer_lock(on_wait):
+            self.connection.execute("BEGIN")
+            try:
+                yield
+                self._retry(lambda: self.connection.execute("COMMIT"))
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _abandon(self) -> None:
+        # A commit that failed has ended its transaction already.
+        with suppress(duckdb.TransactionException):
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        self._slots.clear()  # names registered in the transaction go with it
+        self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _writer_lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        if self.folder is None:
+            yield
+            return
+        file = self.folder / "writer.lock"
+        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+            self._wait_for(lock.fileno(), file, on_wait)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def _wait_for(self, descriptor: int, file: Path, on_wait: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + self._settings.wait_seconds
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                writer = file.read_text(encoding="ascii").strip() or "unknown"
+                if time.monotonic() >= deadline:
+                    raise LakeBusyError(
+                        f"{self.folder}: process {writer} is still writing after "
+                        f"{self._settings.wait_seconds:g} s; try again, "
+                        "or raise storage.wait_seconds"
+                    ) from None
+                if not told:
+                    on_wait(f"process {writer} is writing to {self.folder}; waiting for it")
+                    told = True
+                time.sleep(_FIRST_RETRY_SECONDS)
+            else:
+                return
+
+    def _retry(self, act: Callable[[], object]) -> None:
+        """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""
+        deadline = time.monotonic() + self._settings.wait_seconds
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                act()
+            except duckdb.Error as e:
+                if "database is locked" not in str(e):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise LakeBusyError(
+                        f"{self.folder}: the catalogue stayed locked for "
+                        f"{self._settings.wait_seconds:g} s; try again"
+                    ) from e
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+            else:
+                return
+
+    def delete_orphans(self) -> int:
+        """Remove Parquet files that no snapshot names (a writer died); returns how many.
+
+        Call it only inside `writing`: nobody else has uncommitted files then.
+        """
+        if self.folder is None:
+            return 0
+        return len(self.rows("CALL ducklake_delete_orphaned_files('lake', cleanup_all => true)"))
+
+
+def _extension_file(name: str) -> Path:
+    """The extension's file in its PyPI package: nothing is fetched or put into the home folder."""
+    try:
+        package = importlib.import_module(f"duckdb_extension_{name}")
+    except ModuleNotFoundError as e:
+        raise LakeError(
+            f"the package duckdb-extension-{name.replace('_', '-')} is missing; "
+            "install keywatch[shared] for a catalogue in PostgreSQL or files on S3"
+        ) from e
+    folder = Path(next(iter(package.__path__)))
+    return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

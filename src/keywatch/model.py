@@ -1,0 +1,135 @@
+"""What Keywatch says: frozen dataclasses, the shape of the JSON contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Action = Literal["revoke", "rotate", "investigate", "none"]
+ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
+"""From the most to the least urgent."""
+
+Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
+Family = Literal["origin", "endpoints", "volume", "client", "policy"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """``[start, end)`` in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a review was made with; the same run id means the same answer."""
+
+    id: str
+    lake_snapshot: int
+    config_hash: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What was judged and what could not be; counts of keys, events and addresses."""
+
+    keys: int
+    assessed: int
+    warming_up: int
+    not_assessable: int
+    silent: int
+    events: int
+    unlocated_addresses: int
+    keyless_events: int = 0
+    rejected_lines: int = 0
+    history_days: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An address that a key was used from inside the window."""
+
+    ip: str
+    prefix: str | None
+    asn: int | None
+    organization: str | None
+    country: str | None
+    origin_class: str
+    first_seen: datetime
+    last_seen: datetime
+    requests: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one detector says; `bits` ≥ 0, and 0 is ordinary."""
+
+    detector: str
+    family: Family
+    bits: float
+    typical: str
+    actual: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One key in one window: everything an analyst needs to decide."""
+
+    key_id: str
+    key: str | None
+    name: str | None
+    owner: str | None
+    environment: str | None
+    standing: Standing
+    action: Action
+    bits: float
+    p_value: float | None
+    q_value: float | None
+    summary: str
+    origins: tuple[Origin, ...]
+    evidence: tuple[Evidence, ...]
+    blast_radius: dict[str, Any]
+    impact: dict[str, Any]
+    steps: tuple[str, ...]
+    events_query: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Keys that share an origin: a campaign (one theft) or a migration (to confirm)."""
+
+    kind: Literal["campaign", "migration"]
+    key_ids: tuple[str, ...]
+    origin: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class HygieneFinding:
+    """A key that breaks a rule of upkeep and is not suspected for it."""
+
+    key_id: str
+    detector: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """The answer of ``keywatch review``; cases are the most suspicious first."""
+
+    window: Window
+    run: Run
+    coverage: Coverage
+    cases: tuple[Case, ...]
+    groups: tuple[Group, ...] = ()
+    hygiene: tuple[HygieneFinding, ...] = ()
+    attribution: str = field(default="IP Geolocation by DB-IP (https://db-ip.com)")
+
+    def alerted(self) -> tuple[Case, ...]:
+        """The cases with an action."""
+        return tuple(case for case in self.cases if case.action != "none")

@@ -1,0 +1,375 @@
+"""What the commands and flows do, as plain functions: load, import, review."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+from keywatch import __version__, detectors, inventory, recommend, scoring
+from keywatch.catalogue import load_catalogues
+from keywatch.errors import KeywatchError, UsageError
+from keywatch.ingest import LoadReport, load_files
+from keywatch.lake import Lake, duckdb_version, utc_now
+from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
+from keywatch.origins import DatabaseInfo, GeoIPPaths, OriginReader
+from keywatch.report import case_document, review_document
+from keywatch.settings import GeoIPSettings, Settings
+from keywatch.sources import find_files
+
+OnText = Callable[[str], None]
+
+
+def _quiet(_: object) -> None:
+    return
+
+
+def ingest(
+    lake_folder: Path,
+    paths: list[str],
+    settings: Settings,
+    *,
+    source: str | None = None,
+    on_size: Callable[[int], None] = _quiet,
+    on_bytes: Callable[[int], None] = _quiet,
+    on_wait: OnText = _quiet,
+) -> LoadReport:
+    """Load the logs under `paths` into the lake, which is made where there is none.
+
+    `on_size` hears how many stored bytes there are, `on_bytes` of each part that was read.
+
+    Raises:
+        InputError, LakeError, GeoIPError: nothing was loaded.
+    """
+    files = find_files(paths)
+    on_size(sum(file.size_bytes for file in files))
+    with (
+        OriginReader(geoip_paths(settings.geoip)) as reader,
+        Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake,
+    ):
+        return load_files(lake, files, settings.ingest, reader, source, on_bytes, on_wait)
+
+
+def import_keys(
+    lake_folder: Path, file: Path, settings: Settings, on_wait: OnText = _quiet
+) -> tuple[int, int]:
+    """Import a key inventory; returns the keys read and how many are new or changed."""
+    with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
+        return inventory.import_keys(lake, file, on_wait)
+
+
+def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:
+    """The user's databases, as the settings name them."""
+    return GeoIPPaths(**settings.model_dump())
+
+
+def geoip_databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
+    """The databases that answer, in order of precedence."""
+    with OriginReader(geoip_paths(settings)) as reader:
+        return list(reader.databases)
+
+
+def last_full_week(lake_folder: Path, settings: Settings) -> Window:
+    """The last ISO week that is over, as of the lake's last event; else the week it lies in.
+
+    Event time decides, not the wall clock: an old log is reviewed as of its own end.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake:
+        first, last = lake.rows("SELECT min(day), max(day) FROM lake.activity")[0]
+    if last is None:
+        first = last = utc_now().date()
+    monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
+    if first >= monday + timedelta(days=7):
+        monday = _monday(last)
+    start = datetime.combine(monday, time())
+    return Window(start, start + timedelta(days=7))
+
+
+def _monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+def review(
+    lake_folder: Path,
+    window: Window,
+    settings: Settings,
+    *,
+    keep: bool = True,
+    on_wait: OnText = _quiet,
+) -> Review:
+    """Judge every key of `window` and, with `keep`, store the answer in the lake.
+
+    The same window on the same lake with the same settings is the same run, and is stored once.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake:
+        with lake.reading():
+            answer = make_review(lake, window, settings)
+        if keep:
+            _keep(lake, answer, on_wait)
+        return answer
+
+
+def make_review(lake: Lake, window: Window, settings: Settings) -> Review:
+    """The review of `window`; reads the lake and writes temporary tables only."""
+    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
+    loaded = detectors.load_detectors()
+    detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
+    for detector in loaded:
+        detectors.run(lake, detector, window)
+    scored = scoring.score(lake, loaded, settings.scoring)
+    standings = _standings(lake, settings.review.warm_up_days)
+    cases = recommend.build_cases(lake, scored, standings, settings.scoring)
+    return Review(
+        window=window,
+        run=_run(lake, window, settings, loaded),
+        coverage=_coverage(lake, window, standings, settings),
+        cases=tuple(cases),
+        hygiene=tuple(
+            HygieneFinding(*row)
+            for row in lake.rows(
+                "SELECT key_id, detector, explanation FROM evidence WHERE hygiene "
+                "ORDER BY detector, bits DESC, key_id"
+            )
+        ),
+    )
+
+
+def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
+    """Named by all that the answer depends on; the snapshot is the one it was first made on."""
+    state = lake.rows(
+        "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
+        "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts)"
+    )[0]
+    parts = [window.start, window.end, state, settings.config_hash, __version__]
+    parts += [(detector.id, detector.sql, detector.params) for detector in loaded]
+    run_id = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    before = lake.value("SELECT lake_snapshot FROM lake.runs WHERE run_id = $id", id=run_id)
+    snapshot = lake.snapshot if before is None else before
+    return Run(run_id, snapshot, settings.config_hash, __version__)
+
+
+def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
+    """What can be said of each key: one of the coverage's four kinds."""
+    rows = lake.rows(
+        """
+        SELECT key_id, CASE
+            WHEN h.key_id IS NULL THEN 'silent'
+            WHEN h.active_days >= $warm_up_days THEN 'assessed'
+            WHEN v.located OR k.in_inventory OR v.catalogued THEN 'warming_up'
+            ELSE 'not_assessable'
+        END
+        FROM keys AS k
+        FULL JOIN key_history AS h USING (key_id)
+        LEFT JOIN (
+            SELECT key_id, bool_or(located) AS located,
+                bool_or(key_id IN (SELECT e.key_id FROM visit_endpoints AS e
+                    SEMI JOIN catalogue AS c USING (endpoint))) AS catalogued
+            FROM visits GROUP BY key_id
+        ) AS v USING (key_id)
+        """,
+        warm_up_days=warm_up_days,
+    )
+    return dict(rows)
+
+
+def _coverage(
+    lake: Lake, window: Window, standings: dict[str, Standing], settings: Settings
+) -> Coverage:
+    kinds = list(standings.values())
+    start, end = window.start, window.end
+    events = lake.value("SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity")
+    unlocated = lake.value(
+        "SELECT count(*) FROM places SEMI JOIN window_activity USING (address) WHERE NOT located"
+    )
+    keyless = lake.value(
+        "SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end",
+        start=start.date(),
+        end=end.date(),
+    )
+    first = lake.value("SELECT min(first_ts) FROM lake.activity")
+    last = lake.value("SELECT max(last_ts) FROM lake.activity WHERE day < $end", end=end.date())
+    history = (min(start, last) - first).total_seconds() / 86400 if first and last else 0.0
+    return Coverage(
+        keys=len(kinds),
+        assessed=kinds.count("assessed"),
+        warming_up=kinds.count("warming_up"),
+        not_assessable=kinds.count("not_assessable"),
+        silent=kinds.count("silent"),
+        events=int(events),
+        unlocated_addresses=int(unlocated),
+        keyless_events=int(keyless),
+        rejected_lines=int(lake.value("SELECT count(*) FROM lake.rejects")),
+        history_days=round(max(history, 0.0), 2),
+        notes=_notes(first, last, window, kinds, settings),
+    )
+
+
+def _notes(
+    first: datetime | None,
+    last: datetime | None,
+    window: Window,
+    kinds: list[Standing],
+    settings: Settings,
+) -> tuple[str, ...]:
+    """What the reader must know before trusting the silence."""
+    if first is None or last is None:
+        return ("The lake holds no event of any key before the window's end.",)
+    notes = []
+    warm_up = settings.review.warm_up_days
+    if "assessed" not in kinds:
+        seen = _span((last - first).total_seconds())
+        notes.append(
+            f"All that the lake holds is {seen} of history: too short to judge any key by habit, "
+            f"which takes {warm_up} days before the window. Keys were judged by policy, by "
+            "sensitive calls and by their peers only."
+        )
+    elif kinds.count("warming_up"):
+        notes.append(
+            f"{kinds.count('warming_up')} keys were seen on fewer than {warm_up} days before the "
+            "window: they were judged by policy, by sensitive calls and by their peers, "
+            "hardly by habit."
+        )
+    if last < window.end - timedelta(days=1):
+        notes.append(f"The last event is of {last:%Y-%m-%d %H:%M} UTC: the window is not full.")
+    return tuple(notes)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
+    """Store the run, its evidence, cases and recommendations, unless the like run is there."""
+    run = answer.run
+    stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
+    if lake.value(stored, id=run.id):
+        return
+    document = review_document(answer)
+    with lake.writing(on_wait):
+        if lake.value(stored, id=run.id):
+            return
+        lake.execute(
+            "INSERT INTO lake.runs VALUES ($id, $start, $end, $snapshot, $config, $version, $now, "
+            "$coverage)",
+            id=run.id,
+            start=answer.window.start,
+            end=answer.window.end,
+            snapshot=run.lake_snapshot,
+            config=run.config_hash,
+            version=run.version,
+            now=utc_now(),
+            coverage=json.dumps(document["coverage"]),
+        )
+        lake.execute(
+            "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "
+            "typical, actual, explanation FROM evidence ORDER BY ALL",
+            id=run.id,
+        )
+        _insert(lake, "cases", [
+            (run.id, c.key_id, c.action, c.bits, c.p_value, c.q_value) for c in answer.cases
+        ])  # fmt: skip
+        _insert(lake, "recommendations", [
+            (run.id, c.key_id, c.action, json.dumps(case_document(c))) for c in answer.alerted()
+        ])  # fmt: skip
+
+
+def _insert(lake: Lake, table: str, rows: list[tuple[Any, ...]]) -> None:
+    if rows:
+        columns = zip(*rows, strict=True)
+        names = [f"c{i}" for i in range(len(rows[0]))]
+        lake.execute(
+            f"INSERT INTO lake.{table} SELECT " + ", ".join(f"unnest(${name})" for name in names),
+            **{name: list(column) for name, column in zip(names, columns, strict=True)},
+        )
+
+
+def find_case(answer: Review, key: str) -> Case | None:
+    """The case of a key, by its id, its masked form or its name."""
+    for case in answer.cases:
+        if key in (case.key_id, case.key, case.name):
+            return case
+    return None
+
+
+def explain_absence(lake_folder: Path, key: str, window: Window, settings: Settings) -> str:
+    """What to say of a key without a case: ordinary, silent or unknown; never just nothing.
+
+    Raises:
+        UsageError: the lake has never heard of the key.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake:
+        key_id = lake.value(
+            "SELECT key_id FROM lake.keys WHERE $key IN (key_id, key, name) UNION ALL "
+            "SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1",
+            key=key,
+        )
+        if key_id is None:
+            raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
+        events, last = lake.rows(
+            "SELECT coalesce(sum(events) FILTER (day >= $start AND day < $end), 0)::BIGINT, "
+            "max(last_ts) FROM lake.activity WHERE key_id = $key_id",
+            key_id=key_id,
+            start=window.start.date(),
+            end=window.end.date(),
+        )[0]
+    span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    if events:
+        return f"{key_id}: {events:,} requests from {span}, nothing out of the ordinary."
+    seen = f"last seen {last:%Y-%m-%d %H:%M} UTC" if last else "never seen"
+    return f"{key_id}: not used from {span} ({seen}); there is nothing to judge."
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing `doctor` looked at."""
+
+    healthy: bool
+    text: str
+
+
+_OLD_GEOIP_DAYS = 90
+
+
+def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Versions, the lake, the GeoIP databases' age and the detectors."""
+    found = [Diagnosis(True, f"settings {settings.config_hash}")]
+    try:
+        with Lake.open(lake_folder, settings.storage) as lake:
+            files, events, last = lake.rows(
+                "SELECT (SELECT count(*) FROM lake.ingested_files), "
+                "(SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity), "
+                "(SELECT max(last_ts) FROM lake.activity)"
+            )[0]
+            rejects = lake.value("SELECT count(*) FROM lake.rejects")
+            keys = lake.value("SELECT count(DISTINCT key_id) FROM lake.keys")
+            text = f"lake {lake_folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, "
+            text += f"{files:,} files, {events:,} events until {last or '-'}, "
+            text += f"{rejects:,} rejected lines, {keys:,} keys in the inventory"
+            found.append(Diagnosis(True, text))
+    except KeywatchError as e:
+        found.append(Diagnosis(False, str(e)))
+    try:
+        for database in geoip_databases(settings.geoip):
+            days = (utc_now().date() - database.built_on).days
+            text = f"{database.name} of {database.built_on} ({days} days old)"
+            if days > _OLD_GEOIP_DAYS:
+                text += ": old; name a newer one in [geoip] of keywatch.toml"
+            found.append(Diagnosis(days <= _OLD_GEOIP_DAYS, text))
+    except KeywatchError as e:
+        found.append(Diagnosis(False, str(e)))
+    try:
+        found.append(Diagnosis(True, f"{len(detectors.load_detectors())} detectors"))
+    except KeywatchError as e:
+        found.append(Diagnosis(False, str(e)))
+    return found

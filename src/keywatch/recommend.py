@@ -1,0 +1,369 @@
+"""From a scored case to a recommendation: why, what is at stake, what would break, what to do."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from keywatch.lake import Lake
+from keywatch.model import Action, Case, Evidence, Origin, Standing
+from keywatch.scoring import ScoredCase
+from keywatch.settings import ScoringSettings
+
+_MOST_ORIGINS = 20
+_MOST_CONSUMERS = 5
+_MOST_SENSITIVE = 10
+_SUSPICIOUS_SHARE = 0.5
+_AWS_KEY = re.compile(r"A(KIA|SIA)[A-Z0-9]{12,}")
+_AWS_TEMPORARY_KEY = "ASIA"
+Vendor = Literal["aws", "pulsely"]
+
+
+def build_cases(
+    lake: Lake,
+    scored: Sequence[ScoredCase],
+    standings: dict[str, Standing],
+    settings: ScoringSettings,
+) -> list[Case]:
+    """Cases of the JSON contract for `scored`, in its order.
+
+    Reads the temporary tables of `detectors.prepare` and `scoring.score`.
+    """
+    _mark_visits(lake, scored)
+    facts = _Facts(lake, settings)
+    return [_case(one, standings.get(one.key_id, "silent"), facts) for one in scored]
+
+
+def _mark_visits(lake: Lake, scored: Sequence[ScoredCase]) -> None:
+    """``case_visits``: the visits of the cases' keys; suspicious are the worst and its like."""
+    worst = [one for one in scored if one.prefix is not None]
+    lake.execute(
+        """
+        CREATE OR REPLACE TEMP TABLE case_visits AS
+        WITH worst AS (
+            SELECT unnest($key_ids::VARCHAR[]) AS key_id, unnest($days::DATE[]) AS day,
+                unnest($prefixes::VARCHAR[]) AS prefix, unnest($bits::DOUBLE[]) AS case_bits,
+                unnest($alerted::BOOLEAN[]) AS alerted
+        )
+        SELECT v.*, w.day = v.day AND w.prefix = v.prefix AS worst,
+            w.alerted AND (w.day = v.day AND w.prefix = v.prefix
+                OR coalesce(s.bits, 0) >= $share * w.case_bits) AS suspicious
+        FROM visits AS v
+        LEFT JOIN worst AS w USING (key_id)
+        LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
+            AND s.prefix = v.prefix
+        SEMI JOIN (SELECT DISTINCT key_id FROM evidence) AS e ON e.key_id = v.key_id
+        """,
+        key_ids=[one.key_id for one in worst],
+        days=[one.day for one in worst],
+        prefixes=[one.prefix for one in worst],
+        bits=[one.bits for one in worst],
+        alerted=[one.action != "none" for one in worst],
+        share=_SUSPICIOUS_SHARE,
+    )
+
+
+class _Facts:
+    """What the cases need, read once for all of them, by key."""
+
+    def __init__(self, lake: Lake, settings: ScoringSettings) -> None:
+        self.caps = settings.family_caps_bits
+        self.keys = _one(
+            lake.records(
+                "SELECT * FROM keys SEMI JOIN case_visits USING (key_id) "
+                "UNION SELECT * FROM keys SEMI JOIN evidence USING (key_id)"
+            )
+        )
+        self.evidence = _many(
+            lake.records(
+                "SELECT e.*, coalesce(bits >= certain_bits, false) AS certain FROM evidence AS e "
+                "LEFT JOIN facts USING (detector) ORDER BY bits DESC, detector, day, prefix"
+            )
+        )
+        self.origins = _many(
+            lake.records(
+                """
+            FROM (
+                SELECT w.key_id, p.ip, o.prefix, o.asn, o.organization, o.country, p.class,
+                    min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
+                    sum(w.events)::BIGINT AS requests, coalesce(bool_or(v.worst), false) AS worst
+                FROM window_activity AS w
+                JOIN places AS p USING (address)
+                JOIN lake.origins AS o USING (address)
+                JOIN case_visits AS v
+                    ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = p.prefix
+                GROUP BY ALL
+            )
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY worst DESC, requests DESC, ip)
+                <= $most
+            ORDER BY key_id, worst DESC, requests DESC, ip
+            """,
+                most=_MOST_ORIGINS,
+            )
+        )
+        self.visits = _many(
+            lake.records(
+                """
+            SELECT key_id, coalesce(suspicious, false) AS suspicious,
+                sum(events)::BIGINT AS events, sum(objects)::BIGINT AS objects,
+                sum(response_bytes)::BIGINT AS response_bytes, count(DISTINCT day) AS days,
+                min(first_ts) AS first_ts, max(last_ts) AS last_ts,
+                list(DISTINCT prefix ORDER BY prefix)[:5] AS prefixes
+            FROM case_visits
+            GROUP BY ALL
+            """
+            )
+        )
+        self.consumers = _many(
+            lake.records(
+                """
+            FROM (
+                SELECT v.key_id, a.agent, min(v.place) AS origin,
+                    sum(a.events) / count(DISTINCT v.day) AS requests_per_day
+                FROM case_visits AS v
+                JOIN visit_agents AS a USING (key_id, day, prefix)
+                WHERE NOT coalesce(v.suspicious, false)
+                GROUP BY v.key_id, a.agent, v.network
+            )
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY requests_per_day DESC, agent, origin)
+                <= $most
+            ORDER BY key_id, requests_per_day DESC, agent, origin
+            """,
+                most=_MOST_CONSUMERS,
+            )
+        )
+        self.scopes = _many(
+            lake.records(
+                """
+            WITH used AS (
+                SELECT v.key_id, e.endpoint, coalesce(v.suspicious, false) AS suspicious
+                FROM case_visits AS v
+                JOIN visit_endpoints AS e USING (key_id, day, prefix)
+                WHERE e.succeeded > 0
+                UNION
+                SELECT key_id, endpoint, false FROM baseline_endpoints
+                SEMI JOIN case_visits USING (key_id)
+            )
+            SELECT DISTINCT u.key_id, u.suspicious, c.scope, c.endpoint, c.sensitivity
+            FROM used AS u
+            JOIN catalogue AS c USING (endpoint)
+            ORDER BY ALL
+            """
+            )
+        )
+        self.successors = {
+            row[0]: row[1]
+            for row in lake.rows(
+                "SELECT replaces, arg_max(key_id, created_at) FROM keys "
+                "WHERE replaces IS NOT NULL GROUP BY replaces"
+            )
+        }
+
+
+def _one(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["key_id"]: row for row in rows}
+
+
+def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        grouped[row["key_id"]].append(row)
+    return grouped
+
+
+def _case(one: ScoredCase, standing: Standing, facts: _Facts) -> Case:
+    key = facts.keys.get(one.key_id, {})
+    evidence = _evidence(one, facts)
+    blast_radius = _blast_radius(one.key_id, key, facts)
+    impact = _impact(one.key_id, facts)
+    return Case(
+        key_id=one.key_id,
+        key=key.get("key"),
+        name=key.get("name"),
+        owner=key.get("owner"),
+        environment=key.get("environment"),
+        standing=standing,
+        action=one.action,
+        bits=one.bits,
+        p_value=None,
+        q_value=None,
+        summary=_summary(one.action, evidence),
+        origins=tuple(
+            Origin(row["ip"], row["prefix"], row["asn"], row["organization"], row["country"],
+                   row["class"], row["first_seen"], row["last_seen"], row["requests"])
+            for row in facts.origins[one.key_id]
+        ),
+        evidence=evidence,
+        blast_radius=blast_radius,
+        impact=impact,
+        steps=_steps(one, key, blast_radius, impact, facts),
+        events_query=_events_query(one, facts),
+    )  # fmt: skip
+
+
+def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
+    """That of the worst visit, of its day, and of the key itself; their bits add up to the case's.
+
+    Where a family is over its cap its evidence is scaled down to it. Upkeep has 0 bits here.
+    """
+    rows = [
+        row
+        for row in facts.evidence[one.key_id]
+        if row["day"] is None or (row["day"] == one.day and row["prefix"] in (one.prefix, None))
+    ]
+    totals: dict[str, float] = defaultdict(float)
+    for row in rows:
+        if _is_capped(row):
+            totals[row["family"]] += row["bits"]
+    share = {
+        family: min(1.0, facts.caps[family] / total) for family, total in totals.items() if total
+    }
+    items = [
+        Evidence(
+            detector=row["detector"],
+            family=row["family"],
+            bits=row["bits"] * (share[row["family"]] if _is_capped(row) else not row["hygiene"]),
+            typical=row["typical"],
+            actual=row["actual"],
+            explanation=row["explanation"],
+        )
+        for row in rows
+    ]
+    return tuple(sorted(items, key=lambda item: (-item.bits, item.detector)))
+
+
+def _is_capped(row: dict[str, Any]) -> bool:
+    return not row["hygiene"] and not row["certain"]
+
+
+def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
+    """One sentence: the strongest reason of each family, the strongest first."""
+    strongest: dict[str, Evidence] = {}
+    for item in (item for item in evidence if item.bits > 0):
+        strongest.setdefault(item.family, item)
+    if not strongest:
+        return "nothing out of the ordinary"
+    reasons = [item.explanation for item in strongest.values()][: 1 if action == "none" else 3]
+    return "; ".join(reasons)
+
+
+def _blast_radius(key_id: str, key: dict[str, Any], facts: _Facts) -> dict[str, Any]:
+    suspicious = [row for row in facts.visits[key_id] if row["suspicious"]]
+    used = facts.scopes[key_id]
+    return {
+        "scopes_granted": key.get("scopes"),
+        "scopes_used": sorted({row["scope"] for row in used if row["scope"]}),
+        "sensitive_endpoints_used": sorted(
+            {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
+        )[:_MOST_SENSITIVE],
+        "requests_suspicious": sum(row["events"] for row in suspicious),
+        "objects_suspicious": sum(row["objects"] for row in suspicious),
+        "response_bytes_suspicious": sum(row["response_bytes"] for row in suspicious),
+    }
+
+
+def _impact(key_id: str, facts: _Facts) -> dict[str, Any]:
+    legitimate = [row for row in facts.visits[key_id] if not row["suspicious"]]
+    return {
+        "legitimate_requests_per_day": round(
+            sum(row["events"] / row["days"] for row in legitimate), 1
+        ),
+        "consumers": [
+            {"agent": row["agent"], "origin": row["origin"],
+             "requests_per_day": round(row["requests_per_day"], 1)}
+            for row in facts.consumers[key_id]
+        ],
+        "successor_key_id": facts.successors.get(key_id),
+        "scopes_needed": sorted(
+            {row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]}
+        ),
+    }  # fmt: skip
+
+
+def _steps(
+    one: ScoredCase,
+    key: dict[str, Any],
+    blast_radius: dict[str, Any],
+    impact: dict[str, Any],
+    facts: _Facts,
+) -> tuple[str, ...]:
+    if one.action == "none":
+        return ()
+    suspicious = next((row for row in facts.visits[one.key_id] if row["suspicious"]), None)
+    where = ", ".join(suspicious["prefixes"]) if suspicious else "the origins above"
+    look = f"Look at what was done from {where}: {blast_radius['requests_suspicious']:,} requests"
+    if one.action == "investigate":
+        owner = key.get("owner") or "the key's owner"
+        return (
+            f"Ask {owner} whether the use from {where} is theirs",
+            look,
+            "If nobody knows of it, revoke the key as a stolen one",
+        )
+    vendor: Vendor = "aws" if _AWS_KEY.fullmatch(one.key_id) else "pulsely"
+    return (*_revoke_steps(vendor, one.key_id, key, impact), look)
+
+
+def _revoke_steps(
+    vendor: Vendor, key_id: str, key: dict[str, Any], impact: dict[str, Any]
+) -> tuple[str, ...]:
+    scopes = ", ".join(impact["scopes_needed"]) or "only the scopes it needs"
+    consumers = "; ".join(
+        f"{consumer['agent']} at {consumer['origin']}" for consumer in impact["consumers"]
+    )
+    switch = (
+        f"Switch the consumers to it: {consumers}"
+        if consumers
+        else ("No other consumer was seen in the window: nothing has to be switched")
+    )
+    check = "Check that no use follows: run keywatch review for the days after"
+    if vendor == "aws":
+        if key_id.startswith(_AWS_TEMPORARY_KEY):
+            return (
+                "Revoke the role's active sessions: attach the AWSRevokeOlderSessions deny policy "
+                "with aws:TokenIssueTime before now (IAM console: role, Revoke active sessions)",
+                "Find the long-lived key or identity that assumed the role, and judge that too",
+                check,
+            )
+        return (
+            "Make a replacement for the user: aws iam create-access-key --user-name USER",
+            switch,
+            f"Turn the old key off: aws iam update-access-key --access-key-id {key_id} "
+            "--status Inactive --user-name USER",
+            check,
+        )
+    if key.get("revoked_at") is not None:
+        return ("The key is revoked already: revoke it again if it is still accepted", check)
+    successor = impact["successor_key_id"]
+    make = (
+        f"Its successor exists: {successor}"
+        if successor
+        else f"Make a replacement in the Pulsely dashboard (Settings, API keys) with {scopes}"
+    )
+    return (
+        f"Revoke {key.get('key') or key_id} now (Settings, API keys)",
+        make,
+        switch,
+        check,
+    )
+
+
+def _events_query(one: ScoredCase, facts: _Facts) -> str:
+    """SQL over the lake that shows the worst visit's events, or all of the window's."""
+    condition = f"key_id = {_literal(one.key_id)}"
+    addresses = [row for row in facts.origins[one.key_id] if row["worst"]]
+    if one.day is not None:
+        condition += f" AND day = DATE '{one.day}'"
+    if one.prefix is not None and addresses:
+        listed = ", ".join(_literal(row["ip"]) for row in addresses)
+        condition += f" AND address IN ({listed})"
+    return (
+        "SELECT ts, address, method, path, status, user_agent FROM lake.events "
+        f"WHERE {condition} ORDER BY ts"
+    )
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"

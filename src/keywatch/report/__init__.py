@@ -1,0 +1,19 @@
+"""Reviews for people and programs: text, the JSON of the contract, and its schema."""
+
+from keywatch.report.case_text import render_case
+from keywatch.report.document import case_document, json_text, review_document, review_schema
+from keywatch.report.outcome import render_demo_verdict, render_load
+from keywatch.report.safe_text import printable
+from keywatch.report.text import render_review
+
+__all__ = [
+    "case_document",
+    "json_text",
+    "printable",
+    "render_case",
+    "render_demo_verdict",
+    "render_load",
+    "render_review",
+    "review_document",
+    "review_schema",
+]

@@ -1,0 +1,193 @@
+"""A case as text: all that a review says of one key.
+
+Every value that comes from a log or an inventory goes through `printable`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from keywatch.model import Case, Evidence, Origin, Review
+from keywatch.report.layout import Cell, Grid, Page, Stack, styled
+from keywatch.report.parts import (
+    BITS_MEANING,
+    ID_LENGTH,
+    NAME_LENGTH,
+    SENTENCE_LENGTH,
+    STANDINGS,
+    STYLES,
+    action_label,
+    add_attribution,
+    add_title,
+    compared,
+    if_revoked,
+    numbered,
+    reasons_of,
+    some_names,
+    upkeep_of,
+    what_was_done,
+)
+from keywatch.report.phrases import count, sentence, span
+from keywatch.report.safe_text import printable
+
+_MOST_ORIGINS = 20
+_MOST_CONSUMERS = 8
+_QUERY_LENGTH = 4000
+
+_BAR_LENGTH = 28
+_BAR_BITS = 14.0
+"""Bits of a full bar; more is shown as a full one."""
+
+
+def render_case(case: Case, review: Review, *, color: bool = False, width: int = 100) -> str:
+    """Everything that `review` says of one key, as text that ends with a line break.
+
+    Lines are as in `render_review`.
+    """
+    page = Page(width, color=color)
+    add_title(page, f"Keywatch case {printable(case.key_id, ID_LENGTH)}", review)
+    page.blank()
+    page.add(styled((action_label(case.action), STYLES[case.action]), f"  {case.bits:.1f} bits"))
+    page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
+    page.heading("The key")
+    page.add(Grid(_key_facts(case, review)), indent=2)
+    _add_why(page, case, review)
+    _add_origins(page, case.origins)
+    _add_stakes(page, case)
+    if case.steps:
+        page.heading("What to do")
+        page.add(Grid(numbered(case.steps), align=("right",)), indent=2)
+    if case.events_query:
+        page.heading("The events, in the lake")
+        for line in _cut(case.events_query, _QUERY_LENGTH).split("\n"):
+            page.add(printable(line, _QUERY_LENGTH), indent=2)
+    add_attribution(page, review)
+    return page.text
+
+
+def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
+    if case.p_value is None:
+        chance = "not calibrated yet: the thresholds in the settings decided"
+    else:
+        chance = f"p {case.p_value:.2g}"
+        if case.q_value is not None:
+            chance += f", q {case.q_value:.2g} (false discovery rate if this case is alerted)"
+    groups = [
+        f"{group.kind} with {count(len(group.key_ids) - 1, 'other key')}: {printable(group.origin)}"
+        for group in review.groups
+        if case.key_id in group.key_ids
+    ]
+    facts = [
+        ("id", printable(case.key_id, NAME_LENGTH * 2)),
+        ("key", printable(case.key or "")),
+        ("name", printable(case.name or "")),
+        ("owner", printable(case.owner or "")),
+        ("environment", printable(case.environment or "")),
+        ("standing", STANDINGS[case.standing]),
+        ("chance", chance),
+        *(("part of", group) for group in groups),
+    ]
+    return [[styled((label, "dim")), value] for label, value in facts if value]
+
+
+def _add_why(page: Page, case: Case, review: Review) -> None:
+    reasons = reasons_of(case, review)
+    page.heading("Why")
+    if not reasons:
+        page.add("Nothing unusual in this window.", indent=2)
+    families: dict[str, list[Evidence]] = defaultdict(list)
+    for item in reasons:
+        families[item.family].append(item)
+    sums = {family: sum(item.bits for item in items) for family, items in families.items()}
+    ranked = sorted(families, key=lambda family: -sums[family])
+    if reasons:
+        bars: list[list[Cell]] = [
+            [family, f"{sums[family]:.1f}", styled((_bar(sums[family]), STYLES[case.action]))]
+            for family in ranked
+        ]
+        total = sum(sums.values())
+        capped = total - case.bits > 0.05
+        counts = f"{case.bits:.1f} of them count: each family has a cap" if capped else ""
+        bars.append([styled(("together", "bold")), styled((f"{total:.1f}", "bold")), counts])
+        page.add(Grid(bars, align=("left", "right")), indent=2)
+        page.add(styled((BITS_MEANING, "dim")), indent=2)
+    rows: list[list[Cell]] = []
+    for family in ranked:
+        rows += [["", "", ""], *(_reason(item) for item in families[family])]
+    if rows:
+        page.add(Grid(rows, align=("right",)), indent=2)
+    upkeep = [item for item in case.evidence if item.detector in upkeep_of(case, review)]
+    if upkeep:
+        page.heading("Upkeep, not counted")
+        page.add(Grid([_reason(item) for item in upkeep], align=("right",)), indent=2)
+
+
+def _bar(bits: float) -> str:
+    length = round(min(bits, _BAR_BITS) / _BAR_BITS * _BAR_LENGTH)
+    return "━" * max(length, 1)
+
+
+def _reason(item: Evidence) -> list[Cell]:
+    detector = printable(item.detector, NAME_LENGTH).replace("_", " ")
+    return [
+        styled((f"{item.bits:.1f}", "bold")),
+        Stack((detector, styled((item.family, "dim")))),
+        compared(item),
+    ]
+
+
+def _add_origins(page: Page, origins: Sequence[Origin]) -> None:
+    if not origins:
+        return
+    page.heading("Where it was used from in this window")
+    heads = ("requests", "first and last, UTC", "address and network")
+    rows: list[list[Cell]] = [[styled((head, "dim")) for head in heads]]
+    rows += [
+        [
+            f"{origin.requests:,}",
+            span(origin.first_seen, origin.last_seen),
+            Stack((printable(origin.ip, ID_LENGTH), styled((_network(origin), "dim")))),
+        ]
+        for origin in origins[:_MOST_ORIGINS]
+    ]
+    page.add(Grid(rows, align=("right",)), indent=2)
+    if len(origins) > _MOST_ORIGINS:
+        more = count(len(origins) - _MOST_ORIGINS, "more address", "more addresses")
+        page.add(f"and {more}", indent=2)
+
+
+def _network(origin: Origin) -> str:
+    asn = f"AS{origin.asn}" if origin.asn is not None else None
+    network = [asn, origin.organization, origin.country, origin.origin_class]
+    return " · ".join(printable(part, NAME_LENGTH) for part in network if part)
+
+
+def _add_stakes(page: Page, case: Case) -> None:
+    radius, impact = case.blast_radius, case.impact
+    if radius:
+        granted = radius.get("scopes_granted")
+        facts = [
+            ("done", what_was_done(radius) or "no suspicious visit"),
+            ("scopes granted", "unknown" if granted is None else some_names(granted) or "none"),
+            ("scopes used", some_names(radius.get("scopes_used", [])) or "none that is known"),
+            ("sensitive calls", some_names(radius.get("sensitive_endpoints_used", [])) or "none"),
+        ]
+        page.heading("What is at stake")
+        page.add(Grid([[styled((label, "dim")), text] for label, text in facts]), indent=2)
+    if impact:
+        page.heading("If it is revoked")
+        page.add(sentence(if_revoked(impact)), indent=2)
+        consumers: list[list[Cell]] = [
+            [f"{consumer['requests_per_day']:,.1f} a day",
+             printable(consumer["agent"], NAME_LENGTH), printable(consumer["origin"])]
+            for consumer in impact.get("consumers", [])[:_MOST_CONSUMERS]
+        ]  # fmt: skip
+        if consumers:
+            page.add(Grid(consumers, align=("right",)), indent=2)
+        if needed := impact.get("scopes_needed"):
+            page.add(f"A replacement needs no more than: {some_names(needed)}", indent=2)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,153 @@
+"""A review as the JSON of the contract; ``review.schema.json`` says each field's unit and range."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from keywatch.model import Case, Coverage, Evidence, Group, HygieneFinding, Origin, Review
+
+_BITS_DIGITS = 2
+
+
+def review_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of `review_document`; its ``$defs/case`` is `case_document`'s."""
+    text = resources.files(__package__).joinpath("review.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def review_document(review: Review) -> dict[str, Any]:
+    """The review as JSON values, cases in the review's order.
+
+    Text from logs is kept as it was, for programs; only lone surrogates, which are no Unicode text,
+    become U+FFFD.
+    """
+    window, run = review.window, review.run
+    document = {
+        "window": {"start": rfc3339(window.start), "end": rfc3339(window.end)},
+        "run": {
+            "id": run.id,
+            "lake_snapshot": run.lake_snapshot,
+            "config_hash": run.config_hash,
+            "version": run.version,
+        },
+        "coverage": _coverage(review.coverage),
+        "cases": [case_document(case) for case in review.cases],
+        "groups": [_group(group) for group in review.groups],
+        "hygiene": [_hygiene(finding) for finding in review.hygiene],
+        "attribution": review.attribution,
+    }
+    return {name: _unicode(value) for name, value in document.items()}
+
+
+def case_document(case: Case) -> dict[str, Any]:
+    """One case as JSON values, as it stands in ``cases`` of `review_document`."""
+    document = {
+        "key_id": case.key_id,
+        "key": case.key,
+        "name": case.name,
+        "owner": case.owner,
+        "environment": case.environment,
+        "standing": case.standing,
+        "action": case.action,
+        "bits": round(case.bits, _BITS_DIGITS),
+        "p_value": case.p_value,
+        "q_value": case.q_value,
+        "summary": case.summary,
+        "origins": [_origin(origin) for origin in case.origins],
+        "evidence": [_evidence(evidence) for evidence in case.evidence],
+        "blast_radius": case.blast_radius,
+        "impact": case.impact,
+        "steps": list(case.steps),
+        "events_query": case.events_query,
+    }
+    return {name: _unicode(value) for name, value in document.items()}
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """The document as indented ASCII: no control character but the line breaks between fields.
+
+    Raises:
+        ValueError: a number is infinite or not a number, which JSON can't say.
+    """
+    return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=2) + "\n"
+
+
+def rfc3339(time: datetime) -> str:
+    """``2026-09-28T00:00:00Z``; a time without a zone is UTC."""
+    utc = time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+    return utc.isoformat() + "Z"
+
+
+def _coverage(coverage: Coverage) -> dict[str, Any]:
+    return {
+        "keys": coverage.keys,
+        "assessed": coverage.assessed,
+        "warming_up": coverage.warming_up,
+        "not_assessable": coverage.not_assessable,
+        "silent": coverage.silent,
+        "events": coverage.events,
+        "unlocated_addresses": coverage.unlocated_addresses,
+        "keyless_events": coverage.keyless_events,
+        "rejected_lines": coverage.rejected_lines,
+        "history_days": coverage.history_days,
+        "notes": list(coverage.notes),
+    }
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    return {
+        "ip": origin.ip,
+        "prefix": origin.prefix,
+        "asn": origin.asn,
+        "organization": origin.organization,
+        "country": origin.country,
+        "class": origin.origin_class,
+        "first_seen": rfc3339(origin.first_seen),
+        "last_seen": rfc3339(origin.last_seen),
+        "requests": origin.requests,
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "detector": evidence.detector,
+        "family": evidence.family,
+        "bits": round(evidence.bits, _BITS_DIGITS),
+        "typical": evidence.typical,
+        "actual": evidence.actual,
+        "explanation": evidence.explanation,
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "kind": group.kind,
+        "key_ids": list(group.key_ids),
+        "origin": group.origin,
+        "explanation": group.explanation,
+    }
+
+
+def _hygiene(finding: HygieneFinding) -> dict[str, Any]:
+    return {
+        "key_id": finding.key_id,
+        "detector": finding.detector,
+        "explanation": finding.explanation,
+    }
+
+
+def _unicode(value: Any) -> Any:
+    """`value` with lone surrogates replaced: strict JSON readers refuse them even as escapes."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_unicode(key): _unicode(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_unicode(item) for item in value]
+        case _:
+            return value

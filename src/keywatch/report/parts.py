@@ -1,0 +1,127 @@
+"""What the texts of a review and of a case have in common.
+
+Every value that comes from a log or an inventory goes through `printable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from keywatch.model import Action, Case, Evidence, Review, Standing
+from keywatch.report.layout import Cell, Grid, Page, Stack, styled
+from keywatch.report.phrases import count, listed, rate, sentence, size, window_label
+from keywatch.report.safe_text import printable
+
+ID_LENGTH = 48
+NAME_LENGTH = 60
+CELL_LENGTH = 24
+SENTENCE_LENGTH = 400
+"""Characters of a value that are shown: of an id, a name, a cell of a table, a sentence."""
+
+_MOST_LISTED = 8
+
+STYLES: dict[Action, str] = {
+    "revoke": "bold red",
+    "rotate": "bold magenta",
+    "investigate": "bold yellow",
+    "none": "bold",
+}
+STANDINGS: dict[Standing, str] = {
+    "assessed": "judged by its own habits",
+    "warming_up": "warming up: too little history, judged by policy and by its peers",
+    "not_assessable": "could not be judged, which is not the same as clean",
+    "silent": "silent: no request in this window",
+}
+BITS_MEANING = (
+    "Bits: how strange this is for the key; 10 bits is about 1 in 1,000, and bits add up."
+)
+_NO_ACTION_LABEL = "NO ACTION"
+
+
+def add_title(page: Page, title: str, review: Review) -> None:
+    """What this is, of which window, and what it was made with."""
+    page.add(styled((title, "bold"), f" · {window_label(review.window)}"))
+    run = review.run
+    made_with = (
+        f"run {printable(run.id, ID_LENGTH)} · snapshot {run.lake_snapshot} · "
+        f"settings {printable(run.config_hash, ID_LENGTH)} · "
+        f"keywatch {printable(run.version, CELL_LENGTH)}"
+    )
+    page.add(styled((made_with, "dim")))
+
+
+def add_attribution(page: Page, review: Review) -> None:
+    """The credit that must stand wherever located addresses are shown."""
+    page.blank()
+    page.add(styled((printable(review.attribution), "dim")))
+
+
+def action_label(action: Action) -> str:
+    """``REVOKE``."""
+    return _NO_ACTION_LABEL if action == "none" else action.upper()
+
+
+def numbered(steps: Sequence[str]) -> list[list[Cell]]:
+    """Rows of a number and a sentence."""
+    return [
+        [f"{number}.", sentence(printable(step, SENTENCE_LENGTH))]
+        for number, step in enumerate(steps, start=1)
+    ]
+
+
+def upkeep_of(case: Case, review: Review) -> set[str]:
+    """Detectors whose evidence on this key is shown and not counted."""
+    return {finding.detector for finding in review.hygiene if finding.key_id == case.key_id}
+
+
+def reasons_of(case: Case, review: Review) -> list[Evidence]:
+    """The evidence that counts, strongest first."""
+    upkeep = upkeep_of(case, review)
+    counted = (item for item in case.evidence if item.detector not in upkeep)
+    return sorted(counted, key=lambda item: -item.bits)
+
+
+def compared(item: Evidence) -> Cell:
+    """The explanation, and under it typical against actual."""
+    parts: list[Cell] = [printable(item.explanation)]
+    rows: list[list[Cell]] = [
+        [styled((label, "dim")), printable(value)]
+        for label, value in (("typical", item.typical), ("actual", item.actual))
+        if value
+    ]
+    if rows:
+        parts.append(Grid(rows))
+    return Stack(tuple(parts))
+
+
+def what_was_done(radius: dict[str, Any]) -> str:
+    """What was done in the suspicious visits, in one line; empty when there were none."""
+    if not radius.get("requests_suspicious"):
+        return ""
+    parts = [
+        count(radius["requests_suspicious"], "suspicious request"),
+        count(radius.get("objects_suspicious", 0), "object"),
+    ]
+    if size_bytes := radius.get("response_bytes_suspicious"):
+        parts.append(f"{size(size_bytes)} of answers")
+    return ", ".join(parts)
+
+
+def if_revoked(impact: dict[str, Any]) -> str:
+    """What would break, in one line."""
+    per_day = impact.get("legitimate_requests_per_day", 0)
+    consumers = impact.get("consumers", [])
+    if not per_day and not consumers:
+        stops = "no ordinary use was seen in this window"
+    else:
+        stops = f"about {rate(per_day)} of {count(len(consumers), 'consumer')} would stop"
+    successor = impact.get("successor_key_id")
+    if successor:
+        return f"{stops}; {printable(successor, ID_LENGTH)} already replaces it"
+    return f"{stops}; no key replaces it yet"
+
+
+def some_names(values: Iterable[str]) -> str:
+    """The first few, and how many more."""
+    return listed((printable(value, NAME_LENGTH) for value in values), _MOST_LISTED)

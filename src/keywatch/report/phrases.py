@@ -1,0 +1,115 @@
+"""Counts, sizes and times as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
+
+from keywatch.model import Window
+
+_WEEK = timedelta(days=7)
+
+
+def count(number: float, noun: str, plural: str | None = None) -> str:
+    """``1 key``, ``1,204 keys``."""
+    return f"{number:,.0f} {named(number, noun, plural)}"
+
+
+def named(number: float, noun: str, plural: str | None = None) -> str:
+    """The noun alone, as `number` needs it."""
+    return noun if round(number) == 1 else plural or noun + "s"
+
+
+def rate(per_day: float) -> str:
+    """``1,440 requests a day``; small rates keep a decimal, so that few isn't none."""
+    if 0 < per_day < 10 and per_day != round(per_day):
+        return f"{per_day:.1f} requests a day"
+    return f"{count(per_day, 'request')} a day"
+
+
+def size(size_bytes: float) -> str:
+    """``512 bytes``, ``1.2 MB``; decimal units."""
+    if size_bytes < 1000:
+        return count(size_bytes, "byte")
+    for unit in ("kB", "MB", "GB"):
+        size_bytes /= 1000
+        if size_bytes < 999.95:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1000:,.1f} TB"
+
+
+def duration(days: float) -> str:
+    """``84 days``, ``36 hours``, ``55 minutes``."""
+    if days >= 2:
+        return count(days, "day")
+    hours = days * 24
+    return count(hours, "hour") if hours >= 2 else count(hours * 60, "minute")
+
+
+def listed(items: Iterable[str], most: int) -> str:
+    """``a, b, c and 4 more``."""
+    every = list(items)
+    more = len(every) - most
+    text = ", ".join(every[:most])
+    return f"{text} and {more:,} more" if more > 0 else text
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    ended = text if not text or text[-1] in ".!?…" else text + "."
+    return ended[:1].upper() + ended[1:]
+
+
+def window_label(window: Window) -> str:
+    """``week 2026-W40 (2026-09-28 to 2026-10-04, UTC)``; days are both included.
+
+    A window that isn't made of whole days is shown with its two instants.
+    """
+    start, end = _utc(window.start), _utc(window.end)
+    if not _has_whole_days(window):
+        return f"{minute(start)} until {minute(end)} UTC"
+    last = end.date() - timedelta(days=1)
+    days = f"{start.date()} to {last}" if last != start.date() else f"{last}"
+    week = iso_week(window)
+    return f"week {week} ({days}, UTC)" if week else f"{days} UTC"
+
+
+def window_options(window: Window) -> str:
+    """The options that ask for this window again: ``--week 2026-W40``; empty if none can."""
+    if week := iso_week(window):
+        return f"--week {week}"
+    if _has_whole_days(window):
+        return f"--from {_utc(window.start).date()} --to {_utc(window.end).date()}"
+    return ""
+
+
+def iso_week(window: Window) -> str | None:
+    """``2026-W40`` if the window is that week, from Monday to Sunday."""
+    start = _utc(window.start)
+    if not _has_whole_days(window) or start.weekday() or _utc(window.end) - start != _WEEK:
+        return None
+    year, week, _ = start.isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def _has_whole_days(window: Window) -> bool:
+    start, end = _utc(window.start), _utc(window.end)
+    return start.time() == end.time() == time() and start < end
+
+
+def minute(moment: datetime) -> str:
+    """``2026-09-28 14:05``, in UTC."""
+    return _utc(moment).isoformat(sep=" ", timespec="minutes")
+
+
+def span(first: datetime, last: datetime) -> str:
+    """``2026-09-28 14:05 to 15:40``; the second day is named where it is another one."""
+    begun, ended = minute(first), minute(last)
+    if begun == ended:
+        return begun
+    same_day = _utc(first).date() == _utc(last).date()
+    return f"{begun} to {ended[-5:] if same_day else ended}"
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

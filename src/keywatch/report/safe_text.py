@@ -1,0 +1,48 @@
+r"""Text from logs made safe to show: paths, agents and names are chosen by whoever calls the API.
+
+What could move the cursor, start a line, hide or change the order of text is shown as its escape
+(``\x1b``, ``\n``, ``\u202e``). Letters of right-to-left scripts stay as they are.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+MAX_LENGTH = 200
+"""Characters of one value that are shown unless said otherwise."""
+
+_CUT = "…"
+_MOST_MARKS = 3
+"""Combining marks on one letter; Vietnamese and Thai need two or three, overprinting needs many."""
+
+# Letters, marks and symbols by their category, and blank on the screen.
+_BLANK = frozenset(
+    map(chr, [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
+) | frozenset(
+    chr(code)
+    for first, last in [(0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)]
+    for code in range(first, last + 1)
+)
+
+
+def printable(text: str, max_length: int = MAX_LENGTH) -> str:
+    """`text` on one line, with everything that isn't a visible character or a space escaped.
+
+    At most `max_length` (≥ 1) characters come back, the last one ``…`` when something was cut; an
+    escape is never cut in two. Safe for a terminal, not for markup: HTML needs its own escaping.
+    """
+    pieces: list[str] = []
+    length = marks = 0
+    for char in text[: max_length + 1]:
+        marks = marks + 1 if unicodedata.category(char).startswith("M") else 0
+        # A mark at the start would land on what stands before the value.
+        stray = marks > min(_MOST_MARKS, len(pieces))
+        shown = char.isprintable() and char not in _BLANK and not stray
+        piece = char if shown else char.encode("unicode_escape").decode("ascii")
+        pieces.append(piece)
+        length += len(piece)
+    if length <= max_length:
+        return "".join(pieces)
+    while length > max_length - len(_CUT):
+        length -= len(pieces.pop())
+    return "".join(pieces) + _CUT

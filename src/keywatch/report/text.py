@@ -1,0 +1,238 @@
+"""A review as text: for a terminal and for a log file.
+
+Every value that comes from a log or an inventory goes through `printable`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Sequence
+
+from keywatch.model import ACTIONS, Case, Coverage, Evidence, Group, HygieneFinding, Review
+from keywatch.report.layout import Cell, Grid, Page, Stack, styled
+from keywatch.report.parts import (
+    BITS_MEANING,
+    CELL_LENGTH,
+    ID_LENGTH,
+    NAME_LENGTH,
+    SENTENCE_LENGTH,
+    STANDINGS,
+    STYLES,
+    action_label,
+    add_attribution,
+    add_title,
+    compared,
+    if_revoked,
+    numbered,
+    reasons_of,
+    some_names,
+    what_was_done,
+)
+from keywatch.report.phrases import count, duration, listed, named, sentence, window_options
+from keywatch.report.safe_text import printable
+
+_MOST_BLOCKS = 25
+_MOST_REASONS = 4
+_MOST_STEPS = 3
+_MOST_WATCHED = 10
+_MOST_GROUP_KEYS = 12
+_MOST_UPKEEP_KEYS = 5
+
+
+def render_review(review: Review, *, color: bool = False, width: int = 100) -> str:
+    """The review as text that ends with a line break.
+
+    No line is wider than `width` terminal cells (at least 40), and there are no escape sequences
+    unless `color`.
+    """
+    page = Page(width, color=color)
+    alerted = review.alerted()
+    add_title(page, "Keywatch review", review)
+    page.blank()
+    _add_verdict(page, review)
+    if alerted:
+        rows = [
+            [styled((action_label(case.action), STYLES[case.action])), *_glance(case)]
+            for case in alerted
+        ]
+        page.blank()
+        page.add(Grid(rows, align=("left", "right"), one_line=True), indent=2)
+    if review.groups:
+        page.heading("Keys that belong together")
+        page.add(Grid([_group(group) for group in review.groups]), indent=2)
+    for case in alerted[:_MOST_BLOCKS]:
+        _add_block(page, case, review)
+    if len(alerted) > _MOST_BLOCKS:
+        more = count(len(alerted) - _MOST_BLOCKS, "more key")
+        page.blank()
+        page.add(f"{more} to act on, named at the top: see each with keywatch case KEY")
+    if alerted:
+        page.blank()
+        page.rule()
+    _add_watched(page, review)
+    _add_upkeep(page, review.hygiene)
+    _add_coverage(page, review.coverage)
+    add_attribution(page, review)
+    return page.text
+
+
+def _add_verdict(page: Page, review: Review) -> None:
+    coverage = review.coverage
+    in_use = coverage.assessed + coverage.warming_up + coverage.not_assessable
+    numbers = {
+        action: sum(case.action == action for case in review.cases)
+        for action in ACTIONS
+        if action != "none"
+    }
+    found: list[str] = []
+    for action, number in numbers.items():
+        if number:
+            found.append(
+                f"{number:,} to {action}" if found else f"{count(number, 'key')} to {action}"
+            )
+    if found:
+        page.add(styled((f"{', '.join(found)}, of {in_use:,} in use.", "bold")))
+        page.add(styled((BITS_MEANING, "dim")))
+    elif in_use:
+        nothing = f"No key to revoke, rotate or investigate, of {in_use:,} in use."
+        page.add(styled((nothing, "bold")))
+    else:
+        nothing = "No key was in use in this window: there is nothing to judge."
+        page.add(styled((nothing, "bold")))
+    unjudged = in_use - coverage.assessed
+    if unjudged and (not found or not coverage.assessed):
+        which = f"{unjudged:,} of them" if coverage.assessed else "None of them"
+        could = "could not" if coverage.assessed else "could"
+        page.add(
+            f"{which} {could} be judged by their own habits (see coverage): "
+            "silence about those is not a clean bill."
+        )
+
+
+def _glance(case: Case) -> list[Cell]:
+    """A key in one line: bits, id, name and the reason as far as it goes."""
+    name = f"{printable(case.name, CELL_LENGTH)}: " if case.name else ""
+    return [
+        f"{case.bits:.1f}",
+        printable(case.key_id, CELL_LENGTH),
+        styled((name, "bold"), printable(case.summary)),
+    ]
+
+
+def _group(group: Group) -> list[Cell]:
+    keys = listed((printable(key, ID_LENGTH) for key in group.key_ids), _MOST_GROUP_KEYS)
+    head = f"{count(len(group.key_ids), 'key')}, {printable(group.origin)}"
+    explanation = sentence(printable(group.explanation, SENTENCE_LENGTH))
+    return [styled((group.kind, "bold")), Stack((head, explanation, keys))]
+
+
+def _add_block(page: Page, case: Case, review: Review) -> None:
+    page.blank()
+    page.rule()
+    key_id = printable(case.key_id, ID_LENGTH)
+    page.add(
+        styled((action_label(case.action), STYLES[case.action]), "  ", (key_id, "bold"),
+               f"  {case.bits:.1f} bits")
+    )  # fmt: skip
+    if who := _who(case):
+        page.add(who)
+    reasons = reasons_of(case, review)
+    # A summary that only repeats the reasons below says nothing new.
+    if not set(case.summary.split("; ")) <= {r.explanation for r in reasons[:_MOST_REASONS]}:
+        page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
+    page.blank()
+    rows: list[tuple[str, Cell]] = []
+    if reasons:
+        rows.append(("why", _why_in_short(reasons)))
+    if done := what_was_done(case.blast_radius):
+        rows.append(("done", done))
+    if granted := case.blast_radius.get("scopes_granted"):
+        rows.append(("it may", some_names(granted)))
+    if case.impact:
+        rows.append(("if revoked", if_revoked(case.impact)))
+    if case.steps:
+        steps = numbered(case.steps[:_MOST_STEPS])
+        rows.append(("do now", Grid(steps, align=("right",))))
+    command = f"keywatch case {shlex.quote(key_id)} {window_options(review.window)}"
+    rows.append(("see all", command.rstrip()))
+    page.add(Grid([[styled((label, "dim")), cell] for label, cell in rows]), indent=2)
+
+
+def _who(case: Case) -> str:
+    """Name, owner, environment and masked key, and the standing where it says less than usual."""
+    parts = [
+        printable(case.name or "", NAME_LENGTH),
+        f"owner {printable(case.owner, NAME_LENGTH)}" if case.owner else "",
+        printable(case.environment or "", CELL_LENGTH),
+        printable(case.key or "", NAME_LENGTH),
+        "" if case.standing == "assessed" else STANDINGS[case.standing].partition(":")[0],
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _why_in_short(reasons: Sequence[Evidence]) -> Cell:
+    shown, rest = reasons[:_MOST_REASONS], reasons[_MOST_REASONS:]
+    rows: list[list[Cell]] = [
+        [styled((f"{item.bits:.1f}", "bold")), item.family, compared(item)] for item in shown
+    ]
+    if rest:
+        bits = sum(item.bits for item in rest)
+        rows.append([f"{bits:.1f}", "", f"{count(len(rest), 'more reason')}"])
+    return Grid(rows, align=("right",))
+
+
+def _add_watched(page: Page, review: Review) -> None:
+    """Keys with something strange, too little to act on; keys with upkeep only stand below."""
+    watched = [case for case in review.cases if case.action == "none" and case.bits > 0]
+    if not watched:
+        return
+    page.heading("Watched, no action")
+    rows = [_glance(case) for case in watched[:_MOST_WATCHED]]
+    page.add(Grid(rows, align=("right",), one_line=True), indent=2)
+    if len(watched) > _MOST_WATCHED:
+        page.add(f"and {len(watched) - _MOST_WATCHED:,} with less", indent=2)
+
+
+def _add_upkeep(page: Page, hygiene: Sequence[HygieneFinding]) -> None:
+    if not hygiene:
+        return
+    keys: dict[str, dict[str, None]] = defaultdict(dict)
+    for finding in hygiene:
+        keys[finding.detector][finding.key_id] = None
+    rows: list[list[Cell]] = [
+        [printable(detector, NAME_LENGTH).replace("_", " "), count(len(ids), "key"),
+         listed((printable(key, ID_LENGTH) for key in ids), _MOST_UPKEEP_KEYS)]
+        for detector, ids in sorted(keys.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+    ]  # fmt: skip
+    page.heading("Upkeep, not suspected")
+    page.add(Grid(rows, align=("left", "right")), indent=2)
+
+
+def _add_coverage(page: Page, coverage: Coverage) -> None:
+    history = duration(coverage.history_days) if coverage.history_days else "no days"
+    lines = [
+        (coverage.assessed, "judged by their own habits"),
+        (coverage.warming_up, "warming up: too little history, judged by policy and by peers"),
+        (coverage.not_assessable, "not assessable: in use, and could not be judged"),
+        (coverage.silent, "silent: no request in this window"),
+        (
+            coverage.events,
+            f"{named(coverage.events, 'request')} in this window, on {history} of history",
+        ),
+    ]
+    left_out = [
+        (coverage.keyless_events, "request", None, "without a key, left aside"),
+        (coverage.unlocated_addresses, "address", "addresses", "not located"),
+        (coverage.rejected_lines, "log line", None, "rejected"),
+    ]
+    lines += [
+        (number, f"{named(number, noun, plural)} {what}")
+        for number, noun, plural, what in left_out
+        if number
+    ]
+    page.heading(f"Coverage: {count(coverage.keys, 'key')}")
+    rows: list[list[Cell]] = [[f"{number:,}", text] for number, text in lines]
+    page.add(Grid(rows, align=("right",)), indent=2)
+    for note in coverage.notes:
+        page.add(Grid([["Note:", printable(note, SENTENCE_LENGTH)]]), indent=2)

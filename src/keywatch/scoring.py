@@ -1,0 +1,112 @@
+"""Evidence adds up: per visit with a cap a family, then per case, then an action.
+
+A family's cap keeps one oddity from making a case by itself; ``revoke`` needs two families. A fact
+(evidence of a detector's ``certain_bits`` or more) has no cap and needs no second family.
+The thresholds stand in the settings until calibration takes their place; `p_value` and `q_value`
+stay None till then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from keywatch.detectors import Detector
+from keywatch.lake import Lake
+from keywatch.model import Action
+from keywatch.settings import ScoringSettings
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One key's worst visit; `day` and `prefix` are None where all evidence is the key's own."""
+
+    key_id: str
+    day: date | None
+    prefix: str | None
+    bits: float
+    families: int
+    certain: bool
+    action: Action
+
+
+def score(lake: Lake, detectors: Iterable[Detector], settings: ScoringSettings) -> list[ScoredCase]:
+    """Cases of the temporary table ``evidence``, most suspicious first.
+
+    Makes the temporary tables ``visit_scores`` (key_id, day, prefix, bits, families, certain) and
+    ``facts`` (detector, certain_bits).
+    """
+    certain = {d.id: d.certain_bits for d in detectors if d.certain_bits is not None}
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE facts AS "
+        "SELECT unnest($detectors::VARCHAR[]) AS detector, unnest($bits::DOUBLE[]) AS certain_bits",
+        detectors=list(certain),
+        bits=[float(bits) for bits in certain.values()],
+    )
+    lake.execute(
+        """
+        CREATE OR REPLACE TEMP TABLE visit_scores AS
+        WITH caps AS (
+            SELECT unnest($families::VARCHAR[]) AS family, unnest($caps::DOUBLE[]) AS cap
+        ),
+
+        graded AS (
+            SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
+            FROM evidence AS e
+            LEFT JOIN facts AS f USING (detector)
+            WHERE NOT e.hygiene
+        ),
+
+        -- What is said of a whole day belongs to each of its visits.
+        by_visit AS (
+            SELECT key_id, day, prefix, family, bits, certain FROM graded WHERE prefix IS NOT NULL
+            UNION ALL
+            SELECT g.key_id, g.day, v.prefix, g.family, g.bits, g.certain
+            FROM graded AS g
+            JOIN visits AS v ON v.key_id = g.key_id AND v.day = g.day
+            WHERE g.prefix IS NULL
+        ),
+
+        by_family AS (
+            SELECT key_id, day, prefix, family, bool_or(certain) AS certain,
+                least(any_value(cap), coalesce(sum(bits) FILTER (NOT certain), 0))
+                    + coalesce(sum(bits) FILTER (certain), 0) AS bits
+            FROM by_visit
+            JOIN caps USING (family)
+            GROUP BY key_id, day, prefix, family
+        )
+
+        SELECT key_id, day, prefix, sum(bits) AS bits,
+            count(*) FILTER (bits >= $second) AS families, bool_or(certain) AS certain
+        FROM by_family
+        GROUP BY key_id, day, prefix
+        """,
+        families=list(settings.family_caps_bits),
+        caps=list(settings.family_caps_bits.values()),
+        second=settings.second_family_bits,
+    )
+    rows = lake.rows(
+        """
+        SELECT key_id, day, prefix, coalesce(bits, 0), coalesce(families, 0),
+            coalesce(certain, false)
+        FROM (SELECT DISTINCT key_id FROM evidence)
+        LEFT JOIN (
+            FROM visit_scores
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY bits DESC, day, prefix) = 1
+        ) USING (key_id)
+        ORDER BY bits DESC NULLS LAST, key_id
+        """
+    )
+    return [
+        ScoredCase(
+            key_id, day, prefix, bits, families, certain, _action(bits, families, certain, settings)
+        )
+        for key_id, day, prefix, bits, families, certain in rows
+    ]
+
+
+def _action(bits: float, families: int, certain: bool, settings: ScoringSettings) -> Action:
+    if certain or (bits >= settings.revoke_bits and families >= 2):
+        return "revoke"
+    return "investigate" if bits >= settings.investigate_bits else "none"

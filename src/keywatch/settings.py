@@ -1,0 +1,136 @@
+"""Settings: a TOML file, overridden by KEYWATCH_* environment variables.
+
+``keywatch.toml`` beside the working directory is read when ``--config`` is not given. Nested
+names are joined with two underscores in the environment: ``KEYWATCH_INGEST__MAX_REJECT_SHARE``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from keywatch.errors import SettingsError
+
+DEFAULT_FILE = Path("keywatch.toml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LakeSettings(_Section):
+    """Where tables live and how long a writer waits for another one."""
+
+    catalog: str | None = None
+    """DuckLake catalogue, such as ``postgres:dbname=keywatch``; else a SQLite file in the lake."""
+    data_path: str | None = None
+    """Where the Parquet files go, e.g. ``s3://bucket/keywatch``; ``data`` in the lake if absent."""
+    wait_seconds: Annotated[float, Field(ge=0)] = 300
+    memory_limit: str = "1GB"
+    """DuckDB's own limit; the process needs about half as much again."""
+
+
+class IngestSettings(_Section):
+    """What a load accepts."""
+
+    max_reject_share: Share = 0.05
+    chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
+    """Uncompressed log text that is held in memory at once."""
+
+
+class GeoIPSettings(_Section):
+    """The user's own GeoLite2/GeoIP2 files; each takes precedence over the bundled ones."""
+
+    city: Path | None = None
+    country: Path | None = None
+    asn: Path | None = None
+    anonymous_ip: Path | None = None
+    enterprise: Path | None = None
+
+
+class ReviewSettings(_Section):
+    """What a review looks back on."""
+
+    baseline_days: Annotated[int, Field(ge=7, le=400)] = 90
+    warm_up_days: Annotated[int, Field(ge=1)] = 5
+    """A key seen on fewer days before the window is judged by policy and peers only."""
+
+
+class ScoringSettings(_Section):
+    """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
+
+    family_caps_bits: dict[str, Bits] = Field(
+        default_factory=lambda: {
+            "origin": 14.0,
+            "endpoints": 12.0,
+            "volume": 7.0,
+            "client": 6.0,
+            "policy": 10.0,
+        }
+    )
+    investigate_bits: Bits = 15.0
+    revoke_bits: Bits = 21.0
+    second_family_bits: Bits = 3.0
+    """``revoke`` by statistics needs a second family with at least this much."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; ``config_hash`` names a set of values."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KEYWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    storage: LakeSettings = LakeSettings()
+    ingest: IngestSettings = IngestSettings()
+    geoip: GeoIPSettings = GeoIPSettings()
+    review: ReviewSettings = ReviewSettings()
+    scoring: ScoringSettings = ScoringSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file (the file's values come in as arguments)."""
+        return env_settings, init_settings
+
+    @property
+    def config_hash(self) -> str:
+        """16 hex digits; the same values give the same hash."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def load_settings(file: Path | None = None) -> Settings:
+    """The settings of `file`, else of ``keywatch.toml`` if there is one, else the defaults.
+
+    Raises:
+        SettingsError: the file is absent, not TOML, or has a wrong or unknown value.
+    """
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise SettingsError(f"{path}: can't be read ({e.strerror}); check --config") from e
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+            raise SettingsError(f"{path}: not valid TOML: {e}") from e
+    try:
+        return Settings(**values)
+    except ValidationError as e:
+        where = path or "the environment (KEYWATCH_…)"
+        wrong = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
+        raise SettingsError(f"{where}: {wrong}") from e

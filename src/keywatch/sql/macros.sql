@@ -1,0 +1,64 @@
+-- Shared arithmetic. Temporary: each connection makes its own.
+
+-- Whether a status code says that the key may not do this.
+CREATE OR REPLACE TEMP MACRO is_denied(status_class) AS status_class IN ('401', '403');
+
+-- Bits of an observation that had probability p.
+CREATE OR REPLACE TEMP MACRO bits(p) AS greatest(0.0, -log2(least(1.0, greatest(p, 1e-12))));
+
+-- Predictive probability that the next trial is a hit after `hits` in `trials`, with a Beta prior
+-- of mean `prior` that weighs as much as `strength` trials.
+CREATE OR REPLACE TEMP MACRO predictive(hits, trials, prior, strength) AS
+    (hits + strength * prior) / (greatest(trials, hits) + strength);
+
+-- Bits of a count of at least x where the mean is mu and the shape r (small r: uneven days).
+-- Chernoff's bound on the upper tail of the negative binomial (Gamma-Poisson) distribution.
+CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
+    CASE WHEN x <= mu OR mu <= 0 THEN 0.0
+    ELSE (x * ln(x * (r + mu) / (mu * (r + x))) + r * ln((r + mu) / (r + x))) / ln(2) END;
+
+-- An RFC 3339 time as UTC; null when it is none or has no offset. The cast to TIMESTAMP would
+-- drop an offset without a word: it serves for Z only.
+CREATE OR REPLACE TEMP MACRO utc(text) AS
+    CASE
+        WHEN length(text) BETWEEN 20 AND 30 AND text[20] IN ('Z', '.') AND text[-1] = 'Z'
+            THEN try_cast(text AS TIMESTAMP)
+        WHEN regexp_full_match(
+            text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)'
+        ) THEN make_timestamp(epoch_us(try_cast(upper(text) AS TIMESTAMPTZ)))
+    END;
+
+-- An address without its port, brackets or IPv4-in-IPv6 dress; other text is left alone.
+CREATE OR REPLACE TEMP MACRO clean_address(a) AS
+    CASE
+        WHEN a IS NULL THEN ''
+        WHEN regexp_full_match(a, '[0-9.]{7,15}') THEN a
+        ELSE left(regexp_replace(
+            CASE
+                WHEN regexp_full_match(trim(a), '[0-9.]{7,15}:[0-9]{1,5}')
+                    THEN split_part(trim(a), ':', 1)
+                WHEN regexp_full_match(trim(a), '\[[0-9A-Fa-f:.]+(%[^\]]*)?\](:[0-9]{1,5})?')
+                    THEN lower(regexp_extract(a, '\[([^\]%]*)', 1))
+                WHEN regexp_full_match(trim(a), '[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*')
+                    THEN lower(trim(a))
+                ELSE trim(a)
+            END, '^::ffff:([0-9]+\.[0-9.]+)$', '\1'), 100)
+    END;
+
+-- A path segment that names an object: numbers, UUIDs, hex, base 32, prefixed and long tokens.
+CREATE OR REPLACE TEMP MACRO id_pattern() AS
+    '\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Z2-7]{16,}'
+    || '|[a-z]{2,8}_[A-Za-z0-9]*[0-9][A-Za-z0-9]*|[A-Za-z0-9_]{24,}|[^/]*[…@{}][^/]*';
+
+-- Product and major version of a user agent; a browser without its version.
+CREATE OR REPLACE TEMP MACRO agent_of(user_agent) AS
+    CASE
+        WHEN coalesce(user_agent, '') = '' THEN '(none)'
+        WHEN starts_with(user_agent, 'Mozilla/') THEN 'browser ' || coalesce(nullif(regexp_extract(
+            user_agent, '(Edg|OPR|SamsungBrowser|Firefox|CriOS|FxiOS|Chrome|Safari)/', 1), ''), 'other')
+        ELSE regexp_extract(user_agent, '^\[?\s*([^\s\[\]/]{1,40}(?:/v?\d{1,4})?)', 1)
+    END;
+
+-- The environment that a masked Pulsely key names: ply_live_prod_4f8a2c…9e1d → prod.
+CREATE OR REPLACE TEMP MACRO environment_of("key") AS
+    nullif(regexp_extract("key", '^ply_(?:live|test)_([a-z][a-z0-9]{1,11})_', 1), '');

@@ -1,0 +1,103 @@
+-- The lake's tables. Times are UTC. Text from a log is redacted before it gets here, and hostile.
+
+-- grain: one request, counted once: ts, key_id and request_id
+CREATE TABLE lake.events (
+    day            DATE,       -- of ts
+    ts             TIMESTAMP,
+    key_id         VARCHAR,
+    key            VARCHAR,    -- masked
+    address        VARCHAR,    -- as logged, less the port
+    method         VARCHAR,
+    endpoint       VARCHAR,    -- method and path template
+    object         VARCHAR,    -- the ids that the template left out, joined with '/'
+    path           VARCHAR,    -- as called
+    status         SMALLINT,
+    user_agent     VARCHAR,
+    agent          VARCHAR,    -- product and major version
+    response_bytes BIGINT,
+    duration_ms    DOUBLE,
+    request_id     VARCHAR,    -- as logged; where the log has none, '#' and a digest of the row
+    exposed        BOOLEAN,    -- a full key stood in the path, the agent or another text field
+    source         VARCHAR,
+    load_id        BIGINT
+);
+
+-- grain: one request made without a key (services acting for themselves)
+CREATE TABLE lake.keyless_events AS FROM lake.events WITH NO DATA;
+
+-- grain: one file of one load
+CREATE TABLE lake.ingested_files (
+    file_id BIGINT, load_id BIGINT, path VARCHAR, sha256 VARCHAR, size_bytes BIGINT, source VARCHAR,
+    lines BIGINT, events BIGINT, duplicates BIGINT, keyless BIGINT, rejects BIGINT,
+    first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP
+);
+
+-- grain: one line that could not be read as an event
+CREATE TABLE lake.rejects (
+    load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR, text VARCHAR
+);
+
+-- grain: one key in one import of the inventory; the newest import_id of a key is in force
+CREATE TABLE lake.keys (
+    import_id BIGINT, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, name VARCHAR,
+    owner VARCHAR, environment VARCHAR, scopes VARCHAR[], created_at TIMESTAMP,
+    expires_at TIMESTAMP, revoked_at TIMESTAMP, replaces VARCHAR
+);
+
+-- grain: one address as logged; what the databases of built_on said when it was first seen
+CREATE TABLE lake.origins (
+    address VARCHAR, ip VARCHAR, prefix VARCHAR, asn BIGINT, organization VARCHAR, country VARCHAR,
+    latitude DOUBLE, longitude DOUBLE, accuracy_km INTEGER, class VARCHAR, provider VARCHAR,
+    located BOOLEAN, database VARCHAR, built_on DATE
+);
+
+-- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
+CREATE TABLE lake.activity (
+    key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR, agent VARCHAR,
+    events BIGINT, objects BIGINT, response_bytes BIGINT, exposed BIGINT,
+    first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
+);
+
+-- grain: key and hour; one row a chunk of a load: add them up
+CREATE TABLE lake.activity_hours (
+    key_id VARCHAR, hour TIMESTAMP, events BIGINT, load_id BIGINT
+);
+
+-- grain: one review of one window on one state of the lake
+CREATE TABLE lake.runs (
+    run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, lake_snapshot BIGINT,
+    config_hash VARCHAR, version VARCHAR, made_at TIMESTAMP, coverage JSON
+);
+
+-- grain: what one detector says of one key, day and prefix (day and prefix null: of the key)
+CREATE TABLE lake.evidence (
+    run_id VARCHAR, key_id VARCHAR, day DATE, prefix VARCHAR, detector VARCHAR, family VARCHAR,
+    bits DOUBLE, typical VARCHAR, actual VARCHAR, explanation VARCHAR
+);
+
+-- grain: one key in one run
+CREATE TABLE lake.cases (
+    run_id VARCHAR, key_id VARCHAR, action VARCHAR, bits DOUBLE, p_value DOUBLE, q_value DOUBLE
+);
+
+-- grain: a case with an action; document is the case of the JSON contract
+CREATE TABLE lake.recommendations (
+    run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
+);
+
+-- outbox, verdicts and their suppressions
+CREATE TABLE lake.deliveries (
+    delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, channel VARCHAR, due_at TIMESTAMP,
+    sent_at TIMESTAMP, tries INTEGER, error VARCHAR
+);
+CREATE TABLE lake.verdicts (
+    verdict_id VARCHAR, key_id VARCHAR, verdict VARCHAR, by_whom VARCHAR, because VARCHAR,
+    given_at TIMESTAMP, until DATE
+);
+CREATE TABLE lake.suppressions (
+    suppression_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR, because VARCHAR,
+    starts_at TIMESTAMP, ends_at TIMESTAMP
+);
+
+CREATE TABLE lake.format (version INTEGER);
+INSERT INTO lake.format VALUES (1);

@@ -1,0 +1,54 @@
+-- grain: one line of Pulsely's audit log; reads raw (file_id, line, text)
+WITH lines AS (
+    SELECT file_id, line, text, TRY(json_transform(text, '{
+        "timestamp": "VARCHAR", "request_id": "VARCHAR", "key_id": "VARCHAR", "key": "VARCHAR",
+        "ip": "VARCHAR", "method": "VARCHAR", "endpoint": "VARCHAR", "status": "VARCHAR",
+        "user_agent": "VARCHAR", "response_bytes": "VARCHAR", "duration_ms": "VARCHAR"
+    }')) AS logged
+    FROM raw
+),
+
+typed AS (
+    SELECT
+        file_id, line, text, logged, utc(logged."timestamp") AS ts,
+        try_cast(logged.status AS SMALLINT) AS status
+    FROM lines
+)
+
+SELECT
+    file_id, line,
+    CASE
+        -- Most lines stop here.
+        WHEN year(ts) BETWEEN 2000 AND 2099 AND logged.key_id <> '' AND logged.ip <> ''
+            AND logged.method IN ('GET', 'POST', 'PUT', 'PATCH', 'DELETE') AND logged.endpoint <> ''
+            AND status BETWEEN 100 AND 599
+            THEN NULL
+        WHEN logged IS NULL THEN 'not valid JSON'
+        WHEN logged."timestamp" IS NULL THEN 'timestamp is missing'
+        WHEN ts IS NULL THEN 'timestamp is not RFC 3339 with an offset (2026-09-30T00:00:04Z)'
+        WHEN year(ts) NOT BETWEEN 2000 AND 2099 THEN 'timestamp is not between 2000 and 2099'
+        WHEN coalesce(logged.key_id, '') = '' THEN 'key_id is missing'
+        WHEN coalesce(logged.ip, '') = '' THEN 'ip is missing'
+        WHEN coalesce(logged.method, '') = '' THEN 'method is missing'
+        WHEN NOT regexp_full_match(logged.method, '[A-Za-z-]{1,20}')
+            THEN 'method is not an HTTP method'
+        WHEN coalesce(logged.endpoint, '') = '' THEN 'endpoint is missing'
+        WHEN logged.status IS NOT NULL AND coalesce(status NOT BETWEEN 100 AND 599, true)
+            THEN 'status is not an HTTP status code'
+    END AS reason,
+    text,
+    ts,
+    logged.key_id AS key_id,
+    logged."key" AS "key",
+    logged.ip AS address,
+    upper(logged.method) AS method,
+    NULL::VARCHAR AS endpoint,
+    NULL::VARCHAR AS object,
+    logged.endpoint AS path,
+    status,
+    logged.user_agent AS user_agent,
+    try_cast(logged.response_bytes AS BIGINT) AS response_bytes,
+    try_cast(logged.duration_ms AS DOUBLE) AS duration_ms,
+    logged.request_id AS request_id
+FROM typed
+WHERE logged IS NOT NULL OR trim(text, chr(32) || chr(9) || chr(13)) <> ''

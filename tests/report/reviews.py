@@ -1,0 +1,298 @@
+"""Reviews to render: a full one, one without findings, and one with hostile values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from keywatch.model import (
+    Case,
+    Coverage,
+    Evidence,
+    Group,
+    HygieneFinding,
+    Origin,
+    Review,
+    Run,
+    Window,
+)
+
+WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+RUN = Run("3f9ab2c41d07", 42, "9c1e77d0a4b2f318", "0.1.0")
+
+OFFICE = Origin(
+    "84.151.10.20", "84.151.10.0/24", 3320, "Deutsche Telekom AG", "DE", "isp",
+    datetime(2026, 9, 28, 0, 0, 4), datetime(2026, 10, 4, 23, 59, 1), 10_080,
+)  # fmt: skip
+M247 = Origin(
+    "45.153.78.122", "45.153.78.0/24", 9009, "M247 Europe SRL", "RO", "hosting",
+    datetime(2026, 10, 1, 2, 11, 40), datetime(2026, 10, 1, 3, 4, 9), 412,
+)  # fmt: skip
+HOME_V6 = Origin(
+    "2a02:8109:b6bf:9200:a5d1:7c1:12fe:77", "2a02:8109:b6bf::/48", 3209, "Vodafone GmbH", "DE",
+    "isp", datetime(2026, 10, 3, 9, 30), datetime(2026, 10, 4, 9, 45), 3,
+)  # fmt: skip
+SERVICE = Origin(
+    "cloudtrail.amazonaws.com", None, None, None, None, "service",
+    datetime(2026, 9, 29, 5, 0), datetime(2026, 9, 29, 5, 0), 1,
+)  # fmt: skip
+
+NEW_COUNTRY = Evidence(
+    "unfamiliar_origin", "origin", 10.62,
+    "3 addresses in 1 network on 64 days, mostly Deutsche Telekom AG, DE",
+    "45.153.78.122 (M247 Europe SRL, RO)",
+    "a network and a country that this key never came from",
+)  # fmt: skip
+HOSTING = Evidence(
+    "anonymous_network", "origin", 6.31, "0 of 64 days from a hosting network",
+    "45.153.78.0/24 (M247 Europe SRL, RO)", "the first time from a hosting network",
+)  # fmt: skip
+NEW_CALLS = Evidence(
+    "unfamiliar_endpoint", "endpoints", 9.84, "3 endpoints on 64 days, mostly GET /v1/metrics",
+    "5 new: GET /v1/keys, GET /v1/members, GET /v1/billing, …",
+    "endpoints that this key never called, and its peers seldom",
+)  # fmt: skip
+PROBED = Evidence(
+    "denied_probe", "policy", 8.2, "0.0 refused calls a day, 1 at most",
+    "61 refused, at 9 endpoints that never refused before, most at GET /v1/members",
+    "calls outside what this key may do (401 or 403)",
+)  # fmt: skip
+WALKED = Evidence(
+    "object_enumeration", "volume", 5.5, "12 objects a day, 15 at most", "380 objects",
+    "more different objects than on any day before",
+)  # fmt: skip
+CURL = Evidence(
+    "unfamiliar_agent", "client", 3.14, "1 client on 64 days, mostly Grafana/10",
+    "python-requests/2", "a client that this key never used",
+)  # fmt: skip
+OVERDUE = Evidence(
+    "rotation_overdue", "policy", 0.7, "rotated every 90 days", "made 146 days ago",
+    "rotation is 56 days overdue",
+)  # fmt: skip
+
+RADIUS: dict[str, Any] = {
+    "scopes_granted": ["read:metrics", "read:checks"],
+    "scopes_used": ["read:checks", "read:metrics"],
+    "sensitive_endpoints_used": ["GET /v1/keys", "GET /v1/members"],
+    "requests_suspicious": 412,
+    "objects_suspicious": 380,
+    "response_bytes_suspicious": 1_240_000,
+}
+NO_RADIUS: dict[str, Any] = {
+    "scopes_granted": None,
+    "scopes_used": [],
+    "sensitive_endpoints_used": [],
+    "requests_suspicious": 0,
+    "objects_suspicious": 0,
+    "response_bytes_suspicious": 0,
+}
+IMPACT: dict[str, Any] = {
+    "legitimate_requests_per_day": 1440.0,
+    "consumers": [
+        {"agent": "Grafana/10", "origin": "Deutsche Telekom AG, DE", "requests_per_day": 1439.5},
+        {"agent": "curl/8", "origin": "Vodafone GmbH, DE", "requests_per_day": 0.5},
+    ],
+    "successor_key_id": None,
+    "scopes_needed": ["read:metrics"],
+}
+NO_IMPACT: dict[str, Any] = {
+    "legitimate_requests_per_day": 0.0,
+    "consumers": [],
+    "successor_key_id": None,
+    "scopes_needed": [],
+}
+
+SCANNED = Case(
+    key_id="key_0700353",
+    key="ply_live_prod_4f8a2c…9e1d",
+    name="Grafana dashboards",
+    owner="team-observability",
+    environment="prod",
+    standing="assessed",
+    action="revoke",
+    bits=40.68,
+    p_value=None,
+    q_value=None,
+    summary=f"{NEW_COUNTRY.explanation}; {NEW_CALLS.explanation}; {PROBED.explanation}",
+    origins=(M247, OFFICE, HOME_V6),
+    evidence=(NEW_COUNTRY, NEW_CALLS, PROBED, HOSTING, WALKED, CURL, OVERDUE),
+    blast_radius=RADIUS,
+    impact=IMPACT,
+    steps=(
+        "Revoke ply_live_prod_4f8a2c…9e1d now (Settings, API keys)",
+        "Make a replacement in the Pulsely dashboard (Settings, API keys) with read:metrics",
+        "Switch the consumers to it: Grafana/10 at Deutsche Telekom AG, DE; curl/8 at "
+        "Vodafone GmbH, DE",
+        "Check that no use follows: run keywatch review for the days after",
+        "Look at what was done from 45.153.78.0/24: 412 requests",
+    ),
+    events_query=(
+        "SELECT ts, address, method, path, status, user_agent FROM lake.events "
+        "WHERE key_id = 'key_0700353' AND day = DATE '2026-10-01' "
+        "AND address IN ('45.153.78.122') ORDER BY ts"
+    ),
+)
+SECOND = replace(
+    SCANNED,
+    key_id="key_0700411",
+    key="ply_live_prod_77b0aa…01fc",
+    name="CI smoke tests",
+    owner="team-delivery",
+    action="revoke",
+    bits=20.07,
+    p_value=0.00041,
+    q_value=0.0123,
+    summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
+    origins=(M247,),
+    evidence=(NEW_COUNTRY, HOSTING, CURL),
+    impact={**NO_IMPACT, "successor_key_id": "key_0700502"},
+    steps=("The key is revoked already: revoke it again if it is still accepted",),
+    events_query=SCANNED.events_query.replace("key_0700353", "key_0700411"),
+)
+DOUBTED = Case(
+    key_id="AKIAIOSFODNN7EXAMPLE",
+    key=None,
+    name=None,
+    owner="arn:aws:iam::123456789012:user/terraform",
+    environment=None,
+    standing="warming_up",
+    action="investigate",
+    bits=17.3,
+    p_value=None,
+    q_value=None,
+    summary="a client that this key never used; endpoints that keys like this one seldom call",
+    origins=(HOME_V6, SERVICE),
+    evidence=(
+        CURL,
+        replace(NEW_CALLS, explanation="endpoints that keys like this one seldom call", bits=14.16),
+    ),
+    blast_radius={**NO_RADIUS, "requests_suspicious": 3, "objects_suspicious": 1},
+    impact=NO_IMPACT,
+    steps=(
+        "Ask arn:aws:iam::123456789012:user/terraform whether the use from "
+        "2a02:8109:b6bf::/48 is theirs",
+        "Look at what was done from 2a02:8109:b6bf::/48: 3 requests",
+        "If nobody knows of it, revoke the key as a stolen one",
+    ),
+    events_query=SCANNED.events_query.replace("key_0700353", "AKIAIOSFODNN7EXAMPLE"),
+)
+
+
+def watched(number: int) -> Case:
+    """A case without an action, the less strange the higher its number."""
+    return replace(
+        SCANNED,
+        key_id=f"key_07009{number:02}",
+        name=f"Status page {number}",
+        owner=None,
+        action="none",
+        bits=16.0 / (number + 1),
+        summary="a new address in a prefix that this key uses",
+        evidence=(replace(CURL, bits=16.0 / (number + 1)),),
+        blast_radius=NO_RADIUS,
+        steps=(),
+        events_query=SCANNED.events_query.replace("key_0700353", f"key_07009{number:02}"),
+    )
+
+
+UPKEEP_ONLY = replace(watched(90), key_id="key_0700077", bits=0.0, evidence=(OVERDUE,))
+
+FULL = Review(
+    WEEK,
+    RUN,
+    Coverage(
+        keys=202, assessed=171, warming_up=11, not_assessable=6, silent=14, events=1_204_331,
+        unlocated_addresses=7, keyless_events=12, rejected_lines=1, history_days=83.9,
+        notes=("The last event is of 2026-10-03 21:14 UTC: the window is not full.",),
+    ),
+    (SCANNED, SECOND, DOUBTED, *(watched(number) for number in range(12)), UPKEEP_ONLY),
+    (
+        Group("campaign", ("key_0700353", "key_0700411"), "45.153.78.122 (M247 Europe SRL, RO)",
+              "one address that no key had used before is new on both within an hour"),
+    ),
+    (
+        HygieneFinding("key_0700353", "rotation_overdue", "rotation is 56 days overdue"),
+        *(HygieneFinding(f"key_07000{number}", "rotation_overdue", "rotation is 9 days overdue")
+          for number in range(70, 81)),
+        HygieneFinding("key_0700071", "wildcard_scope", "whoever has this key can do everything"),
+    ),
+)  # fmt: skip
+
+QUIET = Review(
+    WEEK,
+    RUN,
+    Coverage(keys=40, assessed=37, warming_up=2, not_assessable=1, silent=0, events=81_220,
+             unlocated_addresses=0, history_days=61.0),
+    (watched(3),),
+)  # fmt: skip
+
+UNJUDGED = Review(
+    Window(datetime(2023, 7, 10), datetime(2023, 7, 17)),
+    RUN,
+    Coverage(
+        keys=9,
+        assessed=0,
+        warming_up=9,
+        not_assessable=0,
+        silent=0,
+        events=2_641,
+        unlocated_addresses=0,
+        keyless_events=259,
+        history_days=55 / 1440,
+        notes=("All that the lake holds is 55 minutes of history: too short to judge by habit.",),
+    ),
+    (DOUBTED,),
+)
+
+EMPTY = Review(
+    Window(datetime(2026, 9, 30, 6, 0), datetime(2026, 9, 30, 6, 15)),
+    RUN,
+    Coverage(keys=0, assessed=0, warming_up=0, not_assessable=0, silent=0, events=0,
+             unlocated_addresses=0, notes=("The lake holds no event of any key before the "
+                                           "window's end.",)),
+    (),
+)  # fmt: skip
+
+
+def filled_with(text: str) -> Review:
+    """The full review with `text` wherever a log or an inventory could put it."""
+
+    def in_values(value: Any) -> Any:
+        if isinstance(value, str):
+            return text
+        if isinstance(value, list):
+            return [in_values(item) for item in value] * 20
+        if isinstance(value, dict):
+            return {key: in_values(item) for key, item in value.items()}
+        return value
+
+    def in_case(case: Case) -> Case:
+        return replace(
+            case, key_id=text, key=text, name=text, owner=text, environment=text, summary=text,
+            origins=tuple(
+                replace(origin, ip=text, prefix=text, organization=text, country=text)
+                for origin in case.origins * 20
+            ),
+            evidence=tuple(
+                replace(item, typical=text, actual=text, explanation=text)
+                for item in case.evidence
+            ),
+            blast_radius=in_values(case.blast_radius), impact=in_values(case.impact),
+            steps=(text,) * len(case.steps), events_query=text,
+        )  # fmt: skip
+
+    return replace(
+        FULL,
+        cases=tuple(in_case(case) for case in FULL.cases * 4),
+        groups=(Group("migration", (text,) * 30, text, text),),
+        hygiene=tuple(replace(finding, key_id=text) for finding in FULL.hygiene),
+        coverage=replace(FULL.coverage, notes=(text,)),
+    )
+
+
+HOSTILE_TEXT = (
+    "\x1b[2J\x1b[31mok\x1b[0m\r\n\nREVOKE  key_1  99.0 bits\u2028\u202e\u200b\ud800\x9b"
+    "[bold red]x[/] :smile: $(reboot) ' \t日本語"
+)
+HOSTILE = filled_with(HOSTILE_TEXT)

@@ -1,0 +1,282 @@
+"""The commands as a user runs them, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from keywatch import sample
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+def keywatch(*words: str | Path, cwd: Path | None = None, **env: str) -> Ran:
+    """Run one command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keywatch", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "NO_COLOR": "1", **env},
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A small world in a lake."""
+
+    world: sample.World
+    lake: Path
+    truth: dict[str, dict[str, object]]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    folder = tmp_path_factory.mktemp("world")
+    world = sample.generate(folder / "sample", keys=100, weeks=8, seed=11)
+    lake = folder / "lake"
+    assert keywatch("ingest", world.logs[0].parent, "--lake", lake).code == 0
+    assert keywatch("keys", "import", world.inventory, "--lake", lake).code == 0
+    lines = world.truth.read_text(encoding="utf-8").splitlines()
+    return Loaded(world, lake, {row["key_id"]: row for row in map(json.loads, lines)})
+
+
+def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one() -> None:
+    ran = keywatch("demo")
+
+    assert ran.code == 0, ran.err
+    truth = ran.out[ran.out.index("The truth about this sample") :]
+    figures = dict(line.strip().rsplit("  ", 1) for line in truth.splitlines()[1:6])
+    numbers = {name.strip(): int(text.split()[0]) for name, text in figures.items()}
+    assert numbers["named to revoke"] > numbers["stolen keys"] / 2
+    assert numbers["innocent but alerted"] <= 200 / 100
+    assert "IP Geolocation by DB-IP" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 100
+
+
+def test_a_review_finds_the_loud_thefts_and_its_json_fits_the_schema(loaded: Loaded) -> None:
+    ran = keywatch("review", "--week", "2026-W40", "--format", "json", "--lake", loaded.lake)
+
+    assert ran.code == 0, ran.err
+    document = json.loads(ran.out)
+    schema = json.loads(keywatch("review", "--schema").out)
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert document["window"] == {"start": "2026-09-28T00:00:00Z", "end": "2026-10-05T00:00:00Z"}
+    actions = {case["key_id"]: case["action"] for case in document["cases"]}
+    loud = [
+        key_id
+        for key_id, row in loaded.truth.items()
+        if row["theft"] in ("scan", "takeover", "vpn_probe", "test_to_prod")
+    ]
+    assert loud
+    assert {actions.get(key_id) for key_id in loud} <= {"revoke", "investigate"}
+    bits = [case["bits"] for case in document["cases"]]
+    assert bits == sorted(bits, reverse=True)
+
+
+def test_the_same_review_twice_is_the_same_run(loaded: Loaded) -> None:
+    words = ("review", "--week", "2026-W40", "--format", "json", "--lake", loaded.lake)
+    first, second = (json.loads(keywatch(*words).out) for _ in range(2))
+
+    assert first["run"]["id"] == second["run"]["id"]
+    assert first["cases"] == second["cases"]
+
+
+def test_the_last_full_week_is_reviewed_when_none_is_named(loaded: Loaded) -> None:
+    named = keywatch("review", "--week", "2026-W40", "--lake", loaded.lake)
+    default = keywatch("review", "--lake", loaded.lake)
+
+    assert default.out.splitlines()[0] == named.out.splitlines()[0]
+
+
+def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path) -> None:
+    found = keywatch(
+        "review", "--fail-on", "revoke", "--output", tmp_path / "r.txt", "--lake", loaded.lake
+    )
+    quiet = keywatch(
+        "review", "--from", "2020-01-01", "--to", "2020-01-08", "--fail-on", "investigate",
+        "--lake", loaded.lake,
+    )  # fmt: skip
+
+    assert (found.code, found.out) == (1, "")
+    assert (tmp_path / "r.txt").read_text(encoding="utf-8").startswith("Keywatch review")
+    assert quiet.code == 0
+
+
+def test_a_case_by_id_masked_form_and_name_and_a_key_without_one(loaded: Loaded) -> None:
+    stolen = next(key for key, row in loaded.truth.items() if row["theft"] == "scan")
+    inventory = {
+        row["key_id"]: row
+        for row in map(json.loads, loaded.world.inventory.read_text("utf-8").splitlines())
+    }
+    texts = [
+        keywatch("case", name, "--lake", loaded.lake).out
+        for name in (stolen, inventory[stolen]["key"], inventory[stolen]["name"])
+    ]
+
+    assert len(set(texts)) == 1
+    assert "SELECT ts, address" in texts[0]
+    unknown = keywatch("case", "key_nobody", "--lake", loaded.lake)
+    assert unknown.code == 2
+    assert "no key 'key_nobody'" in unknown.err
+
+
+def test_every_command_takes_the_lake_from_the_environment(loaded: Loaded) -> None:
+    ran = keywatch("review", "--format", "json", KEYWATCH_LAKE=str(loaded.lake))
+
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["coverage"]["events"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("review",), 3, "no lake there"),
+        (("ingest",), 2, "PATH"),
+        (("ingest", "nowhere.jsonl"), 2, "no log file there"),
+        (("review", "--week", "2026-40"), 2, "2026-W40"),
+        (("review", "--from", "2026-01-02", "--to", "2026-01-01"), 2, "must be after"),
+        (("review", "--from", "2026-01-02"), 2, "go together"),
+        (("keys", "import", "nowhere.jsonl"), 2, "can't be read"),
+        (("review", "--config", "nowhere.toml"), 2, "can't be read"),
+        (("detectors", "check", "no_such"), 2, "there are: anonymous_network"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_mistakes_are_told_in_words(
+    tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    ran = keywatch(*words, cwd=tmp_path)
+
+    assert ran.code == code
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_wrong_setting_names_the_file_and_the_field(tmp_path: Path) -> None:
+    config = tmp_path / "keywatch.toml"
+    config.write_text("[ingest]\nmax_reject_share = 7\nchunk = 1\n", encoding="utf-8")
+
+    ran = keywatch("doctor", "--config", config)
+
+    assert ran.code == 2
+    assert "ingest.max_reject_share" in ran.err
+    assert "ingest.chunk" in ran.err
+
+
+def test_an_inventory_mistake_names_file_line_and_field(tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    good = {
+        "key_id": "key_1", "key": "ply_live_prod_4f8a2c…9e1d", "name": "n", "environment": "prod",
+        "scopes": ["read:checks"], "created_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    file.write_text(
+        json.dumps(good) + "\n" + json.dumps({**good, "key_id": "key_2", "created_at": "soon"}),
+        encoding="utf-8",
+    )
+
+    ran = keywatch("keys", "import", file, "--lake", tmp_path / "lake")
+
+    assert ran.code == 2
+    assert f"{file}, line 2: created_at is not RFC 3339" in ran.err
+
+
+def test_importing_an_inventory_again_changes_nothing(loaded: Loaded) -> None:
+    ran = keywatch("keys", "import", loaded.world.inventory, "--lake", loaded.lake)
+
+    assert "0 new or changed" in ran.out
+
+
+def test_doctor_says_versions_lake_and_database_ages(loaded: Loaded) -> None:
+    ran = keywatch("doctor", "--lake", loaded.lake)
+
+    assert "keywatch 0.1.0" in ran.out
+    assert "dbip-country-lite" in ran.out
+    assert str(loaded.lake) in ran.out
+
+
+def test_every_command_of_this_version_has_help() -> None:
+    for words in (
+        ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("doctor",),
+        ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
+    ):  # fmt: skip
+        ran = keywatch(*words, "--help")
+        assert ran.code == 0
+        assert len(ran.out.splitlines()) > 3
+
+
+def test_detectors_are_listed_and_in_order() -> None:
+    assert "unfamiliar_origin" in keywatch("detectors", "list").out
+    ran = keywatch("detectors", "check")
+    assert ran.code == 0, ran.out
+    ran = keywatch("detectors", "test", "wildcard_scope")
+    assert ran.code == 0, ran.out
+    assert ", 0 failed" in ran.out
+
+
+def test_the_wall_clock_changes_no_answer(loaded: Loaded) -> None:
+    """An old week is judged as of its own end: nothing after it is read."""
+    early = keywatch(
+        "review", "--from", "2026-08-31", "--to", "2026-09-07", "--format", "json",
+        "--lake", loaded.lake,
+    )  # fmt: skip
+    document = json.loads(early.out)
+
+    assert document["coverage"]["assessed"] > 0
+    seen = [origin["last_seen"] for case in document["cases"] for origin in case["origins"]]
+    assert seen
+    assert max(seen) < f"{date(2026, 9, 7)}T00:00:00Z"
+
+
+CLOUDTRAIL = SHARED / "aws-cloudtrail-invictus-stratus" / "cloudtrail.ndjson.gz"
+
+
+@pytest.fixture(scope="module")
+def cloudtrail(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Stratus Red Team run published by Invictus: 2,900 real events in 55 minutes."""
+    if not CLOUDTRAIL.exists():
+        pytest.skip(f"{CLOUDTRAIL} is absent")
+    lake = tmp_path_factory.mktemp("cloudtrail") / "lake"
+    first = keywatch("ingest", CLOUDTRAIL, "--lake", lake)
+    assert first.code == 0, first.err
+    assert "2,815 events" in first.out
+    assert "85 events have no key" in first.out
+    return lake
+
+
+def test_a_real_cloudtrail_file_twice_changes_nothing(cloudtrail: Path) -> None:
+    ran = keywatch("ingest", CLOUDTRAIL, "--lake", cloudtrail)
+
+    assert "1 file loaded before: nothing changed." in ran.out
+
+
+def test_short_history_is_said_and_sensitive_calls_are_reported(cloudtrail: Path) -> None:
+    words = ("review", "--from", "2023-07-10", "--to", "2023-07-17", "--lake", cloudtrail)
+    document = json.loads(keywatch(*words, "--format", "json").out)
+
+    assert document["coverage"]["assessed"] == 0
+    assert document["coverage"]["warming_up"] > 0
+    assert any("too short to judge" in note for note in document["coverage"]["notes"])
+    said = {item["detector"] for case in document["cases"] for item in case["evidence"]}
+    assert "sensitive_call" in said
+    text = " ".join(keywatch(*words).out.split())
+    assert "56 minutes of history: too short to judge" in text

@@ -1,0 +1,209 @@
+"""The review from the inside: windows, standings, recommendations; on a lake in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywatch import pipeline
+from keywatch.lake import Lake
+from keywatch.model import Review, Window
+from keywatch.settings import ScoringSettings, Settings
+
+SETTINGS = Settings()
+WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+HOME, AWAY = "84.151.10.20", "45.153.78.122"
+
+
+def line(moment: str, **fields: Any) -> dict[str, Any]:
+    """One event; the id is the moment and the key."""
+    event = {
+        "timestamp": f"{moment}Z", "key_id": "key_1", "key": "ply_live_prod_4f8a2c…9e1d",
+        "ip": HOME, "method": "GET", "endpoint": "/v1/checks/8812", "status": 200,
+        "user_agent": "Grafana/10.4.3",
+    } | fields  # fmt: skip
+    return event | {"request_id": f"{moment}-{event['key_id']}-{event['endpoint']}"}
+
+
+def daily(first: date, days: int, **fields: Any) -> list[dict[str, Any]]:
+    """One event at noon of each day."""
+    return [line(f"{first + timedelta(days=n)}T12:00:00", **fields) for n in range(days)]
+
+
+def theft(key_id: str = "key_1", **fields: Any) -> list[dict[str, Any]]:
+    """Ten refused and accepted calls from elsewhere by another client."""
+    paths = ["/v1/members", "/v1/keys", "/v1/billing", "/v1/export", "/v1/alerts"]
+    return [
+        line(f"2026-10-01T03:{n:02}:00", key_id=key_id, ip=AWAY, endpoint=path,
+             user_agent="curl/8.4.0", status=403 if n % 2 else 200, **fields)
+        for n, path in enumerate(paths * 2)
+    ]  # fmt: skip
+
+
+def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str, Any]]) -> Path:
+    log = folder / "log.jsonl"
+    log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    pipeline.ingest(folder / "lake", [str(log)], SETTINGS)
+    if keys:
+        inventory = folder / "keys.jsonl"
+        inventory.write_text("".join(json.dumps(key) + "\n" for key in keys), encoding="utf-8")
+        pipeline.import_keys(folder / "lake", inventory, SETTINGS)
+    return folder / "lake"
+
+
+def key(key_id: str = "key_1", **fields: Any) -> dict[str, Any]:
+    """One line of the inventory."""
+    return {
+        "key_id": key_id, "key": "ply_live_prod_4f8a2c…9e1d", "name": "status board",
+        "environment": "prod", "scopes": ["read:checks"], "owner": "team-a",
+        "created_at": "2026-07-30T00:00:00Z",
+    } | fields  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stolen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    events = daily(date(2026, 8, 1), 65) + theft()
+    keys = [key(), key("key_2", name="unused"), key("key_3", replaces="key_1", name="next")]
+    return lake_of(tmp_path_factory.mktemp("stolen"), events, keys)
+
+
+@pytest.fixture(scope="module")
+def answer(stolen: Path) -> Review:
+    return pipeline.review(stolen, WEEK, SETTINGS)
+
+
+def test_a_stolen_key_is_to_be_revoked_with_reasons_that_add_up(answer: Review) -> None:
+    case = answer.cases[0]
+
+    assert (case.key_id, case.action, case.standing) == ("key_1", "revoke", "assessed")
+    assert {item.family for item in case.evidence} >= {"origin", "endpoints", "client", "policy"}
+    assert sum(item.bits for item in case.evidence) == pytest.approx(case.bits)
+    caps = ScoringSettings().family_caps_bits
+    for family, cap in caps.items():
+        assert sum(e.bits for e in case.evidence if e.family == family) <= cap + 1e-9
+    assert case.origins[0].ip == AWAY
+    assert case.origins[0].country is not None
+
+
+def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
+    case = answer.cases[0]
+
+    assert case.blast_radius["requests_suspicious"] == 10
+    assert case.blast_radius["scopes_granted"] == ["read:checks"]
+    assert "GET /v1/export" in case.blast_radius["sensitive_endpoints_used"]
+    assert case.impact["scopes_needed"] == ["read:checks"]
+    assert [c["agent"] for c in case.impact["consumers"]] == ["Grafana/10"]
+    assert case.impact["successor_key_id"] == "key_3"
+    assert case.steps[0].startswith("Revoke ply_live_prod_4f8a2c…9e1d now")
+    assert any("key_3" in step for step in case.steps)
+
+
+def test_the_events_query_shows_the_stranger_and_nobody_else(stolen: Path, answer: Review) -> None:
+    with Lake.open(stolen) as lake:
+        rows = lake.records(answer.cases[0].events_query)
+
+    assert len(rows) == 10
+    assert {row["address"] for row in rows} == {AWAY}
+
+
+def test_a_hostile_key_id_stays_a_value_in_the_query(tmp_path: Path) -> None:
+    name = "x' OR 1=1; DROP TABLE lake.events; --\x1b[2J"
+    events = daily(date(2026, 8, 1), 65, key_id=name) + theft(name)
+    folder = lake_of(tmp_path, events, [])
+
+    case = pipeline.review(folder, WEEK, SETTINGS).cases[0]
+
+    with Lake.open(folder) as lake:
+        assert len(lake.records(case.events_query)) == 10
+        assert lake.value("SELECT count(*) FROM lake.events") == 75
+
+
+def test_every_key_stands_in_one_of_four_ways(answer: Review) -> None:
+    coverage = answer.coverage
+
+    assert (coverage.keys, coverage.assessed, coverage.silent) == (3, 1, 2)
+    assert coverage.keys == (
+        coverage.assessed + coverage.warming_up + coverage.not_assessable + coverage.silent
+    )
+    assert coverage.events == 7 + 10
+
+
+def test_a_young_key_is_warming_up_and_still_judged_by_what_it_calls(tmp_path: Path) -> None:
+    events = daily(date(2026, 9, 27), 2) + theft() + daily(date(2026, 8, 1), 65, key_id="key_9")
+    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, SETTINGS)
+
+    case = next(case for case in answer.cases if case.key_id == "key_1")
+    assert case.standing == "warming_up"
+    assert {item.detector for item in case.evidence} >= {"sensitive_call", "denied_probe"}
+    assert any("1 keys were seen on fewer" in note for note in answer.coverage.notes)
+
+
+def test_the_next_week_remembers_no_theft_as_habit_of_the_week_before(stolen: Path) -> None:
+    quiet = pipeline.review(stolen, Window(datetime(2026, 9, 14), datetime(2026, 9, 21)), SETTINGS)
+
+    assert [case for case in quiet.cases if case.action != "none"] == []
+
+
+def test_upkeep_is_shown_and_never_adds_to_the_suspicion(tmp_path: Path) -> None:
+    events = daily(date(2026, 8, 1), 65)
+    old = key(scopes=["admin:*"], created_at="2025-01-01T00:00:00Z")
+    answer = pipeline.review(lake_of(tmp_path, events, [old]), WEEK, SETTINGS)
+
+    assert {finding.detector for finding in answer.hygiene} == {
+        "rotation_overdue",
+        "wildcard_scope",
+    }
+    assert [(case.action, case.bits) for case in answer.cases] == [("none", 0)]
+
+
+def test_aws_keys_get_commands_and_temporary_ones_their_session_revoked(tmp_path: Path) -> None:
+    long_lived, temporary = "AKIAIOSFODNN7EXAMPLE", "ASIAIOSFODNN7EXAMPLE"
+    events = [
+        event
+        for key_id in (long_lived, temporary)
+        for event in daily(date(2026, 8, 1), 65, key_id=key_id, key=key_id)
+        + theft(key_id, key=key_id)
+    ]
+    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, SETTINGS)
+    steps = {case.key_id: " ".join(case.steps) for case in answer.cases}
+
+    assert f"aws iam update-access-key --access-key-id {long_lived}" in steps[long_lived]
+    assert "AWSRevokeOlderSessions" in steps[temporary]
+
+
+@pytest.mark.parametrize(
+    ("first", "days", "start"),
+    [
+        (date(2026, 9, 1), 34, date(2026, 9, 28)),  # ends on Sunday 4 October
+        (date(2026, 9, 1), 35, date(2026, 9, 28)),  # ends on Monday 5 October
+        (date(2026, 9, 1), 33, date(2026, 9, 21)),  # ends on Saturday 3 October
+        (date(2026, 9, 29), 1, date(2026, 9, 28)),  # one day is all there is
+    ],
+)
+def test_the_last_full_week_as_of_the_log_s_own_end(
+    tmp_path: Path, first: date, days: int, start: date
+) -> None:
+    folder = lake_of(tmp_path, daily(first, days), [])
+
+    window = pipeline.last_full_week(folder, SETTINGS)
+
+    assert window.start.date() == start
+    assert window.end - window.start == timedelta(days=7)
+
+
+def test_a_review_is_stored_once_and_a_case_can_be_read_back(stolen: Path, answer: Review) -> None:
+    again = pipeline.review(stolen, WEEK, SETTINGS)
+
+    assert again == answer
+    with Lake.open(stolen) as lake:
+        runs = lake.rows("SELECT run_id FROM lake.runs WHERE run_id = $id", id=answer.run.id)
+        assert len(runs) == 1
+        kept = lake.value(
+            "SELECT document FROM lake.recommendations WHERE run_id = $id", id=answer.run.id
+        )
+    assert json.loads(kept)["key_id"] == "key_1"
