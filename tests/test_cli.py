@@ -157,6 +157,7 @@ def test_every_command_takes_the_lake_from_the_environment(loaded: Loaded) -> No
         (("review", "--from", "2026-01-02", "--to", "2026-01-01"), 2, "must be after"),
         (("review", "--from", "2026-01-02"), 2, "go together"),
         (("keys", "import", "nowhere.jsonl"), 2, "can't be read"),
+        (("doctor",), 3, ""),
         (("review", "--config", "nowhere.toml"), 2, "can't be read"),
         (("detectors", "check", "no_such"), 2, "there are: anonymous_network"),
         (("frobnicate",), 2, "frobnicate"),
@@ -209,6 +210,7 @@ def test_importing_an_inventory_again_changes_nothing(loaded: Loaded) -> None:
 def test_doctor_says_versions_lake_and_database_ages(loaded: Loaded) -> None:
     ran = keywatch("doctor", "--lake", loaded.lake)
 
+    assert ran.code == 0, ran.out
     assert "keywatch 0.1.0" in ran.out
     assert "dbip-country-lite" in ran.out
     assert str(loaded.lake) in ran.out

@@ -361,12 +361,11 @@ def doctor(*, common: Common = _DEFAULTS) -> None:
     from keywatch import pipeline
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    healthy = True
-    for line in pipeline.diagnose(common.lake, common.settings()):
-        healthy &= line.healthy
-        print(f"{'ok  ' if line.healthy else 'BAD '} {line.text}")
-    if not healthy:
-        raise SystemExit(EXIT_FINDINGS)
+    found = pipeline.diagnose(common.lake, common.settings())
+    for one in found:
+        print(f"{'BAD ' if one.exit_code else 'note' if one.note else 'ok  '} {one.text}")
+    if worst := max(one.exit_code for one in found):
+        raise SystemExit(worst)
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -332,44 +332,53 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing `doctor` looked at."""
+    """One thing `diagnose` looked at; `exit_code` is not 0 when it stands in the way."""
 
-    healthy: bool
     text: str
+    note: bool = False
+    exit_code: int = 0
 
 
 _OLD_GEOIP_DAYS = 90
 
 
 def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
-    """Versions, the lake, the GeoIP databases' age and the detectors."""
-    found = [Diagnosis(True, f"settings {settings.config_hash}")]
-    try:
-        with Lake.open(lake_folder, settings.storage) as lake:
-            files, events, last = lake.rows(
-                "SELECT (SELECT count(*) FROM lake.ingested_files), "
-                "(SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity), "
-                "(SELECT max(last_ts) FROM lake.activity)"
-            )[0]
-            rejects = lake.value("SELECT count(*) FROM lake.rejects")
-            keys = lake.value("SELECT count(DISTINCT key_id) FROM lake.keys")
-            text = f"lake {lake_folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, "
-            text += f"{files:,} files, {events:,} events until {last or '-'}, "
-            text += f"{rejects:,} rejected lines, {keys:,} keys in the inventory"
-            found.append(Diagnosis(True, text))
-    except KeywatchError as e:
-        found.append(Diagnosis(False, str(e)))
-    try:
-        for database in geoip_databases(settings.geoip):
-            days = (utc_now().date() - database.built_on).days
-            text = f"{database.name} of {database.built_on} ({days} days old)"
-            if days > _OLD_GEOIP_DAYS:
-                text += ": old; name a newer one in [geoip] of keywatch.toml"
-            found.append(Diagnosis(days <= _OLD_GEOIP_DAYS, text))
-    except KeywatchError as e:
-        found.append(Diagnosis(False, str(e)))
-    try:
-        found.append(Diagnosis(True, f"{len(detectors.load_detectors())} detectors"))
-    except KeywatchError as e:
-        found.append(Diagnosis(False, str(e)))
+    """Settings, the lake, the GeoIP databases' age and the detectors."""
+    parts: tuple[Callable[[], list[Diagnosis]], ...] = (
+        lambda: [Diagnosis(f"settings {settings.config_hash}")],
+        lambda: [_lake_diagnosis(lake_folder, settings)],
+        lambda: [_database_diagnosis(each) for each in geoip_databases(settings.geoip)],
+        lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
+    )
+    found: list[Diagnosis] = []
+    for part in parts:
+        try:
+            found += part()
+        except KeywatchError as e:
+            found.append(Diagnosis(str(e), exit_code=e.exit_code))
     return found
+
+
+def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
+    with Lake.open(folder, settings.storage) as lake:
+        files, events, last, rejects, keys = lake.rows(
+            "SELECT (SELECT count(*) FROM lake.ingested_files), "
+            "(SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity), "
+            "(SELECT max(last_ts) FROM lake.activity), "
+            "(SELECT count(*) FROM lake.rejects), "
+            "(SELECT count(DISTINCT key_id) FROM lake.keys)"
+        )[0]
+        until = f" until {last:%Y-%m-%d %H:%M} UTC" if last else ""
+        return Diagnosis(
+            f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
+            f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory"
+        )
+
+
+def _database_diagnosis(database: DatabaseInfo) -> Diagnosis:
+    days = (utc_now().date() - database.built_on).days
+    text = f"{database.name} of {database.built_on}, {days} days old"
+    if days <= _OLD_GEOIP_DAYS:
+        return Diagnosis(text)
+    mend = "update Keywatch, or name newer files in [geoip] of keywatch.toml"
+    return Diagnosis(f"{text}: {mend}", note=True)

@@ -127,8 +127,8 @@ class _Facts:
                 WHERE NOT coalesce(v.suspicious, false)
                 GROUP BY v.key_id, a.agent, v.network
             )
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY requests_per_day DESC, agent, origin)
-                <= $most
+            QUALIFY row_number() OVER (
+                PARTITION BY key_id ORDER BY requests_per_day DESC, agent, origin) <= $most
             ORDER BY key_id, requests_per_day DESC, agent, origin
             """,
                 most=_MOST_CONSUMERS,

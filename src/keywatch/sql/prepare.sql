@@ -1,8 +1,9 @@
 -- What detectors read: small temporary tables of one window and the baseline before it.
 -- Variables: baseline_start, window_start, window_end (days, half open).
 
+SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 -- grain: address; every address has a prefix, a network and a country, if only its own name
-CREATE OR REPLACE TEMP TABLE places AS
+CREATE OR REPLACE TEMP VIEW all_places AS
 SELECT
     address,
     coalesce(ip, nullif(address, ''), '(none)') AS ip,
@@ -20,111 +21,130 @@ SELECT
     END AS place
 FROM lake.origins;
 
--- grain: key, day, address, endpoint, status class, agent; the window only
+-- grain: address; those of the window, numbered so that the lowest number is the most telling one
+CREATE OR REPLACE TEMP TABLE places AS
+SELECT
+    row_number() OVER (ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class)
+        NULLS LAST, address)::INTEGER AS place_id,
+    *
+FROM all_places
+SEMI JOIN (
+    SELECT address FROM lake.activity
+    WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
+) USING (address);
+
+-- grain: a row of lake.activity, so parts of key, day, address, endpoint, status class and agent;
+--   the window only
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
-    key_id, day, address, endpoint, status_class, agent,
-    sum(events) AS events, sum(objects) AS objects, sum(response_bytes) AS response_bytes,
-    sum(exposed) AS exposed, min(first_ts) AS first_ts, max(last_ts) AS last_ts
-FROM lake.activity
-WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
-GROUP BY ALL;
-
--- grain: key, day, prefix: the unit that is scored
-CREATE OR REPLACE TEMP TABLE visits AS
-SELECT
-    w.key_id, w.day, p.prefix,
-    any_value(p.network) AS network, any_value(p.country) AS country,
-    any_value(p.class) AS class, any_value(p.place) AS place,
-    bool_or(p.located) AS located,
-    sum(w.events) AS events,
-    sum(w.events) FILTER (is_denied(w.status_class)) AS denied,
-    sum(w.events) FILTER (w.status_class = '404') AS not_found,
-    sum(w.events) FILTER (w.status_class LIKE '2%') AS succeeded,
-    sum(w.objects) AS objects, sum(w.response_bytes) AS response_bytes,
-    sum(w.exposed) AS exposed,
-    count(DISTINCT w.endpoint) AS endpoints,
-    min(w.first_ts) AS first_ts, max(w.last_ts) AS last_ts
-FROM window_activity AS w
+    a.key_id, a.day, p.prefix, p.place_id, a.address, p.ip, a.endpoint, a.status_class, a.agent,
+    a.events, a.objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
+FROM lake.activity AS a
 JOIN places AS p USING (address)
-GROUP BY w.key_id, w.day, p.prefix;
-UPDATE visits SET denied = coalesce(denied, 0), not_found = coalesce(not_found, 0),
-    succeeded = coalesce(succeeded, 0);
+WHERE day >= getvariable('window_start') AND day < getvariable('window_end');
 
 -- grain: key, day, prefix, address
 CREATE OR REPLACE TEMP TABLE visit_addresses AS
-SELECT w.key_id, w.day, p.prefix, w.address, p.ip, sum(w.events) AS events
-FROM window_activity AS w
-JOIN places AS p USING (address)
+SELECT key_id, day, prefix, address, ip, sum(events) AS events
+FROM window_activity
 GROUP BY ALL;
 
 -- grain: key, day, prefix, endpoint
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
 SELECT
-    w.key_id, w.day, p.prefix, w.endpoint,
-    sum(w.events) AS events,
-    coalesce(sum(w.events) FILTER (is_denied(w.status_class)), 0) AS denied,
-    coalesce(sum(w.events) FILTER (w.status_class LIKE '2%'), 0) AS succeeded,
-    sum(w.objects) AS objects
-FROM window_activity AS w
-JOIN places AS p USING (address)
+    key_id, day, prefix, endpoint,
+    sum(events) AS events,
+    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied,
+    coalesce(sum(events) FILTER (status_class = '404'), 0) AS not_found,
+    coalesce(sum(events) FILTER (status_class LIKE '2%'), 0) AS succeeded,
+    sum(objects) AS objects, sum(response_bytes) AS response_bytes, sum(exposed) AS exposed,
+    min(first_ts) AS first_ts, max(last_ts) AS last_ts,
+    min(place_id) AS place_id
+FROM window_activity
 GROUP BY ALL;
 
 -- grain: key, day, prefix, agent
 CREATE OR REPLACE TEMP TABLE visit_agents AS
-SELECT w.key_id, w.day, p.prefix, w.agent, split_part(w.agent, '/', 1) AS product,
-    sum(w.events) AS events
-FROM window_activity AS w
-JOIN places AS p USING (address)
+SELECT key_id, day, prefix, agent, split_part(agent, '/', 1) AS product, sum(events) AS events
+FROM window_activity
 GROUP BY ALL;
+
+-- grain: key, day, prefix: the unit that is scored; its most telling address says what place it is
+CREATE OR REPLACE TEMP TABLE visits AS
+WITH totals AS (
+    SELECT
+        key_id, day, prefix, min(place_id) AS place_id, count(*) AS endpoints,
+        sum(events) AS events, sum(denied) AS denied, sum(not_found) AS not_found,
+        sum(succeeded) AS succeeded, sum(objects) AS objects,
+        sum(response_bytes) AS response_bytes, sum(exposed) AS exposed,
+        min(first_ts) AS first_ts, max(last_ts) AS last_ts
+    FROM visit_endpoints
+    GROUP BY key_id, day, prefix
+)
+
+SELECT t.* EXCLUDE (place_id), p.network, p.country, p.class, p.place, p.located
+FROM totals AS t
+JOIN places AS p USING (place_id);
 
 -- grain: key in use in the window
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: key, day, address, endpoint, agent; the baseline of the keys in use
-CREATE OR REPLACE TEMP TABLE baseline AS
-SELECT
-    key_id, day, address, endpoint, agent,
-    sum(events) AS events,
-    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied,
-    sum(objects) AS objects
+-- grain: a row of lake.activity; the baseline of the keys in use. A view: each of the tables that
+-- sum it up reads its own columns only, which is cheaper than to keep the rows.
+CREATE OR REPLACE TEMP VIEW baseline AS
 FROM lake.activity
 SEMI JOIN window_keys USING (key_id)
-WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start')
-GROUP BY ALL;
+WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start');
 
 -- grain: key, day
 CREATE OR REPLACE TEMP TABLE baseline_days AS
-SELECT key_id, day, sum(events) AS events, sum(denied) AS denied, sum(objects) AS objects,
-    count(DISTINCT endpoint) AS endpoints
+SELECT key_id, day, sum(events) AS events,
+    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied, sum(objects) AS objects
 FROM baseline
 GROUP BY ALL;
 
 -- grain: key, address; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_addresses AS
-SELECT key_id, address, p.prefix, p.network, p.country, p.class, p.place,
-    days, first_day, last_day
+SELECT b.key_id, b.address, p.prefix, p.network, p.country, p.class,
+    b.days, b.first_day, b.last_day
 FROM (
-    SELECT key_id, address, count(DISTINCT day) AS days, min(day) AS first_day,
-        max(day) AS last_day
-    FROM baseline
+    SELECT key_id, address, count(*) AS days, min(day) AS first_day, max(day) AS last_day
+    FROM (SELECT DISTINCT key_id, address, day FROM baseline)
     GROUP BY ALL
-)
-JOIN places AS p USING (address);
+) AS b
+JOIN all_places AS p USING (address);
+
+-- grain: key, prefix, network, country, class; days = days seen, added up over its addresses
+CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
+SELECT key_id, prefix, network, country, class,
+    count(*) AS addresses, sum(days) AS days, min(first_day) AS first_day,
+    min(address) AS address
+FROM baseline_addresses
+GROUP BY ALL;
+
+-- grain: key, endpoint, agent; a bit for each day seen, and for each with a denied call
+CREATE OR REPLACE TEMP TABLE baseline_uses AS
+SELECT
+    key_id, endpoint, agent, sum(events) AS events, min(day) AS first_day,
+    bitstring_agg(day_number, 0, getvariable('baseline_days')) AS days,
+    bitstring_agg(day_number, 0, getvariable('baseline_days')) FILTER (is_denied(status_class))
+        AS denied_days
+FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
+GROUP BY ALL;
 
 -- grain: key, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
-SELECT key_id, endpoint, count(DISTINCT day) AS days,
-    count(DISTINCT day) FILTER (denied > 0) AS denied_days,
-    sum(events) AS events, min(day) AS first_day
-FROM baseline
+SELECT key_id, endpoint, bit_count(bit_or(days)) AS days,
+    coalesce(bit_count(bit_or(denied_days)), 0) AS denied_days,
+    sum(events) AS events, min(first_day) AS first_day
+FROM baseline_uses
 GROUP BY ALL;
 
 -- grain: key, agent
 CREATE OR REPLACE TEMP TABLE baseline_agents AS
-SELECT key_id, agent, split_part(agent, '/', 1) AS product, count(DISTINCT day) AS days,
-    min(day) AS first_day
-FROM baseline
+SELECT key_id, agent, split_part(agent, '/', 1) AS product,
+    bit_count(bit_or(days)) AS days, min(first_day) AS first_day
+FROM baseline_uses
 GROUP BY ALL;
 
 -- grain: key; the inventory in force, and keys that no inventory knows
@@ -160,20 +180,29 @@ WITH days AS (
 ),
 
 origins AS (
-    SELECT key_id, sum(days) AS address_days, count(*) AS addresses,
+    SELECT key_id, sum(days) AS address_days, sum(addresses) AS addresses,
         count(DISTINCT prefix) AS prefixes, count(DISTINCT network) AS networks,
-        count(DISTINCT country) AS countries, arg_max(place, days) AS usual_place
-    FROM baseline_addresses GROUP BY key_id
+        count(DISTINCT country) AS countries
+    FROM baseline_prefixes GROUP BY key_id
+),
+
+usual_places AS (
+    SELECT key_id, arg_max(address, (days, address)) AS address
+    FROM (
+        SELECT key_id, network, country, sum(days) AS days, min(address) AS address
+        FROM baseline_prefixes GROUP BY ALL
+    )
+    GROUP BY key_id
 ),
 
 endpoints AS (
     SELECT key_id, count(*) AS endpoints, count(DISTINCT first_day) - 1 AS endpoint_new_days,
-        arg_max(endpoint, days * 1e9 + events) AS usual_endpoint
+        arg_max(endpoint, (days, events, endpoint)) AS usual_endpoint
     FROM baseline_endpoints GROUP BY key_id
 ),
 
 agents AS (
-    SELECT key_id, count(DISTINCT product) AS products, arg_max(agent, days) AS usual_agent,
+    SELECT key_id, count(DISTINCT product) AS products, arg_max(agent, (days, agent)) AS usual_agent,
         count(DISTINCT first_day) - 1 AS agent_new_days
     FROM baseline_agents GROUP BY key_id
 )
@@ -188,13 +217,15 @@ SELECT
     coalesce(max_objects, 0) AS max_objects,
     coalesce(address_days, 0) AS address_days, coalesce(addresses, 0) AS addresses,
     coalesce(prefixes, 0) AS prefixes, coalesce(networks, 0) AS networks,
-    coalesce(countries, 0) AS countries, usual_place,
+    coalesce(countries, 0) AS countries, p.place AS usual_place,
     coalesce(endpoints, 0) AS endpoints, coalesce(endpoint_new_days, 0) AS endpoint_new_days,
     usual_endpoint,
     coalesce(products, 0) AS products, coalesce(agent_new_days, 0) AS agent_new_days, usual_agent
 FROM window_keys
 LEFT JOIN days USING (key_id)
 LEFT JOIN origins USING (key_id)
+LEFT JOIN usual_places USING (key_id)
+LEFT JOIN all_places AS p USING (address)
 LEFT JOIN endpoints USING (key_id)
 LEFT JOIN agents USING (key_id);
 
@@ -227,11 +258,11 @@ SELECT endpoint, sum(users) AS users, (SELECT count(*) FROM window_keys) AS all_
 FROM peer_endpoints
 GROUP BY endpoint;
 
--- grain: owner, prefix; baseline days on which any of the owner's keys came from there
+-- grain: owner, key, prefix; days = baseline days on which the owner's key came from there
 CREATE OR REPLACE TEMP TABLE owner_prefixes AS
-SELECT k.owner, b.key_id, b.prefix, any_value(b.network) AS network, any_value(b.class) AS class,
+SELECT k.owner, b.key_id, b.prefix, min(b.network) AS network, min(b.class) AS class,
     any_value(k.environment) AS environment, sum(b.days) AS days
-FROM baseline_addresses AS b
+FROM baseline_prefixes AS b
 JOIN keys AS k USING (key_id)
 WHERE k.owner IS NOT NULL
 GROUP BY k.owner, b.key_id, b.prefix;

@@ -1,0 +1,163 @@
+"""Lakes in a test's own folder, and logs to load into them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from keywatch.ingest import LoadReport, load_files
+from keywatch.lake import Lake
+from keywatch.origins import ORIGIN_SCHEMA
+from keywatch.settings import IngestSettings
+from keywatch.sources import find_files
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# Every table but those of a review; a load writes no other.
+LOADED_TABLES = (
+    "events", "keyless_events", "ingested_files", "rejects", "origins", "activity",
+    "activity_hours",
+)  # fmt: skip
+# What differs between two loads of the same lines.
+LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}
+
+
+class NoWhere:
+    """A locator that has no database: each address is known by its text only."""
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        rows = [{"address": text, "class": "unknown", "located": False} for text in addresses]
+        return pa.Table.from_pylist(rows, ORIGIN_SCHEMA)
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    """One event of Pulsely's log; `fields` replace its fields, None takes one out."""
+    whole = {
+        "timestamp": "2026-09-30T00:00:04Z", "request_id": "req_01", "key_id": "key_0700353",
+        "key": "ply_test_stg_90b781…11ee", "ip": "45.153.78.122", "method": "GET",
+        "endpoint": "/v1/checks/8812", "status": 200, "user_agent": "Grafana/10.4.3",
+    } | fields  # fmt: skip
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def events(count: int, **fields: Any) -> list[dict[str, Any]]:
+    """`count` distinct events, a second apart."""
+    return [
+        event(
+            timestamp=f"2026-09-30T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z",
+            request_id=f"req_{n}",
+            **fields,
+        )
+        for n in range(count)
+    ]
+
+
+def as_json_lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def compressed(content: bytes, name: str) -> bytes:
+    """`content` as a file of this name is stored."""
+    if name.endswith(".gz"):
+        return gzip.compress(content)
+    if name.endswith(".zst"):
+        return bytes(pa.compress(content, codec="zstd", asbytes=True))
+    return content
+
+
+@dataclass
+class Loading:
+    """A lake in a folder, and what a test does with it."""
+
+    folder: Path
+    lake: Lake
+    settings: IngestSettings = field(default_factory=IngestSettings)
+
+    def write(self, content: bytes | Iterable[dict[str, Any]], name: str = "log.jsonl") -> Path:
+        """A log under the test's folder; rows as JSON Lines or CSV, as the name says."""
+        file = self.folder / "logs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not isinstance(content, bytes):
+            rows = list(content)
+            content = as_csv(rows) if ".csv" in name else as_json_lines(rows)
+        file.write_bytes(compressed(content, name))
+        return file
+
+    def load(self, *paths: Path, **settings: Any) -> LoadReport:
+        """Load these files, with these settings in place of the defaults."""
+        return load_files(
+            self.lake,
+            find_files([str(path) for path in paths]),
+            self.settings.model_copy(update=settings),
+            NoWhere(),
+        )
+
+    def take(self, content: bytes | Iterable[dict[str, Any]], name: str = "log.jsonl",
+             **settings: Any) -> LoadReport:  # fmt: skip
+        """Write a log and load it."""
+        return self.load(self.write(content, name), **settings)
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything a load wrote, sorted, less what differs from one load to the next."""
+        return tables_of(self.lake)
+
+    def parquet_files(self) -> set[Path]:
+        return set((self.folder / "lake" / "data").rglob("*.parquet"))
+
+    def listed_files(self) -> set[Path]:
+        """The Parquet files that the catalogue names."""
+        return listed_files(self.lake)
+
+
+def tables_of(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:
+    kept = {
+        table: [
+            name
+            for (name,) in lake.rows(
+                "SELECT column_name FROM duckdb_columns() "
+                "WHERE database_name = 'lake' AND table_name = $table ORDER BY column_index",
+                table=table,
+            )
+            if name not in LOAD_MARKS
+        ]
+        for table in LOADED_TABLES
+    }
+    return {
+        table: lake.rows(f"SELECT {', '.join(names)} FROM lake.{table} ORDER BY ALL")
+        for table, names in kept.items()
+    }
+
+
+def listed_files(lake: Lake) -> set[Path]:
+    return {
+        Path(file)
+        for (table,) in lake.rows("SELECT table_name FROM ducklake_table_info('lake')")
+        for (file,) in lake.rows(
+            "SELECT data_file FROM ducklake_list_files('lake', $table)", table=table
+        )
+    }
+
+
+@pytest.fixture
+def loading(tmp_path: Path) -> Iterator[Loading]:
+    """An empty lake in a folder."""
+    with Lake.open(tmp_path / "lake", create=True) as lake:
+        yield Loading(tmp_path, lake)
