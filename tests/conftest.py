@@ -20,7 +20,8 @@ from keywatch.origins import ORIGIN_SCHEMA
 from keywatch.settings import IngestSettings
 from keywatch.sources import find_files
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # Every table but those of a review; a load writes no other.
 LOADED_TABLES = (
@@ -160,4 +161,11 @@ def listed_files(lake: Lake) -> set[Path]:
 def loading(tmp_path: Path) -> Iterator[Loading]:
     """An empty lake in a folder."""
     with Lake.open(tmp_path / "lake", create=True) as lake:
+        yield Loading(tmp_path, lake)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Loading]:
+    """An empty lake in memory: for what becomes of a line, not of a file of the lake."""
+    with Lake.in_memory() as lake:
         yield Loading(tmp_path, lake)

@@ -1,8 +1,8 @@
--- grain: visit; reads visits, key_history, baseline_addresses
+-- grain: visit; reads visits, key_history, baseline_prefixes
 -- Bits of the network's class under a Dirichlet predictive over the days of the key's own past;
 -- without a past only the prior speaks.
 WITH class_days AS (
-    SELECT key_id, class, sum(days) AS days FROM baseline_addresses GROUP BY key_id, class
+    SELECT key_id, class, sum(days) AS days FROM baseline_prefixes GROUP BY key_id, class
 ),
 
 scored AS (
@@ -25,7 +25,8 @@ scored AS (
 SELECT
     key_id, day, prefix,
     bits(predictive(days, active_days, prior, $prior_strength_days)) AS bits,
-    format('{} of {} days from a {} network', days, active_days, class) AS typical,
+    CASE WHEN active_days = 0 THEN 'no history'
+        ELSE format('{} of {} from a {} network', days, counted(active_days, 'day'), class) END AS typical,
     format('{} ({})', prefix, place) AS actual,
     CASE
         WHEN active_days = 0 THEN format('a key without history comes from a {} network', class)

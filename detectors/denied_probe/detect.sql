@@ -5,7 +5,7 @@ WITH refused AS (
     SELECT
         e.key_id, e.day, e.prefix, sum(e.denied) AS denied,
         count(*) FILTER (b.endpoint IS NULL OR b.denied_days = 0) AS new_endpoints,
-        arg_max(e.endpoint, e.denied) AS most_refused
+        arg_min(e.endpoint, (-e.denied, e.endpoint)) AS most_refused
     FROM visit_endpoints AS e
     LEFT JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
     WHERE e.denied > 0
@@ -19,8 +19,8 @@ SELECT
             / (h.active_days + $prior_days), $shape)) + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
         AS bits,
     format('{:.1f} refused calls a day, {} at most', h.mean_denied, h.max_denied) AS typical,
-    format('{} refused, at {} endpoint{} that never refused before, most at {}', r.denied,
-        r.new_endpoints, CASE WHEN r.new_endpoints = 1 THEN '' ELSE 's' END, r.most_refused)
+    format('{} refused, at {} that never refused before, most at {}', r.denied,
+        counted(r.new_endpoints, 'endpoint'), r.most_refused)
         AS actual,
     'calls outside what this key may do (401 or 403)' AS explanation
 FROM refused AS r

@@ -7,7 +7,7 @@ WITH first_use AS (
 
 gaps AS (
     SELECT
-        f.key_id, f.day, h.active_days,
+        f.key_id, f.day, h.active_days, h.first_day, h.last_day,
         f.day - coalesce(h.last_day, k.created_at::DATE) AS gap_days,
         coalesce(h.last_day - h.first_day, 0) + $prior_gap_days AS all_gaps_days
     FROM first_use AS f
@@ -19,8 +19,9 @@ SELECT
     key_id, day, NULL AS prefix,
     least($most_bits, greatest(active_days, 1) * log2(1 + gap_days / all_gaps_days)) AS bits,
     CASE WHEN active_days = 0 THEN 'never used since it was made'
+        WHEN active_days = 1 THEN 'used on 1 day'
         ELSE format('used on {} days, {:.1f} days apart', active_days,
-            all_gaps_days / greatest(active_days, 1)) END AS typical,
+            (last_day - first_day) / (active_days - 1)) END AS typical,
     format('used again after {} days', gap_days) AS actual,
     'a key that nobody was thought to use any more' AS explanation
 FROM gaps

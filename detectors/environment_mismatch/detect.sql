@@ -1,4 +1,4 @@
--- grain: visit; reads visits, keys, owner_prefixes, baseline_addresses
+-- grain: visit; reads visits, keys, owner_prefixes, baseline_prefixes
 -- A prefix belongs to an environment when the owner's keys of that environment alone used it.
 WITH prefix_environment AS (
     SELECT owner, prefix, min(environment) AS environment
@@ -17,7 +17,7 @@ SELECT
 FROM visits AS v
 JOIN keys AS k USING (key_id)
 JOIN prefix_environment AS p ON p.owner = k.owner AND p.prefix = v.prefix
-ANTI JOIN baseline_addresses AS b ON b.key_id = v.key_id AND b.prefix = v.prefix
+ANTI JOIN baseline_prefixes AS b ON b.key_id = v.key_id AND b.prefix = v.prefix
 WHERE k.environment <> p.environment
 UNION ALL
 SELECT

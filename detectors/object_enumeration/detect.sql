@@ -21,6 +21,6 @@ SELECT
         $bits_per_decade * log10(objects / greatest(max_objects, 1)) * 2
     ) AS bits,
     format('{:.0f} objects a day, {} at most', mean_objects, max_objects) AS typical,
-    format('{} objects', objects) AS actual,
+    counted(objects, 'object') AS actual,
     'more different objects than on any day before' AS explanation
 FROM expected

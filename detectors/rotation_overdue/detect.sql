@@ -9,7 +9,7 @@ SELECT
     key_id, NULL AS day, NULL AS prefix,
     $bits_per_period * log2(age_days / $rotation_days) AS bits,
     format('rotated every {} days', $rotation_days) AS typical,
-    format('made {} days ago', age_days) AS actual,
-    format('rotation is {} days overdue', age_days - $rotation_days) AS explanation
+    format('made {} ago', counted(age_days, 'day')) AS actual,
+    format('rotation is {} overdue', counted(age_days - $rotation_days, 'day')) AS explanation
 FROM ages
 WHERE age_days > $rotation_days

@@ -26,7 +26,7 @@ SELECT
     key_id, day, prefix,
     sum(call_bits) FILTER (rank <= $most_endpoints_counted) AS bits,
     CASE WHEN any_value(active_days) = 0 THEN 'no history'
-        ELSE format('on {} of {} days', max(days), any_value(active_days)) END AS typical,
+        ELSE format('on {} of {}', max(days), counted(any_value(active_days), 'day')) END AS typical,
     string_agg(format('{} ×{}{}', endpoint, events,
         CASE WHEN denied = events THEN ' (refused)' ELSE '' END), ', ' ORDER BY rank)
         FILTER (rank <= 3) || CASE WHEN count(*) > 3 THEN format(' and {} more', count(*) - 3)

@@ -17,8 +17,8 @@ WITH scored AS (
 SELECT
     key_id, day, prefix,
     CASE WHEN product_known THEN $new_version_bits ELSE product_bits END AS bits,
-    format('{} client{} on {} days, mostly {}', products,
-        CASE WHEN products = 1 THEN '' ELSE 's' END, active_days, usual_agent) AS typical,
+    format('{} on {}, mostly {}', counted(products, 'client'), counted(active_days, 'day'),
+        usual_agent) AS typical,
     agent AS actual,
     CASE WHEN product_known THEN 'another version of a client that this key uses'
         ELSE 'a client that this key never used' END AS explanation

@@ -1,18 +1,17 @@
--- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, owner_prefixes, keys
+-- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes,
+--   owner_prefixes, keys
 -- A new origin is a chain of choices, each as probable as the key's own past makes it: a new address
 -- (or one it knows: 0 bits), then a new prefix, network and country. A chain of Beta-binomial
 -- predictives, the two-type case of Pitman-Yor back-off (Sanna Passino and Heard 2019).
-WITH known AS (
+WITH fresh AS (
     SELECT
         v.*, a.address, a.ip, h.address_days, h.addresses, h.prefixes, h.networks, h.countries,
         h.active_days, h.usual_place,
-        EXISTS (FROM baseline_addresses AS b
-            WHERE b.key_id = v.key_id AND b.address = a.address) AS address_known,
-        EXISTS (FROM baseline_addresses AS b
+        EXISTS (FROM baseline_prefixes AS b
             WHERE b.key_id = v.key_id AND b.prefix = v.prefix) AS prefix_known,
-        EXISTS (FROM baseline_addresses AS b
+        EXISTS (FROM baseline_prefixes AS b
             WHERE b.key_id = v.key_id AND b.network = v.network) AS network_known,
-        EXISTS (FROM baseline_addresses AS b
+        EXISTS (FROM baseline_prefixes AS b
             WHERE b.key_id = v.key_id AND b.country = v.country) AS country_known,
         EXISTS (FROM owner_prefixes AS o
             WHERE o.owner = k.owner AND o.key_id <> v.key_id AND o.prefix = v.prefix
@@ -21,6 +20,7 @@ WITH known AS (
     JOIN visit_addresses AS a USING (key_id, day, prefix)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN keys AS k USING (key_id)
+    ANTI JOIN baseline_addresses AS b ON b.key_id = v.key_id AND b.address = a.address
     WHERE h.active_days > 0
 ),
 
@@ -35,8 +35,7 @@ chances AS (
             AS p_network,
         predictive(countries - 1, networks - 1, $new_country_prior, $prior_strength_trials)
             AS p_country
-    FROM known
-    WHERE NOT address_known
+    FROM fresh
 ),
 
 scored AS (
@@ -45,7 +44,8 @@ scored AS (
         CASE
             WHEN prefix_known THEN bits(p_address)
             WHEN owner_knows THEN least($owner_prefix_bits, bits(p_address) + bits(p_prefix))
-            WHEN network_known THEN bits(p_address) + bits(p_prefix)
+            -- What no database can place is new as an address, and no more is known of it.
+            WHEN network_known OR NOT located THEN bits(p_address) + bits(p_prefix)
             WHEN country_known THEN bits(p_address) + bits(p_prefix) + bits(p_network)
             ELSE bits(p_address) + bits(p_prefix) + bits(p_network) + bits(p_country)
         END AS bits
@@ -54,13 +54,13 @@ scored AS (
 
 SELECT
     key_id, day, prefix, bits,
-    format('{} address{} in {} network{} on {} days, mostly {}', addresses,
-        CASE WHEN addresses = 1 THEN '' ELSE 'es' END, networks,
-        CASE WHEN networks = 1 THEN '' ELSE 's' END, active_days, usual_place) AS typical,
+    format('{} in {} on {}, mostly {}', counted(addresses, 'address', 'es'),
+        counted(networks, 'network'), counted(active_days, 'day'), usual_place) AS typical,
     format('{} ({})', ip, place) AS actual,
     CASE
         WHEN prefix_known THEN 'a new address in a prefix that this key uses'
         WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
+        WHEN NOT located THEN 'a new address that no database can place'
         WHEN network_known THEN 'a new prefix in a network that this key uses'
         WHEN country_known THEN 'a network that this key never came from'
         ELSE 'a network and a country that this key never came from'

@@ -1,7 +1,7 @@
 """The lake: Parquet files in one folder with a DuckLake catalogue. The only home of connections.
 
-A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue), ``data/``
-(Parquet), ``tmp/`` (spill), ``key-hash.secret`` (0600) and ``writer.lock``. Every connection
+A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue; ``-wal`` and
+``-shm`` beside it while it is open), ``data/`` (Parquet), ``tmp/`` (spill), ``key-hash.secret`` (0600) and ``writer.lock``. Every connection
 attaches the lake as the catalogue ``lake``; temporary tables are the connection's own.
 """
 
@@ -150,14 +150,14 @@ class Lake:
             needed.append("httpfs")
         for name in needed:
             self.connection.execute(f"LOAD '{_extension_file(name)}'")
-        quoted = [text.replace("'", "''") for text in (f"ducklake:{catalog}", data_path)]
+        options = f"DATA_PATH {_quoted(data_path)}, DATA_INLINING_ROW_LIMIT 0"
+        if kind == "sqlite":
+            # Write-ahead logging, or a commit would fail while another process reads.
+            wait_ms = int(1000 * self._settings.wait_seconds)
+            options += f", META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {wait_ms}"
+        attach = f"ATTACH {_quoted(f'ducklake:{catalog}')} AS lake ({options})"
         try:
-            self._retry(
-                lambda: self.connection.execute(
-                    f"ATTACH '{quoted[0]}' AS lake "
-                    f"(DATA_PATH '{quoted[1]}', DATA_INLINING_ROW_LIMIT 0)"
-                )
-            )
+            self._retry(lambda: self.connection.execute(attach))
         except duckdb.Error as e:
             raise LakeDamagedError(
                 f"{self.folder}: the catalogue can't be opened: {_first_line(e)}; "
@@ -259,7 +259,7 @@ class Lake:
         except BaseException:
             self._abandon()
             raise
-        self._retry(lambda: self.connection.execute("COMMIT"))
+        self._commit()
 
     @contextmanager
     def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -274,10 +274,25 @@ class Lake:
             self.connection.execute("BEGIN")
             try:
                 yield
-                self._retry(lambda: self.connection.execute("COMMIT"))
+                self._commit()
             except BaseException:
                 self._abandon()
                 raise
+
+    def _commit(self) -> None:
+        # Not to be tried again: SQLite has waited, and a commit that failed ends its transaction.
+        try:
+            self.connection.execute("COMMIT")
+        except duckdb.Error as e:
+            if "database is locked" in str(e):
+                raise self._still_locked() from e
+            raise
+
+    def _still_locked(self) -> LakeBusyError:
+        return LakeBusyError(
+            f"{self.folder}: the catalogue stayed locked for {self._settings.wait_seconds:g} s; "
+            "nothing was kept: try again"
+        )
 
     def _abandon(self) -> None:
         # A commit that failed has ended its transaction already.
@@ -333,10 +348,7 @@ class Lake:
                 if "database is locked" not in str(e):
                     raise
                 if time.monotonic() >= deadline:
-                    raise LakeBusyError(
-                        f"{self.folder}: the catalogue stayed locked for "
-                        f"{self._settings.wait_seconds:g} s; try again"
-                    ) from e
+                    raise self._still_locked() from e
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
             else:
@@ -363,6 +375,10 @@ def _extension_file(name: str) -> Path:
         ) from e
     folder = Path(next(iter(package.__path__)))
     return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _first_line(error: Exception) -> str:

@@ -37,6 +37,7 @@ _PARAMETER = re.compile(f"({_PARAMETER_NAME})({_PARAMETER_VALUE})")
 _ESCAPED_ASCII = re.compile(r"\\u00([2-7][0-9A-Fa-f])")
 _MASK = re.compile(r"…|\.\.\.|\*\*")
 _HASH_DIGITS = 16
+_DECODINGS = 2  # as often as sql/parsed.sql decodes
 
 
 def is_masked(key: str) -> bool:
@@ -68,8 +69,11 @@ class Redactor:
         """`text` with each full key and each secret parameter's value replaced."""
         if "\\u00" in text:
             text = _ESCAPED_ASCII.sub(lambda m: chr(int(m[1], 16)), text)
-        if "%" in text and _FULL_KEY.search(decoded := unquote(text)):
-            text = decoded
+        decoded = text
+        for _ in range(_DECODINGS):
+            decoded = unquote(decoded)
+            if "%" in text and _FULL_KEY.search(decoded):
+                text = decoded
         text = _FULL_KEY.sub(lambda m: self._mask_key(unquote(m[0])), text)
         return _PARAMETER.sub(self._mask_parameter, text)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from keywatch.errors import InputError
 from keywatch.sources import cloudtrail, pulsely
 from keywatch.sources.base import Source
-from keywatch.sources.files import Contents, LogFile, find_files
+from keywatch.sources.files import Contents, LogFile, find_files, without_mark
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {source.name: source for source in (pulsely.SOURCE, cloudtrail.SOURCE)}
@@ -58,5 +58,5 @@ def detect_source(file: LogFile) -> Source | None:
 
 
 def _head_lines(file: LogFile) -> Iterator[str]:
-    text = file.head().decode("utf-8-sig", errors="replace")
+    text = without_mark(file.head(), file.path).decode(errors="replace")
     return (line for line in text.splitlines() if line.strip())

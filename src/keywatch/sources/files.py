@@ -93,7 +93,7 @@ class LogFile:
 
     def _open_stored(self) -> IO[bytes]:
         if self.filesystem is not None:
-            return cast("IO[bytes]", self.filesystem.open_input_file(self.path))
+            return cast("IO[bytes]", self.filesystem.open_input_file(self.path.partition("://")[2]))
         return Path(self.path).open("rb", buffering=0)
 
     @contextmanager
@@ -174,7 +174,12 @@ def _remote(uri: str) -> Iterator[LogFile]:
             infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
         raise InputError(f"{uri}: can't be listed: {e}") from e
-    return (LogFile(i.path, i.size, filesystem) for i in infos if i.is_file and _is_log(i.path))
+    scheme = uri.partition("://")[0]
+    return (
+        LogFile(f"{scheme}://{info.path}", info.size, filesystem)
+        for info in infos
+        if info.is_file and _is_log(info.path)
+    )
 
 
 def _is_log(name: str) -> bool:

@@ -62,3 +62,7 @@ CREATE OR REPLACE TEMP MACRO agent_of(user_agent) AS
 -- The environment that a masked Pulsely key names: ply_live_prod_4f8a2c…9e1d → prod.
 CREATE OR REPLACE TEMP MACRO environment_of("key") AS
     nullif(regexp_extract("key", '^ply_(?:live|test)_([a-z][a-z0-9]{1,11})_', 1), '');
+
+-- '1 request', '2 requests'; `ending` is what the plural adds.
+CREATE OR REPLACE TEMP MACRO counted(n, noun, ending := 's') AS
+    format('{} {}{}', n::BIGINT, noun, CASE WHEN n = 1 THEN '' ELSE ending END);

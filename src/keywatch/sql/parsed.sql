@@ -31,7 +31,7 @@ WITH checked AS (
 redacted AS (
     SELECT
         file_id, line, reason,
-        CASE WHEN reason IS NOT NULL THEN left(redact(left(text, 20000)), 1000) END AS text,
+        CASE WHEN reason IS NOT NULL THEN rtrim(left(redact(left(text, 20000)), 1000), chr(10) || chr(13)) END AS text,
         ts::DATE AS day, ts,
         CASE WHEN suspect THEN left(redact(key_id), 200) ELSE key_id END AS key_id,
         -- An AWS access key id is its own display form; a masked one stays; the rest is secret.

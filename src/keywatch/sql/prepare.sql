@@ -1,7 +1,7 @@
 -- What detectors read: small temporary tables of one window and the baseline before it.
 -- Variables: baseline_start, window_start, window_end (days, half open).
+-- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
 
-SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 -- grain: address; every address has a prefix, a network and a country, if only its own name
 CREATE OR REPLACE TEMP VIEW all_places AS
 SELECT
@@ -21,11 +21,12 @@ SELECT
     END AS place
 FROM lake.origins;
 
--- grain: address; those of the window, numbered so that the lowest number is the most telling one
+-- grain: address; those of the window. Numbered, so that min(place_id) is the most telling of many
 CREATE OR REPLACE TEMP TABLE places AS
 SELECT
-    row_number() OVER (ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class)
-        NULLS LAST, address)::INTEGER AS place_id,
+    row_number() OVER (
+        ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
+    )::INTEGER AS place_id,
     *
 FROM all_places
 SEMI JOIN (
@@ -33,15 +34,14 @@ SEMI JOIN (
     WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
 ) USING (address);
 
--- grain: a row of lake.activity, so parts of key, day, address, endpoint, status class and agent;
---   the window only
+-- grain: key, day, address, endpoint, status class, agent, in parts that add up; the window only
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
     a.key_id, a.day, p.prefix, p.place_id, a.address, p.ip, a.endpoint, a.status_class, a.agent,
     a.events, a.objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
 FROM lake.activity AS a
 JOIN places AS p USING (address)
-WHERE day >= getvariable('window_start') AND day < getvariable('window_end');
+WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
 
 -- grain: key, day, prefix, address
 CREATE OR REPLACE TEMP TABLE visit_addresses AS
@@ -89,8 +89,8 @@ JOIN places AS p USING (place_id);
 -- grain: key in use in the window
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: a row of lake.activity; the baseline of the keys in use. A view: each of the tables that
--- sum it up reads its own columns only, which is cheaper than to keep the rows.
+-- grain: as window_activity; the baseline of the keys in use. A view: to read three columns three
+-- times costs less than to keep all of them once.
 CREATE OR REPLACE TEMP VIEW baseline AS
 FROM lake.activity
 SEMI JOIN window_keys USING (key_id)
@@ -98,31 +98,36 @@ WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start')
 
 -- grain: key, day
 CREATE OR REPLACE TEMP TABLE baseline_days AS
-SELECT key_id, day, sum(events) AS events,
-    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied, sum(objects) AS objects
+SELECT
+    key_id, day, sum(events) AS events, sum(objects) AS objects,
+    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied
 FROM baseline
 GROUP BY ALL;
 
 -- grain: key, address; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_addresses AS
-SELECT b.key_id, b.address, p.prefix, p.network, p.country, p.class,
-    b.days, b.first_day, b.last_day
-FROM (
+WITH days AS (SELECT key_id, address, day FROM baseline GROUP BY ALL),
+
+seen AS (
     SELECT key_id, address, count(*) AS days, min(day) AS first_day, max(day) AS last_day
-    FROM (SELECT DISTINCT key_id, address, day FROM baseline)
+    FROM days
     GROUP BY ALL
-) AS b
+)
+
+SELECT s.*, p.prefix, p.network, p.country, p.class
+FROM seen AS s
 JOIN all_places AS p USING (address);
 
 -- grain: key, prefix, network, country, class; days = days seen, added up over its addresses
 CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
-SELECT key_id, prefix, network, country, class,
-    count(*) AS addresses, sum(days) AS days, min(first_day) AS first_day,
-    min(address) AS address
+SELECT
+    key_id, prefix, network, country, class,
+    count(*) AS addresses, sum(days) AS days, min(first_day) AS first_day, min(address) AS address
 FROM baseline_addresses
 GROUP BY ALL;
 
--- grain: key, endpoint, agent; a bit for each day seen, and for each with a denied call
+-- grain: key, endpoint, agent; a bit for each day seen, and for each day with a denied call
+SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 CREATE OR REPLACE TEMP TABLE baseline_uses AS
 SELECT
     key_id, endpoint, agent, sum(events) AS events, min(day) AS first_day,
@@ -130,7 +135,7 @@ SELECT
     bitstring_agg(day_number, 0, getvariable('baseline_days')) FILTER (is_denied(status_class))
         AS denied_days
 FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
-GROUP BY ALL;
+GROUP BY key_id, endpoint, agent;
 
 -- grain: key, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
@@ -187,7 +192,7 @@ origins AS (
 ),
 
 usual_places AS (
-    SELECT key_id, arg_max(address, (days, address)) AS address
+    SELECT key_id, arg_min(address, (-days, address)) AS address
     FROM (
         SELECT key_id, network, country, sum(days) AS days, min(address) AS address
         FROM baseline_prefixes GROUP BY ALL
@@ -197,12 +202,12 @@ usual_places AS (
 
 endpoints AS (
     SELECT key_id, count(*) AS endpoints, count(DISTINCT first_day) - 1 AS endpoint_new_days,
-        arg_max(endpoint, (days, events, endpoint)) AS usual_endpoint
+        arg_min(endpoint, (-days, -events, endpoint)) AS usual_endpoint
     FROM baseline_endpoints GROUP BY key_id
 ),
 
 agents AS (
-    SELECT key_id, count(DISTINCT product) AS products, arg_max(agent, (days, agent)) AS usual_agent,
+    SELECT key_id, count(DISTINCT product) AS products, arg_min(agent, (-days, agent)) AS usual_agent,
         count(DISTINCT first_day) - 1 AS agent_new_days
     FROM baseline_agents GROUP BY key_id
 )
@@ -274,19 +279,8 @@ FROM lake.activity_hours
 WHERE hour >= getvariable('window_start') AND hour < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: key, hour of the week (ISO day × 24 + hour); events over the whole baseline
-CREATE OR REPLACE TEMP TABLE baseline_week_hours AS
-SELECT key_id, isodow(hour) * 24 + hour(hour) AS hour_of_week, sum(events) AS events,
-    count(*) AS hours, max(events) AS largest
+-- grain: key, hour, in parts that add up; a view, because few keys are asked for
+CREATE OR REPLACE TEMP VIEW baseline_hours AS
+SELECT key_id, hour, events
 FROM lake.activity_hours
-SEMI JOIN window_keys USING (key_id)
-WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start')
-GROUP BY ALL;
-
--- grain: key; mean_hour over active hours
-CREATE OR REPLACE TEMP TABLE baseline_hours AS
-SELECT b.key_id, max(b.largest) AS largest, sum(b.events) / sum(b.hours) AS mean_hour,
-    greatest(1.0, (any_value(h.last_day) - any_value(h.first_day) + 1) / 7.0) AS weeks
-FROM baseline_week_hours AS b
-JOIN key_history AS h USING (key_id)
-GROUP BY b.key_id;
+WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start');

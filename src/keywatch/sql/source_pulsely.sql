@@ -51,4 +51,4 @@ SELECT
     try_cast(logged.duration_ms AS DOUBLE) AS duration_ms,
     logged.request_id AS request_id
 FROM typed
-WHERE logged IS NOT NULL OR trim(text, chr(32) || chr(9) || chr(13)) <> ''
+WHERE logged IS NOT NULL OR trim(text, chr(32) || chr(9) || chr(10) || chr(13)) <> ''

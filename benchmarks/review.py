@@ -1,0 +1,222 @@
+"""A week's review beside one bare GROUP BY over the raw log.
+
+`python -m benchmarks.review` makes a world (`keywatch.sample`), loads it into a lake and copies its
+log to Parquet, none of it timed and kept for the next time; then it runs `keywatch review` and the
+bare query by turns, each a whole process, and compares them pair by pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from keywatch import pipeline, sample
+from keywatch.lake import Lake
+from keywatch.settings import load_settings
+
+TARGET_RATIO = 2.0
+
+# {raw} is the Parquet file.
+BARE_QUERY = """
+import time
+import duckdb
+start = time.perf_counter()
+groups = duckdb.sql(
+    "SELECT count(*) FROM ("
+    "SELECT key_id, ip, endpoint, count(*) FROM read_parquet('{raw}') GROUP BY ALL)"
+).fetchall()
+print(time.perf_counter() - start)
+"""
+# The SQL of a review: no imports, no cases, no text.
+ENGINE = """
+import time
+from datetime import datetime
+from pathlib import Path
+from keywatch import detectors, scoring
+from keywatch.cases import catalogue_endpoints
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.settings import load_settings
+settings = load_settings(None)
+window = Window(datetime.fromisoformat('{start}'), datetime.fromisoformat('{end}'))
+known, catalogue = detectors.load_detectors(), catalogue_endpoints()
+with Lake.open(Path('{lake}'), settings.storage) as lake, lake.reading():
+    start = time.perf_counter()
+    detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
+    for detector in known:
+        detectors.run(lake, detector, window)
+    scoring.score(lake, known, settings.scoring)
+    print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What both commands read."""
+
+    lake: Path
+    raw: Path
+    start: str
+    end: str
+    lines: int
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One process, from its start to its end; `inner_seconds` is what it printed, if anything."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    inner_seconds: float | None = None
+
+
+def main() -> int:
+    given = _arguments()
+    folder = given.cache / (
+        f"review-{given.keys}-keys-{given.weeks}-weeks-{given.events_per_key_day:g}-a-day"
+        f"-seed-{given.seed}-{given.compress}"
+    )
+    # In a process of its own: a child's peak memory is never less than its parent's was.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+        material, size = other.submit(_material, folder, given).result()
+    print(size)
+    print(f"window {material.start} to {material.end} (excluded)\n")
+    review = [sys.executable, "-m", "keywatch", "review", "--lake", str(material.lake),
+              "--from", material.start, "--to", material.end,
+              "--output", str(folder / "review.txt")]  # fmt: skip
+    bare = [sys.executable, "-c", BARE_QUERY.format(raw=material.raw)]
+    whole = _compare("keywatch review", review, bare, given.runs, lambda each: each.seconds)
+    print(f"\nratio, whole processes: {whole} (target: median at most {TARGET_RATIO})")
+    if given.engine:
+        code = ENGINE.format(lake=material.lake, start=material.start, end=material.end)
+        print()
+        engine = _compare("the review's SQL", [sys.executable, "-c", code], bare, given.runs,
+                          lambda each: each.inner_seconds or each.seconds)  # fmt: skip
+        print(f"\nratio, SQL only, on both sides: {engine}")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.review", description=__doc__)
+    parser.add_argument("--keys", type=int, default=5000)
+    parser.add_argument("--weeks", type=int, default=13, help="the reviewed one included")
+    parser.add_argument("--events-per-key-day", type=float, default=15.0,
+                        help="mean volume (default 15, the sample's own)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--compress", choices=("none", "gz"), default="none")
+    parser.add_argument("--runs", type=int, default=5, help="pairs")
+    parser.add_argument("--engine", action="store_true", help="compare the SQL alone, too")
+    parser.add_argument("--cache", type=Path, help="where worlds are kept",
+                        default=Path(tempfile.gettempdir()) / "keywatch-benchmarks")  # fmt: skip
+    return parser.parse_args()
+
+
+def _material(folder: Path, given: argparse.Namespace) -> tuple[Material, str]:
+    """The world's lake and raw Parquet, and in words how much it is; made where it is missing."""
+    note = folder / "made.json"
+    if not note.exists():
+        note.write_text(json.dumps(_make(folder, given)), encoding="utf-8")
+    made = json.loads(note.read_text("utf-8"))
+    material = Material(folder / "lake", folder / "raw.parquet", **made)
+    with Lake.open(material.lake) as lake:
+        counts = ", ".join(
+            f"{lake.value(f'SELECT count(*) FROM lake.{table}'):,} {table}"
+            for table in ("events", "activity", "activity_hours", "origins")
+        )
+    words = f"{given.keys:,} keys, {given.weeks} weeks, {material.lines:,} lines; in the lake "
+    return material, words + counts
+
+
+def _make(folder: Path, given: argparse.Namespace) -> dict[str, str | int]:
+    if folder.exists() and any(folder.iterdir()):
+        raise SystemExit(f"{folder}: an earlier run did not finish it; remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"making {folder}", file=sys.stderr)
+    world = sample.generate(
+        folder / "world",
+        keys=given.keys,
+        weeks=given.weeks,
+        seed=given.seed,
+        events_per_key_day=given.events_per_key_day,
+        compress=given.compress,
+    )
+    settings = load_settings(None)
+    pipeline.ingest(folder / "lake", [str(folder / "world" / "logs")], settings)
+    pipeline.import_keys(folder / "lake", world.inventory, settings)
+    pattern = str(folder / "world" / "logs" / "*").replace("'", "''")
+    raw = str(folder / "raw.parquet").replace("'", "''")
+    duckdb.sql(
+        f"COPY (SELECT * FROM read_json('{pattern}', format = 'newline_delimited')) "
+        f"TO '{raw}' (FORMAT parquet, COMPRESSION zstd)"
+    )
+    return {
+        "start": world.review_start.isoformat(),
+        "end": world.end.isoformat(),
+        "lines": world.events,
+    }
+
+
+def _compare(
+    name: str,
+    command: list[str],
+    bare: list[str],
+    runs: int,
+    seconds: Callable[[Measure], float],
+) -> str:
+    """Run both by turns, print each pair; returns min, median and max of the pairs' ratios."""
+    ratios = []
+    print(f"{'pair':>4}  {name:>28}  {'bare GROUP BY':>28}  {'ratio':>5}")
+    for nth in range(runs):
+        ours, theirs = _measure(command), _measure(bare)
+        ratios.append(seconds(ours) / seconds(theirs))
+        print(f"{nth + 1:>4}  {_shown(ours, seconds)}  {_shown(theirs, seconds)}  "
+              f"{ratios[-1]:5.2f}", flush=True)  # fmt: skip
+    return (f"min {min(ratios):.2f}, median {statistics.median(ratios):.2f}, "
+            f"max {max(ratios):.2f}")  # fmt: skip
+
+
+def _shown(one: Measure, seconds: Callable[[Measure], float]) -> str:
+    return f"{seconds(one):6.2f} s {one.cpu_seconds:5.1f} s CPU {one.peak_mib:5.0f} MiB"
+
+
+def _measure(command: list[str]) -> Measure:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    text = process.stdout.read()
+    # wait4, unlike Popen.wait, tells of this process alone.
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.stdout.close()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak_mib = usage.ru_maxrss * unit / 2**20
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Measure(seconds, cpu_seconds, peak_mib, _number(text))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
