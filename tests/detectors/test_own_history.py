@@ -1,0 +1,142 @@
+"""Properties: another key's events never change this key's own-history evidence."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keywatch import detectors
+from keywatch.cases import catalogue_endpoints
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.origins import ORIGIN_SCHEMA
+
+WINDOW = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+FIRST = date(2026, 8, 20)
+ADDRESSES = {
+    "84.151.10.20": ("84.151.10.0/24", 3320, "DE", "isp"),
+    "84.151.10.99": ("84.151.10.0/24", 3320, "DE", "isp"),
+    "37.4.9.8": ("37.4.9.0/24", 3209, "DE", "isp"),
+    "45.153.78.122": ("45.153.78.0/24", 9009, "RO", "vpn"),
+    "163.47.11.23": ("163.47.11.0/24", 14061, "SG", "hosting"),
+}
+ENDPOINTS = ["GET /v1/checks", "GET /v1/members", "POST /v1/keys", "GET /v1/checks/{id}"]
+CATALOGUE = catalogue_endpoints()
+OWN = [d for d in detectors.load_detectors() if d.history in ("none", "own")]
+OWNER = [d for d in detectors.load_detectors() if d.history == "owner"]
+
+Row = tuple[int, str, str, str, str, int]
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 45),
+        st.sampled_from(sorted(ADDRESSES)),
+        st.sampled_from(ENDPOINTS),
+        st.sampled_from(["2xx", "401", "403", "404", "-"]),
+        st.sampled_from(["Grafana/10", "Grafana/11", "curl/8", "(none)"]),
+        st.integers(1, 400),
+    ),
+    max_size=25,
+)
+
+
+def activity(key_id: str, drawn: list[Row], load_id: int = 1) -> list[dict[str, Any]]:
+    """Rows of ``lake.activity``; each is one hour's use as well."""
+    made = []
+    for day, address, endpoint, status, agent, events in drawn:
+        moment = datetime.combine(FIRST + timedelta(days=day), time(9))
+        made.append({
+            "key_id": key_id, "day": moment.date(), "address": address, "endpoint": endpoint,
+            "status_class": status, "agent": agent, "events": events, "objects": events // 2,
+            "response_bytes": 100, "exposed": 0, "first_ts": moment,
+            "last_ts": moment + timedelta(minutes=5), "load_id": load_id,
+        })  # fmt: skip
+    return made
+
+
+def evidence(
+    made: list[dict[str, Any]], keys: list[tuple[str, str | None]], chosen: list[detectors.Detector]
+) -> list[tuple[Any, ...]]:
+    """What `chosen` say of key_1."""
+    with Lake.in_memory() as lake:
+        origins = [
+            {"address": a, "ip": a, "prefix": p, "asn": n, "organization": "x", "country": c,
+             "class": k, "located": True}
+            for a, (p, n, c, k) in ADDRESSES.items()
+        ]  # fmt: skip
+        lake.connection.register("o", pa.Table.from_pylist(origins, schema=ORIGIN_SCHEMA))
+        lake.execute("INSERT INTO lake.origins BY NAME SELECT * FROM o")
+        if made:
+            lake.connection.register("a", pa.Table.from_pylist(made))
+            lake.execute("INSERT INTO lake.activity BY NAME SELECT * FROM a")
+            lake.execute(
+                "INSERT INTO lake.activity_hours BY NAME "
+                "SELECT key_id, date_trunc('hour', first_ts) AS hour, events, load_id FROM a"
+            )
+        for key_id, owner in keys:
+            lake.execute(
+                "INSERT INTO lake.keys BY NAME SELECT 1 AS import_id, $key_id AS key_id, "
+                "$owner AS owner, 'prod' AS environment, ['read:checks'] AS scopes, "
+                "TIMESTAMP '2026-07-01' AS created_at, TIMESTAMP '2026-10-01' AS revoked_at",
+                key_id=key_id,
+                owner=owner,
+            )
+        detectors.prepare(lake, WINDOW, 90, CATALOGUE)
+        for detector in chosen:
+            detectors.run(lake, detector, WINDOW)
+        return lake.rows(
+            "SELECT key_id, day, prefix, detector, round(bits, 9), typical, actual, explanation "
+            "FROM evidence WHERE key_id = 'key_1' ORDER BY ALL"
+        )
+
+
+@settings(max_examples=25, deadline=None)
+@given(mine=rows, others=rows)
+def test_other_keys_never_change_own_history_evidence(mine: list[Row], others: list[Row]) -> None:
+    keys = [("key_1", "team-a"), ("key_2", "team-a")]
+    alone = evidence(activity("key_1", mine), keys, OWN)
+    together = evidence(activity("key_1", mine) + activity("key_2", others), keys, OWN)
+
+    assert alone == together
+
+
+@settings(max_examples=15, deadline=None)
+@given(mine=rows, others=rows)
+def test_strangers_never_change_evidence_that_reads_the_owner_s_keys(
+    mine: list[Row], others: list[Row]
+) -> None:
+    keys = [("key_1", "team-a"), ("key_2", "team-b"), ("key_3", None)]
+    made = activity("key_1", mine)
+    alone = evidence(made, keys, OWNER)
+    together = evidence(made + activity("key_2", others) + activity("key_3", others), keys, OWNER)
+
+    assert alone == together
+
+
+@settings(max_examples=15, deadline=None)
+@given(mine=rows)
+def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -> None:
+    keys: list[tuple[str, str | None]] = [("key_1", "team-a")]
+    everything = OWN + OWNER
+    whole = evidence(activity("key_1", mine), keys, everything)
+    parts = []
+    for n, (day, address, endpoint, status, agent, events) in enumerate(mine):
+        for share in (events // 2, events - events // 2):
+            if share:
+                part = activity("key_1", [(day, address, endpoint, status, agent, share)], n)
+                part[0]["objects"] = share / events * (events // 2)
+                parts += part
+    for row in parts:
+        row["objects"] = round(row["objects"])
+
+    assert all(0 < row[4] < 1000 for row in whole)
+    halves = evidence(parts, keys, everything)
+    # Objects of two parts add up to within one: everything but their count stays the same.
+    counted = ("object_enumeration",)
+    assert [row for row in halves if row[3] not in counted] == [
+        row for row in whole if row[3] not in counted
+    ]
