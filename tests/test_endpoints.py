@@ -10,7 +10,10 @@ from tests.conftest import Loading, event
 
 
 def templates(*known: str) -> EndpointTemplates:
-    endpoints = tuple(Endpoint(*endpoint.split(" "), None, "none") for endpoint in known)
+    endpoints = tuple(
+        Endpoint(method, template, scope=None, sensitivity="none")
+        for method, _, template in (one.partition(" ") for one in known)
+    )
     return EndpointTemplates([Catalogue("test", endpoints, ())])
 
 
@@ -28,9 +31,7 @@ def templates(*known: str) -> EndpointTemplates:
 def test_a_literal_segment_wins_and_ids_are_objects(
     endpoint: str, match: TemplateMatch | None
 ) -> None:
-    known = templates(
-        "GET /v1/keys/{id}", "GET /v1/keys/current", "GET /v1/keys/{id}/runs/{id}"
-    )
+    known = templates("GET /v1/keys/{id}", "GET /v1/keys/current", "GET /v1/keys/{id}/runs/{id}")
     assert known.match(endpoint) == match
 
 

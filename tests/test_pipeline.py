@@ -190,7 +190,7 @@ def test_the_last_full_week_as_of_the_log_s_own_end(
 ) -> None:
     folder = lake_of(tmp_path, daily(first, days), [])
 
-    window = pipeline.last_full_week(folder, SETTINGS)
+    window = pipeline.review(folder, None, SETTINGS, keep=False).window
 
     assert window.start.date() == start
     assert window.end - window.start == timedelta(days=7)

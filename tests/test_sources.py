@@ -207,9 +207,7 @@ def test_the_real_detonations_load_and_their_addresses_are_kept_as_logged(
         ("cloudtrail.amazonaws.com", "cloudtrail.amazonaws.com"),
     ],
 )
-def test_addresses_lose_their_port_and_dress_only(
-    logged: str, stored: str, quick: Loading
-) -> None:
+def test_addresses_lose_their_port_and_dress_only(logged: str, stored: str, quick: Loading) -> None:
     quick.take([event(ip=logged)])
     assert quick.lake.value("SELECT address FROM lake.events") == stored
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -68,10 +68,13 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
         detectors.prepare(lake, window, case.get("baseline_days", 90), catalogue_endpoints())
         params = {**detector.params, **case.get("params", {})}
         detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
-        actual = [_plain(row) for row in lake.records(
-            "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
-            "ORDER BY key_id, day, prefix, bits DESC"
-        )]
+        actual = [
+            _plain(row)
+            for row in lake.records(
+                "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
+                "ORDER BY key_id, day, prefix, bits DESC"
+            )
+        ]
     return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
 
 
@@ -129,8 +132,8 @@ def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     first = event.get("on") or event["from"]
     until = event.get("until", first + timedelta(days=1))
     method, _, path = event["endpoint"].partition(" ")
-    fields = {name: event[name] for name in ("key_id", "key", "ip", "status", "user_agent")
-              if name in event}  # fmt: skip
+    names = ("key_id", "key", "ip", "status", "user_agent")
+    fields: dict[str, Any] = {name: event[name] for name in names if name in event}
     fields.setdefault("status", 200)
     n = 0
     for day in range(0, (until - first).days, event.get("every_days", 1)):
@@ -149,12 +152,12 @@ class _CaseOrigins:
     def __init__(self, origins: list[dict[str, Any]]) -> None:
         self._known = {origin["address"]: origin for origin in origins}
 
-    def locate(self, addresses: list[str]) -> pa.Table:
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
         return pa.Table.from_pylist([self._row(text) for text in addresses], schema=ORIGIN_SCHEMA)
 
     def _row(self, text: str) -> dict[str, Any]:
         parsed = parse_address(text)
-        row = {
+        row: dict[str, Any] = {
             "address": text,
             "ip": parsed.ip,
             "prefix": prefix_of(parsed.ip) if parsed.ip else None,

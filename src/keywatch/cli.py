@@ -97,8 +97,7 @@ def demo(
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
         pipeline.import_keys(lake, world.inventory, settings, _say)
-        window = pipeline.last_full_week(lake, settings)
-        answer = pipeline.review(lake, window, settings, on_wait=_say)
+        answer = pipeline.review(lake, None, settings, on_wait=_say)
         print(render_review(answer, color=_color(), width=_width()))
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
@@ -208,7 +207,7 @@ def review(
         _write(json_text(review_schema()), output)
         return
     settings = common.settings()
-    window = _window(week, from_, to) or pipeline.last_full_week(common.lake, settings)
+    window = _window(week, from_, to)
     answer = pipeline.review(common.lake, window, settings, on_wait=_say)
     if format == "json":
         _write(json_text(review_document(answer)), output)
@@ -278,11 +277,11 @@ def case(
     from keywatch.report import case_document, json_text, render_case
 
     settings = common.settings()
-    window = _window(week, from_, to) or pipeline.last_full_week(common.lake, settings)
+    window = _window(week, from_, to)
     answer = pipeline.review(common.lake, window, settings, keep=False)
     found = pipeline.find_case(answer, key)
     if found is None:
-        print(pipeline.explain_absence(common.lake, key, window, settings))
+        print(pipeline.explain_absence(common.lake, key, answer.window, settings))
     elif format == "json":
         _write(json_text(case_document(found)), None)
     else:

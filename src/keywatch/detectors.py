@@ -10,6 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
+
+from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError
 from keywatch.lake import Lake, sql_text
@@ -86,7 +89,7 @@ def _load(folder: Path) -> Detector:
     )  # fmt: skip
 
 
-def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Any]) -> None:
+def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Endpoint]) -> None:
     """Make the temporary tables that detectors read (``sql/prepare.sql``).
 
     `catalogue` is the endpoints of the API catalogues.
@@ -105,19 +108,15 @@ def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[
     )
 
 
-def _load_catalogue(lake: Lake, catalogue: Sequence[Any]) -> None:
-    lake.execute(
-        "CREATE OR REPLACE TEMP TABLE catalogue "
-        "(endpoint VARCHAR, scope VARCHAR, sensitivity VARCHAR, why VARCHAR)"
-    )
-    lake.execute(
-        "INSERT INTO catalogue SELECT unnest($endpoint), unnest($scope), unnest($sensitivity), "
-        "unnest($why)",
-        endpoint=[entry.name for entry in catalogue],
-        scope=[entry.scope for entry in catalogue],
-        sensitivity=[entry.sensitivity for entry in catalogue],
-        why=[entry.why for entry in catalogue],
-    )
+def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
+    columns = ("name", "scope", "sensitivity", "why")
+    rows = {column: [getattr(entry, column) for entry in catalogue] for column in columns}
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()})
+    with lake.registered("catalogue_rows", table):
+        lake.execute(
+            "CREATE OR REPLACE TEMP TABLE catalogue AS "
+            "SELECT name AS endpoint, scope, sensitivity, why FROM catalogue_rows"
+        )
 
 
 def run(lake: Lake, detector: Detector, window: Window) -> None:

@@ -121,18 +121,21 @@ def load_files(
         load = _Load(lake, redactor)
         new, old = load.split_known(files)
         sources = {file.path: source or detect_source(file) for file in new}
-        with Parser(redactor) as parser:
+        with Parser(redactor) as parser, ThreadPoolExecutor(1, "keywatch-locate") as thread:
             chunks = (
                 parser.parse(*chunk)
                 for chunk in load.chunks(new, sources, settings.chunk_bytes, on_bytes)
             )
-            for chunk in _ahead(chunks):
-                load.take(chunk)
-        new_addresses = load.locate_addresses(locator)
-        reports = [load.report(file, sources[file.path]) for file in new]
-        first_rejects = load.first_rejects()
-        _check_rejects(reports, settings.max_reject_share, first_rejects)
-        load.record_files(new, reports)
+            origins = [
+                thread.submit(locator.locate, addresses)
+                for chunk in _ahead(chunks)
+                if (addresses := load.take(chunk))
+            ]
+            reports = [load.report(file, sources[file.path]) for file in new]
+            first_rejects = load.first_rejects()
+            _check_rejects(reports, settings.max_reject_share, first_rejects)
+            load.record_files(new, reports)
+            new_addresses = sum(load.store_origins(located.result()) for located in origins)
     reports += [FileReport(file.path, "", already_loaded=True) for file in old]
     return LoadReport(tuple(reports), first_rejects, new_addresses)
 
@@ -170,6 +173,7 @@ class _Load:
         self._file_ids: dict[str, int] = {}
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, tuple[datetime, datetime]] = {}
+        self._addresses: set[str] = set()
 
     def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
         """New files, and those whose bytes are in the lake or earlier in the list.
@@ -216,8 +220,8 @@ class _Load:
             if parts:
                 yield source, pa.concat_tables(parts)
 
-    def take(self, chunk: ParsedChunk) -> None:
-        """Drop duplicates, store and roll up."""
+    def take(self, chunk: ParsedChunk) -> list[str]:
+        """Drop duplicates, store and roll up; returns the addresses that are new."""
         lake = self._lake
         with lake.registered("parsed", chunk.rows):
             if self._count("parsed", lines="true", rejects="reason IS NOT NULL")["rejects"]:
@@ -231,6 +235,17 @@ class _Load:
                     add_activity(lake, "accepted", self.load_id)
                 if new["keyless"]:
                     self._store("keyless_events", "key_id IS NULL", chunk.source)
+                return self._new_addresses()
+
+    def _new_addresses(self) -> list[str]:
+        addresses = {
+            address
+            for (address,) in self._lake.rows(
+                "SELECT DISTINCT address FROM accepted ANTI JOIN lake.origins USING (address)"
+            )
+        } - self._addresses
+        self._addresses |= addresses
+        return sorted(addresses)
 
     def _count(self, rows: str, **conditions: str) -> Counter[str]:
         """Count by file the `rows` for which each condition holds; returns the sums."""
@@ -274,23 +289,11 @@ class _Load:
             load_id=self.load_id,
         )
 
-    def locate_addresses(self, locator: Locator) -> int:
-        """Locate the load's addresses that the lake does not know; returns how many."""
-        lake = self._lake
-        new = [
-            address
-            for (address,) in lake.rows(
-                "SELECT DISTINCT address FROM ("
-                "SELECT address FROM lake.activity WHERE load_id = $load_id UNION ALL "
-                "SELECT address FROM lake.keyless_events WHERE load_id = $load_id) "
-                "ANTI JOIN lake.origins USING (address) ORDER BY address",
-                load_id=self.load_id,
-            )
-        ]
-        if new:
-            with lake.registered("located", locator.locate(new)):
-                lake.execute("INSERT INTO lake.origins BY NAME SELECT * FROM located")
-        return len(new)
+    def store_origins(self, located: pa.Table) -> int:
+        """Store where addresses are; returns how many."""
+        with self._lake.registered("located", located):
+            self._lake.execute("INSERT INTO lake.origins BY NAME SELECT * FROM located")
+        return int(located.num_rows)
 
     def report(self, file: LogFile, source: Source | None) -> FileReport:
         """What became of `file`."""

@@ -1,8 +1,9 @@
 """The lake: Parquet files in one folder with a DuckLake catalogue. The only home of connections.
 
 A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue; ``-wal`` and
-``-shm`` beside it while it is open), ``data/`` (Parquet), ``tmp/`` (spill), ``key-hash.secret`` (0600) and ``writer.lock``. Every connection
-attaches the lake as the catalogue ``lake``; temporary tables are the connection's own.
+``-shm`` are beside it while it is open), ``data/`` (Parquet), ``tmp/`` (spill),
+``key-hash.secret`` (0600) and ``writer.lock``. Every connection attaches the lake as the catalogue
+``lake``; temporary tables are the connection's own.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Lake:
     @classmethod
     def scratch(cls) -> Lake:
         """A database without tables that never touches the disk: for text not yet redacted."""
-        connection = duckdb.connect(config=_CONFIG | {"temp_directory": ""})
+        connection = duckdb.connect(config=_CONFIG | {"temp_directory": "", "threads": 1})
         connection.execute(sql_text("macros"))
         return cls(connection, None, LakeSettings())
 

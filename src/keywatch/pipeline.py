@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keywatch import __version__, detectors, inventory, recommend, scoring
 from keywatch.catalogue import load_catalogues
@@ -16,10 +16,12 @@ from keywatch.errors import KeywatchError, UsageError
 from keywatch.ingest import LoadReport, load_files
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
-from keywatch.origins import DatabaseInfo, GeoIPPaths, OriginReader
-from keywatch.report import case_document, review_document
+from keywatch.report import case_document
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.sources import find_files
+
+if TYPE_CHECKING:
+    from keywatch.origins import DatabaseInfo, GeoIPPaths
 
 OnText = Callable[[str], None]
 
@@ -45,6 +47,9 @@ def ingest(
     Raises:
         InputError, LakeError, GeoIPError: nothing was loaded.
     """
+    # GeoIP readers bring an HTTP client along: half a second that a review need not wait for.
+    from keywatch.origins import OriginReader
+
     files = find_files(paths)
     on_size(sum(file.size_bytes for file in files))
     with (
@@ -64,22 +69,25 @@ def import_keys(
 
 def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:
     """The user's databases, as the settings name them."""
+    from keywatch.origins import GeoIPPaths
+
     return GeoIPPaths(**settings.model_dump())
 
 
 def geoip_databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
     """The databases that answer, in order of precedence."""
+    from keywatch.origins import OriginReader
+
     with OriginReader(geoip_paths(settings)) as reader:
         return list(reader.databases)
 
 
-def last_full_week(lake_folder: Path, settings: Settings) -> Window:
+def _last_full_week(lake: Lake) -> Window:
     """The last ISO week that is over, as of the lake's last event; else the week it lies in.
 
     Event time decides, not the wall clock: an old log is reviewed as of its own end.
     """
-    with Lake.open(lake_folder, settings.storage) as lake:
-        first, last = lake.rows("SELECT min(day), max(day) FROM lake.activity")[0]
+    first, last = lake.rows("SELECT min(day), max(day) FROM lake.activity")[0]
     if last is None:
         first = last = utc_now().date()
     monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
@@ -95,7 +103,7 @@ def _monday(day: date) -> date:
 
 def review(
     lake_folder: Path,
-    window: Window,
+    window: Window | None,
     settings: Settings,
     *,
     keep: bool = True,
@@ -103,14 +111,15 @@ def review(
 ) -> Review:
     """Judge every key of `window` and, with `keep`, store the answer in the lake.
 
-    The same window on the same lake with the same settings is the same run, and is stored once.
+    Without a window: the last ISO week that is over, as of the lake's last event. The same window
+    on the same lake with the same settings is the same run, and is stored once.
 
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
-            answer = make_review(lake, window, settings)
+            answer = make_review(lake, window or _last_full_week(lake), settings)
         if keep:
             _keep(lake, answer, on_wait)
         return answer
@@ -255,7 +264,6 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
     stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
     if lake.value(stored, id=run.id):
         return
-    document = review_document(answer)
     with lake.writing(on_wait):
         if lake.value(stored, id=run.id):
             return
@@ -269,7 +277,7 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
             config=run.config_hash,
             version=run.version,
             now=utc_now(),
-            coverage=json.dumps(document["coverage"]),
+            coverage=json.dumps(asdict(answer.coverage)),
         )
         lake.execute(
             "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -59,7 +60,9 @@ def activity(key_id: str, drawn: list[Row], load_id: int = 1) -> list[dict[str, 
 
 
 def evidence(
-    made: list[dict[str, Any]], keys: list[tuple[str, str | None]], chosen: list[detectors.Detector]
+    made: list[dict[str, Any]],
+    keys: Sequence[tuple[str, str | None]],
+    chosen: list[detectors.Detector],
 ) -> list[tuple[Any, ...]]:
     """What `chosen` say of key_1."""
     with Lake.in_memory() as lake:
@@ -120,7 +123,7 @@ def test_strangers_never_change_evidence_that_reads_the_owner_s_keys(
 @settings(max_examples=15, deadline=None)
 @given(mine=rows)
 def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -> None:
-    keys: list[tuple[str, str | None]] = [("key_1", "team-a")]
+    keys = [("key_1", "team-a")]
     everything = OWN + OWNER
     whole = evidence(activity("key_1", mine), keys, everything)
     parts = []

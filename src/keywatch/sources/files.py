@@ -22,6 +22,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _HEAD_BYTES = 256 * 1024
 _BLOCK_BYTES = 8 * 1024 * 1024
+_WHITESPACE = np.frombuffer(b" \t\r\n", dtype=np.uint8)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
@@ -201,7 +202,7 @@ def without_mark(text: _Bytes, path: str) -> _Bytes:
 
 
 def numbered_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    """Lines of UTF-8 text with their numbers; bytes that are not UTF-8 become U+FFFD.
+    """Lines of UTF-8 text that are not blank; bytes that are not UTF-8 become U+FFFD.
 
     A line longer than `MAX_LINE_BYTES` is given as its beginning, which is no JSON any more.
 
@@ -220,11 +221,11 @@ def numbered_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[L
                 # Keep the beginning (it will be a reject) and drop the middle as it comes.
                 rest = rest[:1000] + b" [line too long]"
             if end:
-                lines = _split(block, end, number)
-                number += len(lines.texts)
+                count, lines = _split(block, end, number)
+                number += count
                 yield lines
-    if rest.strip():
-        yield _split(bytearray(rest + b"\n"), len(rest) + 1, number)
+    if rest:
+        yield _split(bytearray(rest + b"\n"), len(rest) + 1, number)[1]
 
 
 def _next_block(stream: IO[bytes], rest: bytes) -> bytearray:
@@ -239,8 +240,11 @@ def _next_block(stream: IO[bytes], rest: bytes) -> bytearray:
     return block
 
 
-def _split(block: bytearray, end: int, first: int) -> Lines:
-    """The lines of ``block[:end]``, which ends in a newline, without a copy of the text."""
+def _split(block: bytearray, end: int, first: int) -> tuple[int, Lines]:
+    """How many lines ``block[:end]`` has, and those not blank; the text is not copied.
+
+    The block ends in a newline.
+    """
     data = np.frombuffer(block, dtype=np.uint8, count=end)
     ends = np.flatnonzero(data == ord("\n")) + 1
     offsets = np.zeros(len(ends) + 1, dtype=np.int32)
@@ -248,8 +252,14 @@ def _split(block: bytearray, end: int, first: int) -> Lines:
     binary = pa.Array.from_buffers(
         pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(block)]
     )
+    numbers = np.arange(first, first + len(ends), dtype=np.int64)
+    spaced = np.flatnonzero(np.isin(data[offsets[:-1]], _WHITESPACE))
+    blank = [line for line in spaced if not binary[line].as_py().strip(b" \t\r\n")]
+    if blank:
+        kept = np.delete(np.arange(len(ends)), blank)
+        binary, numbers = binary.take(pa.array(kept)), numbers[kept]
     try:
         texts = binary.cast(pa.string())
     except pa.ArrowInvalid:
         texts = pa.array([line.decode(errors="replace") for line in binary.to_pylist()])
-    return Lines(pa.array(np.arange(first, first + len(ends), dtype=np.int64)), texts)
+    return len(ends), Lines(pa.array(numbers), texts)

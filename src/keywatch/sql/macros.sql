@@ -18,10 +18,10 @@ CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
     ELSE (x * ln(x * (r + mu) / (mu * (r + x))) + r * ln((r + mu) / (r + x))) / ln(2) END;
 
 -- An RFC 3339 time as UTC; null when it is none or has no offset. The cast to TIMESTAMP would
--- drop an offset without a word: it serves for Z only.
+-- drop an offset without a word: it serves for Z only (it takes no offset before a Z).
 CREATE OR REPLACE TEMP MACRO utc(text) AS
     CASE
-        WHEN length(text) BETWEEN 20 AND 30 AND text[20] IN ('Z', '.') AND text[-1] = 'Z'
+        WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30
             THEN try_cast(text AS TIMESTAMP)
         WHEN regexp_full_match(
             text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)'

@@ -3,7 +3,7 @@
 WITH records AS (
     SELECT file_id, line, text
     FROM raw
-    WHERE NOT regexp_matches(text, '^\s*\{\s*"Records"\s*:') AND trim(text, chr(32) || chr(9) || chr(10) || chr(13)) <> ''
+    WHERE NOT regexp_matches(text, '^\s*\{\s*"Records"\s*:')
     UNION ALL
     SELECT file_id, unnest(range(1, len(list) + 1)) AS line, unnest(list) AS text
     FROM (

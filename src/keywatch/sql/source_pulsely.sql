@@ -1,4 +1,5 @@
 -- grain: one line of Pulsely's audit log; reads raw (file_id, line, text)
+-- No filter: DuckDB would put it below `lines`, and read the JSON twice.
 WITH lines AS (
     SELECT file_id, line, text, TRY(json_transform(text, '{
         "timestamp": "VARCHAR", "request_id": "VARCHAR", "key_id": "VARCHAR", "key": "VARCHAR",
@@ -51,4 +52,3 @@ SELECT
     try_cast(logged.duration_ms AS DOUBLE) AS duration_ms,
     logged.request_id AS request_id
 FROM typed
-WHERE logged IS NOT NULL OR trim(text, chr(32) || chr(9) || chr(10) || chr(13)) <> ''
