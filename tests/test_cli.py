@@ -282,3 +282,16 @@ def test_short_history_is_said_and_sensitive_calls_are_reported(cloudtrail: Path
     assert "sensitive_call" in said
     text = " ".join(keywatch(*words).out.split())
     assert "56 minutes of history: too short to judge" in text
+
+
+def test_a_lake_may_be_named_by_another_path_and_moved(tmp_path: Path) -> None:
+    world = sample.generate(tmp_path / "sample", keys=5, weeks=2, seed=3, thefts=0)
+    assert keywatch("ingest", world.logs[0].parent, cwd=tmp_path).code == 0
+    absolute = keywatch("doctor", "--lake", tmp_path / "lake")
+    (tmp_path / "lake").rename(tmp_path / "moved")
+    moved = keywatch("review", "--lake", "moved", cwd=tmp_path)
+    again = keywatch("ingest", world.logs[0].parent, "--lake", tmp_path / "moved")
+
+    assert absolute.code == 0, absolute.out
+    assert moved.code == 0, moved.err
+    assert "nothing changed" in again.out

@@ -151,7 +151,9 @@ class Lake:
             needed.append("httpfs")
         for name in needed:
             self.connection.execute(f"LOAD '{_extension_file(name)}'")
-        options = f"DATA_PATH {_quoted(data_path)}, DATA_INLINING_ROW_LIMIT 0"
+        # A lake may be moved, and named by another path than when it was made.
+        options = f"DATA_PATH {_quoted(data_path)}, OVERRIDE_DATA_PATH true"
+        options += ", DATA_INLINING_ROW_LIMIT 0"
         if kind == "sqlite":
             # Write-ahead logging, or a commit would fail while another process reads.
             wait_ms = int(1000 * self._settings.wait_seconds)
