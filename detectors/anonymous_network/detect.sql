@@ -15,7 +15,8 @@ scored AS (
             WHEN 'proxy' THEN $proxy_prior
             WHEN 'tor' THEN $tor_prior
             ELSE $relay_prior
-        END AS prior
+        END AS prior,
+        CASE v.class WHEN 'vpn' THEN 'VPN' WHEN 'tor' THEN 'Tor' ELSE v.class END AS kind
     FROM visits AS v
     JOIN key_history AS h USING (key_id)
     LEFT JOIN class_days AS c ON c.key_id = v.key_id AND c.class = v.class
@@ -26,12 +27,13 @@ SELECT
     key_id, day, prefix,
     bits(predictive(days, active_days, prior, $prior_strength_days)) AS bits,
     CASE WHEN active_days = 0 THEN 'no history'
-        ELSE format('{} of {} from a {} network', days, counted(active_days, 'day'), class) END AS typical,
+        ELSE format('{} of {} from a {} network', days, counted(active_days, 'day'), kind)
+        END AS typical,
     format('{} ({})', prefix, place) AS actual,
     CASE
-        WHEN active_days = 0 THEN format('a key without history comes from a {} network', class)
-        WHEN days = 0 THEN format('the first time from a {} network', class)
-        ELSE format('seldom from a {} network', class)
+        WHEN active_days = 0 THEN format('a key without history comes from a {} network', kind)
+        WHEN days = 0 THEN format('the first time from a {} network', kind)
+        ELSE format('seldom from a {} network', kind)
     END AS explanation
 FROM scored
-WHERE days = 0 OR days * 10 < active_days
+WHERE days = 0 OR days * $usual_from_one_day_in < active_days

@@ -18,10 +18,14 @@ SELECT
         (h.mean_denied * h.active_days + $prior_denied_per_day * $prior_days)
             / (h.active_days + $prior_days), $shape)) + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
         AS bits,
-    format('{:.1f} refused calls a day, {} at most', h.mean_denied, h.max_denied) AS typical,
-    format('{} refused, at {} that never refused before, most at {}', r.denied,
-        counted(r.new_endpoints, 'endpoint'), r.most_refused)
-        AS actual,
+    CASE WHEN h.active_days = 0 THEN 'no history'
+        WHEN h.max_denied = 0 THEN format('never refused on {}', counted(h.active_days, 'day'))
+        ELSE format('{:.1f} refused calls a day, {} at most', h.mean_denied, h.max_denied)
+        END AS typical,
+    format('{} refused', r.denied)
+        || CASE WHEN r.new_endpoints = 0 THEN '' ELSE format(', at {} that never refused before',
+            counted(r.new_endpoints, 'endpoint')) END
+        || format(', most at {}', r.most_refused) AS actual,
     'calls outside what this key may do (401 or 403)' AS explanation
 FROM refused AS r
 JOIN key_history AS h USING (key_id)

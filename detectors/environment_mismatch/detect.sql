@@ -1,5 +1,6 @@
--- grain: visit; reads visits, keys, owner_prefixes, baseline_prefixes
--- A prefix belongs to an environment when the owner's keys of that environment alone used it.
+-- grain: visit; reads visits, keys, owner_prefixes
+-- A prefix belongs to an environment when the owner's keys of that environment alone used it: a key
+-- that came from there before has made it a shared one.
 WITH prefix_environment AS (
     SELECT owner, prefix, min(environment) AS environment
     FROM owner_prefixes
@@ -17,7 +18,6 @@ SELECT
 FROM visits AS v
 JOIN keys AS k USING (key_id)
 JOIN prefix_environment AS p ON p.owner = k.owner AND p.prefix = v.prefix
-ANTI JOIN baseline_prefixes AS b ON b.key_id = v.key_id AND b.prefix = v.prefix
 WHERE k.environment <> p.environment
 UNION ALL
 SELECT

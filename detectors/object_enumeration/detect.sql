@@ -3,7 +3,7 @@
 -- the largest day so far allows: each tenfold of it adds no more than bits_per_decade.
 WITH expected AS (
     SELECT
-        v.key_id, v.day, v.prefix, v.objects, v.endpoints, h.active_days, h.max_objects,
+        v.key_id, v.day, v.prefix, v.objects, h.active_days, h.max_objects,
         h.mean_objects,
         (h.mean_objects * h.active_days + $prior_objects_per_day * $prior_days)
             / (h.active_days + $prior_days) AS mu,
@@ -18,9 +18,10 @@ SELECT
     least(
         tail_bits(objects, mu, greatest($least_shape, least($most_shape,
             CASE WHEN variance > mu THEN mu * mu / (variance - mu) ELSE $most_shape END))),
-        $bits_per_decade * log10(objects / greatest(max_objects, 1)) * 2
+        $bits_per_decade * log10(objects / greatest(max_objects, 1))
     ) AS bits,
-    format('{:.0f} objects a day, {} at most', mean_objects, max_objects) AS typical,
+    CASE WHEN max_objects = 0 THEN format('no objects on {}', counted(active_days, 'day'))
+        ELSE format('{:.1f} objects a day, {} at most', mean_objects, max_objects) END AS typical,
     counted(objects, 'object') AS actual,
     'more different objects than on any day before' AS explanation
 FROM expected

@@ -35,15 +35,14 @@ expected AS (
 SELECT
     e.key_id, e.hour::DATE AS day, v.prefix,
     least($most_bits, tail_bits(e.events, e.mu, $shape)) AS bits,
-    format('{} at that hour of the week, {} at most in any', counted(round(e.mu), 'request'),
-        e.largest)
-        AS typical,
+    format('{} expected at that hour of the week, {} at most in any hour',
+        counted(round(e.mu), 'request'), e.largest) AS typical,
     format('{} requests from {:02d}:00 to {:02d}:00 UTC', e.events, hour(e.hour), hour(e.hour) + 1)
         AS actual,
-    'the busiest hour so far by far' AS explanation
+    'by far the busiest hour so far' AS explanation
 FROM expected AS e
--- Whose burst it is: the visit that made most of it. None did: it belongs to the whole day.
+-- Whose burst it is: the visit that can have made most of it. None can: it is the whole day's.
 LEFT JOIN visits AS v
     ON v.key_id = e.key_id AND v.day = e.hour::DATE AND v.events * 2 > e.events
     AND v.first_ts < e.hour + INTERVAL 1 HOUR AND v.last_ts >= e.hour
-QUALIFY row_number() OVER (PARTITION BY e.key_id, day, v.prefix ORDER BY bits DESC, e.hour) = 1
+QUALIFY row_number() OVER (PARTITION BY e.key_id, e.hour::DATE, v.prefix ORDER BY bits DESC, e.hour) = 1

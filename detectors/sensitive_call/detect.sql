@@ -11,7 +11,8 @@ WITH scored AS (
     JOIN catalogue AS c USING (endpoint)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
-    WHERE c.sensitivity IN ('critical', 'high', 'low') AND coalesce(b.days, 0) * 10 <= h.active_days
+    WHERE c.sensitivity IN ('critical', 'high', 'low')
+        AND (coalesce(b.days, 0) = 0 OR b.days * $usual_from_one_day_in < h.active_days)
         -- Without a history a look round is not yet a finding.
         AND (h.active_days > 0 OR c.sensitivity <> 'low')
 ),
@@ -26,7 +27,7 @@ SELECT
     key_id, day, prefix,
     sum(call_bits) FILTER (rank <= $most_endpoints_counted) AS bits,
     CASE WHEN any_value(active_days) = 0 THEN 'no history'
-        ELSE format('on {} of {}', max(days), counted(any_value(active_days), 'day')) END AS typical,
+        ELSE format('called on {} of {}', max(days), counted(any_value(active_days), 'day')) END AS typical,
     string_agg(format('{} ×{}{}', endpoint, events,
         CASE WHEN denied = events THEN ' (refused)' ELSE '' END), ', ' ORDER BY rank)
         FILTER (rank <= 3) || CASE WHEN count(*) > 3 THEN format(' and {} more', count(*) - 3)

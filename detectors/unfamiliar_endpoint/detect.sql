@@ -1,74 +1,103 @@
--- grain: visit; reads visit_endpoints, key_history, baseline_endpoints, peers, peer_endpoints,
---   all_endpoints, catalogue
+-- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_prefixes,
+--   peers, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
--- it is with its peers, backing off to all keys. Or its peers begin with it too: a release. The
--- more probable story counts.
+-- it is with its peers, backing off to all keys. Or its peers begin with it too: a release. The more
+-- probable story counts.
 WITH candidates AS (
-    SELECT e.*, g.peer_group
+    SELECT e.*
     FROM visit_endpoints AS e
     ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
-    LEFT JOIN peers AS g ON g.key_id = e.key_id
     LEFT JOIN catalogue AS c ON c.endpoint = e.endpoint
     -- What any key may call and what gives nothing away (who am I?) is nobody's habit.
     WHERE c.endpoint IS NULL OR c.scope IS NOT NULL OR c.sensitivity <> 'none'
 ),
 
-beginners AS (
-    SELECT peer_group, endpoint, count(DISTINCT key_id) AS keys
-    FROM candidates
-    WHERE succeeded > 0
-    GROUP BY peer_group, endpoint
+-- Use that others may go by: before the window, or in it from where the key always ran. One thief
+-- with many keys is no release.
+uses AS (
+    SELECT key_id, endpoint, false AS begins FROM baseline_endpoints
+    UNION ALL
+    SELECT DISTINCT c.key_id, c.endpoint, true
+    FROM candidates AS c
+    JOIN visits AS v USING (key_id, day, prefix)
+    JOIN key_history AS h USING (key_id)
+    WHERE c.succeeded > 0 AND (h.active_days = 0 OR EXISTS (FROM baseline_prefixes AS b
+        WHERE b.key_id = v.key_id AND b.network = v.network))
+),
+
+peer_users AS (
+    SELECT g.peer_group, u.endpoint, count(*) AS keys, count(*) FILTER (u.begins) AS beginning
+    FROM uses AS u
+    JOIN peers AS g USING (key_id)
+    GROUP BY ALL
+),
+
+all_users AS (
+    SELECT endpoint, sum(keys) AS keys FROM peer_users GROUP BY endpoint
+),
+
+groups AS (
+    SELECT key_id, peer_group, count(*) OVER (PARTITION BY peer_group) - 1 AS peer_keys,
+        count(*) OVER () - 1 AS all_keys
+    FROM peers
 ),
 
 -- This key's own use is taken out everywhere: a key is no peer of itself.
 fresh AS (
     SELECT
-        e.*, h.active_days, h.endpoints, h.usual_endpoint,
+        c.*, h.active_days, h.endpoints, h.usual_endpoint, g.peer_keys,
         bits(CASE WHEN h.active_days = 0 THEN pow(2, -$cold_day_bits) ELSE predictive(
             h.endpoint_new_days, h.active_days - 1, $new_day_prior, $prior_strength_days) END)
             AS day_bits,
-        greatest(coalesce(a.users, 0) - (e.succeeded > 0)::INT, 0)
-            / greatest(coalesce(a.all_keys, 1) - 1, 1) AS all_share,
-        greatest(coalesce(p.users, 0) - (e.succeeded > 0)::INT, 0) AS peer_users,
-        greatest(coalesce(p.peer_keys, 1) - 1, 0) AS peer_keys,
-        greatest(coalesce(n.keys, 0) - (e.succeeded > 0)::INT, 0) AS peers_beginning
-    FROM candidates AS e
+        -- Two other keys that don't call it are no proof that nobody does.
+        predictive(coalesce(a.keys, 0) - (o.key_id IS NOT NULL)::INT, g.all_keys, $all_prior,
+            $all_strength_keys) AS all_share,
+        coalesce(p.keys, 0) - (o.key_id IS NOT NULL)::INT AS peers_calling,
+        coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning
+    FROM candidates AS c
     JOIN key_history AS h USING (key_id)
-    LEFT JOIN peer_endpoints AS p ON p.endpoint = e.endpoint AND p.peer_group = e.peer_group
-    LEFT JOIN all_endpoints AS a ON a.endpoint = e.endpoint
-    LEFT JOIN beginners AS n ON n.endpoint = e.endpoint AND n.peer_group = e.peer_group
+    JOIN groups AS g USING (key_id)
+    LEFT JOIN peer_users AS p ON p.endpoint = c.endpoint AND p.peer_group = g.peer_group
+    LEFT JOIN all_users AS a ON a.endpoint = c.endpoint
+    LEFT JOIN uses AS o ON o.key_id = c.key_id AND o.endpoint = c.endpoint
 ),
 
 scored AS (
     SELECT
         *,
-        bits((peer_users + $peer_strength_keys * greatest(all_share, $least_share))
+        bits((peers_calling + $peer_strength_keys * all_share)
             / (peer_keys + $peer_strength_keys)) AS endpoint_bits,
-        bits(peers_beginning / (peer_keys + $peer_strength_keys)) AS release_bits
+        bits(peers_beginning / (peer_keys + $peer_strength_keys)) AS release_bits,
+        peers_beginning >= $release_peers AND release_bits < day_bits + endpoint_bits AS released
     FROM fresh
 ),
 
 ranked AS (
     SELECT
         *,
-        peers_beginning > 1 AND release_bits < day_bits + endpoint_bits AS released,
-        row_number() OVER (
-            PARTITION BY key_id, day, prefix ORDER BY endpoint_bits DESC, endpoint) AS rank
+        row_number() OVER by_visit AS rank,
+        row_number() OVER by_kind AS rank_of_kind
     FROM scored
+    WINDOW
+        by_visit AS (PARTITION BY key_id, day, prefix ORDER BY endpoint_bits DESC, endpoint),
+        by_kind AS (
+            PARTITION BY key_id, day, prefix, released ORDER BY endpoint_bits DESC, endpoint)
 )
 
 SELECT
     key_id, day, prefix,
     coalesce(max(release_bits) FILTER (released), 0)
         + coalesce(any_value(day_bits) FILTER (NOT released), 0)
-        + coalesce(sum(endpoint_bits) FILTER (NOT released AND rank <= $most_endpoints_counted), 0)
-        AS bits,
+        + coalesce(sum(endpoint_bits)
+            FILTER (NOT released AND rank_of_kind <= $most_endpoints_counted), 0) AS bits,
     CASE WHEN any_value(active_days) = 0 THEN 'no history yet; compared with its peers'
         ELSE format('{} on {}, mostly {}', counted(any_value(endpoints), 'endpoint'),
             counted(any_value(active_days), 'day'), any_value(usual_endpoint)) END AS typical,
     format('{} new: {}', count(*), string_agg(endpoint, ', ' ORDER BY rank) FILTER (rank <= 3))
         || CASE WHEN count(*) > 3 THEN ', …' ELSE '' END AS actual,
     CASE WHEN bool_and(released) THEN 'endpoints that this key''s peers begin to call as well'
+        WHEN max(endpoint_bits) FILTER (NOT released) < 1
+            THEN 'endpoints that are new for this key, though most of its peers call them'
         WHEN any_value(active_days) = 0 THEN 'endpoints that keys like this one seldom call'
         ELSE 'endpoints that this key never called, and its peers seldom' END AS explanation
 FROM ranked

@@ -2,7 +2,8 @@
 --   owner_prefixes, keys
 -- A new origin is a chain of choices, each as probable as the key's own past makes it: a new address
 -- (or one it knows: 0 bits), then a new prefix, network and country. A chain of Beta-binomial
--- predictives, the two-type case of Pitman-Yor back-off (Sanna Passino and Heard 2019).
+-- predictives, the two-type case of Pitman-Yor back-off (Sanna Passino and Heard 2019). What the
+-- key's own prefix or its owner's other keys explain is capped: improbable for the key, but no thief's.
 WITH fresh AS (
     SELECT
         v.*, a.address, a.ip, h.address_days, h.addresses, h.prefixes, h.networks, h.countries,
@@ -42,11 +43,11 @@ scored AS (
     SELECT
         *,
         CASE
-            WHEN prefix_known THEN bits(p_address)
+            WHEN prefix_known THEN least($known_prefix_bits, bits(p_address))
             WHEN owner_knows THEN least($owner_prefix_bits, bits(p_address) + bits(p_prefix))
             -- What no database can place is new as an address, and no more is known of it.
             WHEN network_known OR NOT located THEN bits(p_address) + bits(p_prefix)
-            WHEN country_known THEN bits(p_address) + bits(p_prefix) + bits(p_network)
+            WHEN country_known OR country = '-' THEN bits(p_address) + bits(p_prefix) + bits(p_network)
             ELSE bits(p_address) + bits(p_prefix) + bits(p_network) + bits(p_country)
         END AS bits
     FROM chances
@@ -62,7 +63,7 @@ SELECT
         WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
         WHEN NOT located THEN 'a new address that no database can place'
         WHEN network_known THEN 'a new prefix in a network that this key uses'
-        WHEN country_known THEN 'a network that this key never came from'
+        WHEN country_known OR country = '-' THEN 'a network that this key never came from'
         ELSE 'a network and a country that this key never came from'
     END AS explanation
 FROM scored

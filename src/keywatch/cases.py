@@ -5,12 +5,14 @@ A case is a TOML file in ``detectors/<id>/cases``; ``detectors/README.md`` shows
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,29 @@ from keywatch.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.settings import IngestSettings
 from keywatch.sources.files import find_files
 
-_TOP = {"title", "window", "origins", "keys", "events", "expect", "params", "baseline_days"}
-_EVENT = {"key_id", "key", "ip", "endpoint", "status", "user_agent", "on", "from", "until",
-          "every_days", "at", "times", "step_seconds"}  # fmt: skip
+_TABLES = ("window", "origins", "keys", "events", "expect", "params")
+_TOP = {"title", "baseline_days", *_TABLES}
+_FIELDS = {
+    "window": {"start", "end"},
+    "origins": {"address", *ORIGIN_SCHEMA.names},
+    "keys": {
+        "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
+        "revoked_at", "replaces",
+    },
+    "events": {
+        "key_id", "key", "ip", "endpoint", "status", "user_agent", "on", "from", "until",
+        "every_days", "at", "times", "step_seconds",
+    },
+    "expect": {"key_id", "day", "prefix", "bits", "typical", "actual", "explanation"},
+}  # fmt: skip
+_REQUIRED = {
+    "window": {"start", "end"},
+    "origins": {"address"},
+    "keys": {"key_id"},
+    "events": {"key_id", "ip", "endpoint"},
+    "expect": {"key_id", "bits", "typical", "actual", "explanation"},
+}
+_NO_STATUS = "none"
 _BITS_DIGITS = 2
 _STEP_SECONDS = 10
 
@@ -64,6 +86,7 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
     case = _read(file)
     window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
     with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
+        lake.execute("SET threads = 1")  # a case is small: threads would only cost
         _load(lake, case, Path(folder))
         detectors.prepare(lake, window, case.get("baseline_days", 90), catalogue_endpoints())
         params = {**detector.params, **case.get("params", {})}
@@ -78,9 +101,10 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
     return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
 
 
-def catalogue_endpoints() -> list[Endpoint]:
-    """The endpoints of all bundled catalogues."""
-    return [endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints]
+@cache
+def catalogue_endpoints() -> tuple[Endpoint, ...]:
+    """The endpoints of all bundled catalogues; read once."""
+    return tuple(endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints)
 
 
 def as_toml(rows: list[dict[str, Any]]) -> str:
@@ -102,15 +126,21 @@ def _toml_value(value: object) -> str:
 def _read(file: Path) -> dict[str, Any]:
     try:
         case = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as e:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise DetectorError(f"{file}: not a case: {e}") from e
     if unknown := set(case) - _TOP:
         raise DetectorError(f"{file}: unknown {', '.join(sorted(unknown))}")
-    if "title" not in case or not {"start", "end"} <= set(case.get("window", {})):
+    if "title" not in case or "window" not in case:
         raise DetectorError(f"{file}: title and [window] with start and end are required")
-    for event in case.get("events", []):
-        if unknown := set(event) - _EVENT:
-            raise DetectorError(f"{file}: [[events]] has unknown {', '.join(sorted(unknown))}")
+    for name, allowed in _FIELDS.items():
+        tables = case.get(name, [])
+        for table in [tables] if name == "window" else tables:
+            if unknown := set(table) - allowed:
+                raise DetectorError(f"{file}: {name} has unknown {', '.join(sorted(unknown))}")
+            if missing := _REQUIRED[name] - set(table):
+                raise DetectorError(f"{file}: {name} lacks {', '.join(sorted(missing))}")
+            if name == "events" and not {"on", "from"} & set(table):
+                raise DetectorError(f"{file}: events lacks on (a day), or from and until")
     return case
 
 
@@ -128,29 +158,38 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
 
 
 def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One line a request: ``on`` a day or ``from``/``until`` (half open), ``times`` from ``at``."""
+    """One line a request: ``on`` a day or ``from``/``until`` (half open), ``times`` from ``at``.
+
+    ``{n}`` in an endpoint or an address is the number of the request in its table.
+    """
     first = event.get("on") or event["from"]
     until = event.get("until", first + timedelta(days=1))
-    method, _, path = event["endpoint"].partition(" ")
-    names = ("key_id", "key", "ip", "status", "user_agent")
+    names = ("key_id", "key", "status", "user_agent")
     fields: dict[str, Any] = {name: event[name] for name in names if name in event}
     fields.setdefault("status", 200)
+    if fields["status"] == _NO_STATUS:
+        del fields["status"]
     n = 0
     for day in range(0, (until - first).days, event.get("every_days", 1)):
         start = datetime.combine(first + timedelta(days=day), event.get("at", time(12)))
         for i in range(event.get("times", 1)):
             moment = start + timedelta(seconds=i * event.get("step_seconds", _STEP_SECONDS))
-            # {n} in a path is another object in each request of the case.
             n += 1
-            yield {"timestamp": f"{moment.isoformat()}Z", "method": method,
-                   "endpoint": path.replace("{n}", str(n)), **fields}  # fmt: skip
+            method, _, path = event["endpoint"].replace("{n}", str(n)).partition(" ")
+            yield {
+                "timestamp": f"{moment.isoformat()}Z",
+                "ip": event["ip"].replace("{n}", str(n)),
+                "method": method,
+                "endpoint": path,
+                **fields,
+            }
 
 
 class _CaseOrigins:
     """The case's own origins in place of databases; an address not listed is unknown."""
 
     def __init__(self, origins: list[dict[str, Any]]) -> None:
-        self._known = {origin["address"]: origin for origin in origins}
+        self._places = {origin["address"]: origin for origin in origins}
 
     def locate(self, addresses: Sequence[str]) -> pa.Table:
         return pa.Table.from_pylist([self._row(text) for text in addresses], schema=ORIGIN_SCHEMA)
@@ -158,15 +197,26 @@ class _CaseOrigins:
     def _row(self, text: str) -> dict[str, Any]:
         parsed = parse_address(text)
         row: dict[str, Any] = {
-            "address": text,
             "ip": parsed.ip,
             "prefix": prefix_of(parsed.ip) if parsed.ip else None,
             "class": "unknown" if parsed.kind == "global" else parsed.kind,
             "database": "case",
+            **self._place(text, parsed.ip),
+            "address": text,
         }
-        row |= self._known.get(text, {})
         row["located"] = row.get("asn") is not None or row.get("country") is not None
         return row
+
+    def _place(self, text: str, ip: str | None) -> Mapping[str, Any]:
+        if ip is None or text in self._places:
+            return self._places.get(text, {})
+        ranges = (each for each in self._places if "/" in each)
+        found = next((r for r in ranges if _within(ip, r)), None)
+        return self._places[found] if found else {}
+
+
+def _within(ip: str, network: str) -> bool:
+    return ipaddress.ip_address(ip) in ipaddress.ip_network(network)
 
 
 def _midnight(day: date) -> datetime:
