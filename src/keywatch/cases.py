@@ -30,6 +30,7 @@ from keywatch.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.settings import IngestSettings
 from keywatch.sources.files import find_files
 
+_EVIDENCE = ("key_id", "day", "prefix", "bits", "typical", "actual", "explanation")
 _TABLES = ("window", "origins", "keys", "events", "expect", "params")
 _TOP = {"title", "baseline_days", *_TABLES}
 _FIELDS = {
@@ -43,7 +44,7 @@ _FIELDS = {
         "key_id", "key", "ip", "endpoint", "status", "user_agent", "on", "from", "until",
         "every_days", "at", "times", "step_seconds",
     },
-    "expect": {"key_id", "day", "prefix", "bits", "typical", "actual", "explanation"},
+    "expect": set(_EVIDENCE),
 }  # fmt: skip
 _REQUIRED = {
     "window": {"start", "end"},
@@ -94,8 +95,8 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
         actual = [
             _plain(row)
             for row in lake.records(
-                "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
-                "ORDER BY key_id, day, prefix, bits DESC"
+                f"SELECT {', '.join(_EVIDENCE)} FROM evidence "
+                "ORDER BY key_id, day, prefix, bits DESC, actual"
             )
         ]
     return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
@@ -112,7 +113,7 @@ def as_toml(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         lines.append("[[expect]]")
-        lines += [f"{name} = {_toml_value(value)}" for name, value in row.items()]
+        lines += [f"{name} = {_toml_value(row[name])}" for name in _EVIDENCE if name in row]
         lines.append("")
     return "\n".join(lines)
 

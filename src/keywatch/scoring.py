@@ -58,26 +58,28 @@ def score(lake: Lake, detectors: Iterable[Detector], settings: ScoringSettings) 
             WHERE NOT e.hygiene
         ),
 
-        -- What is said of a whole day belongs to each of its visits.
+        -- What is said of a whole day, or of the key, belongs to each of its visits.
         by_visit AS (
             SELECT key_id, day, prefix, family, bits, certain FROM graded WHERE prefix IS NOT NULL
             UNION ALL
-            SELECT g.key_id, g.day, v.prefix, g.family, g.bits, g.certain
+            SELECT g.key_id, v.day, v.prefix, g.family, g.bits, g.certain
             FROM graded AS g
-            JOIN visits AS v ON v.key_id = g.key_id AND v.day = g.day
+            JOIN visits AS v ON v.key_id = g.key_id AND v.day = coalesce(g.day, v.day)
             WHERE g.prefix IS NULL
         ),
 
         by_family AS (
             SELECT key_id, day, prefix, family, bool_or(certain) AS certain,
+                -- A family that the settings name no cap for has none.
                 least(any_value(cap), coalesce(sum(bits) FILTER (NOT certain), 0))
                     + coalesce(sum(bits) FILTER (certain), 0) AS bits
             FROM by_visit
-            JOIN caps USING (family)
+            LEFT JOIN caps USING (family)
             GROUP BY key_id, day, prefix, family
         )
 
-        SELECT key_id, day, prefix, sum(bits) AS bits,
+        -- Rounded: a sum of doubles depends on their order, and a tie is broken by name.
+        SELECT key_id, day, prefix, round(sum(bits), 6) AS bits,
             count(*) FILTER (bits >= $second) AS families, bool_or(certain) AS certain
         FROM by_family
         GROUP BY key_id, day, prefix
@@ -93,7 +95,8 @@ def score(lake: Lake, detectors: Iterable[Detector], settings: ScoringSettings) 
         FROM (SELECT DISTINCT key_id FROM evidence)
         LEFT JOIN (
             FROM visit_scores
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY bits DESC, day, prefix) = 1
+            QUALIFY row_number() OVER (
+                PARTITION BY key_id ORDER BY certain DESC, bits DESC, day, prefix) = 1
         ) USING (key_id)
         ORDER BY bits DESC NULLS LAST, key_id
         """

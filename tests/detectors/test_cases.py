@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from keywatch import cases, detectors
 from keywatch.content import content_path
 from keywatch.detectors import Detector
+from keywatch.errors import DetectorError
 
 ALL = detectors.load_detectors()
 CASES = [(detector, file) for detector in ALL for file in cases.case_files(detector)]
@@ -21,15 +24,39 @@ CASES = [(detector, file) for detector in ALL for file in cases.case_files(detec
 def test_case(detector: Detector, file: Path) -> None:
     result = cases.run_case(detector, file)
 
-    assert result.actual == result.expected
+    assert cases.as_toml(result.actual) == cases.as_toml(result.expected)
+    assert result.passed
 
 
 @pytest.mark.parametrize("detector", ALL, ids=[detector.id for detector in ALL])
 def test_the_folder_is_in_order(detector: Detector) -> None:
     assert detectors.check(detector) == []
-    results = [cases.run_case(detector, file) for file in cases.case_files(detector)]
-    assert any(result.expected for result in results), "no positive case"
-    assert any(not result.expected for result in results), "no negative case"
+    files = [tomllib.loads(file.read_text("utf-8")) for file in cases.case_files(detector)]
+    assert any("expect" in case for case in files), "no positive case"
+    assert any("expect" not in case for case in files), "no negative case"
+    titles = [case["title"] for case in files]
+    assert sorted(set(titles)) == sorted(titles), "two cases of one title"
+
+
+@pytest.mark.parametrize("detector", ALL, ids=[detector.id for detector in ALL])
+def test_the_readme_says_what_the_reader_needs(detector: Detector) -> None:
+    text = (detector.folder / "README.md").read_text("utf-8")
+    assert text.startswith(f"# {detector.id}\n{detector.title}.")
+    assert detector.technique in text
+    assert len(text.splitlines()) <= 40
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "Why it matters", "How the bits come about", "Known gaps", "False positives", "Tuning",
+    ]  # fmt: skip
+    linked = re.findall(r"\(cases/([a-z0-9_]+)\.toml\)", text)
+    assert linked, "no worked example"
+    assert set(linked) <= {file.stem for file in cases.case_files(detector)}
+
+
+def test_ids_are_unique_and_folders_are_named_after_them() -> None:
+    ids = [detector.id for detector in ALL]
+    assert ids == sorted(set(ids))
+    assert ids == [detector.folder.name for detector in ALL]
 
 
 def test_the_thirteen_detectors_of_this_version_are_there() -> None:
@@ -77,3 +104,74 @@ def test_a_folder_without_its_parts_is_told_in_words(tmp_path: Path) -> None:
         "README.md is missing",
         "cases/ needs a positive and a negative case at least",
     ]
+
+
+def test_a_folder_without_a_query_is_told_in_words(tmp_path: Path) -> None:
+    shutil.copytree(content_path("detectors") / "wildcard_scope", tmp_path / "wildcard_scope")
+    (tmp_path / "wildcard_scope" / "detect.sql").unlink()
+
+    with pytest.raises(DetectorError, match=r"detect\.sql: can't be read"):
+        detectors.load_detectors(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("title =", "not valid TOML"),
+        ('title = "x"', "kind, family, grain, status, technique, history"),
+    ],
+)
+def test_a_detector_toml_that_lacks_something_is_told_in_words(
+    tmp_path: Path, toml: str, said: str
+) -> None:
+    shutil.copytree(content_path("detectors") / "wildcard_scope", tmp_path / "wildcard_scope")
+    (tmp_path / "wildcard_scope" / "detector.toml").write_text(toml, "utf-8")
+
+    with pytest.raises(DetectorError, match=said):
+        detectors.load_detectors(tmp_path)
+
+
+CASE = """
+title = "x"
+[window]
+start = 2026-09-28
+end = 2026-10-05
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title =", "not a case"),
+        ('title = "x"', r"title and \[window\] with start and end are required"),
+        ('window = {start = 2026-09-28}\ntitle = "x"', "window lacks end"),
+        (CASE + "[[evidence]]", "unknown evidence"),
+        (CASE + '[[events]]\nkey_id = "k"\nip = "::1"', "events lacks endpoint"),
+        (CASE + '[[events]]\nkey_id = "k"\nip = "::1"\nendpoint = "GET /"', "events lacks on"),
+        (CASE + "[[events]]\nstatsu = 200", "events has unknown statsu"),
+        (CASE + '[[keys]]\nkey_id = "k"\nscope = "read:checks"', "keys has unknown scope"),
+        (CASE + '[[origins]]\nip = "::1"', "origins lacks address"),
+        (CASE + '[[expect]]\nkey_id = "k"', "expect lacks actual, bits, explanation, typical"),
+    ],
+)
+def test_a_file_that_is_no_case_is_told_in_words(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "case.toml"
+    file.write_text(text, "utf-8")
+
+    with pytest.raises(DetectorError, match=f"case.toml: {said}"):
+        cases.run_case(ALL[0], file)
+
+
+def test_a_wrong_expectation_does_not_pass(tmp_path: Path) -> None:
+    (detector,) = (each for each in ALL if each.id == "wildcard_scope")
+    right = (detector.folder / "cases" / "admin.toml").read_text("utf-8")
+    for wrong in (
+        right.replace("bits = 1.0", "bits = 1.01"),
+        right.replace('actual = "admin:*"', 'actual = "admin"'),
+        right[: right.index("[[expect]]")],
+        right + right[right.index("[[expect]]") :],
+    ):
+        file = tmp_path / "case.toml"
+        file.write_text(wrong, "utf-8")
+        assert wrong != right
+        assert not cases.run_case(detector, file).passed
