@@ -218,8 +218,10 @@ def test_addresses_lose_their_port_and_dress_only(logged: str, stored: str, quic
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An S3 bucket called `logs`, in this process."""
-    server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    boto3 = pytest.importorskip("boto3")
+    # Half a second that the other tests need not wait for.
+    import boto3
+    from moto import server
+
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
