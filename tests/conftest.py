@@ -26,7 +26,7 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 # Every table but those of a review; a load writes no other.
 LOADED_TABLES = (
     "events", "keyless_events", "ingested_files", "rejects", "origins", "activity",
-    "activity_hours",
+    "activity_hours", "transitions",
 )  # fmt: skip
 # What differs between two loads of the same lines.
 LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}

@@ -22,7 +22,7 @@ def test_a_row_is_a_key_a_day_an_address_an_endpoint_a_status_and_an_agent(
     ]
     quick.take(rows)
     assert quick.lake.rows(
-        "SELECT day, endpoint, status_class, agent, events, objects, response_bytes, exposed, "
+        "SELECT day, endpoint, status_class, agent, events, object_count, response_bytes, exposed, "
         "first_ts, last_ts FROM lake.activity ORDER BY day, status_class"
     ) == [
         (date(2026, 9, 30), "GET /v1/checks/{id}", "2xx", "Grafana/10", 3, 2, 15, 1,

@@ -79,7 +79,7 @@ def test_a_lake_must_be_made_first(tmp_path: Path) -> None:
 def test_a_new_lake_is_private_and_opens_again(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "lake"
     with Lake.open(folder, create=True) as lake:
-        assert lake.value("SELECT version FROM lake.format") == 1
+        assert lake.value("SELECT version FROM lake.format") == 2
         first = lake.snapshot
     with Lake.open(folder) as lake:
         assert lake.snapshot == first
@@ -99,7 +99,7 @@ def test_a_catalogue_that_is_none_is_said_to_be_damaged(content: bytes, tmp_path
 def test_a_lake_of_another_format_is_refused(tmp_path: Path) -> None:
     with Lake.open(tmp_path, create=True) as lake, lake.writing():
         lake.execute("UPDATE lake.format SET version = 99")
-    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 1"):
+    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 2"):
         Lake.open(tmp_path)
 
 

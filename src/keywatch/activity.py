@@ -1,42 +1,175 @@
-"""Daily roll-ups: what everything after ingestion reads instead of the raw history."""
+"""Daily roll-ups: what everything after ingestion reads instead of the raw history.
+
+A chunk of a load is rolled up on its own, and adding the parts up again is exact; of objects,
+which two parts may share, a part keeps a sketch that merges by union.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from keywatch.lake import Lake
 
-# A chunk of a load is rolled up on its own; adding the parts up again is exact, but for objects:
-# an object seen in two parts of the same row counts twice.
-_ACTIVITY_OF_EVENTS = """
-    INSERT INTO lake.activity
-    SELECT
-        key_id, day, address, endpoint,
-        CASE
-            WHEN status IS NULL THEN '-'
-            WHEN status IN (401, 403, 404, 429) THEN status::VARCHAR
-            ELSE status // 100 || 'xx'
-        END AS status_class,
-        agent,
-        count(*) AS events,
-        count(DISTINCT hash(object)) FILTER (object IS NOT NULL) AS objects,
-        coalesce(sum(response_bytes), 0)::BIGINT AS response_bytes,
-        count(*) FILTER (exposed) AS exposed,
-        min(ts) AS first_ts,
-        max(ts) AS last_ts,
-        $load_id
-    FROM {events}
-    WHERE key_id IS NOT NULL
-    GROUP BY ALL
-"""
-_HOURS_OF_EVENTS = """
-    INSERT INTO lake.activity_hours
-    SELECT key_id, date_trunc('hour', ts) AS hour, count(*) AS events, $load_id
-    FROM {events}
-    WHERE key_id IS NOT NULL
-    GROUP BY ALL
-"""
+SESSION_GAP = timedelta(minutes=30)
+"""A request this long after the one before it begins a session."""
+SKETCH_SIZE = 64
+"""Hashes kept of a row's objects: the smallest (bottom-k; Cohen and Kaplan 2007)."""
+
+_MOST_RESPONSE_BYTES = 2**40  # what a log may claim of a request; the sum stays an integer
+_STATUS_CLASSES = ["-", "401", "403", "404", "429", "1xx", "2xx", "3xx", "4xx", "5xx"]
+_HOUR_US = 3_600_000_000
+_TOO_MANY = 2**62  # combinations for an integer
+_CLASS_OF_STATUS = np.repeat(np.arange(4, 10), 100)
+_CLASS_OF_STATUS[:100] = 0
+_CLASS_OF_STATUS[[401, 403, 404, 429]] = range(1, 5)
+
+Ints = npt.NDArray[np.int64]
 
 
-def add_activity(lake: Lake, events: str, load_id: int) -> None:
-    """Roll up the table or view `events` (columns as in ``lake.events``), a part of a load."""
-    for query in (_ACTIVITY_OF_EVENTS, _HOURS_OF_EVENTS):
-        lake.execute(query.format(events=events), load_id=load_id)
+def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
+    """Roll up `events`, a part of a load.
+
+    Its columns are those of ``lake.events``, repeated text as dictionaries of distinct values, and
+    its rows are in one chunk, sorted by day, key, address and time. Each has a key.
+    """
+    rollups = {
+        "activity": _activity(lake, events),
+        "activity_hours": _hours(events),
+        "transitions": _transitions(events),
+    }
+    for table, rows in rollups.items():
+        rows = rows.append_column("load_id", pa.repeat(pa.scalar(load_id), len(rows)))
+        lake.append(table, rows)
+
+
+class _Groups:
+    """Rows that are equal in some columns, as groups in the order of their first rows."""
+
+    def __init__(self, *codes: Ints) -> None:
+        """`codes` are the columns as numbers, none negative."""
+        self.of_row = _numbered(*codes)
+        self._rows = np.argsort(self.of_row, kind="stable")
+        self._starts = np.flatnonzero(np.diff(self.of_row[self._rows], prepend=-1))
+        self.sizes = np.diff(self._starts, append=len(self._rows))
+        self.first = self._rows[self._starts]
+        self.last = self._rows[self._starts + self.sizes - 1]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def total(self, values: npt.NDArray[np.generic]) -> Ints:
+        """The sum of each group's values."""
+        return np.add.reduceat(values[self._rows], self._starts, dtype=np.int64)
+
+
+def _numbered(*codes: Ints) -> Ints:
+    """The distinct combinations of `codes`, numbered from 0 as they come; one number a row."""
+    numbers, count = np.zeros(len(codes[0]), np.int64), 1
+    for code in codes:
+        width = int(code.max()) + 1
+        if count * width >= _TOO_MANY:
+            numbers, count = _dense(numbers), len(numbers)
+        numbers, count = numbers * width + code, count * width
+    return _dense(numbers)
+
+
+def _dense(numbers: Ints) -> Ints:
+    dense: Ints = pa.array(numbers).dictionary_encode().indices.cast(pa.int64()).to_numpy()
+    return dense
+
+
+def _codes(events: pa.Table, column: str) -> Ints:
+    """A column as numbers: of a dictionary the place in it, of times microseconds; null is -1."""
+    values = events[column].chunk(0)
+    if pa.types.is_dictionary(values.type):
+        values = values.indices
+    elif pa.types.is_date32(values.type):
+        values = values.cast(pa.int32())
+    codes: Ints = values.cast(pa.int64()).fill_null(-1).to_numpy()
+    return codes
+
+
+def _activity(lake: Lake, events: pa.Table) -> pa.Table:
+    """Rows of ``lake.activity``, less the load."""
+    status_class = _CLASS_OF_STATUS[np.maximum(_codes(events, "status"), 0)]
+    same = ["key_id", "day", "address", "endpoint", "agent"]
+    groups = _Groups(*(_codes(events, name) for name in same), status_class)
+    objects, object_count = _objects(lake, events["object"].chunk(0), groups.of_row, len(groups))
+    response_bytes = _codes(events, "response_bytes").clip(0, _MOST_RESPONSE_BYTES)
+    classes = pa.DictionaryArray.from_arrays(status_class[groups.first], _STATUS_CLASSES)
+    columns = dict(zip(same, events.select(same).take(groups.first).columns, strict=True)) | {
+        "status_class": classes,
+        "events": groups.sizes,
+        "objects": objects,
+        "object_count": object_count,
+        "response_bytes": groups.total(response_bytes),
+        "exposed": groups.total(events["exposed"].to_numpy()),
+        "first_ts": events["ts"].take(groups.first),
+        "last_ts": events["ts"].take(groups.last),
+    }
+    return pa.table(columns)
+
+
+def _objects(
+    lake: Lake, objects: pa.DictionaryArray, group: Ints, groups: int
+) -> tuple[pa.ListArray, Ints]:
+    """Each group's sketch of its distinct objects, and how many they are."""
+    with lake.registered("objects", pa.table({"object": objects.dictionary})):
+        hashes = lake.table(
+            "SELECT (md5_number_lower(object) & 4294967295)::UINTEGER AS hash FROM objects"
+        )["hash"].to_numpy()
+    by_hash = np.argsort(hashes, kind="stable")
+    rank = np.empty_like(by_hash)
+    rank[by_hash] = np.arange(len(by_hash))
+    seen = objects.is_valid().to_numpy(zero_copy_only=False)
+    codes = objects.indices.filter(pa.array(seen)).to_numpy()
+    pairs = np.unique(group[seen] << 32 | rank[codes])
+    owner, hashed = pairs >> 32, hashes[by_hash[pairs & 0xFFFFFFFF]]
+    distinct = np.diff(owner << 32 | hashed, prepend=-1) != 0
+    kept_owner, kept = owner[distinct], hashed[distinct]
+    place = np.arange(len(kept)) - np.searchsorted(kept_owner, kept_owner)
+    smallest = place < SKETCH_SIZE
+    offsets = np.concatenate(
+        [[0], np.bincount(kept_owner[smallest], minlength=groups).cumsum()]
+    ).astype(np.int32)
+    return (
+        pa.ListArray.from_arrays(offsets, kept[smallest]),
+        np.bincount(owner, minlength=groups),
+    )
+
+
+def _hours(events: pa.Table) -> pa.Table:
+    """Rows of ``lake.activity_hours``, less the load."""
+    hours = _codes(events, "ts") // _HOUR_US
+    groups = _Groups(_codes(events, "key_id"), hours)
+    return pa.table(
+        {
+            "key_id": events["key_id"].take(groups.first),
+            "hour": pa.array(hours[groups.first] * _HOUR_US, pa.timestamp("us")),
+            "events": groups.sizes,
+        }
+    )
+
+
+def _transitions(events: pa.Table) -> pa.Table:
+    """Rows of ``lake.transitions``, less the load."""
+    stream = _numbered(_codes(events, "key_id"), _codes(events, "address"))
+    in_time = np.argsort(stream, kind="stable")
+    gap = np.diff(_codes(events, "ts")[in_time])
+    goes_on = (np.diff(stream[in_time]) == 0) & (gap < SESSION_GAP // timedelta(microseconds=1))
+    endpoints = events["endpoint"].chunk(0)
+    endpoint = _codes(events, "endpoint")
+    previous = np.full(len(events), len(endpoints.dictionary))
+    previous[in_time[1:][goes_on]] = endpoint[in_time[:-1][goes_on]]
+    groups = _Groups(stream, _codes(events, "day"), previous, endpoint)
+    same = ["key_id", "day", "address", "endpoint"]
+    named = pa.concat_arrays([endpoints.dictionary, pa.array([""])])
+    columns = dict(zip(same, events.select(same).take(groups.first).columns, strict=True)) | {
+        "previous": pa.DictionaryArray.from_arrays(previous[groups.first], named),
+        "events": groups.sizes,
+    }
+    return pa.table(columns)

@@ -14,7 +14,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from keywatch.activity import add_activity
 from keywatch.errors import TooManyRejectsError
@@ -35,27 +37,23 @@ _RECORD = pa.schema(
 _DUPLICATES = """
     WITH good AS (FROM parsed WHERE reason IS NULL),
     twice AS (SELECT hash(ts, key_id, request_id) AS h FROM good GROUP BY h HAVING count(*) > 1)
-    SELECT file_id, line FROM good
+    SELECT number FROM good
     WHERE hash(ts, key_id, request_id) IN (FROM twice)
     QUALIFY row_number() OVER (
         PARTITION BY ts, key_id, request_id ORDER BY file_id, line
     ) > 1
     UNION
-    SELECT file_id, line FROM good SEMI JOIN (
+    SELECT number FROM good SEMI JOIN (
         SELECT ts, key_id, request_id FROM lake.events WHERE ts BETWEEN $first AND $last
     ) USING (ts, key_id, request_id)
     UNION
-    SELECT file_id, line FROM good SEMI JOIN (
+    SELECT number FROM good SEMI JOIN (
         SELECT ts, request_id FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
     ) USING (ts, request_id)
     WHERE key_id IS NULL
 """
-_ACCEPTED = """
-    CREATE OR REPLACE TEMP VIEW accepted AS
-    FROM parsed
-    ANTI JOIN seen USING (file_id, line)
-    WHERE reason IS NULL
-"""
+_TABLES = {"events": "events", "keyless": "keyless_events"}
+_NOT_STORED = ["file_id", "line", "reason", "text"]
 _COUNTS = ("lines", "events", "duplicates", "keyless", "rejects")
 
 
@@ -160,6 +158,11 @@ def _check_rejects(reports: list[FileReport], max_share: float, first: tuple[str
         )
 
 
+def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """The rows for which `mask` is true; not copied where it is so for all."""
+    return rows if pc.all(mask).as_py() else rows.filter(mask)
+
+
 class _Load:
     """One load under way; its temporary tables live on the lake's connection."""
 
@@ -222,45 +225,48 @@ class _Load:
 
     def take(self, chunk: ParsedChunk) -> list[str]:
         """Drop duplicates, store and roll up; returns the addresses that are new."""
-        lake = self._lake
-        with lake.registered("parsed", chunk.rows):
-            if self._count("parsed", lines="true", rejects="reason IS NOT NULL")["rejects"]:
+        rows = chunk.rows
+        good, keyless = pc.is_null(rows["reason"]), pc.is_null(rows["key_id"])
+        numbered = rows.append_column("number", pa.array(np.arange(len(rows))))
+        with self._lake.registered("parsed", numbered):
+            seen = pc.is_in(numbered["number"], self._duplicates())
+            if not pc.all(good).as_py():
                 self._store_rejects()
-            with lake.registered("seen", self._duplicates()):
-                self._count("seen", duplicates="true")
-                lake.execute(_ACCEPTED)
-                new = self._count("accepted", events="key_id IS NOT NULL", keyless="key_id IS NULL")
-                if new["events"]:
-                    self._store("events", "key_id IS NOT NULL", chunk.source)
-                    add_activity(lake, "accepted", self.load_id)
-                if new["keyless"]:
-                    self._store("keyless_events", "key_id IS NULL", chunk.source)
-                return self._new_addresses()
+        accepted = pc.and_not(good, seen)
+        self._count("lines", rows)
+        self._count("rejects", _only(rows, pc.invert(good)))
+        self._count("duplicates", _only(rows, seen))
+        events = _only(rows, pc.and_not(accepted, keyless))
+        self._store("events", chunk.source, events)
+        if events:
+            add_activity(self._lake, events, self.load_id)
+        self._store("keyless", chunk.source, _only(rows, pc.and_(accepted, keyless)))
+        return self._new_addresses(_only(rows, accepted))
 
-    def _new_addresses(self) -> list[str]:
-        addresses = {
-            address
-            for (address,) in self._lake.rows(
-                "SELECT DISTINCT address FROM accepted ANTI JOIN lake.origins USING (address)"
-            )
-        } - self._addresses
-        self._addresses |= addresses
-        return sorted(addresses)
+    def _count(self, what: str, rows: pa.Table) -> None:
+        """Add the rows of each file to its count of `what`."""
+        for of_file in pc.value_counts(rows["file_id"]).to_pylist():
+            self._counts[of_file["values"]][what] += of_file["counts"]
 
-    def _count(self, rows: str, **conditions: str) -> Counter[str]:
-        """Count by file the `rows` for which each condition holds; returns the sums."""
-        added: Counter[str] = Counter()
-        counts = ", ".join(f"count(*) FILTER ({condition})" for condition in conditions.values())
-        for file_id, *numbers in self._lake.rows(
-            f"SELECT file_id, {counts} FROM {rows} GROUP BY file_id"
-        ):
-            by_name = dict(zip(conditions, numbers, strict=True))
-            self._counts[file_id].update(by_name)
-            added.update(by_name)
-        return added
+    def _store(self, what: str, source: Source, rows: pa.Table) -> None:
+        """Count `rows` as `what` and store them."""
+        if rows:
+            self._count(what, rows)
+            stored = rows.drop_columns(_NOT_STORED)
+            for name, value in (("source", source.name), ("load_id", self.load_id)):
+                stored = stored.append_column(name, pa.repeat(pa.scalar(value), len(rows)))
+            self._lake.append(_TABLES[what], stored)
 
-    def _duplicates(self) -> pa.Table:
-        """Lines (file_id, line) whose request came earlier in the chunk, or is in the lake."""
+    def _new_addresses(self, rows: pa.Table) -> list[str]:
+        distinct = pa.table({"address": rows["address"].unique().dictionary_decode()})
+        with self._lake.registered("addresses", distinct):
+            found = self._lake.rows("FROM addresses ANTI JOIN lake.origins USING (address)")
+        new = {address for (address,) in found} - self._addresses
+        self._addresses |= new
+        return sorted(new)
+
+    def _duplicates(self) -> pa.Array:
+        """Numbers of the rows whose request came earlier in the chunk, or is in the lake."""
         spans = self._lake.rows(
             "SELECT file_id, min(ts), max(ts) FROM parsed WHERE reason IS NULL GROUP BY file_id"
         )
@@ -271,7 +277,7 @@ class _Load:
             _DUPLICATES,
             first=min((first for _, first, _ in spans), default=None),
             last=max((last for _, _, last in spans), default=None),
-        )
+        )["number"]
 
     def _store_rejects(self) -> None:
         self._lake.execute(
@@ -280,19 +286,9 @@ class _Load:
             load_id=self.load_id,
         )
 
-    def _store(self, table: str, condition: str, source: Source) -> None:
-        self._lake.execute(
-            f"INSERT INTO lake.{table} SELECT day, ts, key_id, key, address, method, endpoint, "
-            "object, path, status, user_agent, agent, response_bytes, duration_ms, request_id, "
-            f"exposed, $source, $load_id FROM accepted WHERE {condition} ORDER BY day, key_id",
-            source=source.name,
-            load_id=self.load_id,
-        )
-
     def store_origins(self, located: pa.Table) -> int:
         """Store where addresses are; returns how many."""
-        with self._lake.registered("located", located):
-            self._lake.execute("INSERT INTO lake.origins BY NAME SELECT * FROM located")
+        self._lake.append("origins", located)
         return int(located.num_rows)
 
     def report(self, file: LogFile, source: Source | None) -> FileReport:
@@ -333,8 +329,7 @@ class _Load:
                     "loaded_at": now,
                 }
             )
-        with self._lake.registered("records", pa.Table.from_pylist(records, _RECORD)):
-            self._lake.execute("INSERT INTO lake.ingested_files BY NAME SELECT * FROM records")
+        self._lake.append("ingested_files", pa.Table.from_pylist(records, _RECORD))
 
     def first_rejects(self) -> tuple[str, ...]:
         """The first rejects of this load as ``file, line: reason``."""

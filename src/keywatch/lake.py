@@ -27,7 +27,7 @@ from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
 from keywatch.secrets import load_or_create_secret
 from keywatch.settings import LakeSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -226,6 +226,15 @@ class Lake:
     def execute(self, sql: str, **parameters: object) -> None:
         """Run a statement for its effect."""
         self.connection.execute(sql, parameters or None)
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add `rows` to a table of the lake, in their order; columns go by name."""
+        batches = pa.Table.from_batches(
+            rows.combine_chunks().to_batches(_BATCH_ROWS), schema=rows.schema
+        )
+        name = f"new_{table}"
+        with self.registered(name, batches):
+            self.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM {name}")
 
     def create_text_function(self, name: str, function: Callable[[str], str]) -> None:
         """Make `function` callable from SQL as `name`, in place of an older one."""

@@ -460,11 +460,10 @@ class _Database:
     def look_up(self, ips: Sequence[tuple[bytes, str]]) -> list[_Said]:
         """Return what it says of each (packed, text) address; these must be sorted.
 
-        Neighbours in one network share one answer, which saves the heavy place records.
+        Neighbours in one network share one answer.
         """
         query = getattr(self._reader, self._layout.method)
         read = self._layout.read
-        shares = "place" in self.says
         answers: list[_Said] = []
         distinct: dict[_Said, _Said] = {}
         said, said_until = _NOTHING, b""
@@ -478,9 +477,9 @@ class _Database:
                         model = query(ip)
                         said = read(model)
                         said = distinct.setdefault(said, said)
-                        network = model.traits.network if shares else None
+                        network = getattr(model, "traits", model).network
                 except AddressNotFoundError as error:
-                    said, network = _NOTHING, error.network if shares else None
+                    said, network = _NOTHING, error.network
                 except (maxminddb.InvalidDatabaseError, TypeError, AttributeError) as error:
                     raise self._damaged(str(error)) from error
                 said_until = _packed(str(network.broadcast_address)) if network else b""

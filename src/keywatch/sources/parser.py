@@ -17,6 +17,8 @@ from keywatch.secrets import (
 )
 from keywatch.sources.base import Source
 
+_REPEATED = ("key_id", "key", "address", "method", "user_agent", "agent")
+
 
 @dataclass(frozen=True)
 class ParsedChunk:
@@ -24,11 +26,35 @@ class ParsedChunk:
 
     Attributes:
         source: The format they came in.
-        rows: The columns of ``sql/parsed.sql``; a row a line, or a record of a document.
+        rows: The columns of ``sql/parsed.sql``; a row a line, or a record of a document. They are
+            sorted by day, key, address and time, and repeated text is a dictionary.
     """
 
     source: Source
     rows: pa.Table
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Text as a dictionary of its distinct values."""
+    return column.cast(pa.string()).dictionary_encode().combine_chunks()
+
+
+def _with(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, column)
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """`rows` by day, key, address and time, in one chunk."""
+    key_id, address = (
+        rows[name].combine_chunks().indices.fill_null(0).to_numpy().astype(np.int64)
+        for name in ("key_id", "address")
+    )
+    ts, day = (
+        rows[name].combine_chunks().cast(kind).fill_null(0).to_numpy()
+        for name, kind in (("ts", pa.int64()), ("day", pa.int32()))
+    )
+    order = np.lexsort((ts, address + (address.max(initial=0) + 1) * key_id, day))
+    return rows.combine_chunks().take(pa.array(order)).combine_chunks()
 
 
 class Parser:
@@ -59,20 +85,26 @@ class Parser:
                 full_key=FULL_KEY_PATTERN,
                 parameter=SECRET_PARAMETER_PATTERN,
             )
+        for name in _REPEATED:
+            rows = _with(rows, name, _encoded(rows[name]))
         if source.names_endpoints:
-            return ParsedChunk(source, rows.drop_columns("call"))
-        return ParsedChunk(source, self._with_endpoints(rows))
+            for name in ("endpoint", "object"):
+                rows = _with(rows, name, _encoded(rows[name]))
+        else:
+            rows = self._with_endpoints(rows)
+        return ParsedChunk(source, _sorted(rows.drop_columns("call")))
 
     def _with_endpoints(self, rows: pa.Table) -> pa.Table:
         """`rows` with the endpoint and object of each call, worked out once for equal calls."""
-        encoded = rows["call"].cast(pa.string()).combine_chunks().dictionary_encode()
-        calls = pa.table({"n": np.arange(len(encoded.dictionary)), "call": encoded.dictionary})
-        with self._scratch.registered("calls", calls):
+        calls = _encoded(rows["call"])
+        numbered = pa.table({"n": np.arange(len(calls.dictionary)), "call": calls.dictionary})
+        with self._scratch.registered("calls", numbered):
             templates = self._scratch.table(self._templates_sql)
-        rows = rows.drop_columns(["call", "endpoint", "object"])
-        for name, values in self._by_catalogue(templates).items():
-            column = pa.DictionaryArray.from_arrays(encoded.indices, values)
-            rows = rows.append_column(name, column)
+        for name, texts in self._by_catalogue(templates).items():
+            # Many calls have the same endpoint: its numbers are to be those of distinct ones.
+            distinct = texts.dictionary_encode()
+            indices = distinct.indices.take(calls.indices)
+            rows = _with(rows, name, pa.DictionaryArray.from_arrays(indices, distinct.dictionary))
         return rows
 
     def _by_catalogue(self, templates: pa.Table) -> dict[str, pa.Array]:

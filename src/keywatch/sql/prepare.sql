@@ -38,7 +38,7 @@ SEMI JOIN (
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
     a.key_id, a.day, p.prefix, p.place_id, a.address, p.ip, a.endpoint, a.status_class, a.agent,
-    a.events, a.objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
+    a.events, a.object_count AS objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
 FROM lake.activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
@@ -99,7 +99,7 @@ WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start')
 -- grain: key, day
 CREATE OR REPLACE TEMP TABLE baseline_days AS
 SELECT
-    key_id, day, sum(events) AS events, sum(objects) AS objects,
+    key_id, day, sum(events) AS events, sum(object_count) AS objects,
     coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied
 FROM baseline
 GROUP BY ALL;

@@ -54,8 +54,19 @@ CREATE TABLE lake.origins (
 -- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
 CREATE TABLE lake.activity (
     key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR, agent VARCHAR,
-    events BIGINT, objects BIGINT, response_bytes BIGINT, exposed BIGINT,
+    events BIGINT,
+    objects        UINTEGER[], -- hashes of its distinct objects, sorted; the 64 smallest: unite them
+    object_count   BIGINT,     -- distinct objects; one that two parts saw counts twice in the sum
+    response_bytes BIGINT, exposed BIGINT,
     first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
+);
+
+-- grain: key, day, address, previous, endpoint; one row a chunk of a load: add them up
+CREATE TABLE lake.transitions (
+    key_id VARCHAR, day DATE, address VARCHAR,
+    previous VARCHAR, -- endpoint of the key's request from there before, less than 30 minutes ago; else
+                      -- '': a session begins. Chunks don't know of each other, nor loads.
+    endpoint VARCHAR, events BIGINT, load_id BIGINT
 );
 
 -- grain: key and hour; one row a chunk of a load: add them up
@@ -100,4 +111,4 @@ CREATE TABLE lake.suppressions (
 );
 
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (1);
+INSERT INTO lake.format VALUES (2);
