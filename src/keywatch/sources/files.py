@@ -198,7 +198,8 @@ def without_mark(text: _Bytes, path: str) -> _Bytes:
     """
     if text.startswith(_UTF16_MARKS):
         raise InputError(f"{path}: is UTF-16; convert it to UTF-8 (iconv -t UTF-8)")
-    return text.removeprefix(_UTF8_MARK)
+    # Not without the test: removeprefix copies either way.
+    return text.removeprefix(_UTF8_MARK) if text.startswith(_UTF8_MARK) else text
 
 
 def numbered_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:

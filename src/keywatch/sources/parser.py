@@ -17,7 +17,7 @@ from keywatch.secrets import (
 )
 from keywatch.sources.base import Source
 
-_REPEATED = ("key_id", "key", "address", "method", "user_agent", "agent")
+_REPEATED = ("key_id", "key", "method", "user_agent")
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,17 @@ class ParsedChunk:
     rows: pa.Table
 
 
-def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Text as a dictionary of its distinct values."""
-    return column.cast(pa.string()).dictionary_encode().combine_chunks()
+def _encoded(column: pa.ChunkedArray, nulls: str = "mask") -> pa.DictionaryArray:
+    """Text as a dictionary of its distinct values, of which null is one if `nulls` is `encode`."""
+    return column.cast(pa.string()).dictionary_encode(nulls).combine_chunks()
 
 
-def _with(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    return rows.set_column(rows.schema.get_field_index(name), name, column)
+def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
+    """`column` with `texts` in place of its distinct values; they may be equal among themselves."""
+    distinct = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(
+        distinct.indices.take(column.indices), distinct.dictionary
+    )
 
 
 def _sorted(rows: pa.Table) -> pa.Table:
@@ -85,27 +89,35 @@ class Parser:
                 full_key=FULL_KEY_PATTERN,
                 parameter=SECRET_PARAMETER_PATTERN,
             )
-        for name in _REPEATED:
-            rows = _with(rows, name, _encoded(rows[name]))
+        columns = {name: _encoded(rows[name]) for name in _REPEATED} | {
+            "agent": self._worked_out("agent_of(text)", rows["user_agent"]),
+            "address": self._worked_out("clean_address(text)", rows["address"]),
+        }
         if source.names_endpoints:
-            for name in ("endpoint", "object"):
-                rows = _with(rows, name, _encoded(rows[name]))
+            columns |= {name: _encoded(rows[name]) for name in ("endpoint", "object")}
         else:
-            rows = self._with_endpoints(rows)
-        return ParsedChunk(source, _sorted(rows.drop_columns("call")))
+            columns |= self._endpoints(rows["call"])
+        rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
+        for name, column in columns.items():
+            rows = rows.append_column(name, column)
+        return ParsedChunk(source, _sorted(rows))
 
-    def _with_endpoints(self, rows: pa.Table) -> pa.Table:
-        """`rows` with the endpoint and object of each call, worked out once for equal calls."""
-        calls = _encoded(rows["call"])
+    def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
+        """An SQL expression of `text`, of each distinct text of `column` and of null once."""
+        encoded = _encoded(column, nulls="encode")
+        with self._scratch.registered("texts", pa.table({"text": encoded.dictionary})):
+            texts = self._scratch.table(f"SELECT {expression} AS worked_out FROM texts")
+        return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
+
+    def _endpoints(self, column: pa.ChunkedArray) -> dict[str, pa.DictionaryArray]:
+        """The endpoint and object of each call, worked out once for equal calls."""
+        calls = _encoded(column)
         numbered = pa.table({"n": np.arange(len(calls.dictionary)), "call": calls.dictionary})
         with self._scratch.registered("calls", numbered):
             templates = self._scratch.table(self._templates_sql)
-        for name, texts in self._by_catalogue(templates).items():
-            # Many calls have the same endpoint: its numbers are to be those of distinct ones.
-            distinct = texts.dictionary_encode()
-            indices = distinct.indices.take(calls.indices)
-            rows = _with(rows, name, pa.DictionaryArray.from_arrays(indices, distinct.dictionary))
-        return rows
+        return {
+            name: _mapped(calls, texts) for name, texts in self._by_catalogue(templates).items()
+        }
 
     def _by_catalogue(self, templates: pa.Table) -> dict[str, pa.Array]:
         """Columns endpoint and object, a catalogue's where one knows the path better."""

@@ -42,7 +42,7 @@ redacted AS (
             WHEN "key" = key_id AND NOT suspect THEN left("key", 200)
             ELSE left(mask_key("key"), 200)
         END AS "key",
-        clean_address(CASE WHEN suspect THEN redact(address) ELSE address END) AS address,
+        CASE WHEN suspect THEN redact(address) ELSE address END AS address,
         method,
         CASE WHEN suspect THEN left(redact(endpoint), 200) ELSE endpoint END AS endpoint,
         CASE WHEN suspect THEN left(redact(object), 300) ELSE object END AS object,
@@ -58,11 +58,10 @@ redacted AS (
 
 SELECT
     * EXCLUDE (request_id),
-    agent_of(user_agent) AS agent,
     method || ' ' || path AS call,
     -- With ts and key_id the identity of a request; where the log has none, the whole row's digest.
     CASE WHEN request_id <> '' THEN request_id
-        ELSE '#' || md5(concat_ws(chr(31), address, method, endpoint, path, object, status,
+        ELSE '#' || md5(concat_ws(chr(31), clean_address(address), method, endpoint, path, object, status,
             user_agent, response_bytes, duration_ms))
     END AS request_id
 FROM redacted
