@@ -22,7 +22,7 @@ SKETCH_SIZE = 64
 _MOST_RESPONSE_BYTES = 2**40  # what a log may claim of a request; the sum stays an integer
 _STATUS_CLASSES = ["-", "401", "403", "404", "429", "1xx", "2xx", "3xx", "4xx", "5xx"]
 _HOUR_US = 3_600_000_000
-_TOO_MANY = 2**62  # combinations for an integer
+_MOST_NUMBERS = 2**63
 _CLASS_OF_STATUS = np.repeat(np.arange(4, 10), 100)
 _CLASS_OF_STATUS[:100] = 0
 _CLASS_OF_STATUS[[401, 403, 404, 429]] = range(1, 5)
@@ -47,13 +47,13 @@ def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
 
 
 class _Groups:
-    """Rows that are equal in some columns, as groups in the order of their first rows."""
+    """Rows that are equal in some columns, as groups in the order of these columns."""
 
     def __init__(self, *codes: Ints) -> None:
         """`codes` are the columns as numbers, none negative."""
-        self.of_row = _numbered(*codes)
-        self._rows = np.argsort(self.of_row, kind="stable")
-        self._starts = np.flatnonzero(np.diff(self.of_row[self._rows], prepend=-1))
+        numbers = _combined(*codes)
+        self._rows = np.argsort(numbers, kind="stable")
+        self._starts = np.flatnonzero(np.diff(numbers[self._rows], prepend=-1))
         self.sizes = np.diff(self._starts, append=len(self._rows))
         self.first = self._rows[self._starts]
         self.last = self._rows[self._starts + self.sizes - 1]
@@ -61,25 +61,27 @@ class _Groups:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def of_rows(self) -> Ints:
+        """The number of each row's group."""
+        groups = np.empty_like(self._rows)
+        groups[self._rows] = np.repeat(np.arange(len(self)), self.sizes)
+        return groups
+
     def total(self, values: npt.NDArray[np.generic]) -> Ints:
         """The sum of each group's values."""
         return np.add.reduceat(values[self._rows], self._starts, dtype=np.int64)
 
 
-def _numbered(*codes: Ints) -> Ints:
-    """The distinct combinations of `codes`, numbered from 0 as they come; one number a row."""
+def _combined(*codes: Ints) -> Ints:
+    """One number a row, equal where all `codes` are, and in their order."""
     numbers, count = np.zeros(len(codes[0]), np.int64), 1
     for code in codes:
         width = int(code.max()) + 1
-        if count * width >= _TOO_MANY:
-            numbers, count = _dense(numbers), len(numbers)
+        if count * width > _MOST_NUMBERS:
+            distinct, numbers = np.unique(numbers, return_inverse=True)
+            count = len(distinct)
         numbers, count = numbers * width + code, count * width
-    return _dense(numbers)
-
-
-def _dense(numbers: Ints) -> Ints:
-    dense: Ints = pa.array(numbers).dictionary_encode().indices.cast(pa.int64()).to_numpy()
-    return dense
+    return numbers
 
 
 def _codes(events: pa.Table, column: str) -> Ints:
@@ -96,9 +98,9 @@ def _codes(events: pa.Table, column: str) -> Ints:
 def _activity(lake: Lake, events: pa.Table) -> pa.Table:
     """Rows of ``lake.activity``, less the load."""
     status_class = _CLASS_OF_STATUS[np.maximum(_codes(events, "status"), 0)]
-    same = ["key_id", "day", "address", "endpoint", "agent"]
+    same = ["day", "key_id", "address", "endpoint", "agent"]
     groups = _Groups(*(_codes(events, name) for name in same), status_class)
-    objects, object_count = _objects(lake, events["object"].chunk(0), groups.of_row, len(groups))
+    objects, object_count = _objects(lake, events["object"].chunk(0), groups)
     response_bytes = _codes(events, "response_bytes").clip(0, _MOST_RESPONSE_BYTES)
     classes = pa.DictionaryArray.from_arrays(status_class[groups.first], _STATUS_CLASSES)
     columns = dict(zip(same, events.select(same).take(groups.first).columns, strict=True)) | {
@@ -114,9 +116,7 @@ def _activity(lake: Lake, events: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _objects(
-    lake: Lake, objects: pa.DictionaryArray, group: Ints, groups: int
-) -> tuple[pa.ListArray, Ints]:
+def _objects(lake: Lake, objects: pa.DictionaryArray, groups: _Groups) -> tuple[pa.ListArray, Ints]:
     """Each group's sketch of its distinct objects, and how many they are."""
     with lake.registered("objects", pa.table({"object": objects.dictionary})):
         hashes = lake.table(
@@ -125,21 +125,24 @@ def _objects(
     by_hash = np.argsort(hashes, kind="stable")
     rank = np.empty_like(by_hash)
     rank[by_hash] = np.arange(len(by_hash))
-    seen = objects.is_valid().to_numpy(zero_copy_only=False)
-    codes = objects.indices.filter(pa.array(seen)).to_numpy()
-    pairs = np.unique(group[seen] << 32 | rank[codes])
-    owner, hashed = pairs >> 32, hashes[by_hash[pairs & 0xFFFFFFFF]]
-    distinct = np.diff(owner << 32 | hashed, prepend=-1) != 0
-    kept_owner, kept = owner[distinct], hashed[distinct]
-    place = np.arange(len(kept)) - np.searchsorted(kept_owner, kept_owner)
-    smallest = place < SKETCH_SIZE
-    offsets = np.concatenate(
-        [[0], np.bincount(kept_owner[smallest], minlength=groups).cumsum()]
-    ).astype(np.int32)
-    return (
-        pa.ListArray.from_arrays(offsets, kept[smallest]),
-        np.bincount(owner, minlength=groups),
-    )
+    seen = objects.is_valid()
+    pairs = groups.of_rows()[seen.to_numpy(zero_copy_only=False)] << 32
+    pairs |= rank[objects.indices.filter(seen).to_numpy()]
+    pairs = _distinct(pairs)
+    hashed = _distinct(pairs >> 32 << 32 | hashes[by_hash[pairs & 0xFFFFFFFF]])
+    group = hashed >> 32
+    smallest = np.arange(len(group)) - np.searchsorted(group, group) < SKETCH_SIZE
+    sizes = np.bincount(group[smallest], minlength=len(groups))
+    offsets = np.concatenate([[0], sizes.cumsum()]).astype(np.int32)
+    sketches = pa.ListArray.from_arrays(offsets, hashed[smallest].astype(np.uint32))
+    return sketches, np.bincount(pairs >> 32, minlength=len(groups))
+
+
+def _distinct(numbers: Ints) -> Ints:
+    """The distinct ones, sorted. NumPy's own hashes them, which takes several times as long."""
+    numbers = np.sort(numbers)
+    distinct: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
+    return distinct
 
 
 def _hours(events: pa.Table) -> pa.Table:
@@ -157,7 +160,7 @@ def _hours(events: pa.Table) -> pa.Table:
 
 def _transitions(events: pa.Table) -> pa.Table:
     """Rows of ``lake.transitions``, less the load."""
-    stream = _numbered(_codes(events, "key_id"), _codes(events, "address"))
+    stream = _combined(_codes(events, "key_id"), _codes(events, "address"))
     in_time = np.argsort(stream, kind="stable")
     gap = np.diff(_codes(events, "ts")[in_time])
     goes_on = (np.diff(stream[in_time]) == 0) & (gap < SESSION_GAP // timedelta(microseconds=1))
@@ -165,8 +168,8 @@ def _transitions(events: pa.Table) -> pa.Table:
     endpoint = _codes(events, "endpoint")
     previous = np.full(len(events), len(endpoints.dictionary))
     previous[in_time[1:][goes_on]] = endpoint[in_time[:-1][goes_on]]
-    groups = _Groups(stream, _codes(events, "day"), previous, endpoint)
-    same = ["key_id", "day", "address", "endpoint"]
+    same = ["day", "key_id", "address", "endpoint"]
+    groups = _Groups(*(_codes(events, name) for name in same), previous)
     named = pa.concat_arrays([endpoints.dictionary, pa.array([""])])
     columns = dict(zip(same, events.select(same).take(groups.first).columns, strict=True)) | {
         "previous": pa.DictionaryArray.from_arrays(previous[groups.first], named),
