@@ -34,9 +34,9 @@ _RECORD = pa.schema(
     + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at")]
 )
 
+_IDENTITIES = "SELECT hash(ts, key_id, request_id) AS h FROM parsed WHERE reason IS NULL"
 _DUPLICATES = """
-    WITH good AS (FROM parsed WHERE reason IS NULL),
-    twice AS (SELECT hash(ts, key_id, request_id) AS h FROM good GROUP BY h HAVING count(*) > 1)
+    WITH good AS (FROM parsed WHERE reason IS NULL)
     SELECT number FROM good
     WHERE hash(ts, key_id, request_id) IN (FROM twice)
     QUALIFY row_number() OVER (
@@ -273,11 +273,14 @@ class _Load:
         for file_id, first, last in spans:
             old = self._spans.get(file_id, (first, last))
             self._spans[file_id] = (min(first, old[0]), max(last, old[1]))
-        return self._lake.table(
-            _DUPLICATES,
-            first=min((first for _, first, _ in spans), default=None),
-            last=max((last for _, _, last in spans), default=None),
-        )["number"]
+        hashes = np.sort(self._lake.table(_IDENTITIES)["h"].to_numpy())
+        twice = pa.table({"h": hashes[1:][hashes[1:] == hashes[:-1]]})
+        with self._lake.registered("twice", twice):
+            return self._lake.table(
+                _DUPLICATES,
+                first=min((first for _, first, _ in spans), default=None),
+                last=max((last for _, _, last in spans), default=None),
+            )["number"]
 
     def _store_rejects(self) -> None:
         self._lake.execute(

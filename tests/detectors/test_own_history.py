@@ -52,7 +52,7 @@ def activity(key_id: str, drawn: list[Row], load_id: int = 1) -> list[dict[str, 
         moment = datetime.combine(FIRST + timedelta(days=day), time(9))
         made.append({
             "key_id": key_id, "day": moment.date(), "address": address, "endpoint": endpoint,
-            "status_class": status, "agent": agent, "events": events, "objects": events // 2,
+            "status_class": status, "agent": agent, "events": events, "object_count": events // 2,
             "response_bytes": 100, "exposed": 0, "first_ts": moment,
             "last_ts": moment + timedelta(minutes=5), "load_id": load_id,
         })  # fmt: skip

@@ -26,8 +26,9 @@ class ParsedChunk:
 
     Attributes:
         source: The format they came in.
-        rows: The columns of ``sql/parsed.sql``; a row a line, or a record of a document. They are
-            sorted by day, key, address and time, and repeated text is a dictionary.
+        rows: The columns of ``sql/parsed.sql``, endpoint, object and agent; a row a line, or a
+            record of a document. They are in one chunk, sorted by day, key, address and time, and
+            repeated text is a dictionary of distinct values.
     """
 
     source: Source
