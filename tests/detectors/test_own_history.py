@@ -131,10 +131,10 @@ def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -
         for share in (events // 2, events - events // 2):
             if share:
                 part = activity("key_1", [(day, address, endpoint, status, agent, share)], n)
-                part[0]["objects"] = share / events * (events // 2)
+                part[0]["object_count"] = share / events * (events // 2)
                 parts += part
     for row in parts:
-        row["objects"] = round(row["objects"])
+        row["object_count"] = round(row["object_count"])
 
     assert all(0 < row[4] < 1000 for row in whole)
     halves = evidence(parts, keys, everything)
