@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from keywatch.endpoints import EndpointTemplates
 from keywatch.lake import Lake, sql_text
@@ -51,8 +52,11 @@ def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
 def _sorted(rows: pa.Table) -> pa.Table:
     """`rows` by day, key, address and time, in one chunk."""
     key_id, address = (
-        rows[name].combine_chunks().indices.fill_null(0).to_numpy().astype(np.int64)
-        for name in ("key_id", "address")
+        # By text, so that a reader of one key can skip parts of a large file.
+        np.append(pc.rank(texts.dictionary).to_numpy().astype(np.int64), 0)[
+            texts.indices.fill_null(-1).to_numpy()
+        ]
+        for texts in (rows[name].combine_chunks() for name in ("key_id", "address"))
     )
     ts, day = (
         rows[name].combine_chunks().cast(kind).fill_null(0).to_numpy()
