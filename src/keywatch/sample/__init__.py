@@ -1,12 +1,37 @@
-"""Made worlds: audit logs with stolen keys in them, the inventory, and the truth."""
+"""Made worlds: audit logs with stolen keys in them, the inventory, and the truth.
+
+Teams own the keys; they have offices, clouds, homes and objects of their own, in real networks.
+Each key is used by one of twelve habits, a few by two consumers. To these happen, in every week
+alike and so in the review week too:
+
+- harmless oddities (`ODDITIES`), as often as a team of some hundred engineers has them: lines,
+  offices, clouds and VPN exits change for a key, an owner or all in a region; staff travel, take
+  up a VPN, try a service's key by hand; contractors and second consumers come; agents, endpoints
+  and volumes change; lines come late or twice; keys are new, rotated, revoked and still used.
+  Some bring a second one on the same key, as a migration brings a new agent.
+- in the review week only, thefts (`LOUDNESS`). A thief has the key, the documentation, what the
+  API answers, and at times the program that leaked with the key; never the owner's routines,
+  panel of objects or hours. The way in (rented machine, home line, VPN, the owner's own
+  provider), the agent, the days and the kind of deed are drawn independently, so that each
+  family of evidence fails for some thefts. Some victims are young, have an oddity in that week,
+  or new addresses all the time.
+
+Owners and thieves are written by the same code: only behaviour tells them apart. `truth.jsonl`
+says for each key its theft, if any, and its oddities: kind, `start`, `end` (null: for good), and
+`in_review_week` (it begins in that week, or is passing and lasts into it).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
-__all__ = ["World", "generate"]
+from . import world, write
+from .oddities import KINDS as ODDITIES
+from .thefts import LOUDNESS
+
+__all__ = ["LOUDNESS", "ODDITIES", "World", "generate"]
 
 DEFAULT_END = date(2026, 10, 5)
 
@@ -48,14 +73,10 @@ def generate(
 
     The same arguments give the same bytes before compression. The last 7 days before `end` are
     the review week: all thefts begin in it. `thefts` is the number of stolen keys (None: about
-    27 in 1,000, in small worlds up to one of each kind). With `geoip_dir`, the networks the
+    36 in 1,000, in small worlds up to one of each kind). With `geoip_dir`, the networks the
     addresses are taken from are first compared with the databases there.
     ValueError for numbers that make no world; LookupError when the databases disagree.
     """
-    from datetime import timedelta
-
-    from . import world, write
-
     if keys < 2 or weeks < 2 or (thefts is not None and not 0 <= thefts <= keys):
         raise ValueError("a world has 2 keys or more, 2 weeks or more, and 0 to `keys` thefts")
     if geoip_dir is not None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import api, places
 from .keys import Key, Sessions, Slot
 from .owners import Owner
-from .places import DAY_US, HOUR_US, MINUTE_US, AddressBook, Ints, Source
+from .places import DAY_US, HOUR_US, MINUTE_US, SECOND_US, AddressBook, Ints, Source
 
 AGENTS: dict[str, tuple[str, ...]] = {
     "grafana": ("Grafana/10.4.3", "Grafana/11.1.0", "Grafana/11.2.2", "Grafana/11.5.1"),
@@ -234,16 +234,26 @@ def _staff_slots(
 
 
 def _agent(rng: np.random.Generator, family: str) -> str:
+    """A version of the family; the newest is half as likely as any other."""
     versions = AGENTS[family]
-    return versions[int(rng.integers(max(len(versions) - 1, 1)))]
+    return versions[int(rng.integers(2 * len(versions) - 1)) // 2]
+
+
+def any_agent(rng: np.random.Generator, *families: str) -> str:
+    """An agent of one of the families, of any version."""
+    versions = AGENTS[families[int(rng.integers(len(families)))]]
+    return versions[int(rng.integers(len(versions)))]
+
+
+def versions_of(agent: str) -> tuple[str, ...]:
+    """All versions of the agent, oldest first, itself among them."""
+    return next(versions for versions in AGENTS.values() if agent in versions)
 
 
 def newer_agent(agent: str) -> str:
     """The next version of the agent, or itself where there is none."""
-    for versions in AGENTS.values():
-        if agent in versions:
-            return versions[min(versions.index(agent) + 1, len(versions) - 1)]
-    return agent
+    versions = versions_of(agent)
+    return versions[min(versions.index(agent) + 1, len(versions) - 1)]
 
 
 def sessions(key: Key, start_us: int, end_us: int, rng: np.random.Generator) -> Sessions:
@@ -281,7 +291,8 @@ def _with_routines(
     return Sessions.of(start_us, length, routine, slot)
 
 
-def _office_hours(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+def office_hours(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    """Local hours of the day at which people work."""
     weights = np.array([w for _, _, w in OFFICE_HOURS])
     peak = rng.choice(len(weights), size=count, p=weights / weights.sum())
     mean = np.array([m for m, _, _ in OFFICE_HOURS])[peak]
@@ -308,7 +319,7 @@ def _workdays(key: Key, start_us: int, end_us: int, rng: np.random.Generator) ->
     midnight, weekday = _days(key, start_us, end_us)
     mean = key.rate / _mean_steps(key) * np.where(weekday < 5, 1.0, 0.07)
     count = rng.poisson(mean * rng.gamma(3.0, 1 / 3, len(mean)))
-    times = np.repeat(midnight, count) + _office_hours(rng, int(count.sum())) * HOUR_US
+    times = np.repeat(midnight, count) + office_hours(rng, int(count.sum())) * HOUR_US
     return _with_routines(key, times, rng)
 
 
@@ -317,7 +328,7 @@ def _nightly(key: Key, start_us: int, end_us: int, rng: np.random.Generator) -> 
     nights = midnight[rng.random(len(midnight)) < 0.95]
     times = nights + key.traits["hour"] * HOUR_US + rng.uniform(0, 12, len(nights)) * MINUTE_US
     by_day = midnight[(rng.random(len(midnight)) < 0.12) & (weekday < 5)]
-    by_day_times = by_day + _office_hours(rng, len(by_day)) * HOUR_US
+    by_day_times = by_day + office_hours(rng, len(by_day)) * HOUR_US
     joined = _with_routines(key, np.concatenate([times, by_day_times]), rng)
     times_longer = max(key.rate / _mean_steps(key), 0.5)
     joined.length = np.maximum((joined.length * times_longer).astype(np.int64), 1)
@@ -332,7 +343,7 @@ def _incidents(key: Key, start_us: int, end_us: int, rng: np.random.Generator) -
     each = rng.geometric(min(1.0, 0.5 / sessions_a_day), len(first))
     times = np.repeat(first, each) + rng.exponential(20, int(each.sum())) * MINUTE_US
     beats = np.arange(start_us + key.traits["hour"] * HOUR_US / 4, end_us, 6 * HOUR_US)
-    heartbeat = Sessions.of(beats, 1, 0)
+    heartbeat = Sessions.of(beats + rng.uniform(0, 20, len(beats)) * SECOND_US, 1, 0)
     return Sessions.joined([_with_routines(key, times, rng), heartbeat])
 
 
@@ -344,7 +355,7 @@ def _working_person(key: Key, start_us: int, end_us: int, rng: np.random.Generat
     weights = np.array([key.traits[name] for name in names])
     day_slot = rng.choice(4, size=len(used), p=weights / weights.sum())
     count = 1 + rng.poisson(max(key.rate / _mean_steps(key) - 1, 0.2), len(used))
-    hours = _office_hours(rng, int(count.sum())) + key.traits["hour"] / 24 * 3 - 1.5
+    hours = office_hours(rng, int(count.sum())) + key.traits["hour"] / 24 * 3 - 1.5
     late = rng.random(len(hours)) < 0.06
     hours[late] = rng.uniform(19, 24, int(late.sum()))
     slot = np.repeat(day_slot, count)
@@ -360,7 +371,7 @@ def _round_the_clock(key: Key, start_us: int, end_us: int, rng: np.random.Genera
     count = rng.poisson(mean)
     total = int(count.sum())
     is_day = rng.random(total) < 0.5
-    hours = np.where(is_day, _office_hours(rng, total), rng.uniform(0, 24, total))
+    hours = np.where(is_day, office_hours(rng, total), rng.uniform(0, 24, total))
     return _with_routines(key, np.repeat(midnight, count) + hours * HOUR_US, rng)
 
 

@@ -16,6 +16,8 @@ NOT_FOUND_SHARE = 0.002
 DURATION_MEDIAN_MS = 55.0
 NOISE_STEP_SHARE = 0.03
 """Share of steps that are another call than the routine's."""
+BORN_KINDS = ("alert", "report")
+"""Objects that come into being over the whole span; their ids stand oldest first."""
 
 
 @dataclass
@@ -116,6 +118,19 @@ class Failure:
     share: float
 
 
+@dataclass(frozen=True)
+class Happening:
+    """A harmless oddity of a key: [`start_us`, `end_us`), or for good where `end_us` is None."""
+
+    kind: str
+    start_us: int
+    end_us: int | None
+
+    def is_new_in(self, since_us: int) -> bool:
+        """Whether it begins after that time, or is passing and not over by then."""
+        return self.start_us >= since_us or (self.end_us or 0) > since_us
+
+
 @dataclass
 class Key:
     """One key: its inventory facts, how it is used, and what happens to it.
@@ -148,6 +163,9 @@ class Key:
     routines: list[Ints]
     """Endpoint numbers, in the order they are called. Routine −1 draws from the mix."""
     objects: dict[str, list[str]]
+    """All of the team's, the key's usual ones first."""
+    usual: dict[str, int]
+    """How many of a kind the key usually calls; kinds not named: all."""
     object_style: str
     """panel (each step its own object), walk (one after the other), zipf (favourites)."""
     gap_s: float
@@ -160,8 +178,20 @@ class Key:
     twice: list[Spell] = field(default_factory=list)
     releases: list[Release] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    oddities: list[tuple[str, int]] = field(default_factory=list)
-    """(kind, start in µs)."""
+    wide: list[int] = field(default_factory=list)
+    """Routines that walk through all of the team's objects."""
+    oddities: list[Happening] = field(default_factory=list)
+
+    def may_call(self, endpoint: api.Endpoint) -> bool:
+        """Whether the key's scopes cover the endpoint."""
+        return endpoint.scope == api.ANY or not {endpoint.scope, api.ADMIN}.isdisjoint(self.scopes)
+
+    def other_reads(self) -> list[str]:
+        """Names of the reads that the key may make and its owner does not."""
+        return [
+            e.name for e, share in zip(api.ENDPOINTS, self.mix.tolist(), strict=True)
+            if e.method == "GET" and not share and self.may_call(e)
+        ]  # fmt: skip
 
 
 @dataclass
@@ -233,7 +263,10 @@ def own_traffic(key: Key, start_us: int, end_us: int, sessions: Sessions, pools:
     so_far = np.cumsum(gaps_us)
     time_us = sessions.start_us[session] + so_far - so_far[first[session]]
     endpoint = _steps(key, sessions.routine[session], position, time_us, rng)
-    chosen = _objects(key, endpoint, session, position, time_us, (start_us, end_us), rng)
+    lived = np.clip((time_us - start_us) / (end_us - start_us), 0, 1)
+    chosen = _objects(key, endpoint, session, position, lived, rng)
+    wide = np.isin(sessions.routine, key.wide)[session]
+    chosen[wide] = _walked(key, endpoint[wide], position[wide], lived[wide])
     variant = key.number % 5 + (mix64(endpoint + position % 3, key.number).astype(np.int64) & 1)
     keep = time_us < end_us
     calls = Calls(time_us, address[session], agent[session], endpoint, chosen, variant)
@@ -290,22 +323,27 @@ def _steps(
     return endpoint
 
 
+def newest_object(count: Ints | int, lived: npt.NDArray[np.float64]) -> Ints:
+    """The newest of `count` alerts or reports when that share (0 to 1) of the span has passed."""
+    newest: Ints = (lived * (count - 4)).astype(np.int64) + 3
+    return newest
+
+
 def _objects(
-    key: Key, endpoint: Ints, session: Ints, position: Ints, time_us: Ints,
-    span_us: tuple[int, int], rng: np.random.Generator,
+    key: Key, endpoint: Ints, session: Ints, position: Ints, lived: npt.NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> Ints:  # fmt: skip
     chosen = np.zeros(len(endpoint), dtype=np.int64)
-    lived = np.clip((time_us - span_us[0]) / (span_us[1] - span_us[0]), 0, 1)
     for number in np.unique(endpoint):
         kind = api.ENDPOINTS[number].objects
         if kind is None:
             continue
         at = endpoint == number
-        count = len(key.objects[kind])
+        count = key.usual.get(kind, len(key.objects[kind]))
         size = int(at.sum())
-        if kind in ("alert", "report"):
-            newest = (lived[at] * (count - 4)).astype(np.int64) + 3
-            chosen[at] = np.maximum(newest - np.minimum(rng.geometric(0.5, size) - 1, 3), 0)
+        if kind in BORN_KINDS:
+            back = np.minimum(rng.geometric(0.5, size) - 1, 3)
+            chosen[at] = np.maximum(newest_object(count, lived[at]) - back, 0)
             continue
         # A tenth of the objects comes into being during the span.
         now = np.maximum((count * (0.9 + 0.1 * lived[at])).astype(np.int64), 1)
@@ -319,6 +357,14 @@ def _objects(
     return chosen
 
 
+def _walked(key: Key, endpoint: Ints, position: Ints, lived: npt.NDArray[np.float64]) -> Ints:
+    kinds = [e.objects for e in api.ENDPOINTS]
+    count = np.array([len(key.objects[kind]) if kind else 1 for kind in kinds])[endpoint]
+    is_born = np.array([kind in BORN_KINDS for kind in kinds])[endpoint]
+    walked: Ints = position % np.where(is_born, newest_object(count, lived) + 1, count)
+    return walked
+
+
 def answered(
     key: Key, calls: Calls, objects: dict[str, list[str]], pools: Pools,
     rng: np.random.Generator, *, missing: npt.NDArray[np.bool_] | None = None,
@@ -330,10 +376,7 @@ def answered(
     count = len(calls.time_us)
     ok = np.array([e.ok for e in api.ENDPOINTS])
     size = np.array([float(e.bytes) for e in api.ENDPOINTS])
-    granted = np.array([
-        e.scope == api.ANY or e.scope in key.scopes or api.ADMIN in key.scopes
-        for e in api.ENDPOINTS
-    ])  # fmt: skip
+    granted = np.array([key.may_call(e) for e in api.ENDPOINTS])
     status = ok[calls.endpoint]
     luck = rng.random(count)
     status[luck < SERVER_ERROR_SHARE] = 503

@@ -21,6 +21,10 @@ CLOUD_REGIONS_NEAR: dict[str, str] = {
     "IN": "IN", "JP": "JP", "AU": "AU",
 }  # fmt: skip
 BIG_CLOUDS = (16509, 14618, 8075, 396982)
+HOSTING_SHARE = 0.1
+"""Share of the owners' clouds that are machines at a smaller hosting provider."""
+OFFICE_VPN_SHARE = 0.1
+"""Share of offices that leave through a shared VPN."""
 
 _TEAMS = (
     "billing", "checkout", "search", "identity", "platform", "data", "mobile", "edge", "growth",
@@ -85,7 +89,8 @@ def _owner(
 
 def make_office(rng: np.random.Generator, country: str, book: AddressBook) -> Source:
     """An office line: one to three fixed addresses; one in twelve speaks IPv6."""
-    network = places.pick_network(rng, "business isp", country)
+    kinds = "vpn" if rng.random() < OFFICE_VPN_SHARE else "business isp"
+    network = places.pick_network(rng, kinds, country)
     if rng.random() < 1 / 12:
         return places.fixed_v6(rng, network, book)
     return places.fixed(rng, network, int(rng.integers(1, 4)))
@@ -94,6 +99,8 @@ def make_office(rng: np.random.Generator, country: str, book: AddressBook) -> So
 def near_cloud(rng: np.random.Generator, country: str, without: tuple[int, ...] = ()) -> Network:
     """A cloud region an owner in the country would take; mostly of the large providers."""
     region = CLOUD_REGIONS_NEAR[country] if rng.random() < 0.75 else "US"
+    if rng.random() < HOSTING_SHARE:
+        return places.pick_network(rng, "hosting", region, without=without)
     near = [n for n in places.networks_of("cloud", region) if n.asn not in without]
     if not near:
         return places.pick_network(rng, "cloud", without=without)

@@ -13,16 +13,17 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from . import api, habits, oddities, owners, thefts
-from .keys import Batch, Key, Pools, Slot, own_traffic
+from . import api, attackers, habits, odd_use, oddities, owners, thefts
+from .keys import Batch, Happening, Key, Pools, Slot, own_traffic
 from .owners import Owner
 from .places import DAY_US, HOUR_US
+from .scene import SERVICES
 
 Floats = npt.NDArray[np.float64]
 
 REVIEW_DAYS = 7
 EVENTS_PER_KEY_DAY = 15.0
-THEFTS_PER_KEY = 0.027
+THEFTS_PER_KEY = 0.036
 KEYS_PER_THEFT_SMALL = 12.5
 """In a small world one key in so many is stolen, until there is one of each kind."""
 THEFTS_OF_EACH_KIND = 16
@@ -30,8 +31,8 @@ THEFTS_OF_EACH_KIND = 16
 RATE_SPREAD = 0.6
 """Spread (sigma of the log) of the keys' rates around their habit's."""
 RATE_MOST = 6.0
-ROTATED_SHARE_9_WEEKS = 0.035
-RETIRED_SHARE = 0.015
+ROTATED_SHARE_9_WEEKS = 0.1
+RETIRED_SHARE = 0.02
 YOUNG_SHARE = 0.06
 OVERDUE_SHARE = 0.2
 ROTATION_DAYS = 90
@@ -40,8 +41,11 @@ WILDCARD_SHARE = 0.04
 UNUSED_SCOPE_SHARE = 0.3
 DENIED_SCOPE_SHARE = 0.03
 EXPIRY_SHARE = 0.2
-STALE_CONSUMER_SHARE = 0.1
+STALE_CONSUMER_SHARE = 0.25
+TWO_CONSUMERS_SHARE = 0.04
 OVERSTAY_SHARE = 0.15
+NEW_DAYS = 14
+"""So long a key is called new in the truth."""
 OBJECTS_READ = {"panel": (3, 12), "walk": (8, 60), "zipf": (6, 50)}
 
 
@@ -51,7 +55,7 @@ class Made:
 
     keys: list[Key]
     own: list[Batch]
-    thefts: list[thefts.Theft]
+    thefts: list[attackers.Theft]
     stolen: list[Batch]
     """Beside `thefts`."""
     pools: Pools
@@ -84,6 +88,7 @@ def make(
     planner = _Planner(rng, teams, keys, weeks, start_us, end_us, streams[3], pools)
     all_keys = planner.plan()
     _scale(all_keys, events_per_key_day)
+    planner.grow_up(all_keys)
     scene = oddities.Scene(
         np.random.default_rng(streams[2]), list(all_keys), start_us, end_us, pools.book
     )
@@ -94,7 +99,8 @@ def make(
         rng = np.random.default_rng(key.seed)
         use = habits.sessions(key, start_us, end_us, rng)
         own.append(own_traffic(key, start_us, end_us, use, pools, rng))
-    stage = thefts.Scene(np.random.default_rng(streams[4]), all_keys, review_us, end_us, pools)
+    rng = np.random.default_rng(streams[4])
+    stage = attackers.Scene(rng, all_keys, start_us, review_us, end_us, pools)
     done = thefts.happen(stage, thefts_wanted)
     stolen = [theft.batch() for theft in done]
     return Made(all_keys, own, done, stolen, pools, start_us, review_us, end_us, seed)
@@ -175,6 +181,7 @@ class _Planner:
         slots, traits = habits.make_slots(rng, habit, owner, self.pools.book)
         rate = habit.events * min(float(rng.lognormal(0, RATE_SPREAD)), RATE_MOST)
         created_us, expires_us = self._life()
+        objects, usual = self._objects(owner, habit.objects)
         return Key(
             number=number,
             key_id=self._ids[number],
@@ -195,7 +202,8 @@ class _Planner:
             slots=slots,
             mix=mix,
             routines=routines,
-            objects=self._objects(owner, habit.objects),
+            objects=objects,
+            usual=usual,
             object_style=habit.objects,
             gap_s=habit.gap_s * float(rng.lognormal(0, 0.4)),
         )
@@ -244,15 +252,28 @@ class _Planner:
             return 1.0 if traits["all_day"] else 0.35
         return {"ci": 0.74, "weekly_report": 1 / 7, "monthly_job": 1 / 30}.get(habit, 1.0)
 
-    def _objects(self, owner: Owner, style: str) -> dict[str, list[str]]:
+    def _objects(self, owner: Owner, style: str) -> tuple[dict[str, list[str]], dict[str, int]]:
         low, high = OBJECTS_READ[style]
-        objects = dict(owner.objects)
+        objects, usual = dict(owner.objects), {}
         for kind in ("check", "metric", "channel"):
             whole = owner.objects[kind]
             size = min(int(self.rng.integers(low, high + 1)), len(whole))
             chosen = np.sort(self.rng.choice(len(whole), size=size, replace=False))
-            objects[kind] = [whole[i] for i in chosen]
-        return objects
+            others = np.setdiff1d(np.arange(len(whole)), chosen)
+            objects[kind] = [whole[i] for i in (*chosen, *others)]
+            usual[kind] = size
+        return objects, usual
+
+    def grow_up(self, keys: list[Key]) -> None:
+        """Some keys are young, and some have had two consumers from the beginning."""
+        for key in keys:
+            if key.created_us > self.start_us:
+                until_us = key.created_us + NEW_DAYS * DAY_US
+                key.oddities.append(Happening("new_key", key.created_us, until_us))
+            if key.habit in SERVICES and self.rng.random() < TWO_CONSUMERS_SHARE:
+                odd_use.add_consumer(self.rng, key, self.start_us, self.end_us)
+                since_us = max(key.created_us, self.start_us)
+                key.oddities.append(Happening("two_consumers", since_us, None))
 
     def rotate_and_retire(self, keys: list[Key]) -> list[Key]:
         """Give some keys a successor, retire some, and let a few consumers miss the revocation."""
@@ -275,7 +296,7 @@ class _Planner:
             self._revoke(key, revoked_us)
         for key in keys:
             if key.revoked_us is not None and rng.random() < STALE_CONSUMER_SHARE:
-                oddities.stale_consumer(rng, key, self.start_us, self.end_us)
+                odd_use.stale_consumer(rng, key, self.start_us, self.end_us)
         return keys
 
     def _revoke(self, key: Key, revoked_us: int) -> None:
@@ -283,7 +304,7 @@ class _Planner:
         key.revoked_us = revoked_us
         key.expires_us = None
         key.extra = [e.where(e.start_us < last_us) for e in key.extra]
-        key.oddities = [o for o in key.oddities if o[1] < last_us]
+        key.oddities = [o for o in key.oddities if o.start_us < last_us]
 
     def _successor(self, key: Key, number: int, turn_us: int) -> Key:
         rng = self.rng
@@ -293,7 +314,7 @@ class _Planner:
         key.ramp = (turn_us, over_us + (4 * overlap_us if is_overstay else -HOUR_US), False)
         new = copy.copy(key)
         new.extra = [e.where(e.start_us >= over_us) for e in key.extra]
-        new.oddities = [o for o in key.oddities if o[1] >= turn_us]
+        new.oddities = [o for o in key.oddities if o.start_us >= turn_us]
         new.slots = [Slot(list(s.sources), list(s.agents)) for s in key.slots]
         new.routines = list(key.routines)
         new.late, new.twice = list(key.late), list(key.twice)
@@ -311,7 +332,7 @@ class _Planner:
             seed=self._seeds[number],
         )
         for each in (key, result):
-            each.oddities.append(("rotation_overlap", turn_us))
+            each.oddities.append(Happening("rotation_overlap", turn_us, over_us))
         return result
 
 
@@ -358,8 +379,13 @@ def truth_line(key: Key, made: Made) -> dict[str, object]:
         "theft_requests": len(times),
         "habit": key.habit,
         "oddities": [
-            {"kind": kind, "start": at(when), "in_review_week": when >= made.review_us}
-            for kind, when in sorted(key.oddities, key=lambda o: (o[1], o[0]))
+            {
+                "kind": o.kind,
+                "start": at(o.start_us),
+                "end": at(o.end_us),
+                "in_review_week": o.is_new_in(made.review_us),
+            }
+            for o in sorted(key.oddities, key=lambda o: (o.start_us, o.kind))
         ],
     }
 
