@@ -58,7 +58,7 @@ def _weeks_of_beginnings(made: Made, kind: str) -> Counter[int]:
 def test_every_oddity_falls_into_the_review_week_of_some_world(worlds: list[Made]) -> None:
     found = Counter(
         o.kind for made in worlds for key in made.keys for o in key.oddities
-        if o.is_new_in(made.review_us) and o.kind != "two_consumers"
+        if o.is_current(made.review_us) and o.kind != "two_consumers"
     )  # fmt: skip
     assert set(ODDITIES) == {*found, "two_consumers"}
     assert min(found.values()) >= 3
@@ -66,7 +66,7 @@ def test_every_oddity_falls_into_the_review_week_of_some_world(worlds: list[Made
 
 def test_the_review_week_is_a_week_like_others(worlds: list[Made]) -> None:
     for made in worlds:
-        odd = [k for k in made.keys if any(o.is_new_in(made.review_us) for o in k.oddities)]
+        odd = [k for k in made.keys if any(o.is_current(made.review_us) for o in k.oddities)]
         assert 0.1 < len(odd) / KEYS < 0.35
     weeks: Counter[int] = Counter()
     for made in worlds:
@@ -93,7 +93,7 @@ def test_every_pair_of_oddities_meets_on_some_key(worlds: list[Made]) -> None:
 
 def test_many_keys_have_two_oddities_in_the_review_week(worlds: list[Made]) -> None:
     for made in worlds:
-        kinds = [{o.kind for o in k.oddities if o.is_new_in(made.review_us)} for k in made.keys]
+        kinds = [{o.kind for o in k.oddities if o.is_current(made.review_us)} for k in made.keys]
         assert sum(len(each - {"new_key", "rotation_overlap"}) > 1 for each in kinds) >= 8
 
 
@@ -167,7 +167,7 @@ def test_no_family_of_evidence_tells_all_loud_thefts(worlds: list[Made]) -> None
 
 def test_some_victims_are_hard_to_tell(worlds: list[Made]) -> None:
     stolen = _stolen(worlds)
-    odd = [t for m, t, _ in stolen if any(o.is_new_in(m.review_us) for o in t.key.oddities)]
+    odd = [t for m, t, _ in stolen if any(o.is_current(m.review_us) for o in t.key.oddities)]
     young = [t for m, t, _ in stolen if t.key.created_us > m.end_us - YOUNG_DAYS * DAY_US]
     changing = [t for _, t, _ in stolen if t.key.habit in CHANGING_HABITS]
     assert len(odd) >= 3 * len(SEEDS)

@@ -17,8 +17,8 @@ SEVERAL_DAYS_SHARE = 0.4
 """Share of loud thefts that come back on other days."""
 KNOWS_CODE_SHARE = 0.3
 """Share of keys that leaked together with the program that uses them."""
-EXIT_KEEPS_US = 10 * MINUTE_US
-"""How long an attacker with several addresses stays with one."""
+EXITS_KEEP_US = (20 * SECOND_US, 2 * MINUTE_US, 10 * MINUTE_US)
+"""How long an attacker with several addresses may stay with one."""
 
 _TOOLS = ("requests", "requests", "curl", "curl", "go", "httpx", "node", "httpie", "postman",
           "okhttp", "browser")  # fmt: skip
@@ -70,10 +70,12 @@ class Theft:
     calls: list[Calls] = field(default_factory=list)
     missing: list[bool] = field(default_factory=list)
     objects: dict[str, list[str]] = field(default_factory=dict)
+    _exit_keeps_us: int = field(init=False)
     _salt: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.knows_code = bool(self.scene.rng.random() < KNOWS_CODE_SHARE)
+        self._exit_keeps_us = int(self.scene.rng.choice(EXITS_KEEP_US))
         self._salt = int(self.scene.rng.integers(1 << 62))
 
     def visit(
@@ -89,7 +91,7 @@ class Theft:
         endpoint = np.array([api.NUMBER_OF[name] for name in names], dtype=np.int64)
         self.calls.append(Calls(
             time_us=time_us,
-            address=source.draw(time_us // EXIT_KEEPS_US, time_us, scene.pools.book),
+            address=source.draw(time_us // self._exit_keeps_us, time_us, scene.pools.book),
             agent=np.full(len(time_us), scene.pools.agents.number(agent)),
             endpoint=endpoint,
             object=np.array([

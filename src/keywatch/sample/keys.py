@@ -126,8 +126,8 @@ class Happening:
     start_us: int
     end_us: int | None
 
-    def is_new_in(self, since_us: int) -> bool:
-        """Whether it begins after that time, or is passing and not over by then."""
+    def is_current(self, since_us: int) -> bool:
+        """Whether it begins at that time or later, or is passing and not over by then."""
         return self.start_us >= since_us or (self.end_us or 0) > since_us
 
 

@@ -10,24 +10,24 @@ from .places import DAY_US, HOUR_US, Network, Source
 from .scene import (
     CLOUDS,
     FOREVER_US,
-    LINES,
     SERVICES,
     STAFF,
     Scene,
     Trace,
     add_slot,
     change_source,
-    line_of,
     replace_line,
 )
 
+_LINES = ("isp", "business", "mobile")
 _CONTRACTED = (*STAFF, "iac", "weekly_report", "dashboard", "sleeper")
 
 
 def isp_address_change(scene: Scene, key: Key, when_us: int) -> list[Trace]:
     """The line keeps its network and gets other addresses; everybody on it moves."""
-    old = line_of(key, when_us, LINES)
-    if old is None or not (old.pool or old.lease_days):
+    here = [slot.source_at(when_us) for slot in key.slots[:2]]
+    old = next((s for s in here if s.network.kind in _LINES and (s.pool or s.lease_days)), None)
+    if old is None:
         return []
     if old.pool:
         new = places.fixed(scene.rng, old.network, len(old.pool))
@@ -50,7 +50,7 @@ def office_move(scene: Scene, key: Key, when_us: int) -> list[Trace]:
 
 def office_to_cloud(scene: Scene, key: Key, when_us: int) -> list[Trace]:
     """A job that ran in the office runs in the owner's cloud from now on."""
-    if key.habit not in SERVICES or line_of(key, when_us, LINES) is None:
+    if key.habit not in SERVICES or key.slots[0].source_at(when_us).network.kind in CLOUDS:
         return []
     egress = key.owner.egress
     change_source(key.slots[0], when_us, egress[int(scene.rng.integers(len(egress)))])
@@ -119,11 +119,11 @@ def vpn_exit_change(scene: Scene, key: Key, when_us: int) -> list[Trace]:
 
 def new_region(scene: Scene, key: Key, when_us: int) -> list[Trace]:
     """The provider stays, a part of the use comes from another country from now on."""
-    old = line_of(key, when_us, CLOUDS)
-    if old is None:
+    old = key.slots[0].source_at(when_us)
+    if old.network.kind not in CLOUDS:
         return []
     regions = [
-        n for n in places.networks_of(CLOUDS)
+        n for n in places.networks_of(old.network.kind)
         if n.asn == old.network.asn and n.country != old.network.country
     ]  # fmt: skip
     if not regions:

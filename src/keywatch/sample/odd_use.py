@@ -21,6 +21,8 @@ from .scene import (
 )
 
 QUARTER_US = 91 * DAY_US
+RELEASE_SHARE = 0.2
+"""Share of other owners' keys of the habit that take up the same release."""
 CURIOUS_SHARE = 0.15
 """Share of engineers who try whether the key can do what administrators can."""
 
@@ -56,7 +58,7 @@ def release_new_endpoint(scene: Scene, key: Key, when_us: int) -> list[Trace]:
         is_alike = other.habit == key.habit and not other.mix[endpoint]
         if not is_alike or not other.may_call(api.ENDPOINTS[endpoint]):
             continue
-        if other.owner is key.owner or rng.random() < 0.1:
+        if other.owner is key.owner or rng.random() < RELEASE_SHARE:
             at_us = when_us + int(rng.uniform(0, 1.5) * DAY_US)
             other.releases.append(Release(at_us, FOREVER_US, endpoint, share))
             touched.append((other, at_us, None))

@@ -11,6 +11,7 @@ from .keys import Happening, Key
 from .places import DAY_US, HOUR_US
 from .scene import Oddity, Scene, Trace
 
+WEEK_US = 7 * DAY_US
 SETTLED_DAYS = 5.0
 """No oddity in the first days of the span: there is nothing yet to be odd against."""
 TRIES = 40
@@ -21,18 +22,18 @@ PAIR_WITHIN_DAYS = 2.0
 ODDITIES: dict[str, tuple[Oddity, float]] = {
     "isp_address_change": (odd_origins.isp_address_change, 3.5),
     "office_move": (odd_origins.office_move, 1.3),
-    "office_to_cloud": (odd_origins.office_to_cloud, 2.5),
+    "office_to_cloud": (odd_origins.office_to_cloud, 3.5),
     "cloud_migration": (odd_origins.cloud_migration, 1.3),
     "egress_change": (odd_origins.egress_change, 1.0),
-    "provider_egress_change": (odd_origins.provider_egress_change, 0.4),
-    "vpn_exit_change": (odd_origins.vpn_exit_change, 2.0),
-    "new_region": (odd_origins.new_region, 3.0),
+    "provider_egress_change": (odd_origins.provider_egress_change, 0.6),
+    "vpn_exit_change": (odd_origins.vpn_exit_change, 2.5),
+    "new_region": (odd_origins.new_region, 4.0),
     "journey": (odd_origins.journey, 7.0),
     "commercial_vpn": (odd_origins.commercial_vpn, 2.5),
     "contractor": (odd_origins.contractor, 2.0),
     "new_consumer": (odd_use.new_consumer, 2.5),
     "agent_upgrade": (odd_use.agent_upgrade, 2.0),
-    "release_new_endpoint": (odd_use.release_new_endpoint, 1.0),
+    "release_new_endpoint": (odd_use.release_new_endpoint, 1.5),
     "incident_day": (odd_use.incident_day, 1.5),
     "engineer_by_hand": (odd_use.engineer_by_hand, 5.0),
     "retry_storm": (odd_use.retry_storm, 4.0),
@@ -48,7 +49,7 @@ KINDS = (*ODDITIES, "rotation_overlap", "stale_consumer", "new_key", "two_consum
 """All kinds of oddity in the truth. The last four come with the keys' lives."""
 
 PAIRS: dict[str, tuple[str, ...]] = {
-    "journey": ("agent_upgrade", "commercial_vpn", "incident_day"),
+    "journey": ("agent_upgrade", "commercial_vpn"),
     "cloud_migration": ("agent_upgrade", "release_new_endpoint", "stale_config_403"),
     "office_move": ("release_new_endpoint", "agent_upgrade"),
     "office_to_cloud": ("agent_upgrade", "backfill"),
@@ -81,16 +82,14 @@ def happen(scene: Scene) -> None:
 def _calendar(scene: Scene) -> list[tuple[int, str]]:
     """When what is to happen, in time order: each week has its share of each kind."""
     rng = scene.rng
-    calendar = []
-    settled_us = scene.start_us + int(SETTLED_DAYS * DAY_US)
-    last_us = scene.end_us - 2 * HOUR_US
-    for week_us in range(scene.start_us, scene.end_us, 7 * DAY_US):
+    calendar: list[tuple[int, str]] = []
+    for week_us in range(scene.start_us, scene.end_us, WEEK_US):
+        low_us = max(week_us, scene.start_us + int(SETTLED_DAYS * DAY_US))
+        high_us = min(week_us + WEEK_US, scene.end_us - 2 * HOUR_US)
         for kind, (_, rate) in ODDITIES.items():
-            wanted = rate * len(scene.keys) / 1000
-            for _ in range(int(wanted + rng.random())):
-                when_us = week_us + int(rng.uniform(0, 7) * DAY_US)
-                if settled_us <= when_us < last_us:
-                    calendar.append((when_us, kind))
+            wanted = rate * len(scene.keys) / 1000 * (high_us - low_us) / WEEK_US
+            times_us = rng.integers(low_us, high_us, int(wanted + rng.random()))
+            calendar += [(when_us, kind) for when_us in times_us.tolist()]
     return sorted(calendar)
 
 

@@ -18,8 +18,7 @@ FOREVER_US = 1 << 62
 SERVICES = ("dashboard", "ci", "iac", "alert_bridge", "fleet", "weekly_report", "monthly_job",
             "synthetic_monitor", "sleeper")  # fmt: skip
 STAFF = ("person", "mobile_app")
-CLOUDS = "cloud hosting"
-LINES = "isp business mobile"
+CLOUDS = ("cloud", "hosting")
 
 
 @dataclass
@@ -50,21 +49,12 @@ Oddity = Callable[[Scene, Key, int], list[Trace]]
 fit the key, nothing changes and the list is empty."""
 
 
-def line_of(key: Key, when_us: int, kinds: str) -> Source | None:
-    """Where the key is mainly used from, if that is a network of the classes (space between)."""
-    for slot in key.slots[:2]:
-        source = slot.source_at(when_us)
-        if source.network.kind in kinds.split():
-            return source
-    return None
-
-
 def office_at(keys: list[Key], office: Source, when_us: int) -> Source:
     """The line that the office has at the time, as the owner's `keys` show it."""
     for key in keys:
         for slot in key.slots:
             source = slot.source_at(when_us)
-            if slot.sources[0][1] is office and source.network.kind not in CLOUDS.split():
+            if slot.sources[0][1] is office and source.network.kind not in CLOUDS:
                 return source
     return office
 

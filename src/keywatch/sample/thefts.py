@@ -227,7 +227,7 @@ def _has(scope: str) -> Callable[[Key], bool]:
 
 def _in_cloud(key: Key) -> bool:
     kinds = {source.network.kind for _, source in key.slots[0].sources}
-    return _is_used(key) and kinds <= set(CLOUDS.split()) and key.habit != "ci"
+    return _is_used(key) and kinds <= set(CLOUDS) and key.habit != "ci"
 
 
 def _is_revoked(key: Key) -> bool:
@@ -329,7 +329,7 @@ def _hard_to_tell(scene: Scene, keys: list[Key]) -> list[Key]:
     """Those of the keys that are hard in one way, drawn by its share; most often none."""
     luck = scene.rng.random() - ODD_VICTIMS_SHARE
     if luck < 0:
-        return [k for k in keys if any(o.is_new_in(scene.review_us) for o in k.oddities)]
+        return [k for k in keys if any(o.is_current(scene.review_us) for o in k.oddities)]
     if luck < YOUNG_VICTIMS_SHARE:
         return [k for k in keys if k.created_us > scene.end_us - YOUNG_DAYS * DAY_US]
     if luck < YOUNG_VICTIMS_SHARE + CHANGING_VICTIMS_SHARE:

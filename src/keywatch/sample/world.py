@@ -88,7 +88,7 @@ def make(
     planner = _Planner(rng, teams, keys, weeks, start_us, end_us, streams[3], pools)
     all_keys = planner.plan()
     _scale(all_keys, events_per_key_day)
-    planner.grow_up(all_keys)
+    planner.give_past(all_keys)
     scene = oddities.Scene(
         np.random.default_rng(streams[2]), list(all_keys), start_us, end_us, pools.book
     )
@@ -264,8 +264,8 @@ class _Planner:
             usual[kind] = size
         return objects, usual
 
-    def grow_up(self, keys: list[Key]) -> None:
-        """Some keys are young, and some have had two consumers from the beginning."""
+    def give_past(self, keys: list[Key]) -> None:
+        """What is odd about some keys from their beginning: being new, and a second consumer."""
         for key in keys:
             if key.created_us > self.start_us:
                 until_us = key.created_us + NEW_DAYS * DAY_US
@@ -383,7 +383,7 @@ def truth_line(key: Key, made: Made) -> dict[str, object]:
                 "kind": o.kind,
                 "start": at(o.start_us),
                 "end": at(o.end_us),
-                "in_review_week": o.is_new_in(made.review_us),
+                "in_review_week": o.is_current(made.review_us),
             }
             for o in sorted(key.oddities, key=lambda o: (o.start_us, o.kind))
         ],
