@@ -179,15 +179,18 @@ def test_truth_agrees_with_the_logs(events: list[Row], truth: list[Row], made: W
             assert oddity["in_review_week"] is not is_over
         if not told["stolen"]:
             assert told["theft"] is told["theft_start"] is told["theft_end"] is None
-            assert told["theft_addresses"] == []
+            assert told["theft_addresses"] == told["theft_days"] == []
             continue
         assert told["theft_requests"] > 0
         assert str(made.review_start) <= told["theft_start"] < told["theft_end"]
+        assert told["theft_days"][0] == told["theft_start"][:10]
+        assert told["theft_days"] == sorted(set(told["theft_days"]))
         theirs = [e for e in by_key[told["key_id"]].values() if e["ip"] in told["theft_addresses"]]
         if told["theft"] == "insider":  # from the owner's office: the address proves nothing
             assert len(theirs) >= told["theft_requests"]
             continue
         assert len(theirs) == told["theft_requests"]
+        assert {e["timestamp"][:10] for e in theirs} == set(told["theft_days"])
         first, last = told["theft_start"][:19], told["theft_end"][:19]
         assert all(first <= e["timestamp"][:19] <= last for e in theirs)
 

@@ -17,8 +17,9 @@ alike and so in the review week too:
   or new addresses all the time.
 
 Owners and thieves are written by the same code: only behaviour tells them apart. `truth.jsonl`
-says for each key its theft, if any, and its oddities: kind, `start`, `end` (null: for good), and
-`in_review_week` (it begins in that week, or is passing and lasts into it).
+says for each key its theft, if any, with days (UTC) and addresses, and its oddities: kind, `start`,
+`end` (null: for good), and `in_review_week` (it begins in that week, or is passing and lasts into
+it).
 """
 
 from __future__ import annotations

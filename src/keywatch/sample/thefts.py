@@ -268,9 +268,13 @@ nothing yet, so it is held to neither: it is short, but not hidden."""
 
 def happen(scene: Scene, count: int) -> list[Theft]:
     """`count` keys are stolen, by campaigns and by every other kind in turn, as keys fit."""
+
+    def is_settled(key: Key) -> bool:
+        return _is_used(key) and key.created_us < scene.review_us
+
     done: list[Theft] = []
     for size, single in _campaigns(scene.rng, count):
-        victims = [_victim(scene, _is_settled(scene), by_chance=True) for _ in range(size)]
+        victims = [_victim(scene, is_settled, by_chance=True) for _ in range(size)]
         gang = [Theft("campaign", victim, scene) for victim in victims if victim]
         if gang:
             campaign(gang, single=single)
@@ -335,7 +339,3 @@ def _hard_to_tell(scene: Scene, keys: list[Key]) -> list[Key]:
     if luck < YOUNG_VICTIMS_SHARE + CHANGING_VICTIMS_SHARE:
         return [k for k in keys if k.habit in CHANGING_HABITS]
     return []
-
-
-def _is_settled(scene: Scene) -> Callable[[Key], bool]:
-    return lambda key: _is_used(key) and key.created_us < scene.review_us

@@ -375,6 +375,7 @@ def truth_line(key: Key, made: Made) -> dict[str, object]:
         "theft": theft,
         "theft_start": at(int(times.min())) if theft else None,
         "theft_end": at(int(times.max()) + 999_999) if theft else None,
+        "theft_days": [str(day) for day in np.unique(times // DAY_US).astype("M8[D]")],
         "theft_addresses": addresses,
         "theft_requests": len(times),
         "habit": key.habit,
