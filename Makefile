@@ -57,8 +57,8 @@ fix: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## every benchmark, one after another
-	@set -eu; for file in benchmarks/[a-z]*.py; do \
-		name=$$(basename "$$file" .py); \
+	@set -eu; for file in benchmarks/[a-z]*.py benchmarks/[a-z]*/__main__.py; do \
+		name=$$(basename "$${file%/__main__.py}" .py); \
 		echo "bench: $$name"; \
 		$(BIN)/python -m "benchmarks.$$name" $(ARGS); \
 	done

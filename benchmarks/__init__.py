@@ -1,1 +1,1 @@
-"""Speed and memory, each beside what a user would do by hand."""
+"""Speed, memory and detection quality, each beside what a user would do by hand."""

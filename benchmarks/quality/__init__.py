@@ -1,0 +1,1 @@
+"""Detection quality: Keywatch beside what others would do, on the same made worlds."""
