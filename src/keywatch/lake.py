@@ -83,6 +83,8 @@ class Lake:
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings
     ) -> None:
+        # It would write to standard output, which is the report's. No option of the whole database.
+        connection.execute("SET enable_progress_bar = false")
         self.connection = connection
         self.folder = folder
         self._settings = settings
