@@ -40,7 +40,8 @@ def _line(truth: Any, case: dict[str, Any] | None) -> str:
         return f"{start}  no case"
     top: dict[str, dict[str, Any]] = {}
     for each in sorted(case["evidence"], key=lambda each: -each["bits"]):
-        top.setdefault(each["family"], each)
+        if each["bits"] > 0:
+            top.setdefault(each["family"], each)
     said = (
         f"{family} {each['bits']:.1f} {each['detector']} ({each['actual'][:ACTUAL_CHARACTERS]})"
         for family, each in top.items()
