@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.quality.contenders import CONTENDERS
 from benchmarks.quality.contenders.keywatch_review import review
 from benchmarks.quality.measures import average_precision, caught, share
-from benchmarks.quality.worlds import REVIEW_DAYS, World, digest_file
+from benchmarks.quality.worlds import REVIEW_DAYS, World, contender_code
 from keywatch.settings import Settings
 
 Figures = dict[str, Any]
@@ -84,7 +84,7 @@ def scores(name: str, world: World, settings: Settings) -> pd.DataFrame:
     if name == "keywatch":  # its reviews are kept already
         given = contender.score(world, settings)
     else:
-        made_of = (digest_file(str(contender.module.__file__)), world.lake(settings).name)
+        made_of = (contender_code(str(contender.module.__file__)), world.lake(settings).name)
         given = world.keep_frame(name, made_of, lambda: contender.score(world, settings))
     frame = given.set_index("key_id").reindex(world.truth.index)
     for flag in flags(frame):

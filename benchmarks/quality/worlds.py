@@ -7,6 +7,7 @@ there is whole.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence, Set
@@ -30,8 +31,9 @@ ENGINE = Path(keywatch.__file__).parent
 CODE = (ENGINE, content_path("data"), content_path("detectors"))
 REVIEW_DAYS = 7
 
-# What can't change a lake. A module that is not named here makes the lakes anew when it changes:
-# slow, but never wrong. The settings that matter are told apart by their values.
+# What can't change a lake, but for the two functions of pipeline.py that make one. A module that is
+# not named here makes the lakes anew when it changes: slow, but never wrong. Of the settings, the
+# values that matter are looked at.
 AFTER_THE_LAKE = {
     *("__main__.py", "cases.py", "cli.py", "detectors", "detectors.py", "model.py", "pipeline.py"),
     *("prepare.sql", "recommend.py", "report", "sample", "scoring.py", "settings.py"),
@@ -169,9 +171,9 @@ def engine() -> str:
 
 
 @cache
-def digest_file(file: str) -> str:
-    """A digest of one source file."""
-    return _digest_files([Path(file)])
+def contender_code(file: str) -> str:
+    """A digest of a contender's source file and of this one, which gives it the events."""
+    return _digest_files([Path(file), Path(__file__)])
 
 
 @cache
@@ -181,7 +183,11 @@ def _generator() -> str:
 
 @cache
 def _ingest() -> str:
-    return _digest_files(CODE, without=AFTER_THE_LAKE)
+    return _digest(
+        _digest_files(CODE, without=AFTER_THE_LAKE),
+        inspect.getsource(pipeline.ingest),
+        inspect.getsource(pipeline.import_keys),
+    )
 
 
 def _times() -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from keywatch.settings import Settings
 TREES = 300
 SAMPLES = 4096
 FIRST_DAYS = 7
+LEAST_SPREAD = 0.5
+"""Of log(1 + amount): a key that is alike every day may still differ by this much."""
 ALERT_QUANTILE = 0.99
 """Of the keys' strangest days in the weeks before: an analyst's budget of 10 keys in 1,000."""
 
@@ -23,7 +25,7 @@ def score(world: World, settings: Settings) -> pd.DataFrame:
     days = features(world.events(settings))
     day = days.index.get_level_values("day")
     is_week = np.asarray(day >= world.review_start)
-    # To a key's first days all is new: to learn that as ordinary would cost a tenth of precision.
+    # On a key's first days all is new; learnt as ordinary, that hides the thefts.
     is_learnt = ~is_week & np.asarray(days["days_before"] >= np.log1p(FIRST_DAYS))
     samples = min(SAMPLES, int(is_learnt.sum()))
     forest = IsolationForest(n_estimators=TREES, max_samples=samples, random_state=0)
@@ -66,7 +68,7 @@ def features(events: pd.DataFrame) -> pd.DataFrame:
     amounts = counted.astype(float).apply(np.log1p)
     relative = amounts - _past(amounts, "mean")
     spread = _past(amounts, "std")
-    relative = (relative / (spread + 0.5)).fillna(0.0).add_suffix("_relative")
+    relative = (relative / (spread + LEAST_SPREAD)).fillna(0.0).add_suffix("_relative")
     amounts["mean_hour"] = by_day["hour"].mean()
     amounts["days_before"] = np.log1p(amounts.groupby("key_id").cumcount())
     return amounts.join(relative)

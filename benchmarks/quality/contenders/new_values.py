@@ -1,8 +1,7 @@
 """Rules on a value that the key did not show for so many days.
 
-As Elastic's "new terms" rules (history window of 10 days by default, 30 at most in theirs), and as
-Panther's and Datadog's "new value" rules (90 days here). Like those they know no better of a key
-without history than that all of it is new.
+As Elastic's "new terms" rules (10 and 30 days here), and as Panther's and Datadog's "new value"
+rules (90 days). Like those they know no better of a key without history than that all of it is new.
 """
 
 from __future__ import annotations
