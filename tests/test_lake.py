@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,29 @@ def test_a_lake_in_memory_has_the_same_tables(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ transactions
 
 
-def test_a_slow_query_writes_nothing_to_standard_output(tmp_path: Path) -> None:
-    shown = "SELECT current_setting('enable_progress_bar')"
-    with Lake.open(tmp_path / "lake", create=True) as lake, Lake.scratch() as scratch:
-        assert not lake.value(shown)
-        assert not scratch.value(shown)
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, -7, 2**40, 0.1, 1e-300, float("inf"),
+        "", "it's \\' ''", "-- $other\n; DROP TABLE t",
+        "\0 $other \0", "“…” \u202e", datetime(2026, 9, 28, 1, 2, 3, 4), date(2026, 9, 28),
+        ["a'", None, "$other"], [1.5, -2.0],
+    ],
+)  # fmt: skip
+def test_a_value_in_a_query_stays_that_value(value: Any) -> None:
+    with Lake.in_memory() as lake:
+        query = """
+            -- $value
+            SELECT $value AS given, '$value' AS "$value", 1-$other AS difference
+        """
+        assert lake.records(query, value=value, other=-1.5) == [
+            {"given": value, "$value": "$value", "difference": 2.5}
+        ]
+
+
+def test_a_value_that_sql_has_no_literal_for_is_refused() -> None:
+    with Lake.in_memory() as lake, pytest.raises(TypeError, match="bytes"):
+        lake.value("SELECT $value", value=b"")
 
 
 def test_writing_is_all_or_nothing(loading: Loading) -> None:

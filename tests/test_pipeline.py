@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,6 +104,31 @@ def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
     assert case.impact["successor_key_id"] == "key_3"
     assert case.steps[0].startswith("Revoke ply_live_prod_4f8a2c…9e1d now")
     assert any("key_3" in step for step in case.steps)
+
+
+@pytest.mark.parametrize("investigate_bits", [15.0, 1e6])
+def test_in_brief_the_cases_without_an_action_say_less(
+    stolen: Path, investigate_bits: float
+) -> None:
+    scoring = ScoringSettings(investigate_bits=investigate_bits, revoke_bits=1e6)
+    settings = Settings(scoring=scoring)
+    (case,) = pipeline.review(stolen, WEEK, settings, keep=False).cases
+    (brief,) = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases
+    if case.action == "none":
+        case = replace(case, origins=(), blast_radius={}, impact={}, events_query="")
+    assert brief == case
+
+
+def test_a_review_waits_for_no_library_that_it_does_not_need(stolen: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from keywatch import cli; "
+        "cli.review(common=cli.Common(Path(sys.argv[1]))); "
+        "print({'numpy', 'pandas', 'pyarrow', 'geoip2', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(stolen)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_the_events_query_shows_the_stranger_and_nobody_else(stolen: Path, answer: Review) -> None:

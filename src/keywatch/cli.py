@@ -97,7 +97,7 @@ def demo(
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
         pipeline.import_keys(lake, world.inventory, settings, _say)
-        answer = pipeline.review(lake, None, settings, on_wait=_say)
+        answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say)
         print(render_review(answer, color=_color(), width=_width()))
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
@@ -208,7 +208,7 @@ def review(
         return
     settings = common.settings()
     window = _window(week, from_, to)
-    answer = pipeline.review(common.lake, window, settings, on_wait=_say)
+    answer = pipeline.review(common.lake, window, settings, whole=format == "json", on_wait=_say)
     if format == "json":
         _write(json_text(review_document(answer)), output)
     else:

@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import pyarrow as pa
-
 from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError
@@ -109,14 +107,15 @@ def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[
 
 
 def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
-    columns = ("name", "scope", "sensitivity", "why")
-    rows = {column: [getattr(entry, column) for entry in catalogue] for column in columns}
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()})
-    with lake.registered("catalogue_rows", table):
-        lake.execute(
-            "CREATE OR REPLACE TEMP TABLE catalogue AS "
-            "SELECT name AS endpoint, scope, sensitivity, why FROM catalogue_rows"
-        )
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE catalogue AS SELECT unnest($names::VARCHAR[]) AS endpoint, "
+        "unnest($scopes::VARCHAR[]) AS scope, unnest($sensitivities::VARCHAR[]) AS sensitivity, "
+        "unnest($whys::VARCHAR[]) AS why",
+        names=[entry.name for entry in catalogue],
+        scopes=[entry.scope for entry in catalogue],
+        sensitivities=[entry.sensitivity for entry in catalogue],
+        whys=[entry.why for entry in catalogue],
+    )
 
 
 def run(lake: Lake, detector: Detector, window: Window) -> None:

@@ -11,23 +11,25 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
-from duckdb.sqltypes import VARCHAR
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
 from keywatch.secrets import load_or_create_secret
 from keywatch.settings import LakeSettings
 
-FORMAT_VERSION = 2
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -170,26 +172,26 @@ class Lake:
             ) from e
 
     def _check_format(self, create: bool, on_wait: Callable[[str], None]) -> None:
-        if not self._has_tables():
+        if self._format() is None:
             if not create:
                 raise LakeError(f"{self.folder}: the lake is empty; load a log first")
             with self.writing(on_wait):
-                if not self._has_tables():
+                if self._format() is None:
                     self.connection.execute(sql_text("schema"))
                     self.connection.execute(sql_text("layout"))
-        version = self.value("SELECT version FROM lake.format")
+        version = self._format()
         if version != FORMAT_VERSION:
             raise LakeDamagedError(
                 f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"
             )
 
-    def _has_tables(self) -> bool:
-        return bool(
-            self.value(
-                "SELECT count(*) FROM duckdb_tables() "
-                "WHERE database_name = 'lake' AND table_name = 'format'"
-            )
-        )
+    def _format(self) -> int | None:
+        """The lake's format; None while it has no tables."""
+        try:
+            version: int | None = self.value("SELECT version FROM lake.format")
+        except duckdb.CatalogException:
+            return None
+        return version
 
     def __enter__(self) -> Lake:
         """The lake itself."""
@@ -208,26 +210,30 @@ class Lake:
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
         """All rows of a query; `parameters` are its ``$names``."""
-        return self.connection.execute(sql, parameters or None).fetchall()
+        return self._run(sql, parameters).fetchall()
 
     def records(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
         """All rows of a query, each as a dict."""
-        cursor = self.connection.execute(sql, parameters or None)
+        cursor = self._run(sql, parameters)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def table(self, sql: str, **parameters: object) -> pa.Table:
         """All rows of a query as an Arrow table, in batches that DuckDB reads in parallel."""
-        return self.connection.execute(sql, parameters or None).to_arrow_table(_BATCH_ROWS)
+        return self._run(sql, parameters).to_arrow_table(_BATCH_ROWS)
 
     def value(self, sql: str, **parameters: object) -> Any:
         """The first column of the first row; None where there is no row."""
-        row = self.connection.execute(sql, parameters or None).fetchone()
+        row = self._run(sql, parameters).fetchone()
         return row[0] if row else None
 
     def execute(self, sql: str, **parameters: object) -> None:
         """Run a statement for its effect."""
-        self.connection.execute(sql, parameters or None)
+        self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+        # For a bound value DuckDB imports pandas, to know its NaT: longer than most queries take.
+        return self.connection.execute(_with_values(sql, parameters) if parameters else sql)
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add `rows` to a table of the lake, in their order; columns go by name."""
@@ -240,6 +246,8 @@ class Lake:
 
     def create_text_function(self, name: str, function: Callable[[str], str]) -> None:
         """Make `function` callable from SQL as `name`, in place of an older one."""
+        from duckdb.sqltypes import VARCHAR
+
         with suppress(duckdb.InvalidInputException):
             self.connection.remove_function(name)
         self.connection.create_function(name, function, [VARCHAR], VARCHAR)
@@ -389,6 +397,46 @@ def _extension_file(name: str) -> Path:
         ) from e
     folder = Path(next(iter(package.__path__)))
     return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+# What a $name is never looked for in, or a $name.
+_TOKENS = re.compile(r"""--[^\n]*|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$([a-z_][a-z0-9_]*)""")
+
+
+def _with_values(sql: str, values: Mapping[str, object]) -> str:
+    """`sql` with a literal in place of each ``$name``, but in comments and quotes."""
+
+    def token(match: re.Match[str]) -> str:
+        return _literal(values[match[1]]) if match[1] else match[0]
+
+    return _TOKENS.sub(token, sql)
+
+
+def _literal(value: object) -> str:
+    """`value` as SQL that means just that, whatever it holds.
+
+    Raises:
+        TypeError: it is no text, number, truth value, time, None or list of those.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return str(value)
+        case int():
+            return f"({value})"
+        case float():
+            return f"'{value}'::DOUBLE"
+        case str():
+            return "(" + _quoted(value).replace("\0", "' || chr(0) || '") + ")"
+        case datetime():
+            return f"TIMESTAMP '{value.isoformat(' ')}'"
+        case date():
+            return f"DATE '{value}'"
+        case list():
+            return f"[{', '.join(map(_literal, value))}]"
+        case _:
+            raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
 def _quoted(text: str) -> str:

@@ -8,19 +8,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keywatch import __version__, detectors, inventory, recommend, scoring
+from keywatch import __version__, detectors, recommend, scoring
 from keywatch.catalogue import load_catalogues
 from keywatch.errors import KeywatchError, UsageError
-from keywatch.ingest import LoadReport, load_files
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
 from keywatch.report import case_document
 from keywatch.settings import GeoIPSettings, Settings
-from keywatch.sources import find_files
 
 if TYPE_CHECKING:
+    from keywatch.ingest import LoadReport
     from keywatch.origins import DatabaseInfo, GeoIPPaths
 
 OnText = Callable[[str], None]
@@ -47,8 +46,10 @@ def ingest(
     Raises:
         InputError, LakeError, GeoIPError: nothing was loaded.
     """
-    # GeoIP readers bring an HTTP client along: half a second that a review need not wait for.
+    # Arrow, numpy and GeoIP readers (an HTTP client) take a second: a review need not wait for it.
+    from keywatch.ingest import load_files
     from keywatch.origins import OriginReader
+    from keywatch.sources import find_files
 
     files = find_files(paths)
     on_size(sum(file.size_bytes for file in files))
@@ -63,6 +64,8 @@ def import_keys(
     lake_folder: Path, file: Path, settings: Settings, on_wait: OnText = _quiet
 ) -> tuple[int, int]:
     """Import a key inventory; returns the keys read and how many are new or changed."""
+    from keywatch import inventory
+
     with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
         return inventory.import_keys(lake, file, on_wait)
 
@@ -107,25 +110,27 @@ def review(
     settings: Settings,
     *,
     keep: bool = True,
+    whole: bool = True,
     on_wait: OnText = _quiet,
 ) -> Review:
     """Judge every key of `window` and, with `keep`, store the answer in the lake.
 
     Without a window: the last ISO week that is over, as of the lake's last event. The same window
-    on the same lake with the same settings is the same run, and is stored once.
+    on the same lake with the same settings is the same run, and is stored once. Without `whole`,
+    cases that need no action are told in brief (`recommend.build_cases`), which is much faster.
 
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
-            answer = make_review(lake, window or _last_full_week(lake), settings)
+            answer = make_review(lake, window or _last_full_week(lake), settings, whole=whole)
         if keep:
             _keep(lake, answer, on_wait)
         return answer
 
 
-def make_review(lake: Lake, window: Window, settings: Settings) -> Review:
+def make_review(lake: Lake, window: Window, settings: Settings, *, whole: bool = True) -> Review:
     """The review of `window`; reads the lake and writes temporary tables only."""
     catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     loaded = detectors.load_detectors()
@@ -134,7 +139,7 @@ def make_review(lake: Lake, window: Window, settings: Settings) -> Review:
         detectors.run(lake, detector, window)
     scored = scoring.score(lake, loaded, settings.scoring)
     standings = _standings(lake, settings.review.warm_up_days)
-    cases = recommend.build_cases(lake, scored, standings, settings.scoring)
+    cases = recommend.build_cases(lake, scored, standings, settings.scoring, whole=whole)
     return Review(
         window=window,
         run=_run(lake, window, settings, loaded),
@@ -284,21 +289,19 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
             "typical, actual, explanation FROM evidence ORDER BY ALL",
             id=run.id,
         )
-        _insert(lake, "cases", [
-            (run.id, c.key_id, c.action, c.bits, c.p_value, c.q_value) for c in answer.cases
-        ])  # fmt: skip
-        _insert(lake, "recommendations", [
-            (run.id, c.key_id, c.action, json.dumps(case_document(c))) for c in answer.alerted()
-        ])  # fmt: skip
-
-
-def _insert(lake: Lake, table: str, rows: list[tuple[Any, ...]]) -> None:
-    if rows:
-        columns = zip(*rows, strict=True)
-        names = [f"c{i}" for i in range(len(rows[0]))]
         lake.execute(
-            f"INSERT INTO lake.{table} SELECT " + ", ".join(f"unnest(${name})" for name in names),
-            **{name: list(column) for name, column in zip(names, columns, strict=True)},
+            "INSERT INTO lake.cases SELECT $id, key_id, action, bits, NULL, NULL FROM scored_cases "
+            "ORDER BY bits DESC, key_id",
+            id=run.id,
+        )
+        alerted = answer.alerted()
+        lake.execute(
+            "INSERT INTO lake.recommendations SELECT $id, unnest($key_ids::VARCHAR[]), "
+            "unnest($actions::VARCHAR[]), unnest($documents::VARCHAR[])",
+            id=run.id,
+            key_ids=[case.key_id for case in alerted],
+            actions=[case.action for case in alerted],
+            documents=[json.dumps(case_document(case)) for case in alerted],
         )
 
 

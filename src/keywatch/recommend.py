@@ -26,60 +26,58 @@ def build_cases(
     scored: Sequence[ScoredCase],
     standings: dict[str, Standing],
     settings: ScoringSettings,
+    *,
+    whole: bool,
 ) -> list[Case]:
     """Cases of the JSON contract for `scored`, in its order.
 
+    Without `whole`, those that need no action have no origins, blast radius, impact and query: to
+    read these for every key takes longer than to judge it.
+
     Reads the temporary tables of `detectors.prepare` and `scoring.score`.
     """
-    _mark_visits(lake, scored)
+    _mark_visits(lake, whole)
     facts = _Facts(lake, settings)
-    return [_case(one, standings.get(one.key_id, "silent"), facts) for one in scored]
+    return [
+        _case(one, standings.get(one.key_id, "silent"), facts, whole or one.action != "none")
+        for one in scored
+    ]
 
 
-def _mark_visits(lake: Lake, scored: Sequence[ScoredCase]) -> None:
-    """``case_visits``: the visits of the cases' keys; suspicious are the worst and its like."""
-    worst = [one for one in scored if one.prefix is not None]
+def _mark_visits(lake: Lake, whole: bool) -> None:
+    """``case_visits``: the visits of the whole cases; suspicious are the worst and its like."""
     lake.execute(
         """
         CREATE OR REPLACE TEMP TABLE case_visits AS
-        WITH worst AS (
-            SELECT unnest($key_ids::VARCHAR[]) AS key_id, unnest($days::DATE[]) AS day,
-                unnest($prefixes::VARCHAR[]) AS prefix, unnest($bits::DOUBLE[]) AS case_bits,
-                unnest($alerted::BOOLEAN[]) AS alerted
-        )
-        SELECT v.*, w.day = v.day AND w.prefix = v.prefix AS worst,
-            w.alerted AND (w.day = v.day AND w.prefix = v.prefix
-                OR coalesce(s.bits, 0) >= $share * w.case_bits) AS suspicious
+        SELECT v.*, coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
+            c.action <> 'none' AND (worst OR coalesce(s.bits, 0) >= $share * c.bits) AS suspicious
         FROM visits AS v
-        LEFT JOIN worst AS w USING (key_id)
+        JOIN scored_cases AS c USING (key_id)
         LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
             AND s.prefix = v.prefix
-        SEMI JOIN (SELECT DISTINCT key_id FROM evidence) AS e ON e.key_id = v.key_id
+        WHERE $whole OR c.action <> 'none'
         """,
-        key_ids=[one.key_id for one in worst],
-        days=[one.day for one in worst],
-        prefixes=[one.prefix for one in worst],
-        bits=[one.bits for one in worst],
-        alerted=[one.action != "none" for one in worst],
         share=_SUSPICIOUS_SHARE,
+        whole=whole,
     )
 
 
 class _Facts:
-    """What the cases need, read once for all of them, by key."""
+    """What the cases need, by key, read once for all of them."""
 
     def __init__(self, lake: Lake, settings: ScoringSettings) -> None:
         self.caps = settings.family_caps_bits
-        self.keys = _one(
-            lake.records(
-                "SELECT * FROM keys SEMI JOIN case_visits USING (key_id) "
-                "UNION SELECT * FROM keys SEMI JOIN evidence USING (key_id)"
-            )
-        )
+        self.keys = _one(lake.records("SELECT * FROM keys SEMI JOIN scored_cases USING (key_id)"))
         self.evidence = _many(
             lake.records(
-                "SELECT e.*, coalesce(bits >= certain_bits, false) AS certain FROM evidence AS e "
-                "LEFT JOIN facts USING (detector) ORDER BY bits DESC, detector, day, prefix"
+                """
+            SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
+            FROM evidence AS e
+            JOIN scored_cases AS c ON c.key_id = e.key_id AND (e.day IS NULL
+                OR e.day = c.day AND coalesce(e.prefix = c.prefix, true))
+            LEFT JOIN facts AS f USING (detector)
+            ORDER BY e.bits DESC, e.detector, e.day, e.prefix
+            """
             )
         )
         self.origins = _many(
@@ -88,7 +86,7 @@ class _Facts:
             FROM (
                 SELECT w.key_id, p.ip, o.prefix, o.asn, o.organization, o.country, p.class,
                     min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
-                    sum(w.events)::BIGINT AS requests, coalesce(bool_or(v.worst), false) AS worst
+                    sum(w.events)::BIGINT AS requests, bool_or(v.worst) AS worst
                 FROM window_activity AS w
                 JOIN places AS p USING (address)
                 JOIN lake.origins AS o USING (address)
@@ -106,7 +104,7 @@ class _Facts:
         self.visits = _many(
             lake.records(
                 """
-            SELECT key_id, coalesce(suspicious, false) AS suspicious,
+            SELECT key_id, suspicious,
                 sum(events)::BIGINT AS events, sum(objects)::BIGINT AS objects,
                 sum(response_bytes)::BIGINT AS response_bytes, count(DISTINCT day) AS days,
                 min(first_ts) AS first_ts, max(last_ts) AS last_ts,
@@ -124,7 +122,7 @@ class _Facts:
                     sum(a.events) / count(DISTINCT v.day) AS requests_per_day
                 FROM case_visits AS v
                 JOIN visit_agents AS a USING (key_id, day, prefix)
-                WHERE NOT coalesce(v.suspicious, false)
+                WHERE NOT v.suspicious
                 GROUP BY v.key_id, a.agent, v.network
             )
             QUALIFY row_number() OVER (
@@ -138,7 +136,7 @@ class _Facts:
             lake.records(
                 """
             WITH used AS (
-                SELECT v.key_id, e.endpoint, coalesce(v.suspicious, false) AS suspicious
+                SELECT v.key_id, e.endpoint, v.suspicious
                 FROM case_visits AS v
                 JOIN visit_endpoints AS e USING (key_id, day, prefix)
                 WHERE e.succeeded > 0
@@ -173,11 +171,11 @@ def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-def _case(one: ScoredCase, standing: Standing, facts: _Facts) -> Case:
+def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Case:
     key = facts.keys.get(one.key_id, {})
     evidence = _evidence(one, facts)
-    blast_radius = _blast_radius(one.key_id, key, facts)
-    impact = _impact(one.key_id, facts)
+    blast_radius = _blast_radius(one.key_id, key, facts) if whole else {}
+    impact = _impact(one.key_id, facts) if whole else {}
     return Case(
         key_id=one.key_id,
         key=key.get("key"),
@@ -199,7 +197,7 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts) -> Case:
         blast_radius=blast_radius,
         impact=impact,
         steps=_steps(one, key, blast_radius, impact, facts),
-        events_query=_events_query(one, facts),
+        events_query=_events_query(one, facts) if whole else "",
     )  # fmt: skip
 
 
@@ -208,11 +206,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
 
     Where a family is over its cap its evidence is scaled down to it. Upkeep has 0 bits here.
     """
-    rows = [
-        row
-        for row in facts.evidence[one.key_id]
-        if row["day"] is None or (row["day"] == one.day and row["prefix"] in (one.prefix, None))
-    ]
+    rows = facts.evidence[one.key_id]
     totals: dict[str, float] = defaultdict(float)
     for row in rows:
         if _is_capped(row):

@@ -34,8 +34,8 @@ class ScoredCase:
 def score(lake: Lake, detectors: Iterable[Detector], settings: ScoringSettings) -> list[ScoredCase]:
     """Cases of the temporary table ``evidence``, most suspicious first.
 
-    Makes the temporary tables ``visit_scores`` (key_id, day, prefix, bits, families, certain) and
-    ``facts`` (detector, certain_bits).
+    Makes the temporary tables ``visit_scores`` (key_id, day, prefix, bits, families, certain),
+    ``scored_cases`` (what is returned) and ``facts`` (detector, certain_bits).
     """
     certain = {d.id: d.certain_bits for d in detectors if d.certain_bits is not None}
     lake.execute(
@@ -88,28 +88,21 @@ def score(lake: Lake, detectors: Iterable[Detector], settings: ScoringSettings) 
         caps=list(settings.family_caps_bits.values()),
         second=settings.second_family_bits,
     )
-    rows = lake.rows(
+    lake.execute(
         """
-        SELECT key_id, day, prefix, coalesce(bits, 0), coalesce(families, 0),
-            coalesce(certain, false)
+        CREATE OR REPLACE TEMP TABLE scored_cases AS
+        SELECT key_id, day, prefix, coalesce(bits, 0) AS bits, coalesce(families, 0) AS families,
+            coalesce(certain, false) AS certain,
+            CASE WHEN certain OR (bits >= $revoke AND families >= 2) THEN 'revoke'
+                WHEN bits >= $investigate THEN 'investigate' ELSE 'none' END AS action
         FROM (SELECT DISTINCT key_id FROM evidence)
         LEFT JOIN (
             FROM visit_scores
             QUALIFY row_number() OVER (
                 PARTITION BY key_id ORDER BY certain DESC, bits DESC, day, prefix) = 1
         ) USING (key_id)
-        ORDER BY bits DESC NULLS LAST, key_id
-        """
+        """,
+        revoke=settings.revoke_bits,
+        investigate=settings.investigate_bits,
     )
-    return [
-        ScoredCase(
-            key_id, day, prefix, bits, families, certain, _action(bits, families, certain, settings)
-        )
-        for key_id, day, prefix, bits, families, certain in rows
-    ]
-
-
-def _action(bits: float, families: int, certain: bool, settings: ScoringSettings) -> Action:
-    if certain or (bits >= settings.revoke_bits and families >= 2):
-        return "revoke"
-    return "investigate" if bits >= settings.investigate_bits else "none"
+    return [ScoredCase(*row) for row in lake.rows("FROM scored_cases ORDER BY bits DESC, key_id")]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keywatch.ingest import LoadReport
 from keywatch.model import Review
 from keywatch.report.safe_text import printable
+
+if TYPE_CHECKING:
+    from keywatch.ingest import LoadReport
 
 _ALERTS = ("revoke", "rotate", "investigate")
 
