@@ -161,8 +161,11 @@ def test_reading_sees_one_snapshot(loading: Loading) -> None:
     with Lake.open(loading.folder / "lake") as reader, reader.reading():
         count = "SELECT count(*) FROM lake.events"
         assert reader.value(count) == 3
+        reader.execute("CREATE TEMP TABLE seen AS FROM lake.events")
         loading.take(events(5), "b.jsonl")
         assert reader.value(count) == 3
+        with pytest.raises(Lake.Error):
+            reader.execute("DELETE FROM lake.events")
     assert loading.lake.value(count) == 5
 
 

@@ -141,6 +141,32 @@ def test_days_seen_are_counted_not_rows(lake: Lake, baseline_days: int) -> None:
     assert lake.rows("SELECT mean_denied, max_denied FROM key_history") == [(1, 2)]
 
 
+def test_the_windows_of_one_span_are_each_as_if_they_were_alone(lake: Lake) -> None:
+    for n in range(30):
+        use(
+            lake,
+            END - timedelta(days=n),
+            address=f"192.0.2.{n % 7}",
+            agent=f"curl/{n % 3}",
+            events=n,
+        )
+    tables = ("visits", "key_history", "baseline_addresses", "baseline_endpoints", "window_hours")
+
+    def answers() -> list[Any]:
+        return [sorted(lake.rows(f"FROM {table}")) for table in tables]
+
+    earlier = Window(WINDOW.start - timedelta(days=7), WINDOW.start)
+    prepare(lake, baseline_days=14)
+    alone = {WINDOW: answers()}
+    detectors.prepare(lake, earlier, 14, [])
+    alone[earlier] = answers()
+    assert alone[earlier] != alone[WINDOW]
+    detectors.prepare_span(lake, START - timedelta(days=21), END, [])
+    for window in (earlier, WINDOW):
+        detectors.prepare_window(lake, window, 14)
+        assert answers() == alone[window]
+
+
 def test_keys_not_in_use_have_no_history(lake: Lake) -> None:
     use(lake, START, key_id="new")
     use(lake, YESTERDAY, key_id="silent")

@@ -1,8 +1,8 @@
--- grain: visit; reads visits, key_history, baseline_prefixes
+-- grain: visit; reads visits, key_history, baseline_networks
 -- Bits of the network's class under a Dirichlet predictive over the days of the key's own past;
 -- without a past only the prior speaks.
 WITH class_days AS (
-    SELECT key_id, class, sum(days) AS days FROM baseline_prefixes GROUP BY key_id, class
+    SELECT key_id, class, sum(days) AS days FROM baseline_networks GROUP BY key_id, class
 ),
 
 scored AS (

@@ -1,4 +1,4 @@
--- grain: visit; reads visits, visit_agents, keys, baseline_prefixes, baseline_agents
+-- grain: visit; reads visits, visit_agents, keys, baseline_networks, baseline_agents
 -- A revoked key that still works is a failed revocation; one that is tried from a strange place is
 -- in a thief's hands; one that is tried from the usual place has a forgotten consumer. What is usual
 -- is known only of a key that was used before it ended.
@@ -11,7 +11,7 @@ WITH ended AS (
 ),
 
 usual AS (
-    SELECT b.* FROM baseline_prefixes AS b
+    SELECT b.* FROM baseline_networks AS b
     JOIN ended AS e ON e.key_id = b.key_id AND b.first_day < e.ended_at
 ),
 

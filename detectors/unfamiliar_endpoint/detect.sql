@@ -1,4 +1,4 @@
--- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_prefixes,
+-- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
 --   peers, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to all keys. Or its peers begin with it too: a release. The more
@@ -21,7 +21,7 @@ uses AS (
     FROM candidates AS c
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN key_history AS h USING (key_id)
-    WHERE c.succeeded > 0 AND (h.active_days = 0 OR EXISTS (FROM baseline_prefixes AS b
+    WHERE c.succeeded > 0 AND (h.active_days = 0 OR EXISTS (FROM baseline_networks AS b
         WHERE b.key_id = v.key_id AND b.network = v.network))
 ),
 

@@ -1,27 +1,36 @@
--- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes,
---   owner_prefixes, keys
+-- grain: visit; reads visits, visit_addresses, key_history, baseline_places, baseline_prefixes,
+--   baseline_networks, owner_prefixes, keys
 -- A new origin is a chain of choices, each as probable as the key's own past makes it: a new address
 -- (or one it knows: 0 bits), then a new prefix, network and country. A chain of Beta-binomial
 -- predictives, the two-type case of Pitman-Yor back-off (Sanna Passino and Heard 2019). What the
 -- key's own prefix or its owner's other keys explain is capped: improbable for the key, but no thief's.
-WITH fresh AS (
+WITH new_addresses AS (
+    FROM visit_addresses ANTI JOIN baseline_places USING (key_id, place_id)
+),
+
+owned AS (
+    SELECT owner, prefix, count(*) AS keys, min(key_id) AS key_id
+    FROM owner_prefixes
+    WHERE days >= $owner_min_days
+    GROUP BY owner, prefix
+),
+
+fresh AS (
     SELECT
-        v.*, a.address, a.ip, h.address_days, h.addresses, h.prefixes, h.networks, h.countries,
+        v.*, a.ip, h.address_days, h.addresses, h.prefixes, h.networks, h.countries,
         h.active_days, h.usual_place,
         EXISTS (FROM baseline_prefixes AS b
             WHERE b.key_id = v.key_id AND b.prefix = v.prefix) AS prefix_known,
-        EXISTS (FROM baseline_prefixes AS b
+        EXISTS (FROM baseline_networks AS b
             WHERE b.key_id = v.key_id AND b.network = v.network) AS network_known,
-        EXISTS (FROM baseline_prefixes AS b
+        EXISTS (FROM baseline_networks AS b
             WHERE b.key_id = v.key_id AND b.country = v.country) AS country_known,
-        EXISTS (FROM owner_prefixes AS o
-            WHERE o.owner = k.owner AND o.key_id <> v.key_id AND o.prefix = v.prefix
-                AND o.days >= $owner_min_days) AS owner_knows
-    FROM visits AS v
-    JOIN visit_addresses AS a USING (key_id, day, prefix)
+        coalesce(o.keys > 1 OR o.key_id <> v.key_id, false) AS owner_knows
+    FROM new_addresses AS a
+    JOIN visits AS v USING (key_id, day, prefix)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN keys AS k USING (key_id)
-    ANTI JOIN baseline_addresses AS b ON b.key_id = v.key_id AND b.address = a.address
+    LEFT JOIN owned AS o ON o.owner = k.owner AND o.prefix = v.prefix
     WHERE h.active_days > 0
 ),
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -88,16 +88,37 @@ def _load(folder: Path) -> Detector:
 
 
 def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Endpoint]) -> None:
-    """Make the temporary tables that detectors read (``sql/prepare.sql``).
+    """Make the temporary tables that detectors read, for one window.
 
-    `catalogue` is the endpoints of the API catalogues.
+    `catalogue` is the endpoints of the API catalogues. For more than one window call
+    `prepare_span` once and `prepare_window` for each.
+    """
+    first_day = window.start.date() - timedelta(days=baseline_days)
+    prepare_span(lake, first_day, window.end.date(), catalogue)
+    prepare_window(lake, window, baseline_days)
+
+
+def prepare_span(lake: Lake, start: date, end: date, catalogue: Sequence[Endpoint]) -> None:
+    """Make the temporary tables that windows share (``sql/span.sql``).
+
+    ``[start, end)`` must hold each window and its baseline.
+    """
+    lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
+    lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
+    lake.execute(sql_text("span"))
+    _load_catalogue(lake, catalogue)
+
+
+def prepare_window(lake: Lake, window: Window, baseline_days: int) -> None:
+    """Make the temporary tables of one window (``sql/prepare.sql``) from those of its span.
+
+    They take the place of another window's.
     """
     lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
     lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
     lake.execute(
         f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
     )
-    _load_catalogue(lake, catalogue)
     lake.execute(sql_text("prepare"))
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
@@ -184,4 +205,13 @@ def _without_comments(sql: str) -> str:
     return re.sub(r"--[^\n]*", "", sql)
 
 
-__all__ = ["ContentError", "Detector", "check", "load_detectors", "prepare", "run"]
+__all__ = [
+    "ContentError",
+    "Detector",
+    "check",
+    "load_detectors",
+    "prepare",
+    "prepare_span",
+    "prepare_window",
+    "run",
+]

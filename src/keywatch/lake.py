@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT_VERSION = 1
+_LOCAL_CATALOG = "catalog.sqlite"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -125,8 +126,7 @@ class Lake:
             LakeDamagedError: the catalogue is not a lake's, or of another format.
         """
         settings = settings or LakeSettings()
-        local_catalog = folder / "catalog.sqlite"
-        if settings.catalog is None and not local_catalog.exists() and not create:
+        if settings.catalog is None and not create and not (folder / _LOCAL_CATALOG).exists():
             raise LakeError(
                 f"{folder}: no lake there; load a log first (keywatch ingest PATH --lake {folder})"
             )
@@ -138,7 +138,8 @@ class Lake:
         )
         lake = cls(connection, folder, settings)
         try:
-            lake._attach(settings.catalog or f"sqlite:{local_catalog}")
+            lake._load_extensions()
+            lake._attach()
             lake._check_format(create, on_wait)
         except BaseException:
             connection.close()
@@ -146,23 +147,32 @@ class Lake:
         connection.execute(sql_text("macros"))
         return lake
 
-    def _attach(self, catalog: str) -> None:
-        assert self.folder is not None
-        kind = catalog.partition(":")[0]
-        needed = ["ducklake", "postgres_scanner" if kind == "postgres" else "sqlite_scanner"]
-        data_path = self._settings.data_path or str(self.folder / "data")
-        if "://" in data_path:
-            needed.append("httpfs")
-        for name in needed:
+    @property
+    def _catalog(self) -> str:
+        return self._settings.catalog or f"sqlite:{self.folder}/{_LOCAL_CATALOG}"
+
+    @property
+    def _data_path(self) -> str:
+        return self._settings.data_path or f"{self.folder}/data"
+
+    def _load_extensions(self) -> None:
+        scanner = "postgres_scanner" if self._catalog.startswith("postgres:") else "sqlite_scanner"
+        remote = ["httpfs"] if "://" in self._data_path else []
+        for name in ("ducklake", scanner, *remote):
             self.connection.execute(f"LOAD '{_extension_file(name)}'")
+
+    def _attach(self, snapshot: int | None = None) -> None:
+        """Attach the lake, at its newest state or, read only, at a snapshot."""
         # A lake may be moved, and named by another path than when it was made.
-        options = f"DATA_PATH {_quoted(data_path)}, OVERRIDE_DATA_PATH true"
+        options = f"DATA_PATH {_quoted(self._data_path)}, OVERRIDE_DATA_PATH true"
         options += ", DATA_INLINING_ROW_LIMIT 0"
-        if kind == "sqlite":
+        if self._catalog.startswith("sqlite:"):
             # Write-ahead logging, or a commit would fail while another process reads.
             wait_ms = int(1000 * self._settings.wait_seconds)
             options += f", META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {wait_ms}"
-        attach = f"ATTACH {_quoted(f'ducklake:{catalog}')} AS lake ({options})"
+        if snapshot is not None:
+            options += f", SNAPSHOT_VERSION {snapshot}"
+        attach = f"ATTACH {_quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
         try:
             self._retry(lambda: self.connection.execute(attach))
         except duckdb.Error as e:
@@ -274,14 +284,23 @@ class Lake:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """One snapshot for everything read inside; temporary tables made inside stay."""
-        self.connection.execute("BEGIN")
+        """One snapshot for everything read inside, where nothing can be written.
+
+        Temporary tables made inside stay.
+        """
+        if self.folder is None:
+            yield
+            return
+        # No transaction: as long as a temporary table is not committed, one thread alone reads it.
+        self._attach_again(self.snapshot)
         try:
             yield
-        except BaseException:
-            self._abandon()
-            raise
-        self._commit()
+        finally:
+            self._attach_again(None)
+
+    def _attach_again(self, snapshot: int | None) -> None:
+        self.connection.execute("DETACH lake")
+        self._attach(snapshot)
 
     @contextmanager
     def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:

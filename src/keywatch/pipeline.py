@@ -198,17 +198,20 @@ def _coverage(
 ) -> Coverage:
     kinds = list(standings.values())
     start, end = window.start, window.end
-    events = lake.value("SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity")
-    unlocated = lake.value(
-        "SELECT count(*) FROM places SEMI JOIN window_activity USING (address) WHERE NOT located"
-    )
-    keyless = lake.value(
-        "SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end",
+    events, unlocated, keyless, rejected = lake.rows(
+        """
+        SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
+            (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
+                WHERE NOT located),
+            (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
+            (SELECT count(*) FROM lake.rejects)
+        """,
         start=start.date(),
         end=end.date(),
-    )
-    first = lake.value("SELECT min(first_ts) FROM lake.activity")
-    last = lake.value("SELECT max(last_ts) FROM lake.activity WHERE day < $end", end=end.date())
+    )[0]
+    first, last = lake.rows(
+        "SELECT min(first_ts), max(last_ts) FILTER (day < $end) FROM lake.activity", end=end.date()
+    )[0]
     history = (min(start, last) - first).total_seconds() / 86400 if first and last else 0.0
     return Coverage(
         keys=len(kinds),
@@ -216,10 +219,10 @@ def _coverage(
         warming_up=kinds.count("warming_up"),
         not_assessable=kinds.count("not_assessable"),
         silent=kinds.count("silent"),
-        events=int(events),
-        unlocated_addresses=int(unlocated),
-        keyless_events=int(keyless),
-        rejected_lines=int(lake.value("SELECT count(*) FROM lake.rejects")),
+        events=events,
+        unlocated_addresses=unlocated,
+        keyless_events=keyless,
+        rejected_lines=rejected,
         history_days=round(max(history, 0.0), 2),
         notes=_notes(first, last, window, kinds, settings),
     )

@@ -88,10 +88,10 @@ class _Facts:
                     min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
                     sum(w.events)::BIGINT AS requests, bool_or(v.worst) AS worst
                 FROM window_activity AS w
-                JOIN places AS p USING (address)
+                JOIN places AS p USING (place_id)
                 JOIN lake.origins AS o USING (address)
                 JOIN case_visits AS v
-                    ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = p.prefix
+                    ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = w.prefix
                 GROUP BY ALL
             )
             QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY worst DESC, requests DESC, ip)

@@ -66,3 +66,8 @@ CREATE OR REPLACE TEMP MACRO environment_of("key") AS
 -- '1 request', '2 requests'; `ending` is what the plural adds.
 CREATE OR REPLACE TEMP MACRO counted(n, noun, ending := 's') AS
     format('{} {}{}', n::BIGINT, noun, CASE WHEN n = 1 THEN '' ELSE ending END);
+
+-- 'AS8075 Microsoft Corporation, DE', or what kind of address it is where no database places it.
+CREATE OR REPLACE TEMP MACRO place_of(class, asn, organization, country, located) AS
+    CASE WHEN located THEN concat_ws(', ', concat_ws(' ', 'AS' || asn, organization),
+        nullif(country, '-')) ELSE class || ' address' END;

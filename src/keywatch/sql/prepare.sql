@@ -1,53 +1,25 @@
 -- What detectors read: small temporary tables of one window and the baseline before it.
--- Variables: baseline_start, window_start, window_end (days, half open).
+-- Variables: baseline_start, window_start, window_end (days, half open). Reads what span.sql made.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
-
--- grain: address; every address has a prefix, a network and a country, if only its own name
-CREATE OR REPLACE TEMP VIEW all_places AS
-SELECT
-    address,
-    coalesce(ip, nullif(address, ''), '(none)') AS ip,
-    coalesce(prefix, nullif(address, ''), '(none)') AS prefix,
-    CASE
-        WHEN asn IS NOT NULL THEN 'AS' || asn
-        WHEN class IN ('private', 'reserved', 'service', 'invalid', 'none') THEN class
-        ELSE coalesce(prefix, address)
-    END AS network,
-    coalesce(country, '-') AS country,
-    class, asn, organization, coalesce(located, false) AS located,
-    CASE
-        WHEN located THEN concat_ws(', ', concat_ws(' ', 'AS' || asn, organization), country)
-        ELSE class || ' address'
-    END AS place
-FROM lake.origins;
-
--- grain: address; those of the window. Numbered, so that min(place_id) is the most telling of many
-CREATE OR REPLACE TEMP TABLE places AS
-SELECT
-    row_number() OVER (
-        ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
-    )::INTEGER AS place_id,
-    *
-FROM all_places
-SEMI JOIN (
-    SELECT address FROM lake.activity
-    WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
-) USING (address);
 
 -- grain: key, day, address, endpoint, status class, agent, in parts that add up; the window only
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
-    a.key_id, a.day, p.prefix, p.place_id, a.address, p.ip, a.endpoint, a.status_class, a.agent,
-    a.events, a.object_count AS objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
+    a.key_id, a.day, p.prefix, p.place_id, a.endpoint, a.status_class, a.agent,
+    a.events, a.objects, a.response_bytes, a.exposed, a.first_ts, a.last_ts
 FROM lake.activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
 
--- grain: key, day, prefix, address
+-- grain: key, day, address
 CREATE OR REPLACE TEMP TABLE visit_addresses AS
-SELECT key_id, day, prefix, address, ip, sum(events) AS events
-FROM window_activity
-GROUP BY ALL;
+WITH used AS (
+    SELECT key_id, day, place_id, sum(events) AS events FROM window_activity GROUP BY ALL
+)
+
+SELECT u.key_id, u.day, p.prefix, u.place_id, p.address, p.ip, u.events
+FROM used AS u
+JOIN places AS p USING (place_id);
 
 -- grain: key, day, prefix, endpoint
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
@@ -82,41 +54,48 @@ WITH totals AS (
     GROUP BY key_id, day, prefix
 )
 
-SELECT t.* EXCLUDE (place_id), p.network, p.country, p.class, p.place, p.located
+SELECT t.* EXCLUDE (place_id), p.network, p.country, p.class, p.located,
+    place_of(p.class, p.asn, p.organization, p.country, p.located) AS place
 FROM totals AS t
 JOIN places AS p USING (place_id);
 
 -- grain: key in use in the window
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: as window_activity; the baseline of the keys in use. A view: to read three columns three
--- times costs less than to keep all of them once.
+-- grain: as lake.activity; the baseline. A view: to read three columns twice costs less than to keep
+-- all of them once, and the keys that are not in use are fewer than it takes to leave them out first.
 CREATE OR REPLACE TEMP VIEW baseline AS
 FROM lake.activity
-SEMI JOIN window_keys USING (key_id)
 WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start');
 
 -- grain: key, day
 CREATE OR REPLACE TEMP TABLE baseline_days AS
-SELECT
-    key_id, day, sum(events) AS events, sum(object_count) AS objects,
-    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied
-FROM baseline
-GROUP BY ALL;
-
--- grain: key, address; days = days seen
-CREATE OR REPLACE TEMP TABLE baseline_addresses AS
-WITH days AS (SELECT key_id, address, day FROM baseline GROUP BY ALL),
-
-seen AS (
-    SELECT key_id, address, count(*) AS days, min(day) AS first_day, max(day) AS last_day
-    FROM days
+WITH days AS (
+    SELECT
+        key_id, day, sum(events) AS events, sum(objects) AS objects,
+        coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied
+    FROM baseline
     GROUP BY ALL
 )
 
-SELECT s.*, p.prefix, p.network, p.country, p.class
-FROM seen AS s
-JOIN all_places AS p USING (address);
+FROM days SEMI JOIN window_keys USING (key_id);
+
+-- grain: key, place; days = days seen
+CREATE OR REPLACE TEMP TABLE baseline_places AS
+WITH seen AS (
+    SELECT key_id, place_id, count(*) AS days, min(day) AS first_day, max(day) AS last_day
+    FROM span_places
+    WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start')
+    GROUP BY ALL
+)
+
+FROM seen SEMI JOIN window_keys USING (key_id);
+
+-- grain: key, address; a view, because few are asked for by name
+CREATE OR REPLACE TEMP VIEW baseline_addresses AS
+SELECT b.*, p.address, p.prefix, p.network, p.country, p.class
+FROM baseline_places AS b
+JOIN places AS p USING (place_id);
 
 -- grain: key, prefix, network, country, class; days = days seen, added up over its addresses
 CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
@@ -126,16 +105,29 @@ SELECT
 FROM baseline_addresses
 GROUP BY ALL;
 
+-- grain: key, network, country, class
+CREATE OR REPLACE TEMP TABLE baseline_networks AS
+SELECT
+    key_id, network, country, class,
+    sum(addresses) AS addresses, sum(days) AS days, min(first_day) AS first_day,
+    min(address) AS address
+FROM baseline_prefixes
+GROUP BY ALL;
+
 -- grain: key, endpoint, agent; a bit for each day seen, and for each day with a denied call
 SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 CREATE OR REPLACE TEMP TABLE baseline_uses AS
-SELECT
-    key_id, endpoint, agent, sum(events) AS events, min(day) AS first_day,
-    bitstring_agg(day_number, 0, getvariable('baseline_days')) AS days,
-    bitstring_agg(day_number, 0, getvariable('baseline_days')) FILTER (is_denied(status_class))
-        AS denied_days
-FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
-GROUP BY key_id, endpoint, agent;
+WITH uses AS (
+    SELECT
+        key_id, endpoint, agent, sum(events) AS events, min(day) AS first_day,
+        bitstring_agg(day_number, 0, getvariable('baseline_days')) AS days,
+        bitstring_agg(day_number, 0, getvariable('baseline_days')) FILTER (is_denied(status_class))
+            AS denied_days
+    FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
+    GROUP BY key_id, endpoint, agent
+)
+
+FROM uses SEMI JOIN window_keys USING (key_id);
 
 -- grain: key, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
@@ -186,16 +178,19 @@ WITH days AS (
 
 origins AS (
     SELECT key_id, sum(days) AS address_days, sum(addresses) AS addresses,
-        count(DISTINCT prefix) AS prefixes, count(DISTINCT network) AS networks,
-        count(DISTINCT country) AS countries
-    FROM baseline_prefixes GROUP BY key_id
+        count(DISTINCT network) AS networks, count(DISTINCT country) AS countries
+    FROM baseline_networks GROUP BY key_id
+),
+
+prefixes AS (
+    SELECT key_id, count(DISTINCT prefix) AS prefixes FROM baseline_prefixes GROUP BY key_id
 ),
 
 usual_places AS (
     SELECT key_id, arg_min(address, (-days, address)) AS address
     FROM (
         SELECT key_id, network, country, sum(days) AS days, min(address) AS address
-        FROM baseline_prefixes GROUP BY ALL
+        FROM baseline_networks GROUP BY ALL
     )
     GROUP BY key_id
 ),
@@ -222,15 +217,18 @@ SELECT
     coalesce(max_objects, 0) AS max_objects,
     coalesce(address_days, 0) AS address_days, coalesce(addresses, 0) AS addresses,
     coalesce(prefixes, 0) AS prefixes, coalesce(networks, 0) AS networks,
-    coalesce(countries, 0) AS countries, p.place AS usual_place,
+    coalesce(countries, 0) AS countries,
+    CASE WHEN p.address IS NOT NULL
+        THEN place_of(p.class, p.asn, p.organization, p.country, p.located) END AS usual_place,
     coalesce(endpoints, 0) AS endpoints, coalesce(endpoint_new_days, 0) AS endpoint_new_days,
     usual_endpoint,
     coalesce(products, 0) AS products, coalesce(agent_new_days, 0) AS agent_new_days, usual_agent
 FROM window_keys
 LEFT JOIN days USING (key_id)
 LEFT JOIN origins USING (key_id)
+LEFT JOIN prefixes USING (key_id)
 LEFT JOIN usual_places USING (key_id)
-LEFT JOIN all_places AS p USING (address)
+LEFT JOIN places AS p USING (address)
 LEFT JOIN endpoints USING (key_id)
 LEFT JOIN agents USING (key_id);
 
@@ -242,7 +240,7 @@ FROM key_history AS h
 LEFT JOIN keys AS k USING (key_id);
 
 -- grain: endpoint, peer group; how many of its keys used it, before or in the window
-CREATE OR REPLACE TEMP TABLE peer_endpoints AS
+CREATE OR REPLACE TEMP VIEW peer_endpoints AS
 WITH used AS (
     SELECT key_id, endpoint FROM baseline_endpoints
     UNION
@@ -258,7 +256,7 @@ JOIN sizes AS s USING (peer_group)
 GROUP BY u.endpoint, p.peer_group;
 
 -- grain: endpoint; how many of all keys in use used it
-CREATE OR REPLACE TEMP TABLE all_endpoints AS
+CREATE OR REPLACE TEMP VIEW all_endpoints AS
 SELECT endpoint, sum(users) AS users, (SELECT count(*) FROM window_keys) AS all_keys
 FROM peer_endpoints
 GROUP BY endpoint;
