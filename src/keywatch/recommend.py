@@ -84,12 +84,12 @@ class _Facts:
             lake.records(
                 """
             FROM (
-                SELECT w.key_id, p.ip, o.prefix, o.asn, o.organization, o.country, p.class,
+                SELECT w.key_id, p.ip, nullif(p.prefix, p.ip) AS prefix, p.asn, p.organization,
+                    nullif(p.country, '-') AS country, p.class,
                     min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
                     sum(w.events)::BIGINT AS requests, bool_or(v.worst) AS worst
                 FROM window_activity AS w
                 JOIN places AS p USING (place_id)
-                JOIN lake.origins AS o USING (address)
                 JOIN case_visits AS v
                     ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = w.prefix
                 GROUP BY ALL

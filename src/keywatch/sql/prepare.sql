@@ -25,11 +25,12 @@ JOIN places AS p USING (place_id);
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
 SELECT
     key_id, day, prefix, endpoint,
-    sum(events) AS events,
-    coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied,
-    coalesce(sum(events) FILTER (status_class = '404'), 0) AS not_found,
-    coalesce(sum(events) FILTER (status_class LIKE '2%'), 0) AS succeeded,
-    sum(objects) AS objects, sum(response_bytes) AS response_bytes, sum(exposed) AS exposed,
+    sum(events)::BIGINT AS events,
+    coalesce(sum(events) FILTER (is_denied(status_class)), 0)::BIGINT AS denied,
+    coalesce(sum(events) FILTER (status_class = '404'), 0)::BIGINT AS not_found,
+    coalesce(sum(events) FILTER (status_class LIKE '2%'), 0)::BIGINT AS succeeded,
+    sum(objects)::BIGINT AS objects, sum(response_bytes)::BIGINT AS response_bytes,
+    sum(exposed)::BIGINT AS exposed,
     min(first_ts) AS first_ts, max(last_ts) AS last_ts,
     min(place_id) AS place_id
 FROM window_activity
@@ -46,9 +47,10 @@ CREATE OR REPLACE TEMP TABLE visits AS
 WITH totals AS (
     SELECT
         key_id, day, prefix, min(place_id) AS place_id, count(*) AS endpoints,
-        sum(events) AS events, sum(denied) AS denied, sum(not_found) AS not_found,
-        sum(succeeded) AS succeeded, sum(objects) AS objects,
-        sum(response_bytes) AS response_bytes, sum(exposed) AS exposed,
+        sum(events)::BIGINT AS events, sum(denied)::BIGINT AS denied,
+        sum(not_found)::BIGINT AS not_found, sum(succeeded)::BIGINT AS succeeded,
+        sum(objects)::BIGINT AS objects, sum(response_bytes)::BIGINT AS response_bytes,
+        sum(exposed)::BIGINT AS exposed,
         min(first_ts) AS first_ts, max(last_ts) AS last_ts
     FROM visit_endpoints
     GROUP BY key_id, day, prefix
@@ -72,8 +74,8 @@ WHERE day >= getvariable('baseline_start') AND day < getvariable('window_start')
 CREATE OR REPLACE TEMP TABLE baseline_days AS
 WITH days AS (
     SELECT
-        key_id, day, sum(events) AS events, sum(objects) AS objects,
-        coalesce(sum(events) FILTER (is_denied(status_class)), 0) AS denied
+        key_id, day, sum(events)::BIGINT AS events, sum(objects)::BIGINT AS objects,
+        coalesce(sum(events) FILTER (is_denied(status_class)), 0)::BIGINT AS denied
     FROM baseline
     GROUP BY ALL
 )
@@ -101,7 +103,7 @@ JOIN places AS p USING (place_id);
 CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
 SELECT
     key_id, prefix, network, country, class,
-    count(*) AS addresses, sum(days) AS days, min(first_day) AS first_day, min(address) AS address
+    count(*) AS addresses, sum(days)::BIGINT AS days, min(first_day) AS first_day, min(address) AS address
 FROM baseline_addresses
 GROUP BY ALL;
 
@@ -109,7 +111,7 @@ GROUP BY ALL;
 CREATE OR REPLACE TEMP TABLE baseline_networks AS
 SELECT
     key_id, network, country, class,
-    sum(addresses) AS addresses, sum(days) AS days, min(first_day) AS first_day,
+    sum(addresses)::BIGINT AS addresses, sum(days)::BIGINT AS days, min(first_day) AS first_day,
     min(address) AS address
 FROM baseline_prefixes
 GROUP BY ALL;
