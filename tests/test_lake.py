@@ -129,6 +129,8 @@ def test_a_value_in_a_query_stays_that_value(value: Any) -> None:
     with Lake.in_memory() as lake:
         query = """
             -- $value
+            /* $value
+               $value */
             SELECT $value AS given, '$value' AS "$value", 1-$other AS difference
         """
         assert lake.records(query, value=value, other=-1.5) == [
@@ -161,9 +163,11 @@ def test_reading_sees_one_snapshot(loading: Loading) -> None:
     with Lake.open(loading.folder / "lake") as reader, reader.reading():
         count = "SELECT count(*) FROM lake.events"
         assert reader.value(count) == 3
+        snapshot = reader.snapshot
         reader.execute("CREATE TEMP TABLE seen AS FROM lake.events")
         loading.take(events(5), "b.jsonl")
         assert reader.value(count) == 3
+        assert reader.snapshot == snapshot
         with pytest.raises(Lake.Error):
             reader.execute("DELETE FROM lake.events")
     assert loading.lake.value(count) == 5

@@ -92,6 +92,7 @@ class Lake:
         self.folder = folder
         self._settings = settings
         self._slots: dict[str, _Slot] = {}
+        self._snapshot: int | None = None
 
     @classmethod
     def in_memory(cls) -> Lake:
@@ -161,8 +162,8 @@ class Lake:
         for name in ("ducklake", scanner, *remote):
             self.connection.execute(f"LOAD '{_extension_file(name)}'")
 
-    def _attach(self, snapshot: int | None = None) -> None:
-        """Attach the lake, at its newest state or, read only, at a snapshot."""
+    def _attach(self) -> None:
+        """Attach the lake: at the snapshot that is read, else at its newest state."""
         # A lake may be moved, and named by another path than when it was made.
         options = f"DATA_PATH {_quoted(self._data_path)}, OVERRIDE_DATA_PATH true"
         options += ", DATA_INLINING_ROW_LIMIT 0"
@@ -170,8 +171,8 @@ class Lake:
             # Write-ahead logging, or a commit would fail while another process reads.
             wait_ms = int(1000 * self._settings.wait_seconds)
             options += f", META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {wait_ms}"
-        if snapshot is not None:
-            options += f", SNAPSHOT_VERSION {snapshot}"
+        if self._snapshot is not None:
+            options += f", SNAPSHOT_VERSION {self._snapshot}"
         attach = f"ATTACH {_quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
         try:
             self._retry(lambda: self.connection.execute(attach))
@@ -277,9 +278,11 @@ class Lake:
 
     @property
     def snapshot(self) -> int:
-        """The newest committed snapshot's id; 0 for a lake in memory."""
+        """The id of the snapshot that is read, else of the newest one; 0 for a lake in memory."""
         if self.folder is None:
             return 0
+        if self._snapshot is not None:
+            return self._snapshot
         return int(self.value("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"))
 
     @contextmanager
@@ -292,15 +295,16 @@ class Lake:
             yield
             return
         # No transaction: as long as a temporary table is not committed, one thread alone reads it.
-        self._attach_again(self.snapshot)
+        self._read_at(self.snapshot)
         try:
             yield
         finally:
-            self._attach_again(None)
+            self._read_at(None)
 
-    def _attach_again(self, snapshot: int | None) -> None:
+    def _read_at(self, snapshot: int | None) -> None:
+        self._snapshot = snapshot
         self.connection.execute("DETACH lake")
-        self._attach(snapshot)
+        self._attach()
 
     @contextmanager
     def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -419,7 +423,9 @@ def _extension_file(name: str) -> Path:
 
 
 # What a $name is never looked for in, or a $name.
-_TOKENS = re.compile(r"""--[^\n]*|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$([a-z_][a-z0-9_]*)""")
+_TOKENS = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$([a-z_][a-z0-9_]*)""", re.DOTALL
+)
 
 
 def _with_values(sql: str, values: Mapping[str, object]) -> str:
