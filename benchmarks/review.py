@@ -19,12 +19,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from keywatch import pipeline, sample
 from keywatch.lake import Lake
+from keywatch.model import Window
 from keywatch.settings import load_settings
 
 TARGET_RATIO = 2.0
@@ -40,7 +42,7 @@ groups = duckdb.sql(
 ).fetchall()
 print(time.perf_counter() - start)
 """
-# The SQL of a review: no imports, no cases, no text.
+# The SQL of a review: no imports, no calibration, no cases, no text.
 ENGINE = """
 import time
 from datetime import datetime
@@ -58,7 +60,7 @@ with Lake.open(Path('{lake}'), settings.storage) as lake, lake.reading():
     detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
     for detector in known:
         detectors.run(lake, detector, window)
-    scoring.score(lake, known, settings.scoring)
+    scoring.gather(lake, known)
     print(time.perf_counter() - start)
 """
 
@@ -157,6 +159,9 @@ def _make(folder: Path, given: argparse.Namespace) -> dict[str, str | int]:
     settings = load_settings(None)
     pipeline.ingest(folder / "lake", [str(folder / "world" / "logs")], settings)
     pipeline.import_keys(folder / "lake", world.inventory, settings)
+    # The weeks before are replayed once and kept, as by the review of the week before.
+    start, end = (datetime(*day.timetuple()[:3]) for day in (world.review_start, world.end))
+    pipeline.review(folder / "lake", Window(start, end), settings)
     pattern = str(folder / "world" / "logs" / "*").replace("'", "''")
     raw = str(folder / "raw.parquet").replace("'", "''")
     duckdb.sql(

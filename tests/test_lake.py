@@ -143,6 +143,13 @@ def test_a_value_that_sql_has_no_literal_for_is_refused() -> None:
         lake.value("SELECT $value", value=b"")
 
 
+def test_a_slow_query_writes_nothing_to_standard_output(tmp_path: Path) -> None:
+    shown = "SELECT current_setting('enable_progress_bar')"
+    with Lake.open(tmp_path / "lake", create=True) as lake, Lake.scratch() as scratch:
+        assert not lake.value(shown)
+        assert not scratch.value(shown)
+
+
 def test_writing_is_all_or_nothing(loading: Loading) -> None:
     lake = loading.lake
 

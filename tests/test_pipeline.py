@@ -16,9 +16,12 @@ import pytest
 from keywatch import pipeline
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
-from keywatch.settings import ScoringSettings, Settings
+from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 
-SETTINGS = Settings()
+SETTINGS = Settings(
+    scoring=ScoringSettings(false_revoke_rate=0.5), review=ReviewSettings(power_keys=0)
+)
+"""Few keys on few weeks: at the usual rate nothing could be claimed."""
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 HOME, AWAY = "84.151.10.20", "45.153.78.122"
 
@@ -48,6 +51,15 @@ def theft(key_id: str = "key_1", **fields: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def crowd(count: int = 40) -> list[dict[str, Any]]:
+    """Quiet keys: what ordinary weeks are made of."""
+    return [
+        event
+        for n in range(count)
+        for event in daily(date(2026, 8, 1), 65, key_id=f"crowd_{n:02}", user_agent=None)
+    ]
+
+
 def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str, Any]]) -> Path:
     log = folder / "log.jsonl"
     log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
@@ -70,7 +82,7 @@ def key(key_id: str = "key_1", **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stolen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    events = daily(date(2026, 8, 1), 65) + theft()
+    events = daily(date(2026, 8, 1), 65) + theft() + crowd()
     keys = [key(), key("key_2", name="unused"), key("key_3", replaces="key_1", name="next")]
     return lake_of(tmp_path_factory.mktemp("stolen"), events, keys)
 
@@ -86,9 +98,13 @@ def test_a_stolen_key_is_to_be_revoked_with_reasons_that_add_up(answer: Review) 
     assert (case.key_id, case.action, case.standing) == ("key_1", "revoke", "assessed")
     assert {item.family for item in case.evidence} >= {"origin", "endpoints", "client", "policy"}
     assert sum(item.bits for item in case.evidence) == pytest.approx(case.bits)
-    caps = ScoringSettings().family_caps_bits
+    caps = SETTINGS.scoring.family_caps_bits
     for family, cap in caps.items():
-        assert sum(e.bits for e in case.evidence if e.family == family) <= cap + 1e-9
+        assert sum(e.bits for e in case.evidence if e.family == family) <= cap + 1e-5
+    assert case.p_value is not None
+    assert case.q_value is not None
+    assert answer.coverage.calibration is not None
+    assert case.p_value == 1 / (answer.coverage.calibration.cases + 1)
     assert case.origins[0].ip == AWAY
     assert case.origins[0].country is not None
 
@@ -106,14 +122,13 @@ def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
     assert any("key_3" in step for step in case.steps)
 
 
-@pytest.mark.parametrize("investigate_bits", [15.0, 1e6])
-def test_in_brief_the_cases_without_an_action_say_less(
-    stolen: Path, investigate_bits: float
-) -> None:
-    scoring = ScoringSettings(investigate_bits=investigate_bits, revoke_bits=1e6)
-    settings = Settings(scoring=scoring)
-    (case,) = pipeline.review(stolen, WEEK, settings, keep=False).cases
-    (brief,) = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases
+@pytest.mark.parametrize("budget", [10.0, 0.0])
+def test_in_brief_the_cases_without_an_action_say_less(stolen: Path, budget: float) -> None:
+    scoring = ScoringSettings(investigate_per_1000_keys=budget)
+    settings = Settings(scoring=scoring, review=ReviewSettings(power_keys=0))
+    case = pipeline.review(stolen, WEEK, settings, keep=False).cases[0]
+    brief = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases[0]
+    assert case.action == ("investigate" if budget else "none")
     if case.action == "none":
         case = replace(case, origins=(), blast_radius={}, impact={}, events_query="")
     assert brief == case
@@ -123,7 +138,7 @@ def test_a_review_waits_for_no_library_that_it_does_not_need(stolen: Path) -> No
     code = (
         "import sys; from pathlib import Path; from keywatch import cli; "
         "cli.review(common=cli.Common(Path(sys.argv[1]))); "
-        "print({'numpy', 'pandas', 'pyarrow', 'geoip2', 'sklearn'} & set(sys.modules))"
+        "print({'geoip2', 'maxminddb', 'keywatch.ingest'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(stolen)], capture_output=True, text=True, check=True
@@ -141,24 +156,24 @@ def test_the_events_query_shows_the_stranger_and_nobody_else(stolen: Path, answe
 
 def test_a_hostile_key_id_stays_a_value_in_the_query(tmp_path: Path) -> None:
     name = "x' OR 1=1; DROP TABLE lake.events; --\x1b[2J"
-    events = daily(date(2026, 8, 1), 65, key_id=name) + theft(name)
+    events = daily(date(2026, 8, 1), 65, key_id=name) + theft(name) + crowd()
     folder = lake_of(tmp_path, events, [])
 
     case = pipeline.review(folder, WEEK, SETTINGS).cases[0]
 
     with Lake.open(folder) as lake:
         assert len(lake.records(case.events_query)) == 10
-        assert lake.value("SELECT count(*) FROM lake.events") == 75
+        assert lake.value("SELECT count(*) FROM lake.events") == 75 + len(crowd())
 
 
 def test_every_key_stands_in_one_of_four_ways(answer: Review) -> None:
     coverage = answer.coverage
 
-    assert (coverage.keys, coverage.assessed, coverage.silent) == (3, 1, 2)
+    assert (coverage.keys, coverage.assessed, coverage.silent) == (43, 41, 2)
     assert coverage.keys == (
         coverage.assessed + coverage.warming_up + coverage.not_assessable + coverage.silent
     )
-    assert coverage.events == 7 + 10
+    assert coverage.events == 41 * 7 + 10
 
 
 def test_a_young_key_is_warming_up_and_still_judged_by_what_it_calls(tmp_path: Path) -> None:
@@ -186,6 +201,8 @@ def test_upkeep_is_shown_and_never_adds_to_the_suspicion(tmp_path: Path) -> None
         "rotation_overdue",
         "wildcard_scope",
     }
+    assert answer.coverage.calibration is None
+    assert any("Too little history" in note for note in answer.coverage.notes)
     assert [(case.action, case.bits) for case in answer.cases] == [("none", 0)]
 
 
@@ -196,7 +213,7 @@ def test_aws_keys_get_commands_and_temporary_ones_their_session_revoked(tmp_path
         for key_id in (long_lived, temporary)
         for event in daily(date(2026, 8, 1), 65, key_id=key_id, key=key_id)
         + theft(key_id, key=key_id)
-    ]
+    ] + crowd()
     answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, SETTINGS)
     steps = {case.key_id: " ".join(case.steps) for case in answer.cases}
 

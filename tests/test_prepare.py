@@ -183,19 +183,10 @@ def test_peers_are_keys_of_like_scopes_and_like_use(lake: Lake) -> None:
         own_key(lake, key_id, scopes=scopes)
         use(lake, YESTERDAY, key_id=key_id)
         use(lake, START, key_id=key_id)
-    use(lake, START, key_id="a", endpoint="GET /b")
-    use(lake, START, key_id="b", endpoint="GET /b", status_class="403")
     prepare(lake)
     assert lake.rows("SELECT key_id, peer_group FROM peers ORDER BY key_id") == [
         ("a", "r w|GET /a"), ("b", "r w|GET /a"), ("c", "r|GET /a"),
     ]  # fmt: skip
-    # A refused call is no use of an endpoint.
-    assert lake.rows("FROM peer_endpoints ORDER BY ALL") == [
-        ("GET /a", "r w|GET /a", 2, 2),
-        ("GET /a", "r|GET /a", 1, 1),
-        ("GET /b", "r w|GET /a", 1, 2),
-    ]
-    assert lake.rows("FROM all_endpoints ORDER BY ALL") == [("GET /a", 3, 3), ("GET /b", 1, 3)]
 
 
 def test_an_owners_prefixes_are_told_key_by_key(lake: Lake) -> None:

@@ -176,7 +176,7 @@ def detection_figures(world: World, settings: Settings) -> list[Figures]:
 def ablation_figures(world: World, settings: Settings) -> dict[str, Figures]:
     """Keywatch less one family of evidence. Facts, which have no cap, stay."""
     caps = settings.scoring.family_caps_bits
-    figures = {}
+    figures: dict[str, Figures] = {}
     for family in caps:
         less = changed(settings, "scoring.family_caps_bits", {**caps, family: 0.0})
         figures[family] = contender_figures(world, scores("keywatch", world, less))

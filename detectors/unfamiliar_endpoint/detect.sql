@@ -1,7 +1,8 @@
 -- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
---   peers, catalogue
+--   peers, expected_endpoints, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
--- it is with its peers, backing off to all keys. Or its peers begin with it too: a release. The more
+-- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation) and
+-- to all keys, whichever expect it more. Or its peers begin with it too: a release. The more
 -- probable story counts.
 WITH candidates AS (
     SELECT e.*
@@ -52,6 +53,7 @@ fresh AS (
         -- Two other keys that don't call it are no proof that nobody does.
         predictive(coalesce(a.keys, 0) - (o.key_id IS NOT NULL)::INT, g.all_keys, $all_prior,
             $all_strength_keys) AS all_share,
+        coalesce(x.share, 0) AS expected_share,
         coalesce(p.keys, 0) - (o.key_id IS NOT NULL)::INT AS peers_calling,
         coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning
     FROM candidates AS c
@@ -59,13 +61,14 @@ fresh AS (
     JOIN groups AS g USING (key_id)
     LEFT JOIN peer_users AS p ON p.endpoint = c.endpoint AND p.peer_group = g.peer_group
     LEFT JOIN all_users AS a ON a.endpoint = c.endpoint
+    LEFT JOIN expected_endpoints AS x ON x.key_id = c.key_id AND x.endpoint = c.endpoint
     LEFT JOIN uses AS o ON o.key_id = c.key_id AND o.endpoint = c.endpoint
 ),
 
 scored AS (
     SELECT
         *,
-        bits((peers_calling + $peer_strength_keys * all_share)
+        bits((peers_calling + $peer_strength_keys * greatest(all_share, expected_share))
             / (peer_keys + $peer_strength_keys)) AS endpoint_bits,
         bits(peers_beginning / (peer_keys + $peer_strength_keys)) AS release_bits,
         peers_beginning >= $release_peers AND release_bits < day_bits + endpoint_bits AS released

@@ -1,79 +1,165 @@
--- grain: visit; reads visits, visit_addresses, key_history, baseline_places, baseline_prefixes,
---   baseline_networks, owner_prefixes, keys
--- A new origin is a chain of choices, each as probable as the key's own past makes it: a new address
--- (or one it knows: 0 bits), then a new prefix, network and country. A chain of Beta-binomial
--- predictives, the two-type case of Pitman-Yor back-off (Sanna Passino and Heard 2019). What the
--- key's own prefix or its owner's other keys explain is capped: improbable for the key, but no thief's.
-WITH new_addresses AS (
-    FROM visit_addresses ANTI JOIN baseline_places USING (key_id, place_id)
+-- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes, keys
+-- How much less probable a new origin is for the key than for keys at large (Freeman et al. 2016), by
+-- a hierarchy of predictives, a form of Pitman-Yor back-off (Sanna Passino and Heard 2019). An address
+-- is new in so many days; its prefix then is known or new in so many addresses, its network in so many
+-- prefixes, its country in so many networks. What is new comes from where the owner's other keys are,
+-- or by the level above. So a small network that the key knows explains a new prefix, a provider
+-- that everybody rents from hardly, and the owner's own office wholly.
+WITH everybody AS (
+    -- grain: level, value; keys = how many keys have been there
+    SELECT level, value, count(DISTINCT key_id) AS keys
+    FROM (
+        SELECT key_id, unnest(['prefix', 'network', 'country']) AS level,
+            unnest([prefix, network, country]) AS value
+        FROM baseline_prefixes
+    )
+    GROUP BY ALL
 ),
 
-owned AS (
-    SELECT owner, prefix, count(*) AS keys, min(key_id) AS key_id
-    FROM owner_prefixes
-    WHERE days >= $owner_min_days
-    GROUP BY owner, prefix
+everybody_in_all AS (SELECT level, sum(keys) AS uses FROM everybody GROUP BY level),
+
+-- grain: owner, level, value; keys = how many of the owner's keys were there for some days
+owners AS (
+    SELECT owner, level, value, count(DISTINCT key_id) AS keys
+    FROM (
+        SELECT k.owner, b.key_id, unnest(['address', 'prefix', 'network', 'country']) AS level,
+            unnest([b.address, b.prefix, b.network, b.country]) AS value
+        FROM baseline_addresses AS b
+        JOIN keys AS k USING (key_id)
+        WHERE k.owner IS NOT NULL AND b.days >= $owner_min_days
+    )
+    GROUP BY ALL
+),
+
+owners_in_all AS (
+    SELECT owner, level, sum(keys) AS uses, count(*) AS types FROM owners GROUP BY ALL
 ),
 
 fresh AS (
-    SELECT
-        v.*, a.ip, h.address_days, h.addresses, h.prefixes, h.networks, h.countries,
-        h.active_days, h.usual_place,
-        EXISTS (FROM baseline_prefixes AS b
-            WHERE b.key_id = v.key_id AND b.prefix = v.prefix) AS prefix_known,
-        EXISTS (FROM baseline_networks AS b
-            WHERE b.key_id = v.key_id AND b.network = v.network) AS network_known,
-        EXISTS (FROM baseline_networks AS b
-            WHERE b.key_id = v.key_id AND b.country = v.country) AS country_known,
-        coalesce(o.keys > 1 OR o.key_id <> v.key_id, false) AS owner_knows
-    FROM new_addresses AS a
-    JOIN visits AS v USING (key_id, day, prefix)
-    JOIN key_history AS h USING (key_id)
+    SELECT v.key_id, v.day, v.prefix, v.place, v.located, v.network, v.country, a.address, a.ip,
+        k.owner, h.*
+    FROM visits AS v
+    JOIN visit_addresses AS a USING (key_id, day, prefix)
+    JOIN (SELECT * RENAME (key_id AS id) FROM key_history) AS h ON h.id = v.key_id
     LEFT JOIN keys AS k USING (key_id)
-    LEFT JOIN owned AS o ON o.owner = k.owner AND o.prefix = v.prefix
-    WHERE h.active_days > 0
+    ANTI JOIN baseline_addresses AS b ON b.key_id = v.key_id AND b.address = a.address
 ),
 
-chances AS (
-    SELECT
-        *,
-        predictive(addresses - 1, address_days - 1, $new_address_prior, $prior_strength_trials)
-            AS p_address,
-        predictive(prefixes - 1, addresses - 1, $new_prefix_prior, $prior_strength_trials)
-            AS p_prefix,
-        predictive(networks - 1, prefixes - 1, $new_network_prior, $prior_strength_trials)
-            AS p_network,
-        predictive(countries - 1, networks - 1, $new_country_prior, $prior_strength_trials)
-            AS p_country
+-- grain: fresh address, level; `new` = how often the key's next value is a new one, of `trials`
+levels AS (
+    SELECT key_id, owner, address, 'address' AS level, address AS value, prefix AS within,
+        novelty(addresses - 1, address_days - 1, $new_address_prior, $prior_strength_trials) AS new,
+        NULL AS trials
     FROM fresh
+    UNION
+    SELECT key_id, owner, address, 'prefix', prefix, prefix,
+        novelty(prefixes - 1, addresses - 1, $new_prefix_prior, $prior_strength_trials), addresses
+    FROM fresh
+    UNION
+    SELECT key_id, owner, address, 'network', network, network,
+        novelty(networks - 1, prefixes - 1, $new_network_prior, $prior_strength_trials), prefixes
+    FROM fresh WHERE located
+    UNION
+    SELECT key_id, owner, address, 'country', country, country,
+        novelty(countries - 1, networks - 1, $new_country_prior, $prior_strength_trials), networks
+    FROM fresh WHERE country <> '-'
 ),
 
-scored AS (
+-- grain: key, level, value; times = the distinct values of the level below that the key has there
+known AS (
+    SELECT key_id, 'prefix' AS level, prefix AS value, sum(addresses) AS times
+    FROM baseline_prefixes GROUP BY ALL
+    UNION ALL
+    SELECT key_id, 'network', network, count(DISTINCT prefix) FROM baseline_prefixes GROUP BY ALL
+    UNION ALL
+    SELECT key_id, 'country', country, count(DISTINCT network) FROM baseline_prefixes GROUP BY ALL
+),
+
+-- The ratio of the key's (its owner's) probability to everybody's, by what it has seen there itself.
+ratios AS (
     SELECT
-        *,
+        l.*, n.times IS NOT NULL AS is_known, coalesce(o.keys, 0) AS owner_keys,
+        -- Of few keys nobody can tell what everybody does.
+        predictive(coalesce(e.keys, 0), coalesce(i.uses, 0),
+            CASE l.level WHEN 'country' THEN $country_share WHEN 'network' THEN $network_share
+                ELSE $prefix_share END, $everybody_strength_keys) AS share,
+        coalesce((1 - new) * n.times / l.trials, 0) / share AS own,
+        predictive(t.types - 1, t.uses - 1, $new_to_owner_prior, $prior_strength_trials)
+            AS new_of_owner,
+        (1 - new_of_owner) * coalesce(o.keys, 0) / t.uses / share + new_of_owner AS of_owner
+    FROM levels AS l
+    LEFT JOIN known AS n USING (key_id, level, value)
+    -- An address is as common as its prefix.
+    LEFT JOIN everybody AS e
+        ON e.level = replace(l.level, 'address', 'prefix') AND e.value = l.within
+    LEFT JOIN everybody_in_all AS i ON i.level = replace(l.level, 'address', 'prefix')
+    LEFT JOIN owners AS o ON o.owner = l.owner AND o.level = l.level AND o.value = l.value
+    LEFT JOIN owners_in_all AS t ON t.owner = l.owner AND t.level = l.level
+),
+
+fresh_addresses AS (SELECT DISTINCT key_id, address FROM fresh),
+
+-- What no database can place says nothing at its level: ratio 1.
+countries AS (
+    SELECT f.key_id, f.address,
+        coalesce(own + new * (coalesce(of_owner, 1) + 1) / 2, 1) AS ratio,
+        coalesce(is_known, false) AS is_known
+    FROM fresh_addresses AS f
+    LEFT JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'country'
+),
+
+networks AS (
+    SELECT f.key_id, f.address,
+        coalesce(own + new * (coalesce(of_owner, f.ratio) + f.ratio) / 2, 1) AS ratio,
+        coalesce(r.is_known, false) AS is_known, f.is_known AS country_known
+    FROM countries AS f
+    LEFT JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'network'
+),
+
+prefixes AS (
+    SELECT f.key_id, f.address,
+        own + new * (coalesce(of_owner, f.ratio) + f.ratio) / 2 AS ratio,
+        r.is_known AS prefix_known, f.is_known AS network_known, f.country_known,
+        r.owner_keys > 0 AS owner_knows
+    FROM networks AS f
+    JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'prefix'
+),
+
+addresses AS (
+    SELECT f.*, new * (coalesce(of_owner, f.ratio) + f.ratio) / 2 AS address_ratio
+    FROM prefixes AS f
+    JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'address'
+),
+
+strangest AS (
+    SELECT
+        f.key_id, f.day, f.prefix, -log2(a.address_ratio) AS bits,
+        format('{} ({})', ip, place) AS actual,
         CASE
-            WHEN prefix_known THEN least($known_prefix_bits, bits(p_address))
-            WHEN owner_knows THEN least($owner_prefix_bits, bits(p_address) + bits(p_prefix))
-            -- What no database can place is new as an address, and no more is known of it.
-            WHEN network_known OR NOT located THEN bits(p_address) + bits(p_prefix)
-            WHEN country_known OR country = '-' THEN bits(p_address) + bits(p_prefix) + bits(p_network)
-            ELSE bits(p_address) + bits(p_prefix) + bits(p_network) + bits(p_country)
-        END AS bits
-    FROM chances
+            WHEN active_days = 0 AND owner_knows THEN 'its owner''s other keys come from there'
+            WHEN active_days = 0 THEN 'a key without history is used where its owner''s others are not'
+            WHEN prefix_known THEN 'a new address in a prefix that this key uses'
+            WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
+            WHEN NOT located THEN 'a new address that no database can place'
+            WHEN network_known THEN 'a new prefix in a network that this key uses'
+            WHEN country_known OR country = '-' THEN 'a network that this key never came from'
+            ELSE 'a network and a country that this key never came from'
+        END AS explanation
+    FROM fresh AS f
+    JOIN addresses AS a USING (key_id, address)
+    QUALIFY row_number() OVER (PARTITION BY f.key_id, f.day, f.prefix ORDER BY bits DESC, ip) = 1
 )
 
+-- A thief at an address that the key has always used is one from within.
 SELECT
-    key_id, day, prefix, bits,
-    format('{} in {} on {}, mostly {}', counted(addresses, 'address', 'es'),
-        counted(networks, 'network'), counted(active_days, 'day'), usual_place) AS typical,
-    format('{} ({})', ip, place) AS actual,
-    CASE
-        WHEN prefix_known THEN 'a new address in a prefix that this key uses'
-        WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
-        WHEN NOT located THEN 'a new address that no database can place'
-        WHEN network_known THEN 'a new prefix in a network that this key uses'
-        WHEN country_known OR country = '-' THEN 'a network that this key never came from'
-        ELSE 'a network and a country that this key never came from'
-    END AS explanation
-FROM scored
-QUALIFY row_number() OVER (PARTITION BY key_id, day, prefix ORDER BY bits DESC, ip) = 1
+    v.key_id, v.day, v.prefix,
+    greatest(coalesce(s.bits, -$most_familiar_bits), -$most_familiar_bits) AS bits,
+    CASE WHEN h.active_days = 0 THEN 'no history'
+        ELSE format('{} in {} on {}, mostly {}', counted(h.addresses, 'address', 'es'),
+            counted(h.networks, 'network'), counted(h.active_days, 'day'), h.usual_place)
+        END AS typical,
+    coalesce(s.actual, format('{} ({})', v.prefix, v.place)) AS actual,
+    coalesce(s.explanation, 'addresses that this key has used before') AS explanation
+FROM visits AS v
+JOIN key_history AS h USING (key_id)
+LEFT JOIN strangest AS s USING (key_id, day, prefix)

@@ -288,6 +288,87 @@ def case(
         _write(render_case(found, answer, color=_color(), width=_width()), None)
 
 
+@app.command
+def power(
+    key: str | None = None,
+    *,
+    week: str | None = None,
+    from_: Annotated[date | None, Parameter(name="--from")] = None,
+    to: date | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say which thefts of a key would be caught, and after how many requests.
+
+    Parameters
+    ----------
+    key
+        The key's id, its masked form or its name; all keys in use when none is named.
+    week
+        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
+    from_
+        First day of the window (UTC).
+    to
+        The day after the window's last one (UTC).
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_power
+
+    window = _window(week, from_, to)
+    powers = pipeline.power_of_keys(common.lake, window, common.settings(), key)
+    print(render_power(powers, width=_width()), end="")
+
+
+@app.command
+def verdict(
+    key: str,
+    verdict: Literal["benign", "compromised", "expected"],
+    *,
+    by: str,
+    because: str,
+    until: date | None = None,
+    week: str | None = None,
+    from_: Annotated[date | None, Parameter(name="--from")] = None,
+    to: date | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say what a key's alert was: the next reviews learn from it.
+
+    Parameters
+    ----------
+    key
+        The key's id, its masked form or its name.
+    verdict
+        benign: the owner's own, once. expected: the owner's from now on. compromised: a theft.
+    by
+        Who says so.
+    because
+        Why.
+    until
+        The last day (UTC) on which an expected change is expected; 90 days when not given.
+    week
+        The ISO week of the alert; the key's newest alert when no window is given.
+    from_
+        First day of the alert's window (UTC).
+    to
+        The day after the window's last one (UTC).
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_verdict
+
+    report = pipeline.give_verdict(
+        common.lake,
+        key,
+        verdict,
+        common.settings(),
+        by=by,
+        because=because,
+        until=until,
+        window=_window(week, from_, to),
+        on_wait=_say,
+    )
+    print(render_verdict(report))
+
+
 @detectors_app.command(name="list")
 def detectors_list() -> None:
     """List the detectors with their family and what they look for."""

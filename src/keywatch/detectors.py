@@ -13,11 +13,11 @@ from typing import Any, get_args
 from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError
+from keywatch.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Family, Window
 
 GRAINS = ("visit", "key_day", "key")
-KINDS = ("sql",)
 STATUSES = ("draft", "test", "stable")
 HISTORIES = ("none", "own", "owner", "peers")
 """Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'."""
@@ -27,7 +27,8 @@ _REQUIRED = ("title", "kind", "family", "grain", "status", "technique", "history
 _CLOCKS = re.compile(r"\b(now|current_date|current_timestamp|today|random|uuid)\b", re.IGNORECASE)
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
-_COLUMNS = ["key_id", "day", "prefix", "bits", "typical", "actual", "explanation"]
+_LEAST_BITS = 1e-9  # what rounding makes of nothing
+_USED_ENDPOINTS = "SELECT key_id, endpoint FROM baseline_endpoints ORDER BY ALL"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Detector:
 
     id: str
     title: str
+    kind: str
     family: Family
     grain: str
     status: str
@@ -80,11 +82,14 @@ def _load(folder: Path) -> Detector:
     if missing:
         raise DetectorError(f"{file}: {', '.join(missing)} missing; see detectors/README.md")
     return Detector(
-        folder.name, values["title"], values["family"], values["grain"], values["status"],
-        values["technique"], values["history"], bool(values.get("hygiene", False)),
-        values.get("certain_bits"),
-        values["known_gaps"], values["false_positives"], values.get("params", {}), sql, folder,
-    )  # fmt: skip
+        id=folder.name,
+        hygiene=bool(values.get("hygiene", False)),
+        certain_bits=values.get("certain_bits"),
+        params=values.get("params", {}),
+        sql=sql,
+        folder=folder,
+        **{name: values[name] for name in _REQUIRED},
+    )
 
 
 def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Endpoint]) -> None:
@@ -120,6 +125,8 @@ def prepare_window(lake: Lake, window: Window, baseline_days: int) -> None:
         f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
     )
     lake.execute(sql_text("prepare"))
+    with lake.registered("expected_rows", expected_endpoints(lake.table(_USED_ENDPOINTS))):
+        lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
         "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, bits DOUBLE, typical VARCHAR, "
@@ -142,28 +149,43 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
 def run(lake: Lake, detector: Detector, window: Window) -> None:
     """Add what `detector` says to the temporary table ``evidence``; rows of 0 bits are left out.
 
+    Less than 0 bits speaks for the owner.
+
     Raises:
         DetectorError: its query fails or gives other columns than the contract's.
     """
     given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
     try:
-        lake.execute(
-            "INSERT INTO evidence SELECT key_id, day::DATE, prefix, $detector_id, "
-            "$detector_family, $detector_hygiene, bits, typical, actual, explanation "
-            f"FROM ({detector.sql}) WHERE bits > 0 ORDER BY ALL",
-            **{name: given[name] for name in detector.parameters},
-            detector_id=detector.id,
-            detector_family=detector.family,
-            detector_hygiene=detector.hygiene,
-        )
+        query = {name: given[name] for name in detector.parameters}
+        evidence = KINDS[detector.kind]
+        if evidence is None:
+            _add(lake, detector, f"({detector.sql})", query)
+        else:
+            rows = evidence(lake.table(detector.sql, **query), detector.params)
+            with lake.registered(f"said_by_{detector.id}", rows):
+                _add(lake, detector, f"said_by_{detector.id}", {})
     except (lake.Error, KeyError) as e:
         raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
+
+
+def _add(lake: Lake, detector: Detector, rows: str, parameters: Mapping[str, object]) -> None:
+    lake.execute(
+        "INSERT INTO evidence SELECT key_id, day::DATE, prefix, $detector_id, $detector_family, "
+        "$detector_hygiene, bits, typical, actual, explanation "
+        f"FROM {rows} WHERE abs(bits) > $least_bits ORDER BY ALL",
+        **parameters,
+        detector_id=detector.id,
+        detector_family=detector.family,
+        detector_hygiene=detector.hygiene,
+        least_bits=_LEAST_BITS,
+    )
 
 
 def check(detector: Detector) -> list[str]:
     """What is wrong with a detector's folder, a sentence each; empty when nothing is."""
     wrong = []
     for name, value, allowed in (
+        ("kind", detector.kind, tuple(KINDS)),
         ("family", detector.family, get_args(Family)),
         ("grain", detector.grain, GRAINS),
         ("status", detector.status, STATUSES),
@@ -179,7 +201,7 @@ def check(detector: Detector) -> list[str]:
     unknown = detector.parameters - set(detector.params) - _STANDARD
     if unknown:
         wrong.append(f"detect.sql uses {', '.join(sorted(unknown))}, which [params] does not set")
-    unused = set(detector.params) - detector.parameters
+    unused = set(detector.params) - detector.parameters - QUERY_PARAMETERS[detector.kind]
     if unused:
         wrong.append(f"[params] sets {', '.join(sorted(unused))}, which detect.sql does not use")
     if not (detector.folder / "README.md").exists():

@@ -27,6 +27,7 @@ from keywatch.sources import Contents, LogFile, Source, detect_source, named_sou
 from keywatch.sources.parser import ParsedChunk, Parser
 
 _FIRST_REJECTS_SHOWN = 5
+_ADDRESSES_AT_ONCE = 100_000
 _RECORD = pa.schema(
     [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
     + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
@@ -134,6 +135,7 @@ def load_files(
             _check_rejects(reports, settings.max_reject_share, first_rejects)
             load.record_files(new, reports)
             new_addresses = sum(load.store_origins(located.result()) for located in origins)
+            load.locate_again(locator)
     reports += [FileReport(file.path, "", already_loaded=True) for file in old]
     return LoadReport(tuple(reports), first_rejects, new_addresses)
 
@@ -291,8 +293,33 @@ class _Load:
 
     def store_origins(self, located: pa.Table) -> int:
         """Store where addresses are; returns how many."""
-        self._lake.append("origins", located)
+        load_ids = pa.repeat(pa.scalar(self.load_id, pa.int64()), located.num_rows)
+        self._lake.append("origins", located.append_column("load_id", load_ids))
         return int(located.num_rows)
+
+    def locate_again(self, locator: Locator) -> None:
+        """Ask of the older addresses too where this load's new ones were asked of other databases.
+
+        Else a database that is renewed would make old addresses differ from new ones. What was
+        said before stays.
+        """
+        outdated = [
+            address
+            for (address,) in self._lake.rows(
+                """
+                WITH newest AS (
+                    FROM lake.origins
+                    QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1
+                )
+                SELECT address FROM newest
+                WHERE asked <> (SELECT any_value(asked) FROM newest WHERE load_id = $load_id)
+                ORDER BY address
+                """,
+                load_id=self.load_id,
+            )
+        ]
+        for first in range(0, len(outdated), _ADDRESSES_AT_ONCE):
+            self.store_origins(locator.locate(outdated[first : first + _ADDRESSES_AT_ONCE]))
 
     def report(self, file: LogFile, source: Source | None) -> FileReport:
         """What became of `file`."""

@@ -29,7 +29,7 @@ from keywatch.settings import LakeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LOCAL_CATALOG = "catalog.sqlite"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -248,6 +248,8 @@ class Lake:
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add `rows` to a table of the lake, in their order; columns go by name."""
+        import pyarrow as pa
+
         batches = pa.Table.from_batches(
             rows.combine_chunks().to_batches(_BATCH_ROWS), schema=rows.schema
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 Action = Literal["revoke", "rotate", "investigate", "none"]
@@ -11,7 +11,9 @@ ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 """From the most to the least urgent."""
 
 Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
-Family = Literal["origin", "endpoints", "volume", "client", "policy"]
+Family = Literal["origin", "endpoints", "volume", "client", "policy", "all"]
+FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "policy", "all")
+"""Kinds of evidence that can be strange independently of each other."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,50 @@ class Run:
 
 
 @dataclass(frozen=True)
+class CalibrationSummary:
+    """What the claims of a review rest on.
+
+    `cases` are the keys in use in the `windows` replayed; no p-value is below ``1 / (cases + 1)``.
+    `replayed_revokes` of them would have been revoked at the `nominal_rate`, the false discovery
+    rate of ``revoke``, by statistics. `judged` of the revokes so far have a verdict, of which
+    `judged_benign` were no theft: the realised rate.
+    """
+
+    windows: int
+    cases: int
+    nominal_rate: float
+    replayed_revokes: int = 0
+    judged: int = 0
+    judged_benign: int = 0
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """An origin that is expected of a key: who says so, why, and from when until when."""
+
+    key_id: str
+    origin: str
+    owner: str
+    because: str
+    starts_on: date
+    ends_on: date
+
+
+@dataclass(frozen=True)
+class Power:
+    """At how many of `keys` a kind of theft would be caught, and after how many requests.
+
+    `median_requests` is over the keys at which it is caught; None where it is at none.
+    """
+
+    theft: str
+    words: str
+    keys: int
+    caught: int
+    median_requests: float | None
+
+
+@dataclass(frozen=True)
 class Coverage:
     """What was judged and what could not be; counts of keys, events and addresses."""
 
@@ -47,6 +93,9 @@ class Coverage:
     rejected_lines: int = 0
     history_days: float = 0.0
     notes: tuple[str, ...] = ()
+    calibration: CalibrationSummary | None = None
+    suppressions: tuple[Suppression, ...] = ()
+    power: tuple[Power, ...] = ()
 
 
 @dataclass(frozen=True)

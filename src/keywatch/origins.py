@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
+from functools import cache
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,7 @@ ORIGIN_SCHEMA = pa.schema(
         pa.field("located", pa.bool_(), nullable=False),
         pa.field("database", pa.string()),
         pa.field("built_on", pa.date32()),
+        pa.field("asked", pa.string()),
     ]
 )
 
@@ -356,17 +358,31 @@ class _Said(NamedTuple):
 _NOTHING = _Said()
 
 
+@cache
+def _middles_of_countries() -> dict[str, _Place]:
+    """Where a country's people live, and within how many km of it 95 % of them do."""
+    with content_path("data/geoip/countries.csv").open(encoding="utf-8") as file:
+        return {
+            row["country"]: _Place(
+                row["country"],
+                float(row["latitude"]),
+                float(row["longitude"]),
+                int(row["accuracy_km"]),
+            )
+            for row in csv.DictReader(file)
+        }
+
+
 def _said_of_place(model: Any) -> _Said:
     """Read a Country, City or Enterprise answer."""
     location = getattr(model, "location", None)
     country = model.country.iso_code
-    place = country and _Place(
-        country,
-        location and location.latitude,
-        location and location.longitude,
-        location and location.accuracy_radius,
-    )
-    return _Said(place or None, _network_in(model.traits), _anonymity_in(model.traits))
+    place = None
+    if country and location and location.latitude is not None:
+        place = _Place(country, location.latitude, location.longitude, location.accuracy_radius)
+    elif country:
+        place = _middles_of_countries().get(country, _Place(country, None, None, None))
+    return _Said(place, _network_in(model.traits), _anonymity_in(model.traits))
 
 
 def _said_of_network(model: Any) -> _Said:
@@ -599,15 +615,16 @@ class OriginReader:
         that are no global address have their kind as class. `provider` is who runs the
         range, where the source of the class names it. `located` says that the country or
         the ASN is known; `database` which databases said so, joined by `+`; `built_on` the
-        UTC build day of the oldest of them (null when none said anything). The bundled
-        lists' own date is in `databases`.
+        UTC build day of the oldest of them (null when none said anything). `asked` names all
+        databases and lists that were asked, with their days.
         """
         parsed = [parse_address(text) for text in dict.fromkeys(addresses)]
         ips = {each.ip for each in parsed if each.ip is not None and each.kind == "global"}
         known = _Known(sorted((_packed(ip), ip) for ip in ips))
         for bit, database in enumerate(self._databases):
             known.ask(database, bit)
-        return _to_table(parsed, known, known.classify(self._lists), self._databases)
+        asked = ", ".join(f"{each.name} {each.built_on}" for each in self.databases)
+        return _to_table(parsed, known, known.classify(self._lists), self._databases, asked)
 
 
 def _bundled(role: str) -> Path | None:
@@ -626,6 +643,7 @@ def _to_table(
     known: _Known,
     classified: tuple[Sequence[str], Sequence[str | None]],
     databases: Sequence[_Database],
+    asked: str,
 ) -> pa.Table:
     """Join the parsed texts with what is known of their addresses, as ORIGIN_SCHEMA."""
     classes, providers = classified
@@ -661,5 +679,6 @@ def _to_table(
         ],
         "database": [sources[bits][0] for bits in said_by],
         "built_on": [sources[bits][1] for bits in said_by],
+        "asked": [asked] * len(parsed),
     }
     return pa.table(columns, schema=ORIGIN_SCHEMA)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keywatch import __version__, detectors, recommend, scoring
+from keywatch import __version__, detectors, power, recommend, scoring, verdicts
+from keywatch.calibration import Calibration
 from keywatch.catalogue import load_catalogues
 from keywatch.errors import KeywatchError, UsageError
 from keywatch.lake import Lake, duckdb_version, utc_now
-from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
+from keywatch.model import (
+    CalibrationSummary,
+    Case,
+    Coverage,
+    HygieneFinding,
+    Review,
+    Run,
+    Standing,
+    Window,
+)
+from keywatch.replay import Judge, Replays, replay, windows_before
 from keywatch.report import case_document
 from keywatch.settings import GeoIPSettings, Settings
+from keywatch.triage import find_groups, raise_together
 
 if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
@@ -124,42 +137,86 @@ def review(
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
-            answer = make_review(lake, window or _last_full_week(lake), settings, whole=whole)
+            answer, replays = make_review(
+                lake, window or _last_full_week(lake), settings, whole=whole
+            )
         if keep:
-            _keep(lake, answer, on_wait)
+            _keep(lake, answer, replays, on_wait)
         return answer
 
 
-def make_review(lake: Lake, window: Window, settings: Settings, *, whole: bool = True) -> Review:
-    """The review of `window`; reads the lake and writes temporary tables only."""
+def _judging(
+    lake: Lake, window: Window, settings: Settings
+) -> tuple[list[detectors.Detector], Judge]:
+    """The detectors, and what has them all judge `window` or one that is replayed for it."""
     catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     loaded = detectors.load_detectors()
-    detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
-    for detector in loaded:
-        detectors.run(lake, detector, window)
-    scored = scoring.score(lake, loaded, settings.scoring)
-    standings = _standings(lake, settings.review.warm_up_days)
-    cases = recommend.build_cases(lake, scored, standings, settings.scoring, whole=whole)
-    return Review(
-        window=window,
-        run=_run(lake, window, settings, loaded),
-        coverage=_coverage(lake, window, standings, settings),
-        cases=tuple(cases),
-        hygiene=tuple(
-            HygieneFinding(*row)
-            for row in lake.rows(
-                "SELECT key_id, detector, explanation FROM evidence WHERE hygiene "
-                "ORDER BY detector, bits DESC, key_id"
-            )
-        ),
+    days = settings.review.baseline_days
+    first = min(
+        (each.start for each in windows_before(lake, window, settings)), default=window.start
     )
+    detectors.prepare_span(lake, first.date() - timedelta(days=days), window.end.date(), catalogue)
+
+    def judge(window: Window) -> scoring.WindowEvidence:
+        detectors.prepare_window(lake, window, days)
+        for detector in loaded:
+            detectors.run(lake, detector, window)
+        return scoring.gather(lake, loaded)
+
+    return loaded, judge
+
+
+def make_review(
+    lake: Lake, window: Window, settings: Settings, *, whole: bool = True
+) -> tuple[Review, Replays]:
+    """The review of `window` and the replays it rests on; writes temporary tables only."""
+    loaded, judge = _judging(lake, window, settings)
+    replays = replay(lake, window, settings, loaded, judge)
+    families = scoring.families_of(loaded, settings.scoring)
+    calibration = replays.calibration(families, settings)
+    # Last, so that the temporary tables are the window's.
+    scored = scoring.score(lake, judge(window), calibration or families, settings.scoring)
+    groups = find_groups(lake)
+    scored = raise_together(scored, groups)
+    standings = _standings(lake, settings.review.warm_up_days)
+    cases = tuple(recommend.build_cases(lake, scored, standings, whole=whole))
+    coverage = _coverage(lake, window, standings, settings)
+    summary = _calibration(lake, replays, calibration, settings)
+    coverage = replace(
+        coverage,
+        notes=coverage.notes + _calibration_notes(summary, coverage, settings),
+        calibration=summary,
+        suppressions=verdicts.in_force(lake, window),
+    )
+    run = _run(lake, window, settings, loaded)
+    hygiene = lake.rows(
+        "SELECT key_id, detector, explanation FROM evidence WHERE hygiene "
+        "ORDER BY detector, bits DESC, key_id"
+    )
+    if calibration is not None:
+        # Last: it takes the place of the window's visits.
+        powers = power.power_of_keys(
+            lake, window, loaded, calibration, settings.scoring, settings.review.power_keys
+        )
+        coverage = replace(coverage, power=power.summary(powers))
+    answer = Review(
+        window=window,
+        run=run,
+        coverage=coverage,
+        cases=cases,
+        groups=tuple(groups),
+        hygiene=tuple(HygieneFinding(*row) for row in hygiene),
+    )
+    return answer, replays
 
 
 def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
     """Named by all that the answer depends on; the snapshot is the one it was first made on."""
     state = lake.rows(
         "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
-        "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts)"
+        "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
+        "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
+        "ORDER BY key_id, day, address)) FROM quarantine)"
     )[0]
     parts = [window.start, window.end, state, settings.config_hash, __version__]
     parts += [(detector.id, detector.sql, detector.params) for detector in loaded]
@@ -193,8 +250,27 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
     return dict(rows)
 
 
+def _calibration(
+    lake: Lake, replays: Replays, calibration: Calibration | None, settings: Settings
+) -> CalibrationSummary | None:
+    if calibration is None:
+        return None
+    judged, benign = verdicts.realised(lake)
+    return CalibrationSummary(
+        windows=len(replays.replays),
+        cases=calibration.replayed.total,
+        nominal_rate=settings.scoring.false_revoke_rate,
+        replayed_revokes=replays.revoked(calibration, settings),
+        judged=judged,
+        judged_benign=benign,
+    )
+
+
 def _coverage(
-    lake: Lake, window: Window, standings: dict[str, Standing], settings: Settings
+    lake: Lake,
+    window: Window,
+    standings: dict[str, Standing],
+    settings: Settings,
 ) -> Coverage:
     kinds = list(standings.values())
     start, end = window.start, window.end
@@ -258,6 +334,28 @@ def _notes(
     return tuple(notes)
 
 
+def _calibration_notes(
+    calibration: CalibrationSummary | None, coverage: Coverage, settings: Settings
+) -> tuple[str, ...]:
+    rate = settings.scoring.false_revoke_rate
+    in_use = coverage.keys - coverage.silent
+    if calibration is None:
+        return (
+            "Too little history can be replayed to calibrate the scores: only facts are revoked, "
+            "and the threshold in the settings decides what to look at.",
+        )
+    # Benjamini and Hochberg: the smallest p-value times the keys in use must not be over the rate.
+    needed = math.ceil(in_use / (rate * (calibration.cases + 1)))
+    if needed > 1:
+        return (
+            f"{calibration.cases:,} replayed cases let no p-value be below "
+            f"{1 / (calibration.cases + 1):.2g}: with {in_use:,} keys in use, revoke at a false "
+            f"discovery rate of {rate:g} can be claimed only where {needed} keys or more stand out "
+            "as much; what stands out alone is to be looked at.",
+        )
+    return ()
+
+
 def _span(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.0f} minutes"
@@ -266,7 +364,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
-def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
+def _keep(lake: Lake, answer: Review, replays: Replays, on_wait: OnText) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there."""
     run = answer.run
     stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
@@ -275,6 +373,20 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
     with lake.writing(on_wait):
         if lake.value(stored, id=run.id):
             return
+        replays.keep(lake)
+        # The newest review of a window says what is suspicious in it.
+        lake.execute(
+            "DELETE FROM lake.flagged_visits WHERE window_start = $start AND window_end = $end",
+            start=answer.window.start,
+            end=answer.window.end,
+        )
+        lake.execute(
+            "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
+            "FROM case_visits WHERE suspicious ORDER BY key_id, day, prefix",
+            id=run.id,
+            start=answer.window.start,
+            end=answer.window.end,
+        )
         lake.execute(
             "INSERT INTO lake.runs VALUES ($id, $start, $end, $snapshot, $config, $version, $now, "
             "$coverage)",
@@ -285,16 +397,16 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
             config=run.config_hash,
             version=run.version,
             now=utc_now(),
-            coverage=json.dumps(asdict(answer.coverage)),
+            coverage=json.dumps(asdict(answer.coverage), default=str),
         )
         lake.execute(
             "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "
-            "typical, actual, explanation FROM evidence ORDER BY ALL",
+            "typical, actual, explanation FROM evidence WHERE bits > 0 ORDER BY ALL",
             id=run.id,
         )
         lake.execute(
-            "INSERT INTO lake.cases SELECT $id, key_id, action, bits, NULL, NULL FROM scored_cases "
-            "ORDER BY bits DESC, key_id",
+            "INSERT INTO lake.cases SELECT $id, key_id, action, bits, p_value, q_value "
+            "FROM scored_cases ORDER BY bits DESC, key_id",
             id=run.id,
         )
         alerted = answer.alerted()
@@ -305,6 +417,57 @@ def _keep(lake: Lake, answer: Review, on_wait: OnText) -> None:
             key_ids=[case.key_id for case in alerted],
             actions=[case.action for case in alerted],
             documents=[json.dumps(case_document(case)) for case in alerted],
+        )
+
+
+def power_of_keys(
+    lake_folder: Path, window: Window | None, settings: Settings, key: str | None = None
+) -> list[power.KeyPower]:
+    """What would be caught at each key with a past, or at the one named, as of `window`.
+
+    Raises:
+        UsageError: there is no such key in use, or too little history to calibrate by.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        reviewed = window or _last_full_week(lake)
+        loaded, judge = _judging(lake, reviewed, settings)
+        families = scoring.families_of(loaded, settings.scoring)
+        replays = replay(lake, reviewed, settings, loaded, judge)
+        calibration = replays.calibration(families, settings)
+        if calibration is None:
+            raise UsageError("too little history can be replayed to calibrate by")
+        judge(reviewed)
+        powers = power.power_of_keys(lake, reviewed, loaded, calibration, settings.scoring)
+        key_ids = {
+            key_id
+            for (key_id,) in lake.rows(
+                "SELECT key_id FROM keys WHERE $key IN (key_id, key, name)", key=key
+            )
+        }
+    if key is None:
+        return powers
+    named = [power for power in powers if power.key_id in key_ids]
+    if not named:
+        raise UsageError(f"{key}: no key of that name is in use and has a past")
+    return named
+
+
+def give_verdict(
+    lake_folder: Path,
+    key: str,
+    verdict: verdicts.Verdict,
+    settings: Settings,
+    *,
+    by: str,
+    because: str,
+    until: date | None = None,
+    window: Window | None = None,
+    on_wait: OnText = _quiet,
+) -> verdicts.VerdictReport:
+    """Keep an analyst's verdict on a key's case (`keywatch.verdicts.give`)."""
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        return verdicts.give(
+            lake, key, verdict, by=by, because=because, until=until, window=window, on_wait=on_wait
         )
 
 

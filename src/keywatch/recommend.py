@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from keywatch.lake import Lake
-from keywatch.model import Action, Case, Evidence, Origin, Standing
+from keywatch.model import Action, Case, Evidence, Family, Origin, Standing
 from keywatch.scoring import ScoredCase
-from keywatch.settings import ScoringSettings
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 5
@@ -22,26 +23,37 @@ Vendor = Literal["aws", "pulsely"]
 
 
 def build_cases(
-    lake: Lake,
-    scored: Sequence[ScoredCase],
-    standings: dict[str, Standing],
-    settings: ScoringSettings,
-    *,
-    whole: bool,
+    lake: Lake, scored: Sequence[ScoredCase], standings: dict[str, Standing], *, whole: bool
 ) -> list[Case]:
     """Cases of the JSON contract for `scored`, in its order.
 
     Without `whole`, those that need no action have no origins, blast radius, impact and query: to
     read these for every key takes longer than to judge it.
 
-    Reads the temporary tables of `detectors.prepare` and `scoring.score`.
+    Reads the temporary tables of `detectors.prepare` and `scoring.score`; makes ``scored_cases``
+    (key_id, day, prefix, bits, action, p_value, q_value).
     """
+    _keep_cases(lake, scored)
     _mark_visits(lake, whole)
-    facts = _Facts(lake, settings)
+    facts = _Facts(lake)
     return [
         _case(one, standings.get(one.key_id, "silent"), facts, whole or one.action != "none")
         for one in scored
     ]
+
+
+def _keep_cases(lake: Lake, scored: Sequence[ScoredCase]) -> None:
+    columns = {
+        "key_id": pa.array([one.key_id for one in scored], pa.string()),
+        "day": pa.array([one.day for one in scored], pa.date32()),
+        "prefix": pa.array([one.prefix for one in scored], pa.string()),
+        "bits": pa.array([one.bits for one in scored], pa.float64()),
+        "action": pa.array([one.action for one in scored], pa.string()),
+        "p_value": pa.array([one.p_value for one in scored], pa.float64()),
+        "q_value": pa.array([one.q_value for one in scored], pa.float64()),
+    }
+    with lake.registered("case_rows", pa.table(columns)):
+        lake.execute("CREATE OR REPLACE TEMP TABLE scored_cases AS FROM case_rows")
 
 
 def _mark_visits(lake: Lake, whole: bool) -> None:
@@ -65,8 +77,7 @@ def _mark_visits(lake: Lake, whole: bool) -> None:
 class _Facts:
     """What the cases need, by key, read once for all of them."""
 
-    def __init__(self, lake: Lake, settings: ScoringSettings) -> None:
-        self.caps = settings.family_caps_bits
+    def __init__(self, lake: Lake) -> None:
         self.keys = _one(lake.records("SELECT * FROM keys SEMI JOIN scored_cases USING (key_id)"))
         self.evidence = _many(
             lake.records(
@@ -185,8 +196,8 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
         standing=standing,
         action=one.action,
         bits=one.bits,
-        p_value=None,
-        q_value=None,
+        p_value=one.p_value,
+        q_value=one.q_value,
         summary=_summary(one.action, evidence),
         origins=tuple(
             Origin(row["ip"], row["prefix"], row["asn"], row["organization"], row["country"],
@@ -204,31 +215,42 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
 def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
     """That of the worst visit, of its day, and of the key itself; their bits add up to the case's.
 
-    Where a family is over its cap its evidence is scaled down to it. Upkeep has 0 bits here.
+    Each family's evidence is scaled to what counts of it, and where something speaks for the owner
+    (less than 0 bits) what speaks against is scaled down by as much. Upkeep has 0 bits here.
     """
     rows = facts.evidence[one.key_id]
-    totals: dict[str, float] = defaultdict(float)
+    said: dict[Family, float] = defaultdict(float)
     for row in rows:
-        if _is_capped(row):
-            totals[row["family"]] += row["bits"]
-    share = {
-        family: min(1.0, facts.caps[family] / total) for family, total in totals.items() if total
-    }
+        if _counts_by_family(row) and row["bits"] > 0:
+            said[row["family"]] += row["bits"]
+    against = sum(bits for bits in one.families.values() if bits > 0)
+    fact_bits = sum(row["bits"] for row in rows if row["certain"])
+    kept = (one.bits - fact_bits) / against if against else 0.0
     items = [
         Evidence(
             detector=row["detector"],
             family=row["family"],
-            bits=row["bits"] * (share[row["family"]] if _is_capped(row) else not row["hygiene"]),
+            bits=_counted(row, one, said, kept),
             typical=row["typical"],
             actual=row["actual"],
             explanation=row["explanation"],
         )
         for row in rows
+        if row["bits"] > 0
     ]
     return tuple(sorted(items, key=lambda item: (-item.bits, item.detector)))
 
 
-def _is_capped(row: dict[str, Any]) -> bool:
+def _counted(row: dict[str, Any], one: ScoredCase, said: dict[Family, float], kept: float) -> float:
+    if row["certain"]:
+        return float(row["bits"])
+    if not _counts_by_family(row):
+        return 0.0
+    share = row["bits"] / said[row["family"]]
+    return float(share * max(one.families.get(row["family"], 0.0), 0.0) * kept)
+
+
+def _counts_by_family(row: dict[str, Any]) -> bool:
     return not row["hygiene"] and not row["certain"]
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keywatch.errors import SettingsError
+from keywatch.model import Family
 
 DEFAULT_FILE = Path("keywatch.toml")
 
@@ -62,24 +63,34 @@ class ReviewSettings(_Section):
     baseline_days: Annotated[int, Field(ge=7, le=400)] = 90
     warm_up_days: Annotated[int, Field(ge=1)] = 5
     """A key seen on fewer days before the window is judged by policy and peers only."""
+    replayed_windows: Annotated[int, Field(ge=0, le=104)] = 8
+    """Earlier windows of the same length that are replayed to calibrate the scores, at most."""
+    replay_history_days: Annotated[int, Field(ge=1)] = 28
+    """A window with less history before it is not replayed."""
+    power_keys: Annotated[int, Field(ge=0)] = 200
+    """Keys that a review injects thefts into, to say what would be caught; 0: none."""
 
 
 class ScoringSettings(_Section):
     """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
 
-    family_caps_bits: dict[str, Bits] = Field(
-        default_factory=lambda: {
-            "origin": 14.0,
-            "endpoints": 12.0,
-            "volume": 7.0,
-            "client": 6.0,
-            "policy": 10.0,
-        }
-    )
-    investigate_bits: Bits = 15.0
-    revoke_bits: Bits = 21.0
+    false_revoke_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The expected share of ``revoke`` that hits innocent keys, at most (false discovery rate)."""
+    investigate_per_1000_keys: Annotated[float, Field(ge=0, le=1000)] = 10
+    """The analysts' budget: innocent keys to look at in a window, as many as expected at most."""
     second_family_bits: Bits = 3.0
     """``revoke`` by statistics needs a second family with at least this much."""
+    family_caps_bits: dict[Family, Bits] = {
+        "origin": 20.0,
+        "endpoints": 14.0,
+        "volume": 10.0,
+        "client": 10.0,
+        "policy": 10.0,
+        "all": 2.0,
+    }
+    """The most that a family can add (0: it is left out); one that is not named has no cap."""
+    investigate_bits: Bits = 15.0
+    """``investigate`` where too little history can be replayed to calibrate the scores."""
 
 
 class Settings(BaseSettings):

@@ -88,13 +88,13 @@ def test_features_are_of_a_day_and_of_the_days_before_it() -> None:
 
 
 def test_settings_are_changed_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KEYWATCH_SCORING__REVOKE_BITS", "30")
+    monkeypatch.setenv("KEYWATCH_SCORING__INVESTIGATE_BITS", "30")
     settings = Settings()
-    assert settings.scoring.revoke_bits == 30
-    assert changed(settings, "scoring.revoke_bits", 7.0).scoring.revoke_bits == 7
-    assert has_setting(settings, "scoring.revoke_bits")
+    assert settings.scoring.investigate_bits == 30
+    assert changed(settings, "scoring.investigate_bits", 7.0).scoring.investigate_bits == 7
+    assert has_setting(settings, "scoring.investigate_bits")
     assert not has_setting(settings, "scoring.no_such_thing")
-    assert not has_setting(settings, "nothing.revoke_bits")
+    assert not has_setting(settings, "nothing.investigate_bits")
 
 
 def test_oddities_of_other_weeks_are_no_excuse() -> None:
@@ -115,7 +115,7 @@ def test_a_small_world_from_nothing_to_the_tables(
 ) -> None:
     monkeypatch.setattr(worlds, "CACHE", tmp_path)
     world = World(seed=1, keys=60, weeks=3)
-    task = Task(world, SETTINGS, tuple(CONTENDERS), True, "scoring.revoke_bits")
+    task = Task(world, SETTINGS, tuple(CONTENDERS), True, "scoring.investigate_bits")
     figures = evaluate(task)
     assert figures["contenders"].keys() == CONTENDERS.keys()
     for one in figures["contenders"].values():

@@ -59,12 +59,20 @@ def test_ids_are_unique_and_folders_are_named_after_them() -> None:
     assert ids == [detector.folder.name for detector in ALL]
 
 
-def test_the_thirteen_detectors_of_this_version_are_there() -> None:
-    assert {detector.id for detector in ALL} >= {
-        "unfamiliar_origin", "anonymous_network", "unfamiliar_endpoint", "unfamiliar_agent",
-        "denied_probe", "object_enumeration", "request_burst", "sensitive_call", "revoked_use",
-        "dormant_wake", "environment_mismatch", "rotation_overdue", "wildcard_scope",
-    }  # fmt: skip
+def test_the_design_s_detectors_are_there() -> None:
+    by_family = {
+        "origin": "unfamiliar_origin impossible_travel anonymous_network parallel_origins "
+        "shared_origin fleet_move",
+        "endpoints": "unfamiliar_endpoint endpoint_mix endpoint_sequence unfamiliar_object "
+        "sensitive_call",
+        "volume": "request_burst rate_limit_pressure bulk_read object_enumeration",
+        "client": "unfamiliar_agent off_hours dormant_wake",
+        "policy": "denied_probe revoked_use environment_mismatch rotation_overdue "
+        "overlap_overstay wildcard_scope unused_scope",
+        "all": "behaviour_forest",
+    }
+    found = {family: {d.id for d in ALL if d.family == family} for family in by_family}
+    assert found == {family: set(ids.split()) for family, ids in by_family.items()}
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,27 @@
 
 from keywatch.report.case_text import render_case
 from keywatch.report.document import case_document, json_text, review_document, review_schema
-from keywatch.report.outcome import render_demo_verdict, render_load
+from keywatch.report.outcome import (
+    power_sentences,
+    render_demo_verdict,
+    render_load,
+    render_power,
+    render_verdict,
+)
 from keywatch.report.safe_text import printable
 from keywatch.report.text import render_review
 
 __all__ = [
     "case_document",
     "json_text",
+    "power_sentences",
     "printable",
     "render_case",
     "render_demo_verdict",
     "render_load",
+    "render_power",
     "render_review",
+    "render_verdict",
     "review_document",
     "review_schema",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -95,6 +96,16 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
         "rejected_lines": coverage.rejected_lines,
         "history_days": coverage.history_days,
         "notes": list(coverage.notes),
+        "calibration": None if coverage.calibration is None else asdict(coverage.calibration),
+        "power": [asdict(power) for power in coverage.power],
+        "suppressions": [
+            {
+                **asdict(suppression),
+                "starts_on": suppression.starts_on.isoformat(),
+                "ends_on": suppression.ends_on.isoformat(),
+            }
+            for suppression in coverage.suppressions
+        ],
     }
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from keywatch.model import Review
+from keywatch.model import Power, Review
+from keywatch.power import THEFTS, KeyPower, summary
+from keywatch.report.layout import Cell, Grid, Page
+from keywatch.report.phrases import window_label
 from keywatch.report.safe_text import printable
+from keywatch.verdicts import VerdictReport
 
 if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
@@ -62,6 +66,73 @@ def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> s
         f"  named to investigate  {len(looked_at)}",
         f"  missed                {len(missed)}{missed_kinds}",
         f"  innocent but alerted  {len(innocent)} ({share:.1%} of the innocent keys)",
+    ]
+    return "\n".join(lines)
+
+
+def render_power(powers: Sequence[KeyPower], *, width: int = 100) -> str:
+    """Which thefts would be caught: of one key in sentences, of many in a table."""
+    page = Page(width, color=False)
+    if len(powers) == 1:
+        page.add(printable(powers[0].key_id))
+        for theft, words in THEFTS.items():
+            requests = powers[0].requests[theft]
+            page.add(f"{words} {_caught_after(requests)}", indent=2)
+        return page.text
+    kinds = list(THEFTS)
+    right: Literal["right"] = "right"
+    page.add("Requests after which a theft would be caught (–: more than 100)")
+    rows: list[list[Cell]] = [["key", *(kind.replace("_", " ") for kind in kinds)]]
+    rows += [
+        [printable(power.key_id), *(str(power.requests[kind] or "–") for kind in kinds)]
+        for power in powers
+    ]
+    page.add(Grid(rows, align=("left", *(right for _ in kinds))))
+    page.blank()
+    for told in power_sentences(summary(powers)):
+        page.add(told)
+    return page.text
+
+
+def power_sentences(powers: Sequence[Power]) -> list[str]:
+    """``a scan from a new hosting network would be caught at 97 % of the keys, …``."""
+    told = []
+    for power in powers:
+        if not power.keys:
+            continue
+        share = f"{power.words} would be caught at {power.caught / power.keys:.0%} of the keys"
+        if power.median_requests is not None:
+            share += f", after {_count(round(power.median_requests), 'request')} at the median"
+        told.append(share)
+    return told
+
+
+def _caught_after(requests: int | None) -> str:
+    if requests is None:
+        return "would not be caught, not after 100 requests"
+    return f"would be caught after about {_count(requests, 'request')}"
+
+
+def render_verdict(report: VerdictReport) -> str:
+    """What a verdict changed, in a few lines."""
+    visits = _count(len(report.flagged), "flagged visit")
+    lines = [f"{printable(report.key_id)} is {report.verdict}, {window_label(report.window)}."]
+    if report.verdict == "compromised":
+        lines.append(f"{visits} will never be part of what is usual for this key.")
+        if report.also:
+            lines.append("Other keys were used from the same addresses:")
+            lines += [
+                f"  {printable(other.key_id)}: {_count(other.requests, 'request')} from "
+                f"{printable(other.ip)}, last on {other.last_seen:%Y-%m-%d %H:%M} UTC"
+                for other in report.also
+            ]
+        else:
+            lines.append("No other key was used from the same addresses.")
+    else:
+        lines.append(f"{visits} will be part of what is usual for this key.")
+    lines += [
+        f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}."
+        for each in report.suppressions
     ]
     return "\n".join(lines)
 

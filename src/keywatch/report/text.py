@@ -9,8 +9,18 @@ import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 
-from keywatch.model import ACTIONS, Case, Coverage, Evidence, Group, HygieneFinding, Review
+from keywatch.model import (
+    ACTIONS,
+    CalibrationSummary,
+    Case,
+    Coverage,
+    Evidence,
+    Group,
+    HygieneFinding,
+    Review,
+)
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
+from keywatch.report.outcome import power_sentences
 from keywatch.report.parts import (
     BITS_MEANING,
     CELL_LENGTH,
@@ -234,5 +244,31 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
     page.heading(f"Coverage: {count(coverage.keys, 'key')}")
     rows: list[list[Cell]] = [[f"{number:,}", text] for number, text in lines]
     page.add(Grid(rows, align=("right",)), indent=2)
+    if coverage.calibration:
+        page.add(Grid([["Sure:", _sureness(coverage.calibration)]]), indent=2)
+    for told in power_sentences(coverage.power):
+        page.add(Grid([["Power:", told]]), indent=2)
+    for suppression in coverage.suppressions:
+        text = (
+            f"{printable(suppression.origin, CELL_LENGTH)} is expected of "
+            f"{printable(suppression.key_id, ID_LENGTH)} until {suppression.ends_on}, says "
+            f"{printable(suppression.owner, NAME_LENGTH)}: "
+            f"{printable(suppression.because, SENTENCE_LENGTH)}"
+        )
+        page.add(Grid([["Expected:", text]]), indent=2)
     for note in coverage.notes:
         page.add(Grid([["Note:", printable(note, SENTENCE_LENGTH)]]), indent=2)
+
+
+def _sureness(calibration: CalibrationSummary) -> str:
+    told = (
+        f"{count(calibration.windows, 'earlier window')} replayed, {calibration.cases:,} cases; "
+        f"revoke at a false discovery rate of {calibration.nominal_rate:g} would have hit "
+        f"{calibration.replayed_revokes:,} of them"
+    )
+    if calibration.judged:
+        told += (
+            f"; of {calibration.judged:,} revokes with a verdict {calibration.judged_benign:,} "
+            f"were no theft ({calibration.judged_benign / calibration.judged:.2g})"
+        )
+    return told

@@ -11,6 +11,10 @@ CREATE OR REPLACE TEMP MACRO bits(p) AS greatest(0.0, -log2(least(1.0, greatest(
 CREATE OR REPLACE TEMP MACRO predictive(hits, trials, prior, strength) AS
     (hits + strength * prior) / (greatest(trials, hits) + strength);
 
+-- How probable it is that the next value is a new one, where `hits` of `trials` were; sure at the first.
+CREATE OR REPLACE TEMP MACRO novelty(hits, trials, prior, strength) AS
+    CASE WHEN trials < 0 THEN 1.0 ELSE predictive(hits, trials, prior, strength) END;
+
 -- Bits of a count of at least x where the mean is mu and the shape r (small r: uneven days).
 -- Chernoff's bound on the upper tail of the negative binomial (Gamma-Poisson) distribution.
 CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
@@ -66,6 +70,20 @@ CREATE OR REPLACE TEMP MACRO environment_of("key") AS
 -- '1 request', '2 requests'; `ending` is what the plural adds.
 CREATE OR REPLACE TEMP MACRO counted(n, noun, ending := 's') AS
     format('{} {}{}', n::BIGINT, noun, CASE WHEN n = 1 THEN '' ELSE ending END);
+
+-- '900 bytes', '1.2 MB'; decimal units.
+CREATE OR REPLACE TEMP MACRO bytes(n) AS CASE
+    WHEN n >= 1e9 THEN format('{:.1f} GB', n / 1e9)
+    WHEN n >= 1e6 THEN format('{:.1f} MB', n / 1e6)
+    WHEN n >= 1e3 THEN format('{:.1f} kB', n / 1e3)
+    ELSE counted(n, 'byte') END;
+
+-- Kilometres between two places in degrees, over a sphere of the Earth's mean radius (haversine).
+CREATE OR REPLACE TEMP MACRO great_circle_km(latitude, longitude, other_latitude, other_longitude) AS
+    2 * 6371.0088 * asin(sqrt(
+        pow(sin(radians(other_latitude - latitude) / 2), 2)
+        + cos(radians(latitude)) * cos(radians(other_latitude))
+            * pow(sin(radians(other_longitude - longitude) / 2), 2)));
 
 -- 'AS8075 Microsoft Corporation, DE', or what kind of address it is where no database places it.
 CREATE OR REPLACE TEMP MACRO place_of(class, asn, organization, country, located) AS

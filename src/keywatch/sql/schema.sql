@@ -44,11 +44,11 @@ CREATE TABLE lake.keys (
     expires_at TIMESTAMP, revoked_at TIMESTAMP, replaces VARCHAR
 );
 
--- grain: one address as logged; what the databases of built_on said when it was first seen
+-- grain: one address as logged, and the databases that were asked of it; the newest load_id is in force
 CREATE TABLE lake.origins (
     address VARCHAR, ip VARCHAR, prefix VARCHAR, asn BIGINT, organization VARCHAR, country VARCHAR,
     latitude DOUBLE, longitude DOUBLE, accuracy_km INTEGER, class VARCHAR, provider VARCHAR,
-    located BOOLEAN, database VARCHAR, built_on DATE
+    located BOOLEAN, database VARCHAR, built_on DATE, asked VARCHAR, load_id BIGINT
 );
 
 -- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
@@ -96,18 +96,38 @@ CREATE TABLE lake.recommendations (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
 );
 
+-- grain: one visit that the newest review of its window found suspicious; no baseline until judged
+CREATE TABLE lake.flagged_visits (
+    run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
+    key_id VARCHAR, day DATE, prefix VARCHAR
+);
+
+-- grain: one earlier window, replayed by one method, when loads up to load_id were in the lake;
+-- cases = keys in use, by fold
+CREATE TABLE lake.replays (
+    method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, cases BIGINT[]
+);
+
+-- grain: one visit with evidence in a replayed window, less facts; bits by detector, in order of ids
+CREATE TABLE lake.replayed_visits (
+    method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
+    key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[]
+);
+
 -- outbox, verdicts and their suppressions
 CREATE TABLE lake.deliveries (
     delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, channel VARCHAR, due_at TIMESTAMP,
     sent_at TIMESTAMP, tries INTEGER, error VARCHAR
 );
+-- grain: what an analyst said of a key's case in a window; the newest of a key and window is in force
 CREATE TABLE lake.verdicts (
-    verdict_id VARCHAR, key_id VARCHAR, verdict VARCHAR, by_whom VARCHAR, because VARCHAR,
-    given_at TIMESTAMP, until DATE
+    verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
+    verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE
 );
+-- grain: key, origin (network, or of a hosting network the prefix) that is expected from a day on
 CREATE TABLE lake.suppressions (
-    suppression_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR, because VARCHAR,
-    starts_at TIMESTAMP, ends_at TIMESTAMP
+    suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
+    because VARCHAR, starts_on DATE, ends_on DATE
 );
 
 CREATE TABLE lake.format (version INTEGER);

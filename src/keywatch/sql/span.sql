@@ -18,8 +18,11 @@ SELECT
         ELSE coalesce(prefix, address)
     END AS network,
     coalesce(country, '-') AS country,
-    class, asn, organization, coalesce(located, false) AS located
-FROM lake.origins;
+    class, asn, organization, coalesce(located, false) AS located, latitude, longitude, accuracy_km
+FROM (
+    FROM lake.origins
+    QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1
+);
 
 -- grain: key, day, place
 CREATE OR REPLACE TEMP TABLE span_places AS

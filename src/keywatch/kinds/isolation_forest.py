@@ -1,0 +1,104 @@
+"""Key-days that are easy to tell from the key's own past, by an isolation forest.
+
+Liu, Ting and Zhou 2008, "Isolation Forest". Each feature is first put in terms of the key's own
+past (robust z-scores), so that one forest serves all keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.ensemble import IsolationForest
+
+_FIXED = ("key_id", "day", "is_window")
+_LEAST_SPREAD = 0.25
+"""Of a logarithm: about a quarter more or less is never strange."""
+
+
+def key_day_evidence(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Table:
+    """Evidence of the window's key-days.
+
+    `rows` has key_id, day, is_window and one column a feature (counts ≥ 0), a row a key-day. The
+    forest learns the days before the window. A day's bits are those of the share of these days
+    that score at least as strange, less those of ``ordinary_share``: 0 where so many do.
+    """
+    features = [name for name in rows.column_names if name not in _FIXED]
+    values = np.log1p(
+        np.column_stack([rows[name].cast(pa.float64()).to_numpy() for name in features])
+    )
+    is_window = rows["is_window"].to_numpy(zero_copy_only=False)
+    codes = rows["key_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    middle, spread = _by_key(values, codes, ~is_window)
+    relative = (values - middle[codes]) / spread[codes]
+    has_past = np.isfinite(relative).all(axis=1)
+    past, now = relative[has_past & ~is_window], np.flatnonzero(has_past & is_window)
+    if not len(past) or not len(now):
+        return _table(rows, now[:0], np.zeros(0), [], [])
+    rng = np.random.default_rng(int(params["seed"]))
+    most = min(len(past), int(params["most_training_rows"]))
+    past = past[np.sort(rng.choice(len(past), most, replace=False))]
+    forest = IsolationForest(
+        n_estimators=int(params["trees"]),
+        max_samples=min(int(params["rows_a_tree"]), most),
+        random_state=int(params["seed"]),
+    ).fit(past)
+    ordinary = np.sort(-forest.score_samples(past))
+    strange = -forest.score_samples(relative[now])
+    as_strange = len(ordinary) - np.searchsorted(ordinary, strange, side="left")
+    share = (as_strange + 1) / (len(ordinary) + 1)
+    bits = np.maximum(np.log2(float(params["ordinary_share"]) / share), 0.0)
+    now, bits = now[bits > 0], bits[bits > 0]
+    most_odd = np.abs(relative[now]).argmax(axis=1) if len(now) else np.zeros(0, np.int64)
+    names = [features[column].replace("_", " ") for column in most_odd]
+    typical = np.expm1(middle[codes[now], most_odd])
+    actual = np.expm1(values[now, most_odd])
+    return _table(
+        rows,
+        now,
+        bits,
+        [f"{value:.0f} {name} a day" for value, name in zip(typical, names, strict=True)],
+        [f"{value:.0f} {name}" for value, name in zip(actual, names, strict=True)],
+    )
+
+
+def _by_key(
+    values: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], is_past: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Median and spread (1.48 median absolute deviations) of each key's past; NaN without one."""
+    shape = (int(codes.max(initial=-1)) + 1, values.shape[1])
+    middle, spread = np.full(shape, np.nan), np.full(shape, np.nan)
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(shape[0] + 1))
+    for code in range(shape[0]):
+        own = order[bounds[code] : bounds[code + 1]]
+        own = own[is_past[own]]
+        if len(own):
+            middle[code] = np.median(values[own], axis=0)
+            deviation = np.median(np.abs(values[own] - middle[code]), axis=0)
+            spread[code] = np.maximum(1.4826 * deviation, _LEAST_SPREAD)
+    return middle, spread
+
+
+def _table(
+    rows: pa.Table,
+    which: npt.NDArray[np.int64],
+    bits: npt.NDArray[np.float64],
+    typical: list[str],
+    actual: list[str],
+) -> pa.Table:
+    return pa.table(
+        {
+            "key_id": rows["key_id"].take(pa.array(which)),
+            "day": rows["day"].take(pa.array(which)),
+            "prefix": pa.nulls(len(which), pa.string()),
+            "bits": bits,
+            "typical": pa.array(typical, pa.string()),
+            "actual": pa.array(actual, pa.string()),
+            "explanation": pa.array(
+                ["a day that is easy to tell from this key's others"] * len(which), pa.string()
+            ),
+        }
+    )

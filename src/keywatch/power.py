@@ -1,0 +1,101 @@
+"""Detection power: which thefts of a key would be caught, and after how many requests.
+
+Made visits stand in for the window's, each of one kind and size, and go through the same
+detectors and the same calibration. A theft counts as caught where its conformal p-value is within
+the analysts' budget: what would be said of it if it came alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keywatch import detectors
+from keywatch.calibration import Calibration
+from keywatch.detectors import Detector
+from keywatch.lake import Lake, sql_text
+from keywatch.model import Power, Window
+from keywatch.scoring import gather, visit_bits
+from keywatch.settings import ScoringSettings
+
+SIZES = (1, 3, 10, 30, 100)
+"""Requests of the injected thefts."""
+
+THEFTS = {
+    "scan": "a scan from a new hosting network",
+    "bulk_read": "a bulk read from a new hosting network",
+    "home_reader": "a reader on a home line in the usual country, with the owner's client,",
+    "same_provider": "a reader at the key's own provider, with the owner's client,",
+}
+"""Kinds of injected thefts, as they are said to people; ``sql/inject.sql`` makes them."""
+
+_WHOLE_DAY_KINDS = frozenset({"key_day", "key"})
+_OF_MANY_KEYS = frozenset({"shared_origin", "fleet_move", "parallel_origins", "impossible_travel"})
+"""What these say depends on the key's other visits, or on other keys'."""
+
+
+@dataclass(frozen=True)
+class KeyPower:
+    """How many requests of a kind of theft it takes to catch it; None: 100 are not enough."""
+
+    key_id: str
+    requests: dict[str, int | None]
+
+
+def power_of_keys(
+    lake: Lake,
+    window: Window,
+    loaded: Sequence[Detector],
+    calibration: Calibration,
+    settings: ScoringSettings,
+    most_keys: int | None = None,
+) -> list[KeyPower]:
+    """The power over all keys with a past, or over `most_keys` drawn of them, by key.
+
+    Runs after `detectors.prepare` and takes the place of its tables of the window's visits; the
+    table ``evidence`` is as before at the end.
+    """
+    lake.execute("CREATE OR REPLACE TEMP TABLE own_evidence AS FROM evidence")
+    lake.execute("DELETE FROM evidence")
+    drawn = "NULL" if most_keys is None else int(most_keys)
+    lake.execute(f"SET VARIABLE injected_keys = {drawn}")
+    lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
+    lake.execute(sql_text("inject"))
+    for detector in loaded:
+        if detector.grain not in _WHOLE_DAY_KINDS and detector.id not in _OF_MANY_KEYS:
+            detectors.run(lake, detector, window)
+    evidence = gather(lake, loaded)
+    _, bits = visit_bits(evidence, calibration)
+    share = settings.investigate_per_1000_keys / 1000
+    caught = (calibration.p_values(bits) <= share) | (evidence.facts > 0)
+    lake.execute("CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence")
+    found: dict[str, dict[str, int | None]] = {
+        key_id: dict.fromkeys(THEFTS)
+        for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
+    }
+    for (key_id, _, prefix), is_caught in zip(evidence.visits, caught, strict=True):
+        theft, _, size = prefix.partition(":")
+        if is_caught:
+            least = found[key_id][theft]
+            found[key_id][theft] = min(int(size), least or int(size))
+    return [KeyPower(key_id, requests) for key_id, requests in found.items()]
+
+
+def summary(powers: Sequence[KeyPower]) -> tuple[Power, ...]:
+    """By kind of theft: the share of keys at which it is caught, and the median of the requests."""
+    kinds = []
+    for theft, words in THEFTS.items():
+        needed = [power.requests[theft] for power in powers]
+        enough = [requests for requests in needed if requests is not None]
+        kinds.append(
+            Power(
+                theft=theft,
+                words=words,
+                keys=len(needed),
+                caught=len(enough),
+                median_requests=float(np.median(enough)) if enough else None,
+            )
+        )
+    return tuple(kinds)

@@ -1,0 +1,222 @@
+"""What analysts say of cases, and what follows from it.
+
+*benign* makes the flagged visits familiar, no more: not the provider they came from. *expected* (a
+change) also makes their way familiar from its first day until an end. *compromised* keeps them out
+of the baseline for good, and asks what else came from there.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from keywatch.errors import UsageError
+from keywatch.lake import Lake, utc_now
+from keywatch.model import Suppression, Window
+
+Verdict = Literal["benign", "compromised", "expected"]
+
+SUPPRESSION_DAYS = 90
+"""How long an expected change is expected, where nobody says."""
+
+
+@dataclass(frozen=True)
+class AlsoFromThere:
+    """Another key that was used from an address of the flagged visits."""
+
+    key_id: str
+    ip: str
+    requests: int
+    last_seen: datetime
+
+
+@dataclass(frozen=True)
+class VerdictReport:
+    """What a verdict changed; `flagged` visits (day, prefix) it is about."""
+
+    key_id: str
+    window: Window
+    verdict: Verdict
+    flagged: tuple[tuple[date, str], ...]
+    suppressions: tuple[Suppression, ...] = ()
+    also: tuple[AlsoFromThere, ...] = ()
+
+
+def give(
+    lake: Lake,
+    key: str,
+    verdict: Verdict,
+    *,
+    by: str,
+    because: str,
+    until: date | None = None,
+    window: Window | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> VerdictReport:
+    """Keep the verdict on a key's case and what follows; the newest of a case is in force.
+
+    `key` is the key's id, masked form or name; without a window, its newest alert is meant.
+
+    Raises:
+        UsageError: no alert of such a key, or nobody or nothing is named.
+        LakeBusyError: another writer did not finish in time.
+    """
+    if not by.strip() or not because.strip():
+        raise UsageError("a verdict needs --by WHO and --because WHY")
+    if until is not None and verdict != "expected":
+        raise UsageError("--until goes with expected only")
+    with lake.writing(on_wait):
+        key_id, judged = _alert(lake, key, window)
+        named = {"key_id": key_id, "start": judged.start, "end": judged.end}
+        flagged = tuple(
+            lake.rows(
+                "SELECT DISTINCT day, prefix FROM lake.flagged_visits WHERE key_id = $key_id "
+                "AND window_start = $start AND window_end = $end ORDER BY ALL",
+                **named,
+            )
+        )
+        verdict_id = secrets.token_hex(6)
+        lake.execute(
+            "DELETE FROM lake.suppressions WHERE verdict_id IN (SELECT verdict_id "
+            "FROM lake.verdicts WHERE key_id = $key_id AND window_start = $start "
+            "AND window_end = $end)",
+            **named,
+        )
+        lake.execute(
+            "INSERT INTO lake.verdicts VALUES "
+            "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until)",
+            **named, id=verdict_id, verdict=verdict, by=by, because=because, now=utc_now(),
+            until=until,
+        )  # fmt: skip
+        report = VerdictReport(key_id, judged, verdict, flagged)
+        if verdict == "expected":
+            expected = _suppress(lake, verdict_id, report, by, because, until)
+            return VerdictReport(key_id, judged, verdict, flagged, suppressions=expected)
+        if verdict == "compromised":
+            also = _also_from_there(lake, report)
+            return VerdictReport(key_id, judged, verdict, flagged, also=also)
+        return report
+
+
+def _alert(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
+    rows = lake.rows(
+        """
+        SELECT c.key_id, r.window_start, r.window_end
+        FROM lake.recommendations AS c
+        JOIN lake.runs AS r USING (run_id)
+        WHERE $key IN (c.key_id, c.document ->> 'key', c.document ->> 'name')
+            AND ($start::TIMESTAMP IS NULL OR r.window_start = $start AND r.window_end = $end)
+        ORDER BY r.window_start DESC, r.made_at DESC
+        LIMIT 1
+        """,
+        key=key,
+        start=window and window.start,
+        end=window and window.end,
+    )
+    if not rows:
+        raise UsageError(
+            f"no alert of a key {key!r} to judge; give its key_id, masked form or name, and review "
+            "the week first"
+        )
+    key_id, start, end = rows[0]
+    return key_id, Window(start, end)
+
+
+_SITES = """
+    SELECT DISTINCT CASE
+            WHEN o.asn IS NULL OR o.class IN ('hosting', 'vpn', 'proxy', 'tor', 'relay')
+                THEN f.prefix
+            ELSE 'AS' || o.asn
+        END AS origin
+    FROM lake.flagged_visits AS f
+    JOIN lake.origins AS o USING (prefix)
+    WHERE f.key_id = $key_id AND f.window_start = $start AND f.window_end = $end
+    ORDER BY origin
+"""
+
+
+def _suppress(
+    lake: Lake, verdict_id: str, report: VerdictReport, by: str, because: str, until: date | None
+) -> tuple[Suppression, ...]:
+    starts = min((day for day, _ in report.flagged), default=report.window.start.date())
+    ends = until or utc_now().date() + timedelta(days=SUPPRESSION_DAYS)
+    sites = [
+        origin
+        for (origin,) in lake.rows(
+            _SITES, key_id=report.key_id, start=report.window.start, end=report.window.end
+        )
+    ]
+    for site in sites:
+        lake.execute(
+            "INSERT INTO lake.suppressions VALUES "
+            "($id, $verdict, $key_id, $origin, $by, $because, $starts, $ends)",
+            id=secrets.token_hex(6), verdict=verdict_id, key_id=report.key_id, origin=site, by=by,
+            because=because, starts=starts, ends=ends,
+        )  # fmt: skip
+    return tuple(Suppression(report.key_id, site, by, because, starts, ends) for site in sites)
+
+
+def _also_from_there(lake: Lake, report: VerdictReport) -> tuple[AlsoFromThere, ...]:
+    rows = lake.rows(
+        """
+        WITH addresses AS (
+            SELECT DISTINCT a.address
+            FROM lake.flagged_visits AS f
+            JOIN lake.origins AS o USING (prefix)
+            JOIN lake.activity AS a
+                ON a.key_id = f.key_id AND a.day = f.day AND a.address = o.address
+            WHERE f.key_id = $key_id AND f.window_start = $start AND f.window_end = $end
+        )
+        SELECT a.key_id, a.address, sum(a.events)::BIGINT, max(a.last_ts)
+        FROM lake.activity AS a
+        SEMI JOIN addresses USING (address)
+        WHERE a.key_id <> $key_id
+        GROUP BY ALL
+        ORDER BY 3 DESC, 1, 2
+        """,
+        key_id=report.key_id,
+        start=report.window.start,
+        end=report.window.end,
+    )
+    return tuple(AlsoFromThere(*row) for row in rows)
+
+
+def in_force(lake: Lake, window: Window) -> tuple[Suppression, ...]:
+    """The suppressions that touch `window`, by key."""
+    return tuple(
+        Suppression(*row)
+        for row in lake.rows(
+            "SELECT key_id, origin, owner, because, starts_on, ends_on FROM lake.suppressions "
+            "WHERE starts_on < $end AND ends_on >= $start ORDER BY ALL",
+            start=window.start,
+            end=window.end,
+        )
+    )
+
+
+def realised(lake: Lake) -> tuple[int, int]:
+    """Of the keys that were to be revoked: how many have a verdict, and how many were benign."""
+    judged, benign = lake.rows(
+        """
+        WITH revoked AS (
+            SELECT DISTINCT c.key_id, r.window_start, r.window_end
+            FROM lake.recommendations AS c
+            JOIN lake.runs AS r USING (run_id)
+            WHERE c.action = 'revoke'
+        ),
+
+        newest AS (
+            FROM lake.verdicts
+            QUALIFY row_number() OVER (
+                PARTITION BY key_id, window_start, window_end ORDER BY given_at DESC) = 1
+        )
+
+        SELECT count(*), count(*) FILTER (verdict <> 'compromised')
+        FROM revoked
+        JOIN newest USING (key_id, window_start, window_end)
+        """
+    )[0]
+    return judged, benign

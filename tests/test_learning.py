@@ -1,0 +1,290 @@
+"""What a review learns from and what it must not: quarantine, verdicts, rotation, groups, power."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from keywatch import detectors, pipeline
+from keywatch.errors import UsageError
+from keywatch.ingest import load_files
+from keywatch.lake import Lake
+from keywatch.model import Case, Review, Window
+from keywatch.origins import OriginReader
+from keywatch.power import THEFTS
+from keywatch.report import power_sentences, render_power, render_review, render_verdict
+from keywatch.settings import IngestSettings, ReviewSettings, ScoringSettings, Settings
+from keywatch.sources import find_files
+from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
+
+SETTINGS = Settings(
+    scoring=ScoringSettings(false_revoke_rate=0.5),
+    review=ReviewSettings(power_keys=0, replayed_windows=4),
+)
+FIRST = date(2026, 8, 1)
+MONDAY = datetime(2026, 9, 28)
+
+
+def week(number: int = 0) -> Window:
+    start = MONDAY + timedelta(weeks=number)
+    return Window(start, start + timedelta(weeks=1))
+
+
+def visit(day: date, key_id: str = "key_1", ip: str = AWAY, **fields: Any) -> list[dict[str, Any]]:
+    """Ten calls in the night by another client."""
+    paths = ["/v1/alerts", "/v1/export", "/v1/members", "/v1/keys", "/v1/billing"] * 2
+    return [
+        line(f"{day}T03:{n:02}:00", key_id=key_id, ip=ip, endpoint=path,
+             **({"user_agent": "curl/8.4.0", "status": 403 if n % 2 else 200} | fields))
+        for n, path in enumerate(paths)
+    ]  # fmt: skip
+
+
+def find(answer: Review, key_id: str = "key_1") -> Case:
+    return next(case for case in answer.cases if case.key_id == key_id)
+
+
+@pytest.fixture
+def two_weeks(tmp_path: Path) -> Path:
+    """A theft on Thursday that goes on in the week after."""
+    events = daily(FIRST, 72) + crowd()
+    events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
+    for day in (date(2026, 10, 1), date(2026, 10, 6), date(2026, 10, 8)):
+        events += visit(day)
+    return lake_of(tmp_path, events, [key()])
+
+
+def origin_bits(case: Case) -> float:
+    return sum(each.bits for each in case.evidence if each.detector == "unfamiliar_origin")
+
+
+def test_what_is_flagged_is_not_learnt_until_it_is_judged(two_weeks: Path) -> None:
+    first = find(pipeline.review(two_weeks, week(), SETTINGS))
+    assert first.action in ("revoke", "investigate")
+    second = find(pipeline.review(two_weeks, week(1), SETTINGS))
+    assert origin_bits(second) == pytest.approx(origin_bits(first), abs=1.5)
+    assert second.action in ("revoke", "investigate")
+
+    report = pipeline.give_verdict(
+        two_weeks, "key_1", "benign", SETTINGS, by="ana", because="ours", window=week()
+    )
+    assert report.flagged == ((date(2026, 10, 1), "45.153.78.0/24"),)
+    third = pipeline.review(two_weeks, week(1), SETTINGS)
+    assert origin_bits(find(third)) < origin_bits(second) / 2
+    assert third.run.id != second.summary
+
+
+def test_compromised_keeps_it_out_and_asks_who_else_came_from_there(tmp_path: Path) -> None:
+    events = daily(FIRST, 72) + crowd() + visit(date(2026, 10, 1))
+    events += [line("2026-10-02T01:00:00", key_id="crowd_07", ip=AWAY)]
+    lake = lake_of(tmp_path, events, [])
+    pipeline.review(lake, week(), SETTINGS)
+    report = pipeline.give_verdict(
+        lake, "key_1", "compromised", SETTINGS, by="ana", because="leaked", window=week()
+    )
+    assert [(each.key_id, each.ip, each.requests) for each in report.also] == [
+        ("crowd_07", AWAY, 1)
+    ]
+    assert "crowd_07" in render_verdict(report)
+    with Lake.open(lake) as opened:
+        detectors.prepare(opened, week(1), 90, [])
+        assert ("key_1", AWAY) in opened.rows("SELECT key_id, address FROM quarantine")
+
+
+def test_an_expected_change_is_familiar_until_its_end(two_weeks: Path) -> None:
+    assert find(pipeline.review(two_weeks, week(), SETTINGS)).action != "none"
+    report = pipeline.give_verdict(
+        two_weeks, "key_1", "expected", SETTINGS, by="ana", because="moved",
+        until=date(2026, 10, 7), window=week(),
+    )  # fmt: skip
+    (expected,) = report.suppressions
+    assert (expected.starts_on, expected.ends_on) == (date(2026, 10, 1), date(2026, 10, 7))
+    again = pipeline.review(two_weeks, week(), SETTINGS)
+    assert origin_bits(find(again)) == 0
+    assert again.coverage.suppressions == report.suppressions
+    text = render_review(again)
+    assert "is expected of" in text
+    assert "ana" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"by": " ", "because": "x"}, "--by WHO"),
+        ({"by": "ana", "because": ""}, "--because WHY"),
+        ({"by": "ana", "because": "x", "until": date(2026, 12, 1)}, "--until"),
+    ],
+)
+def test_a_verdict_says_who_and_why(two_weeks: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, **given)
+
+
+def test_a_verdict_needs_an_alert(two_weeks: Path) -> None:
+    with pytest.raises(UsageError, match="no alert of a key"):
+        pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="x")
+
+
+def test_the_realised_rate_comes_from_verdicts(two_weeks: Path) -> None:
+    assert find(pipeline.review(two_weeks, week(), SETTINGS)).action == "revoke"
+    pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="ours")
+    calibration = pipeline.review(two_weeks, week(1), SETTINGS).coverage.calibration
+    assert calibration is not None
+    assert (calibration.judged, calibration.judged_benign) == (1, 1)
+
+
+def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: Path) -> None:
+    pipeline.review(two_weeks, week(), SETTINGS)
+    kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
+    with Lake.open(two_weeks) as lake:
+        before = lake.rows(kept)
+    assert len(before) == 4
+    late = two_weeks.parent / "late.jsonl"
+    late.write_text(json.dumps(line("2026-09-22T12:34:56", key_id="crowd_01")) + "\n", "utf-8")
+    pipeline.ingest(two_weeks, [str(late)], SETTINGS)
+    pipeline.review(two_weeks, week(), SETTINGS)
+    with Lake.open(two_weeks) as lake:
+        after = lake.rows(kept)
+    # Only the window of the late line, and none before it.
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, True, True, False]
+
+
+def test_a_successor_starts_with_its_predecessor_s_past(tmp_path: Path) -> None:
+    events = daily(FIRST, 50) + daily(date(2026, 9, 18), 17, key_id="key_2") + crowd()
+    keys = [key(), key("key_2", replaces="key_1", created_at="2026-09-17T00:00:00Z")]
+    with Lake.open(lake_of(tmp_path, events, keys)) as lake:
+        detectors.prepare(lake, week(), 90, [])
+        days: dict[str, int] = dict(lake.rows("SELECT key_id, active_days FROM key_history"))
+    assert days["key_2"] == 58
+    assert "key_1" not in days  # not in use in the window any more
+
+
+@pytest.mark.parametrize(
+    ("change", "is_guessed"),
+    [
+        ({}, True),
+        ({"name": "status board-v2"}, True),
+        ({"name": "other"}, False),
+        ({"owner": "team-b"}, False),
+        ({"scopes": ["read:alerts"]}, False),
+    ],
+)
+def test_a_rotation_that_the_inventory_does_not_know_is_guessed_where_it_is_clear(
+    tmp_path: Path, change: dict[str, Any], is_guessed: bool
+) -> None:
+    events = daily(FIRST, 50) + daily(date(2026, 9, 18), 17, key_id="key_2")
+    keys = [key(), key("key_2", **({"created_at": "2026-09-17T00:00:00Z"} | change))]
+    with Lake.open(lake_of(tmp_path, events, keys)) as lake:
+        detectors.prepare(lake, week(), 90, [])
+        found = lake.rows("SELECT key_id, replaces, is_guess FROM successors")
+    assert found == ([("key_2", "key_1", True)] if is_guessed else [])
+
+
+def test_one_new_address_on_many_keys_is_one_campaign_that_raises_them_all(tmp_path: Path) -> None:
+    events = daily(FIRST, 65) + crowd()
+    for n in range(6):
+        events.append(line(f"2026-10-0{1 + n % 3}T02:00:00", key_id=f"crowd_{n:02}", ip=AWAY))
+    answer = pipeline.review(lake_of(tmp_path, events, []), week(), SETTINGS)
+    (group,) = answer.groups
+    assert (group.kind, group.key_ids) == ("campaign", tuple(f"crowd_{n:02}" for n in range(6)))
+    assert AWAY in group.origin
+    actions = {case.key_id: case.action for case in answer.cases}
+    assert all(actions[key_id] != "none" for key_id in group.key_ids)
+
+
+def test_keys_that_move_together_and_behave_as_ever_are_one_migration(tmp_path: Path) -> None:
+    events = crowd()
+    moved = [f"crowd_{n:02}" for n in range(8)]
+    events = [
+        event | ({"ip": "35.246.1.9"} if event["key_id"] in moved
+                 and event["timestamp"] >= "2026-09-30" else {})
+        for event in events
+    ]  # fmt: skip
+    keys = [key(key_id, name=key_id, owner="team-a") for key_id in moved]
+    answer = pipeline.review(lake_of(tmp_path, events, keys), week(), SETTINGS)
+    (group,) = answer.groups
+    assert (group.kind, group.key_ids) == ("migration", tuple(moved))
+    assert [case.key_id for case in answer.alerted() if case.key_id in moved] == []
+
+
+def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
+    """Another database calls the networks by other numbers; old and new addresses agree again."""
+
+    class Renamed:
+        """The bundled databases, but every network has another number."""
+
+        def __init__(self, reader: OriginReader) -> None:
+            self._reader = reader
+
+        def locate(self, addresses: Sequence[str]) -> pa.Table:
+            table = self._reader.locate(addresses)
+            for name, values in (
+                ("asn", [asn and asn + 1_000_000 for asn in table["asn"].to_pylist()]),
+                ("asked", ["a newer build"] * len(table)),
+            ):
+                at = table.schema.get_field_index(name)
+                field = table.schema.field(name)
+                table = table.set_column(at, field, pa.array(values, field.type))
+            return table
+
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    other = HOME.rsplit(".", 1)[0] + ".77"
+    for file, events in (
+        (old, daily(FIRST, 58)),
+        (new, [*daily(date(2026, 9, 28), 7), line("2026-09-30T10:00:00", ip=other)]),
+    ):
+        file.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+    bits = {}
+    for renamed in (False, True):
+        folder = tmp_path / f"lake-{renamed}"
+        with OriginReader() as reader, Lake.open(folder, create=True) as lake:
+            load_files(lake, find_files([str(old)]), IngestSettings(), reader)
+            locator = Renamed(reader) if renamed else reader
+            load_files(lake, find_files([str(new)]), IngestSettings(), locator)
+        case = find(pipeline.review(folder, week(), SETTINGS))
+        bits[renamed] = origin_bits(case)
+        with Lake.open(folder) as lake:
+            kept = lake.value("SELECT count(*) FROM lake.origins WHERE address = $a", a=HOME)
+            assert kept == 1 + renamed
+    assert bits[True] == pytest.approx(bits[False])
+
+
+def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, daily(FIRST, 65) + crowd(), [key()])
+    powers = pipeline.power_of_keys(lake, week(), SETTINGS)
+    assert len(powers) == 41
+    (one,) = pipeline.power_of_keys(lake, week(), SETTINGS, "status board")
+    assert one in powers
+    assert set(one.requests) == set(THEFTS)
+    scan, reader = one.requests["scan"], one.requests["same_provider"]
+    assert scan is not None
+    assert reader is None or scan <= reader
+    assert "a scan from a new hosting network would be caught after about" in render_power([one])
+    assert "crowd_07" in render_power(powers)
+    with pytest.raises(UsageError, match="nobody"):
+        pipeline.power_of_keys(lake, week(), SETTINGS, "nobody")
+
+
+def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, daily(FIRST, 65) + crowd() + visit(date(2026, 10, 1)), [])
+    without = pipeline.review(lake, week(), SETTINGS, keep=False)
+    some = SETTINGS.model_copy(
+        update={"review": SETTINGS.review.model_copy(update={"power_keys": 10})}
+    )
+    answer = pipeline.review(lake, week(), some)
+    assert answer.cases == without.cases
+    assert [power.keys for power in answer.coverage.power] == [10] * len(THEFTS)
+    told = power_sentences(answer.coverage.power)
+    assert all(sentence in " ".join(render_review(answer).split()) for sentence in told)
+    with Lake.open(lake) as opened:
+        stored = opened.value(
+            "SELECT count(*) FROM lake.evidence WHERE run_id = $id AND prefix LIKE '%:%'",
+            id=answer.run.id,
+        )
+    assert stored == 0
