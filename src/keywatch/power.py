@@ -31,7 +31,6 @@ THEFTS = {
 }
 """Kinds of injected thefts, as they are said to people; ``sql/inject.sql`` makes them."""
 
-_WHOLE_DAY_KINDS = frozenset({"key_day", "key"})
 _OF_MANY_KEYS = frozenset({"shared_origin", "fleet_move", "parallel_origins", "impossible_travel"})
 """What these say depends on the key's other visits, or on other keys'."""
 
@@ -64,7 +63,7 @@ def power_of_keys(
     lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
     lake.execute(sql_text("inject"))
     for detector in loaded:
-        if detector.grain not in _WHOLE_DAY_KINDS and detector.id not in _OF_MANY_KEYS:
+        if detector.grain == "visit" and detector.id not in _OF_MANY_KEYS:
             detectors.run(lake, detector, window)
     evidence = gather(lake, loaded)
     _, bits = visit_bits(evidence, calibration)

@@ -189,8 +189,9 @@ def score(
 
     Makes the temporary table ``visit_scores`` (key_id, day, prefix, bits).
     """
-    _keep_visit_scores(lake, evidence, visit_bits(evidence, scale)[1])
-    cases = decide(strangest(evidence, scale), evidence.keys, scale, settings)
+    counted, bits = visit_bits(evidence, scale)
+    _keep_visit_scores(lake, evidence, bits)
+    cases = decide(_strangest(evidence, counted, bits), evidence.keys, scale, settings)
     scored = {case.key_id for case in cases}
     return cases + [
         ScoredCase(key_id, None, None, 0.0, {}, certain=False, action="none")
@@ -201,13 +202,12 @@ def score(
     ]
 
 
-def strangest(evidence: WindowEvidence, scale: Calibration | Families) -> list[ScoredCase]:
+def _strangest(evidence: WindowEvidence, counted: Floats, bits: Floats) -> list[ScoredCase]:
     """The strangest visit of each key as a case, most suspicious first; nothing is decided yet.
 
     A visit with a fact goes before any without. A tie is broken by what the detectors say before
     calibration, then by name.
     """
-    counted, bits = visit_bits(evidence, scale)
     raw = np.round(evidence.bits.sum(axis=1), _BITS_DIGITS)
     worst: dict[str, int] = {}
     for i in sorted(

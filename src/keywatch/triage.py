@@ -20,21 +20,22 @@ _MOST_ORIGINS = 3
 _GROUPS = """
     SELECT v.network, any_value(v.place) AS place, e.detector,
         list(DISTINCT e.key_id ORDER BY e.key_id) AS key_ids,
-        list(DISTINCT a.ip ORDER BY a.ip) AS ips, max(abs(e.bits)) AS bits
+        list(DISTINCT a.ip ORDER BY a.ip) AS ips
     FROM evidence AS e
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN visit_addresses AS a USING (key_id, day, prefix)
     WHERE e.detector IN ($campaign, $migration)
-        AND (e.detector = $migration OR contains(e.actual, a.ip))
+        -- Of a campaign's visit, the address that is shared: what the evidence begins with.
+        AND (e.detector = $migration OR starts_with(e.actual, a.ip || ' '))
     GROUP BY e.detector, v.network, CASE WHEN e.detector = $campaign THEN a.ip END
     ORDER BY e.detector, len(key_ids) DESC, v.network, ips
 """
 
 
 def find_groups(lake: Lake) -> list[Group]:
-    """Campaigns, then migrations, the larger first; each of `FEWEST_KEYS` keys at least."""
+    """Migrations, then campaigns, the larger first; each of `FEWEST_KEYS` keys at least."""
     groups = []
-    for network, place, detector, key_ids, ips, _ in lake.rows(
+    for network, place, detector, key_ids, ips in lake.rows(
         _GROUPS, campaign=_CAMPAIGN, migration=_MIGRATION
     ):
         if len(key_ids) < FEWEST_KEYS:
