@@ -1,7 +1,13 @@
 """Reviews for people and programs: text, the JSON of the contract, and its schema."""
 
 from keywatch.report.case_text import render_case
-from keywatch.report.document import case_document, json_text, review_document, review_schema
+from keywatch.report.document import (
+    case_document,
+    json_text,
+    review_document,
+    review_schema,
+    rfc3339,
+)
 from keywatch.report.outcome import (
     power_sentences,
     render_demo_verdict,
@@ -25,4 +31,5 @@ __all__ = [
     "render_verdict",
     "review_document",
     "review_schema",
+    "rfc3339",
 ]
