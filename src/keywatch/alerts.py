@@ -296,7 +296,9 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
 
 def _opened(subject: _Subject, review: Review, why: str) -> Alert:
     now = utc_now()
-    parts = (review.run.id, subject.kind, *sorted(member.key_id for member in subject.members))
+    origin = str(subject.document.get("origin", ""))
+    key_ids = sorted(member.key_id for member in subject.members)
+    parts = (review.run.id, subject.kind, origin, *key_ids)
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return Alert(
         alert_id=f"alert_{digest[:16]}",

@@ -41,7 +41,8 @@ class Journal:
 
     def add(self, record: Record) -> None:
         """Keep `record`; it is on the disk when this returns."""
-        line = json.dumps(asdict(record), default=datetime.isoformat).encode() + b"\n"
+        # A line that a crash cut short may stand before it.
+        line = b"\n" + json.dumps(asdict(record), default=datetime.isoformat).encode() + b"\n"
         with self._lock:
             descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -74,7 +75,7 @@ def _read(file: Path) -> Iterator[Record]:
         try:
             values = json.loads(line)
         except ValueError:
-            continue  # a crash cut it short, so it was never relied on
+            continue  # empty, or a crash cut it short, so it was never relied on
         due = values["next_due_at"]
         yield Record(
             **values

@@ -24,6 +24,7 @@ from keywatch.deliver.message import (
     Message,
     alert_message,
     report_message,
+    severity_of,
     summary_message,
     with_id,
 )
@@ -102,13 +103,11 @@ def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
     """The unanswered alerts of which a channel that the routes name has never heard."""
     waiting = alerts.waiting(lake)
     heard = _heard(lake, {alert.alert_id for alert in waiting})
-    missed = []
-    for alert in waiting:
-        change = Change("trigger", alert)
-        severity = alert_message(change).severity
-        if set(channels_for(settings, alert.action, severity)) - heard[alert.alert_id]:
-            missed.append(change)
-    return missed
+    return [
+        Change("trigger", alert)
+        for alert in waiting
+        if set(channels_for(settings, alert.action, severity_of(alert))) - heard[alert.alert_id]
+    ]
 
 
 def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Iterable[str]) -> int:
@@ -180,18 +179,6 @@ def _insert(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
 # ------------------------------------------------------------------------------ what became of it
 
 
-_OUTCOMES = pa.schema(
-    [
-        ("delivery_id", pa.string()),
-        ("recorded_at", pa.timestamp("us")),
-        ("outcome", pa.string()),
-        ("tries", pa.int32()),
-        ("error", pa.string()),
-        ("remote", pa.string()),
-        ("next_due_at", pa.timestamp("us")),
-    ]
-)
-
 _NEWEST = """(
     FROM lake.delivery_outcomes
     QUALIFY row_number() OVER (PARTITION BY delivery_id ORDER BY recorded_at DESC, tries DESC) = 1
@@ -202,14 +189,31 @@ def record(lake: Lake, records: Sequence[Record]) -> None:
     """Keep what became of messages; one that is kept already changes nothing."""
     if not records:
         return
-    rows = [vars(each) for each in records]
-    with lake.registered("new_outcomes", pa.Table.from_pylist(rows, schema=_OUTCOMES)):
-        lake.execute(
-            "INSERT INTO lake.delivery_outcomes BY NAME SELECT DISTINCT * FROM new_outcomes AS n "
-            "WHERE NOT EXISTS (FROM lake.delivery_outcomes AS o "
-            "WHERE o.delivery_id = n.delivery_id AND o.recorded_at = n.recorded_at) "
-            "ORDER BY recorded_at"
+    # Arrow would import pandas, which takes longer than most runs.
+    lake.execute(
+        """
+        INSERT INTO lake.delivery_outcomes BY NAME
+        SELECT DISTINCT * FROM (
+            SELECT unnest($ids::VARCHAR[]) AS delivery_id,
+                unnest($moments::TIMESTAMP[]) AS recorded_at,
+                unnest($outcomes::VARCHAR[]) AS outcome, unnest($tries::INTEGER[]) AS tries,
+                unnest($errors::VARCHAR[]) AS error, unnest($remotes::VARCHAR[]) AS remote,
+                unnest($dues::TIMESTAMP[]) AS next_due_at
+        ) AS n
+        WHERE NOT EXISTS (
+            FROM lake.delivery_outcomes AS o
+            WHERE o.delivery_id = n.delivery_id AND o.recorded_at = n.recorded_at
         )
+        ORDER BY recorded_at
+        """,
+        ids=[one.delivery_id for one in records],
+        moments=[one.recorded_at for one in records],
+        outcomes=[one.outcome for one in records],
+        tries=[one.tries for one in records],
+        errors=[one.error for one in records],
+        remotes=[one.remote for one in records],
+        dues=[one.next_due_at for one in records],
+    )
 
 
 def retry_dead(lake: Lake) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from datetime import UTC, datetime
 
+from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from keywatch.deliver import http
@@ -24,9 +25,7 @@ class WebhookSender:
     def __init__(self, settings: WebhookChannel, vault: Vault) -> None:
         """Raises SecretError where the address or the signing secret is not there, or wrong."""
         address = settings.url
-        self._url = (
-            address if isinstance(address, str) else vault.resolve(address).get_secret_value()
-        )
+        self._url = SecretStr(address) if isinstance(address, str) else vault.resolve(address)
         secret = vault.resolve(settings.secret)
         try:
             self._signer = Webhook(secret.get_secret_value())
@@ -46,7 +45,7 @@ class WebhookSender:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": self._signer.sign(message.id, now, body),
         }
-        http.post(self._http, self._url, body.encode("ascii"), headers)
+        http.post(self._http, self._url.get_secret_value(), body.encode("ascii"), headers)
 
     def close(self) -> None:
         self._http.close()
