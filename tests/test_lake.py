@@ -104,6 +104,29 @@ def test_a_lake_of_another_format_is_refused(tmp_path: Path) -> None:
         Lake.open(tmp_path)
 
 
+def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
+    columns = (
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = 'lake' ORDER BY ALL"
+    )
+    with Lake.open(tmp_path / "new", create=True) as lake:
+        new = lake.rows(columns)
+    with Lake.open(tmp_path / "old", create=True) as lake, lake.writing():
+        lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text')")
+        for table in ("alerts", "deliveries", "delivery_outcomes"):
+            lake.execute(f"DROP TABLE lake.{table}")
+        lake.execute(
+            "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
+            "channel VARCHAR, due_at TIMESTAMP, sent_at TIMESTAMP, tries INTEGER, error VARCHAR)"
+        )
+        lake.execute("UPDATE lake.format SET version = 2")
+    for _ in range(2):
+        with Lake.open(tmp_path / "old") as lake:
+            assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
+            assert lake.rows(columns) == new
+            assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text")]
+
+
 def test_a_lake_in_memory_has_the_same_tables(tmp_path: Path) -> None:
     columns = (
         "SELECT table_name, column_name, data_type FROM duckdb_columns() "

@@ -392,11 +392,10 @@ def deliver(
         Print the JSON Schema of what webhooks and files get, and stop.
     """
     from keywatch import pipeline
-    from keywatch.report import json_text, printable
+    from keywatch.deliver import message_schema, render_delivery
+    from keywatch.report import json_text
 
     if schema:
-        from keywatch.deliver import message_schema
-
         _write(json_text(message_schema()), None)
         return
     settings = common.settings()
@@ -408,17 +407,10 @@ def deliver(
     done = pipeline.deliver_due(
         common.lake, settings, again=retry_dead, report=report, on_wait=_say
     )
-    for line in done.followed:
-        print(printable(line, max_length=1000))
-    for channel in done.channels:
-        print(f"{channel.channel}: {channel.sent:,} sent")
-        if channel.error:
-            _say(
-                f"{channel.channel}: {channel.later:,} to be tried again, {channel.dead:,} given "
-                f"up: {channel.error}"
-            )
-    if done.later:
-        _say(f"{done.later:,} messages wait for a later run")
+    out, problems = render_delivery(done)
+    print(out, end="")
+    for line in problems:
+        _say(line)
     if done.unusable:
         raise SecretError(
             "; ".join(f"channel {name}: {why}" for name, why in done.unusable.items())

@@ -7,6 +7,7 @@ from keywatch.deliver.run import (
     deliver_due,
     preview,
     put_report,
+    render_delivery,
     tell,
     unusable_channels,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "message_schema",
     "preview",
     "put_report",
+    "render_delivery",
     "standings",
     "tell",
     "undelivered_notes",

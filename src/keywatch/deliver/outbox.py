@@ -336,7 +336,8 @@ def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collect
     quiet_until = held_until(settings.quiet_hours, now)
     for channel, waiting in by_channel.items():
         if channel not in channels:
-            made.later += len(waiting)
+            # Where it is no longer in the settings, `standings` tells of it.
+            made.later += len(waiting) if channel in settings.channels else 0
             continue
         due = [one for one in waiting if one.due_at <= now]
         made.later += len(waiting) - len(due)

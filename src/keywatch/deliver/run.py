@@ -22,8 +22,10 @@ from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import InputError, SecretError
 from keywatch.lake import Lake, utc_now
 from keywatch.report import printable
+from keywatch.report.phrases import count
 
 OnWait = Callable[[str], None]
+_WHY_LENGTH = 1000
 _LARGEST_REPORT_BYTES = 5_000_000
 
 
@@ -35,6 +37,21 @@ class DeliveryReport:
     later: int = 0
     unusable: dict[str, str] = field(default_factory=dict)
     followed: tuple[str, ...] = ()
+
+
+def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
+    """What was done, as lines of text; and what is amiss, for standard error."""
+    lines = [printable(why, _WHY_LENGTH) for why in done.followed]
+    lines += [f"{one.channel}: {one.sent:,} sent" for one in done.channels]
+    problems = [
+        f"{one.channel}: {one.later:,} to be tried again, {one.dead:,} given up: {one.error}"
+        for one in done.channels
+        if one.error
+    ]
+    if done.later:
+        verb = "waits" if done.later == 1 else "wait"
+        problems.append(f"{count(done.later, 'message')} {verb} for a later run")
+    return "".join(f"{line}\n" for line in lines), problems
 
 
 def tell(lake: Lake, changes: list[Change], settings: DeliverSettings) -> int:
@@ -75,7 +92,7 @@ def deliver_due(
             channels=tuple(done),
             later=made.later + sum(one.later for one in done),
             unusable=unusable,
-            followed=tuple(f"{change.alert.why}" for change in followed),
+            followed=tuple(change.alert.why for change in followed),
         )
 
 
