@@ -319,6 +319,41 @@ def power(
 
 
 @app.command
+def replay(
+    *,
+    from_: Annotated[date, Parameter(name="--from")],
+    to: date,
+    against: Path | None = None,
+    format: Format = "text",
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say what weekly reviews of the past would have alerted, and what other settings would change.
+
+    Parameters
+    ----------
+    from_
+        The first week's first day (UTC).
+    to
+        The day after the last week's last one (UTC).
+    against
+        Other settings (TOML), to compare with.
+    format
+        text or json.
+    """
+    from keywatch import pipeline
+    from keywatch.report import json_text, rehearsal_document, render_rehearsal
+
+    span = _window(None, from_, to)
+    assert span is not None
+    others = None if against is None else load_settings(against)
+    found = pipeline.rehearse(common.lake, span, common.settings(), others)
+    if format == "json":
+        _write(json_text(rehearsal_document(found)), None)
+    else:
+        _write(render_rehearsal(found, width=_width()), None)
+
+
+@app.command
 def verdict(
     key: str,
     verdict: Literal["benign", "compromised", "expected"],

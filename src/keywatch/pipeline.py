@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -21,6 +21,8 @@ from keywatch.model import (
     Case,
     Coverage,
     HygieneFinding,
+    Rehearsal,
+    RehearsedAlert,
     Review,
     Run,
     Standing,
@@ -167,15 +169,31 @@ def _judging(
 
 
 def make_review(
-    lake: Lake, window: Window, settings: Settings, *, whole: bool = True
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    *,
+    whole: bool = True,
+    judged: dict[Window, scoring.WindowEvidence] | None = None,
 ) -> tuple[Review, Replays]:
-    """The review of `window` and the replays it rests on; writes temporary tables only."""
+    """The review of `window` and the replays it rests on; writes temporary tables only.
+
+    `judged` has what other reviews of this lake with these settings judged, and is added to.
+    """
     loaded, judge = _judging(lake, window, settings)
-    replays = replay(lake, window, settings, loaded, judge)
+    judged = {} if judged is None else judged
+
+    def judge_once(window: Window) -> scoring.WindowEvidence:
+        if window not in judged:
+            judged[window] = judge(window)
+        return judged[window]
+
+    replays = replay(lake, window, settings, loaded, judge_once)
     families = scoring.families_of(loaded, settings.scoring)
     calibration = replays.calibration(families, settings)
     # Last, so that the temporary tables are the window's.
-    scored = scoring.score(lake, judge(window), calibration or families, settings.scoring)
+    judged[window] = judge(window)
+    scored = scoring.score(lake, judged[window], calibration or families, settings.scoring)
     groups = find_groups(lake)
     scored = raise_together(scored, groups)
     standings = _standings(lake, settings.review.warm_up_days)
@@ -208,6 +226,49 @@ def make_review(
         hygiene=tuple(HygieneFinding(*row) for row in hygiene),
     )
     return answer, replays
+
+
+_REPLAYED_DAYS = 7
+
+
+def rehearse(
+    lake_folder: Path, span: Window, settings: Settings, against: Settings | None = None
+) -> Rehearsal:
+    """What weekly reviews of `span` would have alerted, and with `against` by those settings.
+
+    Each week is reviewed with what the lake holds today; nothing is stored.
+
+    Raises:
+        UsageError: the span is not a number of whole weeks.
+    """
+    week = timedelta(days=_REPLAYED_DAYS)
+    if (span.end - span.start) % week:
+        raise UsageError("--from and --to must be a number of whole weeks apart")
+    starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
+    windows = tuple(Window(start, start + week) for start in starts)
+    return Rehearsal(
+        windows=windows,
+        alerts=_would_alert(lake_folder, windows, settings),
+        against=_would_alert(lake_folder, windows, against) if against else None,
+    )
+
+
+def _would_alert(
+    lake_folder: Path, windows: Sequence[Window], settings: Settings
+) -> tuple[RehearsedAlert, ...]:
+    quick = settings.model_copy(
+        update={"review": settings.review.model_copy(update={"power_keys": 0})}
+    )
+    judged: dict[Window, scoring.WindowEvidence] = {}
+    alerts: list[RehearsedAlert] = []
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        for window in windows:
+            answer, _ = make_review(lake, window, quick, whole=False, judged=judged)
+            alerts += [
+                RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
+                for case in answer.alerted()
+            ]
+    return tuple(alerts)
 
 
 def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:

@@ -1,12 +1,19 @@
 """Reviews for people and programs: text, the JSON of the contract, and its schema."""
 
 from keywatch.report.case_text import render_case
-from keywatch.report.document import case_document, json_text, review_document, review_schema
+from keywatch.report.document import (
+    case_document,
+    json_text,
+    rehearsal_document,
+    review_document,
+    review_schema,
+)
 from keywatch.report.outcome import (
     power_sentences,
     render_demo_verdict,
     render_load,
     render_power,
+    render_rehearsal,
     render_verdict,
 )
 from keywatch.report.safe_text import printable
@@ -17,10 +24,12 @@ __all__ = [
     "json_text",
     "power_sentences",
     "printable",
+    "rehearsal_document",
     "render_case",
     "render_demo_verdict",
     "render_load",
     "render_power",
+    "render_rehearsal",
     "render_review",
     "render_verdict",
     "review_document",
