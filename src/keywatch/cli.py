@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, UsageError
+from keywatch.errors import KeywatchError, SecretError, UsageError
 from keywatch.model import ACTIONS, Action, Review, Window
 from keywatch.settings import Settings, load_settings
 
@@ -404,6 +404,62 @@ def verdict(
     print(render_verdict(report))
 
 
+@app.command
+def deliver(
+    *,
+    dry_run: bool = False,
+    retry_dead: bool = False,
+    report: Path | None = None,
+    schema: bool = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Send what is due to the channels in the settings; a channel that is down is tried again.
+
+    Parameters
+    ----------
+    dry_run
+        Show what would be sent, and send and keep nothing.
+    retry_dead
+        Try the messages again that were given up.
+    report
+        A finished report that goes to each mail channel, once.
+    schema
+        Print the JSON Schema of what webhooks and files get, and stop.
+    """
+    from keywatch import pipeline
+    from keywatch.report import json_text, printable
+
+    if schema:
+        from keywatch.deliver import message_schema
+
+        _write(json_text(message_schema()), None)
+        return
+    settings = common.settings()
+    if dry_run:
+        for name, texts in pipeline.preview_deliveries(common.lake, settings, _say).items():
+            print(f"{name}: {len(texts):,} due\n")
+            print("\n".join(texts))
+        return
+    done = pipeline.deliver_due(
+        common.lake, settings, again=retry_dead, report=report, on_wait=_say
+    )
+    for line in done.followed:
+        print(printable(line, max_length=1000))
+    for channel in done.channels:
+        print(f"{channel.channel}: {channel.sent:,} sent")
+        if channel.error:
+            _say(
+                f"{channel.channel}: {channel.later:,} to be tried again, {channel.dead:,} given "
+                f"up: {channel.error}"
+            )
+    if done.later:
+        _say(f"{done.later:,} messages wait for a later run")
+    if done.unusable:
+        raise SecretError(
+            "; ".join(f"channel {name}: {why}" for name, why in done.unusable.items())
+        )
+
+
 @detectors_app.command(name="list")
 def detectors_list() -> None:
     """List the detectors with their family and what they look for."""
@@ -472,7 +528,7 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 
 @app.command
 def doctor(*, common: Common = _DEFAULTS) -> None:
-    """Say what is installed, how the lake is, and how old the GeoIP databases are."""
+    """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
     from keywatch import pipeline
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")

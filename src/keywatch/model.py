@@ -10,6 +10,10 @@ Action = Literal["revoke", "rotate", "investigate", "none"]
 ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 """From the most to the least urgent."""
 
+Severity = Literal["critical", "high", "medium", "low"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+"""How soon somebody has to hear of it, the soonest first."""
+
 Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
 Family = Literal["origin", "endpoints", "volume", "client", "policy", "all"]
 FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "policy", "all")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import SettingsError
 from keywatch.model import Family
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
+    deliver: DeliverSettings = DeliverSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -120,8 +122,12 @@ class Settings(BaseSettings):
 
     @property
     def config_hash(self) -> str:
-        """16 hex digits; the same values give the same hash."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """16 hex digits; the same values give the same hash.
+
+        It names how a review is judged, so who is told of it is no part of it.
+        """
+        judged = self.model_dump_json(exclude={"deliver"})
+        return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
 def load_settings(file: Path | None = None) -> Settings:

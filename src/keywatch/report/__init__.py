@@ -7,6 +7,7 @@ from keywatch.report.document import (
     rehearsal_document,
     review_document,
     review_schema,
+    rfc3339,
 )
 from keywatch.report.outcome import (
     power_sentences,
@@ -34,4 +35,5 @@ __all__ = [
     "render_verdict",
     "review_document",
     "review_schema",
+    "rfc3339",
 ]
