@@ -61,7 +61,8 @@ _NAMES = alt.Axis(
 _FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
 _COUNTRIES = alt.TopoDataFormat(type="topojson", feature="countries")
 _MOST_ORIGINS = 8
-_MOST_ENDPOINTS = 14
+_MOST_ENDPOINTS = 16
+_ROOM_FOR_USUAL = 5
 _LABEL_LENGTH = 64
 _OTHERS = "other networks"
 
@@ -264,11 +265,19 @@ def map_rows(origins: Sequence[Row]) -> Rows:
 
 
 def endpoint_rows(endpoints: Sequence[Row]) -> Rows:
-    """Of one key's endpoints: requests a day before and now, refused, kind; the new ones first."""
+    """Of one key's endpoints: requests a day before and now, refused, kind; the new ones first.
+
+    The usual ones keep room beside however many new ones, for comparison.
+    """
 
     def rank(row: Row) -> tuple[int, float]:
         return -KINDS.index(_endpoint_kind(row)), -max(row["per_day_now"], row["per_day_before"])
 
+    ranked = sorted(endpoints, key=rank)
+    usual = [row for row in ranked if _endpoint_kind(row) == USUAL]
+    new = ranked[: len(ranked) - len(usual)]
+    room = _MOST_ENDPOINTS - min(len(usual), _ROOM_FOR_USUAL)
+    shown = new[:room]
     return [
         {
             "endpoint": printable(row["endpoint"], _LABEL_LENGTH),
@@ -277,7 +286,7 @@ def endpoint_rows(endpoints: Sequence[Row]) -> Rows:
             "refused": row["refused_now"],
             "kind": _endpoint_kind(row),
         }
-        for row in sorted(endpoints, key=rank)[:_MOST_ENDPOINTS]
+        for row in [*shown, *usual[: _MOST_ENDPOINTS - len(shown)]]
     ]
 
 

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from keywatch.history import Details
 from keywatch.model import Review
@@ -27,7 +27,8 @@ from keywatch.report.phrases import count, rate, sentence, span, window_label
 from keywatch.report.safe_text import printable
 
 _MOST_CASES = 200
-_TEXT_LENGTH = 4_000
+_TEXT_LENGTH = 600
+_QUERY_LENGTH = 4_000
 _ATTRIBUTION_URL = "https://db-ip.com"
 
 
@@ -74,7 +75,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
-        window_label=window_label,
+        window_label=window_label, query=_query,
     )  # fmt: skip
     return environment
 
@@ -84,6 +85,11 @@ def _shown(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value, _TEXT_LENGTH)
     return value
+
+
+def _query(text: str) -> Markup:
+    """A query, which is of no use when it's cut."""
+    return escape(printable(text, _QUERY_LENGTH))
 
 
 def _asset(name: str) -> str:
@@ -97,7 +103,8 @@ def _vega() -> str:
 
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     # Inside a script element only these could end it, or start a comment.
-    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    safe = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return _asset("vega-licences.txt") + safe
 
 
 def _policy(scripts: Iterable[str], style: str) -> str:

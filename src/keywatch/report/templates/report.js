@@ -4,6 +4,7 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const cases = [...document.querySelectorAll("details.case")];
   const rows = [...document.querySelectorAll("#glance tbody tr")];
+  document.getElementById("needs-script")?.remove();
   const said = document.getElementById("said");
 
   // ---- charts: drawn when their case is opened, again when the theme changes
@@ -29,33 +30,44 @@
     const values = { rows: unpacked(drawn), week: [data.week], world: data.world };
     specification.description = place.dataset.told;
     for (const source of specification.data) if (source.name in values) source.values = values[source.name];
-    await vegaEmbed(place, specification, {
+    place.drawn?.finalize();
+    place.drawn = await vegaEmbed(place, specification, {
       mode: "vega", renderer: "svg", actions: false, defaultStyle: false, ast: true, hover: false,
       tooltip: { disableDefaultStyle: true },
     });
-    place.dataset.theme = theme;
   }
 
-  function drawCase(box, theme = dark.matches ? "dark" : "light") {
+  // One after the other in a place, or two themes would stand in it.
+  function drawAfter(place, theme) {
+    place.dataset.theme = theme;
+    place.drawing = (place.drawing || Promise.resolve()).then(() => draw(place, theme));
+  }
+
+  let printing = false;
+
+  function drawCase(box) {
+    const theme = dark.matches && !printing ? "dark" : "light";
     const places = [...box.querySelectorAll(".chart")];
-    return Promise.all(places.filter((place) => place.dataset.theme !== theme).map((place) => draw(place, theme)));
+    places.filter((place) => place.dataset.theme !== theme).forEach((place) => drawAfter(place, theme));
   }
 
   for (const box of cases) {
     box.addEventListener("toggle", () => { if (box.open) drawCase(box); });
     if (box.open) drawCase(box);
   }
-  dark.addEventListener("change", () => cases.filter((box) => box.open).forEach((box) => drawCase(box)));
+  dark.addEventListener("change", () => cases.filter((box) => box.open).forEach(drawCase));
 
   let opened = [];
   addEventListener("beforeprint", () => {
+    printing = true;
     opened = cases.filter((box) => !box.open && !box.hidden);
     opened.forEach((box) => { box.open = true; });
-    cases.filter((box) => !box.hidden).forEach((box) => drawCase(box, "light"));
+    cases.filter((box) => !box.hidden).forEach(drawCase);
   });
   addEventListener("afterprint", () => {
+    printing = false;
     opened.forEach((box) => { box.open = false; });
-    cases.filter((box) => box.open).forEach((box) => drawCase(box));
+    cases.filter((box) => box.open).forEach(drawCase);
   });
 
   // ---- a link to a case opens it
@@ -160,6 +172,27 @@
     head.append(button);
     button.addEventListener("click", () => sort(head, head.dataset.sort));
   }
+
+  // ---- keys: the skip link leads to the first runbook, arrows from one to the next
+
+  const runbooks = () => rows.filter((row) => !row.hidden)
+    .sort((one, other) => one.rowIndex - other.rowIndex).map((row) => row.querySelector(".copy"));
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    const [first] = runbooks();
+    if (!first) return;
+    event.preventDefault();
+    first.focus();
+  });
+  document.getElementById("glance").addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const row = event.target.closest("tbody tr");
+    if (!step || !row) return;
+    const buttons = runbooks();
+    const next = buttons[buttons.indexOf(row.querySelector(".copy")) + step];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
 
   document.getElementById("open-all").addEventListener("click", (event) => {
     const open = cases.some((box) => !box.open && !box.hidden);
