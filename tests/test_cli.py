@@ -155,6 +155,8 @@ def test_a_case_by_id_masked_form_and_name_and_a_key_without_one(loaded: Loaded)
 
     assert len(set(texts)) == 1
     assert "SELECT ts, address" in texts[0]
+    timeline = texts[0].partition("Its requests by network\n")[2].partition("\n\n")[0]
+    assert "suspicious" in timeline.splitlines()[0]
     unknown = keywatch("case", "key_nobody", "--lake", loaded.lake)
     assert unknown.code == 2
     assert "no key 'key_nobody'" in unknown.err

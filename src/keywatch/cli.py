@@ -300,14 +300,13 @@ def case(
 
     settings = common.settings()
     window = _window(week, from_, to)
-    answer = pipeline.review(common.lake, window, settings, keep=False)
-    found = pipeline.find_case(answer, key)
+    answer, found, details = pipeline.case_in_detail(common.lake, key, window, settings)
     if found is None:
         print(pipeline.explain_absence(common.lake, key, answer.window, settings))
     elif format == "json":
         _write(json_text(case_document(found)), None)
     else:
-        _write(render_case(found, answer, color=_color(), width=_width()), None)
+        _write(render_case(found, answer, details, color=_color(), width=_width()), None)
 
 
 @app.command

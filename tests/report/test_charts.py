@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import vl_convert
 
-from keywatch.report import charts
+from keywatch.report import charts, drawn
 from tests.report.pages import details_of
 from tests.report.reviews import FULL, WEEK
 
@@ -33,7 +33,7 @@ def test_a_timeline_s_lines_stand_by_how_much_they_matter() -> None:
         day(30, "thief", 5, known=False, flagged=True, refused=4), day(30, "big", 90),
     ]  # fmt: skip
 
-    rows = charts.timeline_rows(timeline)
+    rows = drawn.timeline_rows(timeline)
     assert [(row["day"][5:10], row["origin"], row["requests"], row["kind"]) for row in rows] == [
         ("09-02", "small", 2, "usual"), ("09-01", "big", 100, "usual"),
         ("10-01", "big", 90, "usual"),
@@ -46,7 +46,7 @@ def test_a_timeline_s_lines_stand_by_how_much_they_matter() -> None:
 def test_networks_that_matter_least_share_a_line_that_keeps_their_requests_and_worst_kind() -> None:
     timeline = [day(0, f"net {n:02}", 100 - n) for n in range(20)]
     timeline.append(day(0, "net 19", 1, refused=1))
-    rows = charts.timeline_rows(timeline)
+    rows = drawn.timeline_rows(timeline)
 
     assert len({row["origin"] for row in rows}) == 9
     assert sum(row["requests"] for row in rows) == sum(row["requests"] for row in timeline)
@@ -59,13 +59,13 @@ def test_a_suspicious_network_has_its_own_line_however_little_it_did() -> None:
     timeline = [day(0, f"net {n:02}", 100) for n in range(20)]
     timeline.append(day(30, "thief", 1, known=False, flagged=True))
 
-    assert {"thief"} < {row["origin"] for row in charts.timeline_rows(timeline)}
+    assert {"thief"} < {row["origin"] for row in drawn.timeline_rows(timeline)}
 
 
 def test_a_map_has_a_point_a_place_and_kind_with_the_worst_on_top() -> None:
     origins = rows_of(DETAILS.origins)
     twin = origins[0] | {"origin": "AS3209 Vodafone GmbH, DE", "requests_now": 20}
-    points = charts.map_rows([origins[1], origins[0], twin, origins[2]])
+    points = drawn.map_rows([origins[1], origins[0], twin, origins[2]])
 
     assert [(point["kind"], point["latitude"], point["requests_now"]) for point in points] == [
         ("usual", 51.0, 10_100), ("suspicious", 45.9, 412),
@@ -74,7 +74,7 @@ def test_a_map_has_a_point_a_place_and_kind_with_the_worst_on_top() -> None:
 
 
 def test_endpoints_that_are_new_stand_first() -> None:
-    rows = charts.endpoint_rows(rows_of(DETAILS.endpoints))
+    rows = drawn.endpoint_rows(rows_of(DETAILS.endpoints))
 
     assert [(row["endpoint"], row["kind"], row["refused"]) for row in rows] == [
         ("GET /v1/members", "suspicious", 61), ("GET /v1/metrics/{id}", "usual", 0),
@@ -89,7 +89,7 @@ def test_usual_endpoints_keep_room_beside_new_ones(
     new: int, usual: int, shown: tuple[int, int]
 ) -> None:
     known, fresh = rows_of(DETAILS.endpoints)
-    kinds = [row["kind"] for row in charts.endpoint_rows([known] * usual + [fresh] * new)]
+    kinds = [row["kind"] for row in drawn.endpoint_rows([known] * usual + [fresh] * new)]
 
     assert (kinds.count("suspicious"), kinds.count("usual")) == shown
 
@@ -97,9 +97,9 @@ def test_usual_endpoints_keep_room_beside_new_ones(
 def test_text_of_a_log_is_printable_in_every_row() -> None:
     details = details_of(FULL, "a\u202e\x1b[31m" + "b" * 500)
     rows = [
-        *charts.timeline_rows(rows_of(details.timeline)),
-        *charts.map_rows(rows_of(details.origins)),
-        *charts.endpoint_rows(rows_of(details.endpoints)),
+        *drawn.timeline_rows(rows_of(details.timeline)),
+        *drawn.map_rows(rows_of(details.origins)),
+        *drawn.endpoint_rows(rows_of(details.endpoints)),
     ]
     texts = [value for row in rows for value in row.values() if isinstance(value, str)]
 
@@ -109,17 +109,17 @@ def test_text_of_a_log_is_printable_in_every_row() -> None:
 
 @pytest.mark.parametrize("theme", charts.THEMES)
 def test_each_chart_is_drawn_by_vega(theme: str) -> None:
-    drawn = {
-        "timeline": charts.timeline_rows(rows_of(DETAILS.timeline)),
-        "map": charts.map_rows(rows_of(DETAILS.origins)),
-        "endpoints": charts.endpoint_rows(rows_of(DETAILS.endpoints)),
+    shown = {
+        "timeline": drawn.timeline_rows(rows_of(DETAILS.timeline)),
+        "map": drawn.map_rows(rows_of(DETAILS.origins)),
+        "endpoints": drawn.endpoint_rows(rows_of(DETAILS.endpoints)),
     }
     specifications = charts.vega_specifications()[theme]
-    assert set(specifications) == set(drawn)
+    assert set(specifications) == set(shown)
     for name, specification in specifications.items():
         filled = json.loads(json.dumps(specification))
         values: dict[str, Any] = {
-            "rows": drawn[name], "week": [charts.week_row(WEEK)], "world": charts.world(),
+            "rows": shown[name], "week": [drawn.week_row(WEEK)], "world": charts.world(),
         }  # fmt: skip
         for source in filled["data"]:
             if source["name"] in values:

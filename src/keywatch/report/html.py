@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from keywatch.history import Details
 from keywatch.model import Review
-from keywatch.report import charts, views
+from keywatch.report import charts, drawn, views
 from keywatch.report.parts import BITS_MEANING, action_label
 from keywatch.report.phrases import count, rate, sentence, span, window_label
 from keywatch.report.safe_text import printable
@@ -129,21 +129,21 @@ def _json(value: object) -> Markup:
 def _chart_data(review: Review, details: Details) -> dict[str, Any]:
     """What the page's script draws; a case's rows are columns, its texts are numbered."""
     tables = (
-        ("timeline", details.timeline, charts.timeline_rows),
-        ("map", details.origins, charts.map_rows),
-        ("endpoints", details.endpoints, charts.endpoint_rows),
+        ("timeline", details.timeline, drawn.timeline_rows),
+        ("map", details.origins, drawn.map_rows),
+        ("endpoints", details.endpoints, drawn.endpoint_rows),
     )
-    drawn: dict[str, dict[str, Any]] = defaultdict(dict)
+    cases: dict[str, dict[str, Any]] = defaultdict(dict)
     shown = {case.key_id: number for number, case in enumerate(details.cases[:_MOST_CASES])}
     for name, table, rows_of in tables:
         for key_id, rows in views.by_key(table).items():
             if key_id in shown:
-                drawn[str(shown[key_id])][name] = _columns(rows_of(rows))
+                cases[str(shown[key_id])][name] = _columns(rows_of(rows))
     return {
         "specifications": charts.vega_specifications(),
         "world": charts.world(),
-        "week": charts.week_row(review.window),
-        "cases": drawn,
+        "week": drawn.week_row(review.window),
+        "cases": cases,
     }
 
 
