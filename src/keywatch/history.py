@@ -237,12 +237,68 @@ class History:
             "ORDER BY key_id, requests_now DESC, requests_before DESC, agent"
         )
 
+    def sequence(self) -> pa.Table:
+        """Which endpoint followed which at an address, the most frequent now first.
 
-_BEFORE_AND_NOW = """
+        Columns: key_id, previous ('' where a session begins), endpoint, requests_before,
+        days_before, requests_now, days_now.
+        """
+        return self._lake.table(
+            f"""
+            SELECT key_id, previous, endpoint, {_REQUESTS}
+            FROM (
+                SELECT l.key_id, t.day, t.previous, t.endpoint, t.events AS requests,
+                    t.day >= getvariable('history_window_start') AS in_window
+                FROM lake.transitions AS t
+                JOIN history_lineage AS l ON l.ancestor = t.key_id
+                WHERE t.day >= getvariable('history_start')
+                    AND t.day < getvariable('history_window_end')
+                    AND (l.key_id = l.ancestor OR t.day < getvariable('history_window_start'))
+            )
+            GROUP BY key_id, previous, endpoint
+            ORDER BY key_id, requests_now DESC, requests_before DESC, previous, endpoint
+            """
+        )
+
+    def neighbours(self) -> pa.Table:
+        """Other keys used from each key's addresses of the window; suspicious addresses first.
+
+        Columns: key_id, neighbour_id, name, owner, ip, origin, class, known and flagged (as of the
+        key at that address), requests_before, days_before, requests_now, days_now, last_seen (UTC).
+        """
+        return self._lake.table(
+            f"""
+            WITH used AS (
+                SELECT key_id, address, ip, origin, class, bool_or(known) AS known,
+                    bool_or(flagged) AS flagged
+                FROM history WHERE in_window GROUP BY ALL
+            )
+
+            SELECT u.key_id, a.key_id AS neighbour_id, k.name, k.owner, u.ip, u.origin, u.class,
+                u.known, u.flagged, {_REQUESTS}, max(a.last_ts) AS last_seen
+            FROM (
+                SELECT key_id, day, address, events AS requests, last_ts,
+                    day >= getvariable('history_window_start') AS in_window
+                FROM lake.activity
+                WHERE day >= getvariable('history_start')
+                    AND day < getvariable('history_window_end')
+            ) AS a
+            JOIN used AS u ON u.address = a.address AND u.key_id <> a.key_id
+            LEFT JOIN history_inventory AS k ON k.key_id = a.key_id
+            GROUP BY u.key_id, a.key_id, k.name, k.owner, u.ip, u.origin, u.class, u.known,
+                u.flagged
+            ORDER BY u.key_id, u.flagged DESC, u.known, requests_now DESC, requests_before DESC,
+                neighbour_id, ip
+            """
+        )
+
+
+_REQUESTS = """
     coalesce(sum(requests) FILTER (NOT in_window), 0)::BIGINT AS requests_before,
     count(DISTINCT day) FILTER (NOT in_window) AS days_before,
     coalesce(sum(requests) FILTER (in_window), 0)::BIGINT AS requests_now,
-    count(DISTINCT day) FILTER (in_window) AS days_now,
+    count(DISTINCT day) FILTER (in_window) AS days_now"""
+_BEFORE_AND_NOW = f"""{_REQUESTS},
     coalesce(sum(refused) FILTER (in_window), 0)::BIGINT AS refused_now"""
 
 

@@ -102,7 +102,7 @@ def geoip_databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
         return list(reader.databases)
 
 
-def _last_full_week(lake: Lake) -> Window:
+def last_full_week(lake: Lake) -> Window:
     """The last ISO week that is over, as of the lake's last event; else the week it lies in.
 
     Event time decides, not the wall clock: an old log is reviewed as of its own end.
@@ -204,7 +204,7 @@ def _review(
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
             answer, replays = make_review(
-                lake, window or _last_full_week(lake), settings, whole=whole
+                lake, window or last_full_week(lake), settings, whole=whole
             )
             seen = look(lake, answer)
         if keep:
@@ -501,7 +501,7 @@ def power_of_keys(
         UsageError: there is no such key in use, or too little history to calibrate by.
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        reviewed = window or _last_full_week(lake)
+        reviewed = window or last_full_week(lake)
         loaded, judge = _judging(lake, reviewed, settings)
         families = scoring.families_of(loaded, settings.scoring)
         replays = replay(lake, reviewed, settings, loaded, judge)

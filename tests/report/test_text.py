@@ -156,8 +156,8 @@ def test_a_timeline_s_columns_are_spans_of_days_whose_height_is_their_mean() -> 
     assert lines == [
         "  █████████████│███████  2,840  AS1 A",
         "               │   ▃         3  AS2 B",
-        "  Height: requests a day (log); left of the line a column 5 days from 2026-07-26, right of "
-        "it a",
+        "  Height: requests a day (log); "
+        "left of the line a column 5 days from 2026-07-26, right of it a",
         "  column a day from 2026-09-28.",
     ]
 
