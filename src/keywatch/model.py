@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -182,6 +183,8 @@ class Review:
     groups: tuple[Group, ...] = ()
     hygiene: tuple[HygieneFinding, ...] = ()
     attribution: str = field(default="IP Geolocation by DB-IP (https://db-ip.com)")
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """What could be said of each key, silent ones too."""
 
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action."""

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import (
     __version__,
     alerts,
     deliver,
     detectors,
+    history,
     power,
     recommend,
     scoring,
@@ -25,6 +26,7 @@ from keywatch import (
 from keywatch.calibration import Calibration
 from keywatch.catalogue import load_catalogues
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
+from keywatch.history import Details
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import (
     CalibrationSummary,
@@ -50,7 +52,10 @@ if TYPE_CHECKING:
 OnText = Callable[[str], None]
 
 
-def _quiet(_: object) -> None:
+T = TypeVar("T")
+
+
+def _quiet(*_: object) -> None:
     return
 
 
@@ -110,7 +115,7 @@ def geoip_databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
         return list(reader.databases)
 
 
-def _last_full_week(lake: Lake) -> Window:
+def last_full_week(lake: Lake) -> Window:
     """The last ISO week that is over, as of the lake's last event; else the week it lies in.
 
     Event time decides, not the wall clock: an old log is reviewed as of its own end.
@@ -147,14 +152,81 @@ def review(
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
+    return _review(lake_folder, window, settings, _quiet, keep=keep, whole=whole, on_wait=on_wait)[
+        0
+    ]
+
+
+def review_in_detail(
+    lake_folder: Path,
+    window: Window | None,
+    settings: Settings,
+    *,
+    keep: bool = True,
+    on_wait: OnText = _quiet,
+) -> tuple[Review, Details]:
+    """`review`, and what the HTML report shows beside it, of the same snapshot.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    baseline_days = settings.review.baseline_days
+
+    def look(lake: Lake, answer: Review) -> Details:
+        return history.details(lake, answer, baseline_days, _suspicious_visits(lake))
+
+    return _review(lake_folder, window, settings, look, keep=keep, whole=False, on_wait=on_wait)
+
+
+def case_in_detail(
+    lake_folder: Path, key: str, window: Window | None, settings: Settings
+) -> tuple[Review, Case | None, Details | None]:
+    """The case of a key, and its history; both None where the key has no case.
+
+    The whole window is judged for it, and nothing is stored.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    baseline_days = settings.review.baseline_days
+
+    def look(lake: Lake, answer: Review) -> tuple[Case | None, Details | None]:
+        found = find_case(answer, key)
+        if found is None:
+            return None, None
+        suspicious = _suspicious_visits(lake)
+        return found, history.details(lake, answer, baseline_days, suspicious, [found])
+
+    answer, (found, shown) = _review(
+        lake_folder, window, settings, look, keep=False, whole=True, on_wait=_quiet
+    )
+    return answer, found, shown
+
+
+def _review(
+    lake_folder: Path,
+    window: Window | None,
+    settings: Settings,
+    look: Callable[[Lake, Review], T],
+    *,
+    keep: bool,
+    whole: bool,
+    on_wait: OnText,
+) -> tuple[Review, T]:
+    """The review, and what `look` reads in its snapshot beside its temporary tables."""
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
             answer, replays = make_review(
-                lake, window or _last_full_week(lake), settings, whole=whole
+                lake, window or last_full_week(lake), settings, whole=whole
             )
+            seen = look(lake, answer)
         if keep:
             _keep(lake, answer, replays, settings, on_wait)
-        return answer
+        return answer, seen
+
+
+def _suspicious_visits(lake: Lake) -> list[history.Flag]:
+    return lake.rows("SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL")
 
 
 def _judging(
@@ -234,6 +306,7 @@ def make_review(
         cases=cases,
         groups=tuple(groups),
         hygiene=tuple(HygieneFinding(*row) for row in hygiene),
+        standings=standings,
     )
     return answer, replays
 
@@ -507,7 +580,7 @@ def power_of_keys(
         UsageError: there is no such key in use, or too little history to calibrate by.
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        reviewed = window or _last_full_week(lake)
+        reviewed = window or last_full_week(lake)
         loaded, judge = _judging(lake, reviewed, settings)
         families = scoring.families_of(loaded, settings.scoring)
         replays = replay(lake, reviewed, settings, loaded, judge)

@@ -1,4 +1,8 @@
-"""Reviews for people and programs: text, the JSON of the contract, and its schema."""
+"""Reviews for people and programs: text, the JSON of the contract, and its schema.
+
+The page (`keywatch.report.html`) and the charts are imported by themselves: their libraries take a
+second.
+"""
 
 from keywatch.report.case_text import render_case
 from keywatch.report.document import (
