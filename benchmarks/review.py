@@ -88,13 +88,10 @@ class Measure:
 
 def main() -> int:
     given = _arguments()
-    folder = given.cache / (
-        f"review-{given.keys}-keys-{given.weeks}-weeks-{given.events_per_key_day:g}-a-day"
-        f"-seed-{given.seed}-{given.compress}"
-    )
+    folder = world_folder(given)
     # In a process of its own: a child's peak memory is never less than its parent's was.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-        material, size = other.submit(_material, folder, given).result()
+        material, size = other.submit(made_material, folder, given).result()
     print(size)
     print(f"window {material.start} to {material.end} (excluded)\n")
     review = [sys.executable, "-m", "keywatch", "review", "--lake", str(material.lake),
@@ -114,20 +111,34 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.review", description=__doc__)
+    add_world_arguments(parser)
+    parser.add_argument("--runs", type=int, default=5, help="pairs")
+    parser.add_argument("--engine", action="store_true", help="compare the SQL alone, too")
+    return parser.parse_args()
+
+
+def add_world_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which world is used."""
     parser.add_argument("--keys", type=int, default=5000)
     parser.add_argument("--weeks", type=int, default=13, help="the reviewed one included")
     parser.add_argument("--events-per-key-day", type=float, default=15.0,
                         help="mean volume (default 15, the sample's own)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compress", choices=("none", "gz"), default="none")
-    parser.add_argument("--runs", type=int, default=5, help="pairs")
-    parser.add_argument("--engine", action="store_true", help="compare the SQL alone, too")
     parser.add_argument("--cache", type=Path, help="where worlds are kept",
                         default=Path(tempfile.gettempdir()) / "keywatch-benchmarks")  # fmt: skip
-    return parser.parse_args()
 
 
-def _material(folder: Path, given: argparse.Namespace) -> tuple[Material, str]:
+def world_folder(given: argparse.Namespace) -> Path:
+    """Where the world of these options is kept."""
+    name = (
+        f"review-{given.keys}-keys-{given.weeks}-weeks-{given.events_per_key_day:g}-a-day"
+        f"-seed-{given.seed}-{given.compress}"
+    )
+    return Path(given.cache) / name
+
+
+def made_material(folder: Path, given: argparse.Namespace) -> tuple[Material, str]:
     """The world's lake and raw Parquet, and in words how much it is; made where it is missing."""
     note = folder / "made.json"
     if not note.exists():

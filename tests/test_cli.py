@@ -124,6 +124,24 @@ def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path)
     assert quiet.code == 0
 
 
+def test_a_review_as_a_page_tells_what_the_text_tells(loaded: Loaded, tmp_path: Path) -> None:
+    file = tmp_path / "review.html"
+    words = ("review", "--week", "2026-W40", "--lake", loaded.lake)
+
+    written = keywatch(*words, "--format", "html", "--output", file, "--fail-on", "investigate")
+    printed = keywatch(*words, "--format", "html")
+
+    assert (written.code, written.out, written.err) == (1, "", "")
+    page = file.read_text(encoding="utf-8")
+    assert printed.out == page
+    document = json.loads(keywatch(*words, "--format", "json").out)
+    alerted = [case for case in document["cases"] if case["action"] != "none"]
+    assert alerted
+    assert page.count('<details class="case"') == len(alerted)
+    assert all(case["key_id"] in page for case in alerted)
+    assert document["run"]["id"] in page
+
+
 def test_a_case_by_id_masked_form_and_name_and_a_key_without_one(loaded: Loaded) -> None:
     stolen = next(key for key, row in loaded.truth.items() if row["theft"] == "scan")
     inventory = {
@@ -137,6 +155,8 @@ def test_a_case_by_id_masked_form_and_name_and_a_key_without_one(loaded: Loaded)
 
     assert len(set(texts)) == 1
     assert "SELECT ts, address" in texts[0]
+    timeline = texts[0].partition("Its requests by network\n")[2].partition("\n\n")[0]
+    assert "suspicious" in timeline.splitlines()[0]
     unknown = keywatch("case", "key_nobody", "--lake", loaded.lake)
     assert unknown.code == 2
     assert "no key 'key_nobody'" in unknown.err

@@ -32,7 +32,8 @@ _DEMO_WEEKS = 9
 _DEMO_SEED = 1
 _WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
-Format = Literal["text", "json"]
+Format = Literal["text", "json", "html"]
+CaseFormat = Literal["text", "json"]
 
 app = App(
     name="keywatch",
@@ -70,6 +71,7 @@ def demo(
     weeks: int = _DEMO_WEEKS,
     seed: int = _DEMO_SEED,
     keep: Path | None = None,
+    html: Path | None = None,
     config: Path | None = None,
 ) -> None:
     """Make a sample with stolen keys in it, load it, review its last week, and say who was right.
@@ -84,6 +86,8 @@ def demo(
         Another seed is another world.
     keep
         Keep the sample and its lake in this folder; else they are thrown away.
+    html
+        Write the review to this file too, as a page with charts.
     config
         Settings (TOML).
     """
@@ -97,7 +101,10 @@ def demo(
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
         pipeline.import_keys(lake, world.inventory, settings, _say)
-        answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say)
+        if html is None:
+            answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say)
+        else:
+            answer = _write_page(lake, None, settings, html)
         print(render_review(answer, color=_color(), width=_width()))
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
@@ -192,7 +199,7 @@ def review(
     to
         The day after the window's last one (UTC).
     format
-        text, or json by the published schema.
+        text, json by the published schema, or html: one page with charts that needs no network.
     output
         Write to this file instead of the terminal; all or nothing.
     fail_on
@@ -208,14 +215,29 @@ def review(
         return
     settings = common.settings()
     window = _window(week, from_, to)
-    answer = pipeline.review(common.lake, window, settings, whole=format == "json", on_wait=_say)
-    if format == "json":
+    if format == "html":
+        answer = _write_page(common.lake, window, settings, output)
+    elif format == "json":
+        answer = pipeline.review(common.lake, window, settings, on_wait=_say)
         _write(json_text(review_document(answer)), output)
     else:
+        answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
         color = output is None and _color()
         _write(render_review(answer, color=color, width=_width()), output)
     if fail_on is not None and _worst(answer, fail_on):
         raise SystemExit(EXIT_FINDINGS)
+
+
+def _write_page(
+    lake: Path, window: Window | None, settings: Settings, output: Path | None
+) -> Review:
+    """Review, and write it as a page."""
+    from keywatch import pipeline
+    from keywatch.report.html import render_html
+
+    answer, details = pipeline.review_in_detail(lake, window, settings, on_wait=_say)
+    _write(render_html(answer, details), output)
+    return answer
 
 
 def _worst(answer: Review, fail_on: Action) -> bool:
@@ -255,7 +277,7 @@ def case(
     week: str | None = None,
     from_: Annotated[date | None, Parameter(name="--from")] = None,
     to: date | None = None,
-    format: Format = "text",
+    format: CaseFormat = "text",
     common: Common = _DEFAULTS,
 ) -> None:
     """Say of one key why it is suspected or not, with typical against actual.
@@ -278,14 +300,13 @@ def case(
 
     settings = common.settings()
     window = _window(week, from_, to)
-    answer = pipeline.review(common.lake, window, settings, keep=False)
-    found = pipeline.find_case(answer, key)
+    answer, found, details = pipeline.case_in_detail(common.lake, key, window, settings)
     if found is None:
         print(pipeline.explain_absence(common.lake, key, answer.window, settings))
     elif format == "json":
         _write(json_text(case_document(found)), None)
     else:
-        _write(render_case(found, answer, color=_color(), width=_width()), None)
+        _write(render_case(found, answer, details, color=_color(), width=_width()), None)
 
 
 @app.command
@@ -316,6 +337,41 @@ def power(
     window = _window(week, from_, to)
     powers = pipeline.power_of_keys(common.lake, window, common.settings(), key)
     print(render_power(powers, width=_width()), end="")
+
+
+@app.command
+def replay(
+    *,
+    from_: Annotated[date, Parameter(name="--from")],
+    to: date,
+    against: Path | None = None,
+    format: Format = "text",
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say what weekly reviews of the past would have alerted, and what other settings would change.
+
+    Parameters
+    ----------
+    from_
+        The first week's first day (UTC).
+    to
+        The day after the last week's last one (UTC).
+    against
+        Other settings (TOML), to compare with.
+    format
+        text or json.
+    """
+    from keywatch import pipeline
+    from keywatch.report import json_text, rehearsal_document, render_rehearsal
+
+    span = _window(None, from_, to)
+    assert span is not None
+    others = None if against is None else load_settings(against)
+    found = pipeline.rehearse(common.lake, span, common.settings(), others)
+    if format == "json":
+        _write(json_text(rehearsal_document(found)), None)
+    else:
+        _write(render_rehearsal(found, width=_width()), None)
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -182,7 +183,40 @@ class Review:
     groups: tuple[Group, ...] = ()
     hygiene: tuple[HygieneFinding, ...] = ()
     attribution: str = field(default="IP Geolocation by DB-IP (https://db-ip.com)")
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """What could be said of each key, silent ones too."""
 
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action."""
         return tuple(case for case in self.cases if case.action != "none")
+
+
+@dataclass(frozen=True)
+class RehearsedAlert:
+    """What a review of `window` would have said of a key that needs an action."""
+
+    window: Window
+    key_id: str
+    name: str | None
+    action: Action
+    bits: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What reviews of past windows would have alerted: as set up, and by other settings."""
+
+    windows: tuple[Window, ...]
+    alerts: tuple[RehearsedAlert, ...]
+    against: tuple[RehearsedAlert, ...] | None = None
+
+    def changes(self) -> tuple[tuple[RehearsedAlert | None, RehearsedAlert | None], ...]:
+        """The alerts that differ, as set up and by the other settings; None: not alerted there."""
+        ours = {(alert.window, alert.key_id): alert for alert in self.alerts}
+        theirs = {(alert.window, alert.key_id): alert for alert in self.against or ()}
+        both = sorted(ours.keys() | theirs.keys(), key=lambda at: (at[0].start, at[1]))
+        pairs = ((ours.get(at), theirs.get(at)) for at in both)
+        return tuple(
+            (one, other) for one, other in pairs if (one and one.action) != (other and other.action)
+        )

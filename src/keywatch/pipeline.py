@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import (
     __version__,
     alerts,
     deliver,
     detectors,
+    history,
     power,
     recommend,
     scoring,
@@ -25,12 +26,15 @@ from keywatch import (
 from keywatch.calibration import Calibration
 from keywatch.catalogue import load_catalogues
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
+from keywatch.history import Details
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import (
     CalibrationSummary,
     Case,
     Coverage,
     HygieneFinding,
+    Rehearsal,
+    RehearsedAlert,
     Review,
     Run,
     Standing,
@@ -48,7 +52,10 @@ if TYPE_CHECKING:
 OnText = Callable[[str], None]
 
 
-def _quiet(_: object) -> None:
+T = TypeVar("T")
+
+
+def _quiet(*_: object) -> None:
     return
 
 
@@ -108,7 +115,7 @@ def geoip_databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
         return list(reader.databases)
 
 
-def _last_full_week(lake: Lake) -> Window:
+def last_full_week(lake: Lake) -> Window:
     """The last ISO week that is over, as of the lake's last event; else the week it lies in.
 
     Event time decides, not the wall clock: an old log is reviewed as of its own end.
@@ -145,14 +152,81 @@ def review(
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
+    return _review(lake_folder, window, settings, _quiet, keep=keep, whole=whole, on_wait=on_wait)[
+        0
+    ]
+
+
+def review_in_detail(
+    lake_folder: Path,
+    window: Window | None,
+    settings: Settings,
+    *,
+    keep: bool = True,
+    on_wait: OnText = _quiet,
+) -> tuple[Review, Details]:
+    """`review`, and what the HTML report shows beside it, of the same snapshot.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    baseline_days = settings.review.baseline_days
+
+    def look(lake: Lake, answer: Review) -> Details:
+        return history.details(lake, answer, baseline_days, _suspicious_visits(lake))
+
+    return _review(lake_folder, window, settings, look, keep=keep, whole=False, on_wait=on_wait)
+
+
+def case_in_detail(
+    lake_folder: Path, key: str, window: Window | None, settings: Settings
+) -> tuple[Review, Case | None, Details | None]:
+    """The case of a key, and its history; both None where the key has no case.
+
+    The whole window is judged for it, and nothing is stored.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    baseline_days = settings.review.baseline_days
+
+    def look(lake: Lake, answer: Review) -> tuple[Case | None, Details | None]:
+        found = find_case(answer, key)
+        if found is None:
+            return None, None
+        suspicious = _suspicious_visits(lake)
+        return found, history.details(lake, answer, baseline_days, suspicious, [found])
+
+    answer, (found, shown) = _review(
+        lake_folder, window, settings, look, keep=False, whole=True, on_wait=_quiet
+    )
+    return answer, found, shown
+
+
+def _review(
+    lake_folder: Path,
+    window: Window | None,
+    settings: Settings,
+    look: Callable[[Lake, Review], T],
+    *,
+    keep: bool,
+    whole: bool,
+    on_wait: OnText,
+) -> tuple[Review, T]:
+    """The review, and what `look` reads in its snapshot beside its temporary tables."""
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
             answer, replays = make_review(
-                lake, window or _last_full_week(lake), settings, whole=whole
+                lake, window or last_full_week(lake), settings, whole=whole
             )
+            seen = look(lake, answer)
         if keep:
             _keep(lake, answer, replays, settings, on_wait)
-        return answer
+        return answer, seen
+
+
+def _suspicious_visits(lake: Lake) -> list[history.Flag]:
+    return lake.rows("SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL")
 
 
 def _judging(
@@ -177,15 +251,31 @@ def _judging(
 
 
 def make_review(
-    lake: Lake, window: Window, settings: Settings, *, whole: bool = True
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    *,
+    whole: bool = True,
+    judged: dict[Window, scoring.WindowEvidence] | None = None,
 ) -> tuple[Review, Replays]:
-    """The review of `window` and the replays it rests on; writes temporary tables only."""
+    """The review of `window` and the replays it rests on; writes temporary tables only.
+
+    `judged` has what other reviews of this lake with these settings judged, and is added to.
+    """
     loaded, judge = _judging(lake, window, settings)
-    replays = replay(lake, window, settings, loaded, judge)
+    judged = {} if judged is None else judged
+
+    def judge_once(window: Window) -> scoring.WindowEvidence:
+        if window not in judged:
+            judged[window] = judge(window)
+        return judged[window]
+
+    replays = replay(lake, window, settings, loaded, judge_once)
     families = scoring.families_of(loaded, settings.scoring)
     calibration = replays.calibration(families, settings)
     # Last, so that the temporary tables are the window's.
-    scored = scoring.score(lake, judge(window), calibration or families, settings.scoring)
+    judged[window] = judge(window)
+    scored = scoring.score(lake, judged[window], calibration or families, settings.scoring)
     groups = find_groups(lake)
     scored = raise_together(scored, groups)
     standings = _standings(lake, settings.review.warm_up_days)
@@ -216,8 +306,52 @@ def make_review(
         cases=cases,
         groups=tuple(groups),
         hygiene=tuple(HygieneFinding(*row) for row in hygiene),
+        standings=standings,
     )
     return answer, replays
+
+
+_REPLAYED_DAYS = 7
+
+
+def rehearse(
+    lake_folder: Path, span: Window, settings: Settings, against: Settings | None = None
+) -> Rehearsal:
+    """What weekly reviews of `span` would have alerted, and with `against` by those settings.
+
+    Each week is reviewed with what the lake holds today; nothing is stored.
+
+    Raises:
+        UsageError: the span is not a number of whole weeks.
+    """
+    week = timedelta(days=_REPLAYED_DAYS)
+    if (span.end - span.start) % week:
+        raise UsageError("--from and --to must be a number of whole weeks apart")
+    starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
+    windows = tuple(Window(start, start + week) for start in starts)
+    return Rehearsal(
+        windows=windows,
+        alerts=_would_alert(lake_folder, windows, settings),
+        against=_would_alert(lake_folder, windows, against) if against else None,
+    )
+
+
+def _would_alert(
+    lake_folder: Path, windows: Sequence[Window], settings: Settings
+) -> tuple[RehearsedAlert, ...]:
+    quick = settings.model_copy(
+        update={"review": settings.review.model_copy(update={"power_keys": 0})}
+    )
+    judged: dict[Window, scoring.WindowEvidence] = {}
+    alerts: list[RehearsedAlert] = []
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        for window in windows:
+            answer, _ = make_review(lake, window, quick, whole=False, judged=judged)
+            alerts += [
+                RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
+                for case in answer.alerted()
+            ]
+    return tuple(alerts)
 
 
 def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
@@ -446,7 +580,7 @@ def power_of_keys(
         UsageError: there is no such key in use, or too little history to calibrate by.
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        reviewed = window or _last_full_week(lake)
+        reviewed = window or last_full_week(lake)
         loaded, judge = _judging(lake, reviewed, settings)
         families = scoring.families_of(loaded, settings.scoring)
         replays = replay(lake, reviewed, settings, loaded, judge)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from keywatch import runbook
 from keywatch.lake import Lake
-from keywatch.model import Action, Case, Evidence, Family, Origin, Standing
+from keywatch.model import Action, Case, Evidence, Origin, Standing
 from keywatch.scoring import ScoredCase
 
 _MOST_ORIGINS = 20
@@ -212,43 +212,26 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
 def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
     """That of the worst visit, of its day, and of the key itself; their bits add up to the case's.
 
-    Each family's evidence is scaled to what counts of it, and where something speaks for the owner
-    (less than 0 bits) what speaks against is scaled down by as much. Upkeep has 0 bits here.
+    Upkeep and what speaks for the owner have 0 bits here, and what speaks against as much less.
     """
-    rows = facts.evidence[one.key_id]
-    said: dict[Family, float] = defaultdict(float)
+    rows = [row for row in facts.evidence[one.key_id] if row["bits"] > 0]
+    said: dict[str, float] = defaultdict(float)
     for row in rows:
-        if _counts_by_family(row) and row["bits"] > 0:
-            said[row["family"]] += row["bits"]
-    against = sum(bits for bits in one.families.values() if bits > 0)
-    fact_bits = sum(row["bits"] for row in rows if row["certain"])
-    kept = (one.bits - fact_bits) / against if against else 0.0
+        said[row["detector"]] += row["bits"]
     items = [
         Evidence(
             detector=row["detector"],
             family=row["family"],
-            bits=_counted(row, one, said, kept),
+            bits=float(row["bits"])
+            if row["certain"]
+            else one.shares.get(row["detector"], 0.0) * row["bits"] / said[row["detector"]],
             typical=row["typical"],
             actual=row["actual"],
             explanation=row["explanation"],
         )
         for row in rows
-        if row["bits"] > 0
     ]
     return tuple(sorted(items, key=lambda item: (-item.bits, item.detector)))
-
-
-def _counted(row: dict[str, Any], one: ScoredCase, said: dict[Family, float], kept: float) -> float:
-    if row["certain"]:
-        return float(row["bits"])
-    if not _counts_by_family(row):
-        return 0.0
-    share = row["bits"] / said[row["family"]]
-    return float(share * max(one.families.get(row["family"], 0.0), 0.0) * kept)
-
-
-def _counts_by_family(row: dict[str, Any]) -> bool:
-    return not row["hygiene"] and not row["certain"]
 
 
 def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:

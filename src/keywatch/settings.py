@@ -84,12 +84,12 @@ class ScoringSettings(_Section):
     family_caps_bits: dict[Family, Bits] = {
         "origin": 20.0,
         "endpoints": 14.0,
-        "volume": 10.0,
-        "client": 10.0,
-        "policy": 10.0,
+        "volume": 14.0,
+        "client": 14.0,
+        "policy": 14.0,
         "all": 2.0,
     }
-    """The most that a family can add (0: it is left out); one that is not named has no cap."""
+    """The most that one detector of a family adds (0: left out); a family not named has no cap."""
     investigate_bits: Bits = 15.0
     """``investigate`` where too little history can be replayed to calibrate the scores."""
 

@@ -58,6 +58,8 @@ def test_what_was_made_printable_stays_as_it_is(text: str) -> None:
         ("Grafana/10.4.3", "Grafana/10.4.3"),
         ("ply_live_prod_4f8a2c…9e1d", "ply_live_prod_4f8a2c…9e1d"),
         ("Überwachung 監視 надзор", "Überwachung 監視 надзор"),
+        ("\u1112\u1161\u11ab", "\u1112\u1161\u11ab"),
+        ("a\u1161 \ud7cb", "a\\u1161 \\ud7cb"),
         ("\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
         ("a\r\nb\tc\x00", r"a\r\nb\tc\x00"),
         ("\u202egpj.exe", r"\u202egpj.exe"),

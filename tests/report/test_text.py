@@ -10,14 +10,17 @@ import os
 import re
 import unicodedata
 from dataclasses import replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keywatch.model import Review
+from keywatch.model import Review, Window
 from keywatch.report import render_case, render_review
+from tests.report.pages import details_of
 from tests.report.reviews import (
     DOUBTED,
     EMPTY,
@@ -44,6 +47,8 @@ RENDERED = {
     "case_calibrated": lambda: render_case(SECOND, FULL),
     "case_investigate": lambda: render_case(DOUBTED, FULL),
     "case_upkeep_only": lambda: render_case(UPKEEP_ONLY, FULL),
+    "case_charts": lambda: render_case(SCANNED, FULL, details_of(FULL)),
+    "case_charts_60_columns": lambda: render_case(SCANNED, FULL, details_of(FULL), width=60),
     "case_hostile": lambda: render_case(HOSTILE.cases[0], HOSTILE),
 }
 
@@ -66,8 +71,13 @@ def width_of(line: str) -> int:
     return sum(
         2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in line
-        if not unicodedata.category(char).startswith("M")
+        if not unicodedata.category(char).startswith("M") and not is_second_jamo(char)
     )
+
+
+def is_second_jamo(char: str) -> bool:
+    """Whether it is a vowel or an end of a Korean syllable: it stands in its start's cells."""
+    return "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7ff"
 
 
 def check(text: str, width: int) -> None:
@@ -92,7 +102,8 @@ LONG = {
 def test_long_hostile_values_stay_within_the_width(kind: str, width: int) -> None:
     review = filled_with(LONG[kind])
     check(render_review(review, width=width), width)
-    check(render_case(review.cases[0], review, width=width), width)
+    details = details_of(review, LONG[kind][:3_000])
+    check(render_case(review.cases[0], review, details, width=width), width)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -112,7 +123,8 @@ def test_color_changes_nothing_but_color(review: Review, monkeypatch: pytest.Mon
     assert "\x1b" not in plain
     assert "\x1b[1m" in colored
     assert ANSI.sub("", colored) == plain
-    plain, colored = (render_case(review.cases[0], review, color=color) for color in (False, True))
+    case, details = review.cases[0], details_of(FULL)
+    plain, colored = (render_case(case, review, details, color=color) for color in (False, True))
     assert "\x1b" not in plain
     assert ANSI.sub("", colored) == plain
 
@@ -120,6 +132,43 @@ def test_color_changes_nothing_but_color(review: Review, monkeypatch: pytest.Mon
 def test_what_is_pasted_into_a_shell_is_quoted() -> None:
     review = replace(FULL, cases=(replace(SCANNED, key_id="k;reboot"),))
     assert "  keywatch case 'k;reboot' --week 2026-W40\n" in render_review(review)
+
+
+def charted(origins: dict[str, dict[date, int]], window: Window) -> list[str]:
+    """The lines of the timeline of a key with these requests by network and day."""
+    rows = [
+        {"key_id": SCANNED.key_id, "day": day, "origin": origin, "class": "isp", "requests": number,
+         "refused": 0, "now": day >= window.start.date(), "known": True, "flagged": False}
+        for origin, days in origins.items()
+        for day, number in days.items()
+    ]  # fmt: skip
+    details = replace(details_of(FULL), timeline=pa.Table.from_pylist(rows))
+    text = render_case(SCANNED, replace(FULL, window=window), details)
+    return text.partition("Its requests by network\n")[2].partition("\n\n")[0].split("\n")
+
+
+def test_a_timeline_s_columns_are_spans_of_days_whose_height_is_their_mean() -> None:
+    week = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+    first = date(2026, 7, 26)
+    steady = {first + timedelta(days=n): 40 for n in range(71)}
+    lines = charted({"AS1 A": steady, "AS2 B": {date(2026, 10, 1): 3}}, week)
+
+    assert lines == [
+        "  █████████████│███████  2,840  AS1 A",
+        "               │   ▃         3  AS2 B",
+        "  Height: requests a day (log); "
+        "left of the line a column 5 days from 2026-07-26, right of it a",
+        "  column a day from 2026-09-28.",
+    ]
+
+
+def test_a_timeline_of_a_month_a_quarter_of_an_hour_and_of_a_key_without_a_past() -> None:
+    month = Window(datetime(2026, 9, 1), datetime(2026, 10, 1))
+    lines = charted({"AS1 A": {date(2026, 9, 30): 9}}, month)
+    assert lines[0] == "  │         █  9  AS1 A"
+    quarter = Window(datetime(2026, 9, 30, 6), datetime(2026, 9, 30, 6, 15))
+    lines = charted({"AS1 A": {date(2026, 9, 29): 9, date(2026, 9, 30): 1}}, quarter)
+    assert lines[0] == "  █│▃  10  AS1 A"
 
 
 def test_more_keys_than_are_told_in_full_are_all_named() -> None:

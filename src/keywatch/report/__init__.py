@@ -1,9 +1,14 @@
-"""Reviews for people and programs: text, the JSON of the contract, and its schema."""
+"""Reviews for people and programs: text, the JSON of the contract, and its schema.
+
+The page (`keywatch.report.html`) and the charts are imported by themselves: their libraries take a
+second.
+"""
 
 from keywatch.report.case_text import render_case
 from keywatch.report.document import (
     case_document,
     json_text,
+    rehearsal_document,
     review_document,
     review_schema,
     rfc3339,
@@ -13,6 +18,7 @@ from keywatch.report.outcome import (
     render_demo_verdict,
     render_load,
     render_power,
+    render_rehearsal,
     render_verdict,
 )
 from keywatch.report.safe_text import printable
@@ -23,10 +29,12 @@ __all__ = [
     "json_text",
     "power_sentences",
     "printable",
+    "rehearsal_document",
     "render_case",
     "render_demo_verdict",
     "render_load",
     "render_power",
+    "render_rehearsal",
     "render_review",
     "render_verdict",
     "review_document",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from keywatch.history import Details
 from keywatch.model import Case, Evidence, Origin, Review
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
 from keywatch.report.parts import (
@@ -30,6 +31,7 @@ from keywatch.report.parts import (
 )
 from keywatch.report.phrases import count, sentence, span
 from keywatch.report.safe_text import printable
+from keywatch.report.text_charts import add_charts
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 8
@@ -40,10 +42,17 @@ _BAR_BITS = 14.0
 """Bits of a full bar; more is shown as a full one."""
 
 
-def render_case(case: Case, review: Review, *, color: bool = False, width: int = 100) -> str:
+def render_case(
+    case: Case,
+    review: Review,
+    details: Details | None = None,
+    *,
+    color: bool = False,
+    width: int = 100,
+) -> str:
     """Everything that `review` says of one key, as text that ends with a line break.
 
-    Lines are as in `render_review`.
+    With `details` there are small charts. Lines are as in `render_review`.
     """
     page = Page(width, color=color)
     add_title(page, f"Keywatch case {printable(case.key_id, ID_LENGTH)}", review)
@@ -53,6 +62,8 @@ def render_case(case: Case, review: Review, *, color: bool = False, width: int =
     page.heading("The key")
     page.add(Grid(_key_facts(case, review)), indent=2)
     _add_why(page, case, review)
+    if details is not None:
+        add_charts(page, case, review.window, details, width)
     _add_origins(page, case.origins)
     _add_stakes(page, case)
     if case.steps:

@@ -6,6 +6,7 @@ What could move the cursor, start a line, hide or change the order of text is sh
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MAX_LENGTH = 200
@@ -25,6 +26,11 @@ _BLANK = frozenset(
 )
 
 
+# A vowel or an end of a Korean syllable takes no cell of its own, but alone it takes one.
+_SECOND_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff]")
+_HANGUL = re.compile("[\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff]")
+
+
 def printable(text: str, max_length: int = MAX_LENGTH) -> str:
     """`text` on one line, with everything that isn't a visible character or a space escaped.
 
@@ -36,7 +42,9 @@ def printable(text: str, max_length: int = MAX_LENGTH) -> str:
     for char in text[: max_length + 1]:
         marks = marks + 1 if unicodedata.category(char).startswith("M") else 0
         # A mark at the start would land on what stands before the value.
-        stray = marks > min(_MOST_MARKS, len(pieces))
+        stray = marks > min(_MOST_MARKS, len(pieces)) or (
+            bool(_SECOND_JAMO.match(char)) and not (pieces and _HANGUL.match(pieces[-1]))
+        )
         shown = char.isprintable() and char not in _BLANK and not stray
         piece = char if shown else char.encode("unicode_escape").decode("ascii")
         pieces.append(piece)

@@ -1,0 +1,178 @@
+"""Charts as Altair, for the report's page and for notebooks.
+
+Each is one specification over named data, so that a page holds it once for all its cases. What they
+draw are the rows of `keywatch.report.drawn`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import altair as alt
+
+from keywatch.content import content_path
+from keywatch.report.drawn import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Table: TypeAlias = "alt.NamedData | alt.InlineData | pd.DataFrame"
+
+THEMES: dict[str, dict[str, Any]] = {
+    name: {
+        "background": None,
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "axis": {"aria": False, "labelColor": ink, "titleColor": ink, "gridColor": line,
+                 "domainColor": line, "tickColor": line, "labelFontSize": 11, "titleFontSize": 11,
+                 "titleFontWeight": "normal"},
+        "legend": {"aria": False, "labelColor": ink, "titleColor": ink, "labelFontSize": 11},
+        "style": {"land": {"color": land, "stroke": sea}, "window": {"color": band},
+                  "before": {"color": ink}},
+        "mark": {"aria": False},
+    }
+    for name, ink, line, land, sea, band in (
+        ("light", "#3c4350", "#dfe3ea", "#dfe3ea", "#f7f8fb", "#e6eaf2"),
+        ("dark", "#c3cad6", "#343b47", "#39414e", "#171b22", "#29313d"),
+    )
+}  # fmt: skip
+"""Vega-Lite configurations for a light and a dark page."""
+
+_COLORS = ("#5b84b1", "#d97d0d", "#d1343f")
+_SHAPES = ("circle", "square", "diamond")
+_DAYS = alt.Axis(format="%-d %b", grid=False, labelOverlap=True, labelSeparation=14)
+_NAMES = alt.Axis(
+    labelLimit=alt.ExprRef("width < 240 ? 110 : 230"), labelPadding=9, ticks=False, domain=False
+)
+_FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
+_COUNTRIES = alt.TopoDataFormat(type="topojson", feature="countries")
+
+
+@cache
+def world() -> dict[str, Any]:
+    """The countries of Natural Earth at 1:110 million, as TopoJSON."""
+    text = content_path("data/map/countries-110m.json").read_text(encoding="utf-8")
+    topology: dict[str, Any] = json.loads(text)
+    return topology
+
+
+def _kinds() -> tuple[alt.Color, alt.Shape]:
+    """By color and by shape: not everybody tells the colors apart."""
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
+    colors = alt.Scale(domain=list(KINDS), range=list(_COLORS))
+    shapes = alt.Scale(domain=list(KINDS), range=list(_SHAPES))
+    return (
+        alt.Color("kind:N", scale=colors, legend=legend),
+        alt.Shape("kind:N", scale=shapes, legend=legend),
+    )
+
+
+def _layered(*charts: alt.Chart) -> alt.LayerChart:
+    return cast("alt.LayerChart", alt.layer(*charts))
+
+
+def timeline_chart(
+    rows: alt.Data | alt.NamedData, week: alt.Data | alt.NamedData
+) -> alt.LayerChart:
+    """Requests by day and origin: a point's area grows with its requests.
+
+    `rows` as of `timeline_rows`, in the order in which the origins stand; `week` is one row with
+    `start` and `end`, the window that is shaded.
+    """
+    band = alt.Chart(week).mark_rect(style="window").encode(alt.X("start:T"), alt.X2("end:T"))
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, opacity=0.9)
+        .encode(
+            alt.X("day:T", title=None, axis=_DAYS, scale=alt.Scale(padding=10)),
+            alt.Y("origin:N", sort=None, title=None, axis=_NAMES),
+            alt.Size(
+                "requests:Q", legend=None, scale=alt.Scale(type="sqrt", zero=True, range=[4, 260])
+            ),
+            *_kinds(),
+            tooltip=[
+                alt.Tooltip("origin:N", title="origin"),
+                alt.Tooltip("day:T", title="day", format="%a %-d %b %Y"),
+                alt.Tooltip("requests:Q", title="requests", format=","),
+                alt.Tooltip("refused:Q", title="refused", format=","),
+                alt.Tooltip("kind:N", title="seen as"),
+            ],
+        )
+    )
+    return _layered(band, points).properties(width="container", height=alt.Step(24), autosize=_FIT)
+
+
+def map_chart(rows: Table, countries: alt.NamedData | None = None) -> alt.LayerChart:
+    """Where requests came from: `rows` as of `map_rows`; `countries` TopoJSON, else the bundled."""
+    land = countries or alt.InlineData(values=world(), format=_COUNTRIES)
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, opacity=0.85, stroke="white", strokeWidth=0.6)
+        .encode(
+            alt.Longitude("longitude:Q"),
+            alt.Latitude("latitude:Q"),
+            alt.Size(
+                "requests:Q", legend=None, scale=alt.Scale(type="sqrt", zero=True, range=[30, 420])
+            ),
+            *_kinds(),
+            tooltip=[
+                alt.Tooltip("origins:N", title="origins"),
+                alt.Tooltip("requests_now:Q", title="requests now", format=","),
+                alt.Tooltip("requests_before:Q", title="requests before", format=","),
+                alt.Tooltip("kind:N", title="seen as"),
+            ],
+        )
+    )
+    return (
+        _layered(alt.Chart(land).mark_geoshape(style="land", strokeWidth=0.4), points)
+        .project("equalEarth")
+        .properties(width="container", height=250)
+    )
+
+
+def endpoint_chart(rows: Table) -> alt.LayerChart:
+    """Requests a day by endpoint: a bar before the window, a point in it; `endpoint_rows`."""
+    scale = alt.Scale(type="symlog", constant=1, nice=True)
+    axis = alt.Axis(title="requests a day (log)", tickCount=5, format="~s")
+    base = alt.Chart(rows).encode(alt.Y("endpoint:N", sort=None, title=None, axis=_NAMES))
+    tips = [
+        alt.Tooltip("endpoint:N", title="endpoint"),
+        alt.Tooltip("before:Q", title="a day before", format=",.1f"),
+        alt.Tooltip("now:Q", title="a day now", format=",.1f"),
+        alt.Tooltip("refused:Q", title="refused now", format=","),
+        alt.Tooltip("kind:N", title="seen as"),
+    ]
+    before = base.mark_bar(height=6, opacity=0.35, style="before").encode(
+        alt.X("before:Q", scale=scale, axis=axis), tooltip=tips
+    )
+    now = base.mark_point(filled=True, size=75, opacity=1).encode(
+        alt.X("now:Q", scale=scale, axis=axis), *_kinds(), tooltip=tips
+    )
+    return _layered(before, now).properties(width="container", height=alt.Step(20), autosize=_FIT)
+
+
+@cache
+def vega_specifications() -> dict[str, dict[str, dict[str, Any]]]:
+    """The charts compiled to Vega, by theme and name; to be filled in: rows, week and world.
+
+    A page that holds these needs no Vega-Lite, and draws a chart in half the time.
+    """
+    import vl_convert
+
+    rows = alt.NamedData(name="rows")
+    countries = alt.NamedData(name="world", format=_COUNTRIES)
+    drawn = {
+        "timeline": timeline_chart(rows, alt.NamedData(name="week")),
+        "map": map_chart(rows, countries),
+        "endpoints": endpoint_chart(rows),
+    }
+    plain = {name: chart.to_dict() | {"config": {}} for name, chart in drawn.items()}
+    return {
+        theme: {
+            name: vl_convert.vegalite_to_vega(chart | {"config": config})
+            for name, chart in plain.items()
+        }
+        for theme, config in THEMES.items()
+    }

@@ -1,0 +1,161 @@
+"""A review as one HTML page: no network, no other file; charts are drawn as cases are opened.
+
+Text from logs is hostile. Whatever a template prints goes through `printable` and is escaped, by
+the environment and not by the template's author; data for scripts is JSON in which no ``<`` stands;
+and the page's policy allows no script but its own, by their hashes, and no connection at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from keywatch.history import Details
+from keywatch.model import Review
+from keywatch.report import charts, drawn, views
+from keywatch.report.parts import BITS_MEANING, action_label
+from keywatch.report.phrases import count, rate, sentence, span, window_label
+from keywatch.report.safe_text import printable
+
+_MOST_CASES = 200
+_TEXT_LENGTH = 600
+_QUERY_LENGTH = 4_000
+_ATTRIBUTION_URL = "https://db-ip.com"
+
+
+def render_html(review: Review, details: Details) -> str:
+    """The review as a page; `details` as `keywatch.history.details` reads them for it."""
+    style, script, vega = _asset("report.css"), _asset("report.js"), _vega()
+    shown = details.cases[:_MOST_CASES]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            policy=_policy([vega, script], style),
+            style=Markup(style),
+            script=Markup(script),
+            vega=Markup(vega),
+            data=_json(_chart_data(review, details)),
+            review=review,
+            window=window_label(review.window),
+            verdict=views.verdict_of(review),
+            cases=views.case_views(shown, review, details),
+            more_cases=details.cases[_MOST_CASES:],
+            bits_scale=max((case.bits for case in shown), default=0.0) or 1.0,
+            bits_meaning=BITS_MEANING,
+            watched=views.watched(review),
+            changes=details.changes,
+            upkeep=views.upkeep(review, details),
+            coverage=views.coverage_view(review, details),
+            attribution_url=_ATTRIBUTION_URL,
+            actions=list(dict.fromkeys(case.action for case in shown)),
+            owners=sorted({case.owner for case in shown if case.owner}),
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keywatch.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        count=count, label=action_label, rate=rate, sentence=sentence, span=span,
+        window_label=window_label, query=_query,
+    )  # fmt: skip
+    return environment
+
+
+def _shown(value: object) -> object:
+    """What a template prints: text without what could hide or reorder it; then it is escaped."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, _TEXT_LENGTH)
+    return value
+
+
+def _query(text: str) -> Markup:
+    """A query, which is of no use when it's cut."""
+    return escape(printable(text, _QUERY_LENGTH))
+
+
+def _asset(name: str) -> str:
+    return resources.files("keywatch.report").joinpath(f"templates/{name}").read_text("utf-8")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that sets ``vegaEmbed``."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # Inside a script element only these could end it, or start a comment.
+    safe = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return _asset("vega-licences.txt") + safe
+
+
+def _policy(scripts: Iterable[str], style: str) -> str:
+    """A content security policy under which nothing runs or loads but what is in the page."""
+    return (
+        f"default-src 'none'; script-src {' '.join(map(_digest, scripts))}; "
+        f"style-src {_digest(style)}; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"
+
+
+def _json(value: object) -> Markup:
+    """JSON that means the same inside a script element, whatever text is in it."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _chart_data(review: Review, details: Details) -> dict[str, Any]:
+    """What the page's script draws; a case's rows are columns, its texts are numbered."""
+    tables = (
+        ("timeline", details.timeline, drawn.timeline_rows),
+        ("map", details.origins, drawn.map_rows),
+        ("endpoints", details.endpoints, drawn.endpoint_rows),
+    )
+    cases: dict[str, dict[str, Any]] = defaultdict(dict)
+    shown = {case.key_id: number for number, case in enumerate(details.cases[:_MOST_CASES])}
+    for name, table, rows_of in tables:
+        for key_id, rows in views.by_key(table).items():
+            if key_id in shown:
+                cases[str(shown[key_id])][name] = _columns(rows_of(rows))
+    return {
+        "specifications": charts.vega_specifications(),
+        "world": charts.world(),
+        "week": drawn.week_row(review.window),
+        "cases": cases,
+    }
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rows by column; a column of texts is its distinct texts and their numbers."""
+    columns: dict[str, Any] = {}
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        if values and isinstance(values[0], str):
+            texts = list(dict.fromkeys(values))
+            number = {text: index for index, text in enumerate(texts)}
+            columns[name] = {"texts": texts, "at": [number[value] for value in values]}
+        else:
+            columns[name] = values
+    return columns

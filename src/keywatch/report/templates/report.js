@@ -1,0 +1,203 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const cases = [...document.querySelectorAll("details.case")];
+  const rows = [...document.querySelectorAll("#glance tbody tr")];
+  document.getElementById("needs-script")?.remove();
+  const said = document.getElementById("said");
+
+  // ---- charts: drawn when their case is opened, again when the theme changes
+
+  function unpacked(columns) {
+    const names = Object.keys(columns);
+    const values = names.map((name) => {
+      const column = columns[name];
+      return column.texts ? column.at.map((number) => column.texts[number]) : column;
+    });
+    return (values[0] || []).map((_, row) => Object.fromEntries(names.map((name, at) => [name, values[at][row]])));
+  }
+
+  async function draw(place, theme) {
+    const box = place.closest("details.case");
+    const kind = place.dataset.chart;
+    const drawn = (data.cases[box.dataset.case] || {})[kind];
+    if (!drawn || !Object.keys(drawn).length) {
+      place.textContent = "Nothing to draw.";
+      return;
+    }
+    const specification = structuredClone(data.specifications[theme][kind]);
+    const values = { rows: unpacked(drawn), week: [data.week], world: data.world };
+    specification.description = place.dataset.told;
+    for (const source of specification.data) if (source.name in values) source.values = values[source.name];
+    place.drawn?.finalize();
+    place.drawn = await vegaEmbed(place, specification, {
+      mode: "vega", renderer: "svg", actions: false, defaultStyle: false, ast: true, hover: false,
+      tooltip: { disableDefaultStyle: true },
+    });
+  }
+
+  // One after the other in a place, or two themes would stand in it.
+  function drawAfter(place, theme) {
+    place.dataset.theme = theme;
+    place.drawing = (place.drawing || Promise.resolve()).then(() => draw(place, theme));
+  }
+
+  let printing = false;
+
+  function drawCase(box) {
+    const theme = dark.matches && !printing ? "dark" : "light";
+    const places = [...box.querySelectorAll(".chart")];
+    places.filter((place) => place.dataset.theme !== theme).forEach((place) => drawAfter(place, theme));
+  }
+
+  for (const box of cases) {
+    box.addEventListener("toggle", () => { if (box.open) drawCase(box); });
+    if (box.open) drawCase(box);
+  }
+  dark.addEventListener("change", () => cases.filter((box) => box.open).forEach(drawCase));
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    printing = true;
+    opened = cases.filter((box) => !box.open && !box.hidden);
+    opened.forEach((box) => { box.open = true; });
+    cases.filter((box) => !box.hidden).forEach(drawCase);
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    opened.forEach((box) => { box.open = false; });
+    cases.filter((box) => box.open).forEach(drawCase);
+  });
+
+  // ---- a link to a case opens it
+
+  function openNamed() {
+    const box = cases.find((each) => `#${each.id}` === location.hash);
+    if (!box) return;
+    box.open = true;
+    box.scrollIntoView();
+    box.querySelector("summary").focus({ preventScroll: true });
+  }
+  addEventListener("hashchange", openNamed);
+  document.addEventListener("click", (event) => {
+    // The hash may be the one that stands there already.
+    const link = event.target.closest("a[href^='#case-']");
+    if (link && link.getAttribute("href") === location.hash) openNamed();
+  });
+  openNamed();
+
+  // ---- copy
+
+  function textOf(source) {
+    if (source.tagName !== "OL") return source.textContent;
+    const steps = [...source.children].map((step, at) => `${at + 1}. ${step.textContent}`);
+    return [source.dataset.title, ...steps, ""].join("\n");
+  }
+
+  async function copied(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Not offered to every page from a file: a selection always can be copied.
+      const area = document.createElement("textarea");
+      area.value = text;
+      area.className = "unseen";
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      return done;
+    }
+  }
+
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const done = await copied(textOf(document.getElementById(button.dataset.copy)));
+      button.focus();
+      said.textContent = done ? "Copied." : "Could not be copied: select the text instead.";
+      const label = button.firstChild;
+      const before = button.dataset.label || (button.dataset.label = label.textContent);
+      label.textContent = done ? "Copied ✓" : "Not copied";
+      setTimeout(() => { label.textContent = before; said.textContent = ""; }, 2500);
+    });
+  }
+
+  // ---- filter and sort: the table and the cases alike
+
+  const form = document.getElementById("filter");
+  if (!form) return;
+  form.hidden = false;
+  const texts = rows.map((row) => `${row.textContent} ${cases[row.dataset.case].querySelector(".facts").textContent}`.toLowerCase());
+
+  function filter() {
+    const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const { value: action } = form.elements.action;
+    const { value: owner } = form.elements.owner;
+    let shown = 0;
+    rows.forEach((row, at) => {
+      const fits = (!action || row.dataset.action === action) && (!owner || row.dataset.owner === owner)
+        && words.every((word) => texts[at].includes(word));
+      row.hidden = !fits;
+      cases.find((box) => box.dataset.case === row.dataset.case).hidden = !fits;
+      shown += fits;
+    });
+    document.getElementById("shown").textContent = shown === rows.length ? "" : `${shown} of ${rows.length} keys`;
+    document.getElementById("none-shown").hidden = shown > 0;
+  }
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+
+  function sort(head, key) {
+    const falling = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : key === "bits";
+    document.querySelectorAll("#glance th[aria-sort]").forEach((each) => each.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const numeric = key === "rank" || key === "bits";
+    const order = (one, other) => {
+      const [a, b] = [one.dataset[key], other.dataset[key]];
+      return (numeric ? a - b : a.localeCompare(b)) * (falling ? -1 : 1) || one.dataset.rank - other.dataset.rank;
+    };
+    const end = document.getElementById("none-shown");
+    [...rows].sort(order).forEach((row) => {
+      row.parentNode.append(row);
+      end.before(cases.find((box) => box.dataset.case === row.dataset.case));
+    });
+  }
+  for (const head of document.querySelectorAll("#glance th[data-sort]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => sort(head, head.dataset.sort));
+  }
+
+  // ---- keys: the skip link leads to the first runbook, arrows from one to the next
+
+  const runbooks = () => rows.filter((row) => !row.hidden)
+    .sort((one, other) => one.rowIndex - other.rowIndex).map((row) => row.querySelector(".copy"));
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    const [first] = runbooks();
+    if (!first) return;
+    event.preventDefault();
+    first.focus();
+  });
+  document.getElementById("glance").addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const row = event.target.closest("tbody tr");
+    if (!step || !row) return;
+    const buttons = runbooks();
+    const next = buttons[buttons.indexOf(row.querySelector(".copy")) + step];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+  });
+
+  document.getElementById("open-all").addEventListener("click", (event) => {
+    const open = cases.some((box) => !box.open && !box.hidden);
+    cases.forEach((box) => { if (!box.hidden) box.open = open; });
+    event.target.textContent = open ? "Close all cases" : "Open all cases";
+  });
+  document.getElementById("print").addEventListener("click", () => print());
+})();

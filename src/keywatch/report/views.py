@@ -1,0 +1,303 @@
+"""What the page shows of a review, as plain values: the templates hold the words around them."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from keywatch.history import Details, GivenVerdict, ShownKey
+from keywatch.model import ACTIONS, FAMILIES, Case, Evidence, Family, Review
+from keywatch.report.outcome import power_sentences
+from keywatch.report.parts import (
+    STANDINGS,
+    if_revoked,
+    reasons_of,
+    upkeep_of,
+    what_was_done,
+)
+from keywatch.report.phrases import count, duration, listed, minute, named, window_options
+from keywatch.report.safe_text import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MOST_WATCHED = 25
+_MOST_UPKEEP = 1_000
+_MOST_UNJUDGED = 500
+_MOST_ORIGINS = 12
+_MOST_ENDPOINTS = 20
+_MOST_SCOPES = 12
+_ALWAYS_COUNTED = 5  # the others are shown where there are any
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """A case as the page shows it; `facts` are label and text, `families` add up to its bits."""
+
+    case: Case
+    facts: tuple[tuple[str, str], ...]
+    families: tuple[tuple[Family, float], ...]
+    reasons: tuple[Evidence, ...]
+    upkeep: tuple[Evidence, ...]
+    done: str
+    impact: str
+    origins: tuple[Mapping[str, Any], ...]
+    more_origins: int
+    endpoints: tuple[Mapping[str, Any], ...]
+    more_endpoints: int
+    verdict: GivenVerdict | None
+    command: str
+    told: Mapping[str, str]
+    """What each chart shows, in words."""
+
+
+@dataclass(frozen=True)
+class UpkeepRow:
+    """A key that breaks a rule of upkeep, and what a successor of it needs."""
+
+    key_id: str
+    name: str | None
+    owner: str | None
+    findings: tuple[tuple[str, str], ...]
+    granted: str
+    needed: str
+
+
+@dataclass(frozen=True)
+class CoverageView:
+    """What was judged: counts with their words, sentences, and the keys that could not be."""
+
+    counts: tuple[tuple[int, str], ...]
+    sure: tuple[str, ...]
+    power: tuple[str, ...]
+    unjudged: tuple[tuple[str, str, str], ...]
+    more_unjudged: int
+
+
+def by_key(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """The rows of a table of `keywatch.history`, by key."""
+    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        grouped[row["key_id"]].append(row)
+    return grouped
+
+
+def verdict_of(review: Review) -> str:
+    """The week in a sentence."""
+    coverage = review.coverage
+    in_use = coverage.keys - coverage.silent
+    if not in_use:
+        return "No key was in use in this window: there is nothing to judge."
+    numbers = [
+        (action, sum(case.action == action for case in review.cases))
+        for action in ACTIONS
+        if action != "none"
+    ]
+    told = [f"{number:,} to {action}" for action, number in numbers if number]
+    found = f"{', '.join(told)}, of " if told else "No key to revoke, rotate or investigate, of "
+    return f"{found}{count(in_use, 'key')} in use."
+
+
+def case_views(cases: Sequence[Case], review: Review, details: Details) -> list[CaseView]:
+    """The `cases` of `details`, as they are shown."""
+    origins, endpoints = by_key(details.origins), by_key(details.endpoints)
+    return [
+        _case_view(case, review, details, origins[case.key_id], endpoints[case.key_id])
+        for case in cases
+    ]
+
+
+def _case_view(
+    case: Case,
+    review: Review,
+    details: Details,
+    origins: list[dict[str, Any]],
+    endpoints: list[dict[str, Any]],
+) -> CaseView:
+    reasons = reasons_of(case, review)
+    sums: dict[Family, float] = defaultdict(float)
+    for item in reasons:
+        sums[item.family] += item.bits
+    # A case's bits are what counts of the evidence; the bar adds up to them.
+    total = sum(sums.values())
+    kept = case.bits / total if total else 0.0
+    upkeep = upkeep_of(case, review)
+    window = window_options(review.window)
+    return CaseView(
+        case=case,
+        facts=tuple(_facts(case, review, details)),
+        families=tuple(
+            (family, sums[family] * kept) for family in FAMILIES if sums[family] * kept > 0.05
+        ),
+        reasons=tuple(reasons),
+        upkeep=tuple(item for item in case.evidence if item.detector in upkeep),
+        done=what_was_done(case.blast_radius),
+        impact=if_revoked(case.impact) if case.impact else "",
+        origins=tuple(origins[:_MOST_ORIGINS]),
+        more_origins=max(len(origins) - _MOST_ORIGINS, 0),
+        endpoints=tuple(endpoints[:_MOST_ENDPOINTS]),
+        more_endpoints=max(len(endpoints) - _MOST_ENDPOINTS, 0),
+        verdict=details.verdicts.get(case.key_id),
+        command=f"keywatch case {shlex.quote(case.key_id)} {window}".rstrip(),
+        told=_told(case, origins, endpoints, details),
+    )
+
+
+def _facts(case: Case, review: Review, details: Details) -> list[tuple[str, str]]:
+    key = details.keys.get(case.key_id)
+    facts = [
+        ("id", case.key_id),
+        ("key", case.key or ""),
+        ("owner", case.owner or ""),
+        ("environment", case.environment or ""),
+        ("scopes", _names(key.scopes) if key else ""),
+        ("age", _age(key, review.window.end) if key else ""),
+        ("seen", _seen(key) if key else ""),
+        ("replaces", (key.replaces or "") if key else ""),
+        ("standing", STANDINGS[case.standing]),
+        ("chance", _chance(case)),
+        *(
+            ("part of", f"{group.kind} with {count(len(group.key_ids) - 1, 'other key')}: "
+             f"{group.origin}")
+            for group in review.groups
+            if case.key_id in group.key_ids
+        ),
+    ]  # fmt: skip
+    return [(label, text) for label, text in facts if text]
+
+
+def _names(scopes: Sequence[str] | None) -> str:
+    if scopes is None:
+        return "unknown"
+    return listed(scopes, _MOST_SCOPES) or "none"
+
+
+def _age(key: ShownKey, at: datetime) -> str:
+    if key.created_at is None:
+        return ""
+    parts = [f"made {key.created_at.date()}, {duration((at - key.created_at).days)} old"]
+    if key.revoked_at is not None:
+        parts.append(f"revoked {minute(key.revoked_at)}")
+    if key.expires_at is not None:
+        parts.append(f"expires {key.expires_at.date()}")
+    return "; ".join(parts)
+
+
+def _seen(key: ShownKey) -> str:
+    return f"since {key.first_day}" if key.first_day else ""
+
+
+def _chance(case: Case) -> str:
+    if case.p_value is None:
+        return "not calibrated: thresholds decided"
+    told = f"p {case.p_value:.2g}"
+    return told if case.q_value is None else f"{told}, q {case.q_value:.2g}"
+
+
+def _told(
+    case: Case,
+    origins: Sequence[Mapping[str, Any]],
+    endpoints: Sequence[Mapping[str, Any]],
+    details: Details,
+) -> dict[str, str]:
+    """The charts in words, for whoever can't see them."""
+    name = printable(case.name or case.key_id)
+    new = [row for row in origins if not row["known"]]
+    flagged = sum(bool(row["flagged"]) for row in origins)
+    fresh = [row for row in endpoints if not row["requests_before"]]
+    return {
+        "timeline": f"Requests of {name} by day and network since {details.first_day}: "
+        f"{count(len(origins), 'network')}, {len(new):,} of them new in the window, "
+        f"{flagged:,} suspicious.",
+        "map": f"Where the requests of {name} came from: "
+        f"{listed(dict.fromkeys(row['country'] or 'unknown' for row in origins), 12)}.",
+        "endpoints": f"Requests a day by endpoint before the window and in it: "
+        f"{count(len(endpoints), 'endpoint')}, {len(fresh):,} of them new.",
+    }
+
+
+def watched(review: Review) -> tuple[list[Case], int]:
+    """Cases with something strange and no action, and how many more there are."""
+    found = [case for case in review.cases if case.action == "none" and case.bits > 0]
+    return found[:_MOST_WATCHED], max(len(found) - _MOST_WATCHED, 0)
+
+
+def upkeep(review: Review, details: Details) -> tuple[list[UpkeepRow], int]:
+    """A row a key with upkeep to do, those with most first, and how many more there are."""
+    findings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for finding in review.hygiene:
+        findings[finding.key_id].append((finding.detector.replace("_", " "), finding.explanation))
+    rows = [_upkeep_row(key_id, found, details) for key_id, found in findings.items()]
+    rows.sort(key=lambda row: (-len(row.findings), row.owner or "~", row.key_id))
+    return rows[:_MOST_UPKEEP], max(len(rows) - _MOST_UPKEEP, 0)
+
+
+def _upkeep_row(key_id: str, findings: list[tuple[str, str]], details: Details) -> UpkeepRow:
+    key = details.keys.get(key_id)
+    used = details.used_scopes.get(key_id)
+    return UpkeepRow(
+        key_id=key_id,
+        name=key.name if key else None,
+        owner=key.owner if key else None,
+        findings=tuple(dict.fromkeys(findings)),
+        granted=_names(key.scopes if key else None),
+        needed="unknown: no call that a catalogue knows" if used is None else _names(used),
+    )
+
+
+def coverage_view(review: Review, details: Details) -> CoverageView:
+    """What the review's silence is worth."""
+    coverage = review.coverage
+    history = duration(coverage.history_days) if coverage.history_days else "no days"
+    counts = [
+        (coverage.assessed, "keys judged by their own habits"),
+        (coverage.warming_up, "keys warming up: judged by policy and by peers"),
+        (coverage.not_assessable, "keys in use that could not be judged"),
+        (coverage.silent, "keys silent: no request in this window"),
+        (coverage.events, f"requests in this window, on {history} of history"),
+        (coverage.keyless_events, "requests without a key, left aside"),
+        (coverage.unlocated_addresses, "addresses not located"),
+        (coverage.rejected_lines, "log lines rejected"),
+    ]
+    unjudged = [
+        (key_id, (key.name if key else None) or "", STANDINGS[standing].partition(":")[0])
+        for key_id, standing in sorted(review.standings.items(), key=lambda it: (it[1], it[0]))
+        if standing in ("warming_up", "not_assessable")
+        for key in [details.keys.get(key_id)]
+    ]
+    return CoverageView(
+        counts=tuple(
+            counts[:_ALWAYS_COUNTED] + [one for one in counts[_ALWAYS_COUNTED:] if one[0]]
+        ),
+        sure=tuple(_sureness(review)),
+        power=tuple(power_sentences(coverage.power)),
+        unjudged=tuple(unjudged[:_MOST_UNJUDGED]),
+        more_unjudged=max(len(unjudged) - _MOST_UNJUDGED, 0),
+    )
+
+
+def _sureness(review: Review) -> list[str]:
+    """What `revoke` claims, and how it has held so far."""
+    calibration = review.coverage.calibration
+    if calibration is None:
+        return ["Not calibrated: too little history could be replayed."]
+    told = [
+        f"{count(calibration.windows, 'earlier window')} replayed, {calibration.cases:,} cases. "
+        f"Of the keys named to revoke, {calibration.nominal_rate:.0%} are expected to be innocent "
+        f"at most; in the replayed windows {calibration.replayed_revokes:,} "
+        f"{named(calibration.replayed_revokes, 'key')} would have been named."
+    ]
+    if calibration.judged:
+        share = calibration.judged_benign / calibration.judged
+        were = named(calibration.judged_benign, "was", "were")
+        told.append(
+            f"Realised false-alarm rate: of {count(calibration.judged, 'revoke')} with a verdict "
+            f"so far, {calibration.judged_benign:,} {were} no theft ({share:.0%})."
+        )
+    else:
+        told.append("Realised false-alarm rate: no revoke has a verdict yet.")
+    return told
