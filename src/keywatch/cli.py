@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,7 +29,6 @@ EXIT_USAGE = 2
 _DEMO_KEYS = 200
 _DEMO_WEEKS = 9
 _DEMO_SEED = 1
-_WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
 Format = Literal["text", "json", "html"]
 CaseFormat = Literal["text", "json"]
@@ -249,14 +247,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
     if week is not None:
         if first or end:
             raise UsageError("give --week, or --from and --to, not both")
-        match = _WEEK.fullmatch(week)
-        try:
-            if match is None:
-                raise ValueError
-            monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
-        except ValueError:
-            raise UsageError(f"--week {week!r} is no ISO week; write it as 2026-W40") from None
-        return Window(_midnight(monday), _midnight(monday + timedelta(days=7)))
+        from keywatch import pipeline
+
+        return pipeline.week_window(week)
     if first is None and end is None:
         return None
     if first is None or end is None:

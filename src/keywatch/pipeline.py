@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -48,6 +49,8 @@ from keywatch.triage import find_groups, raise_together
 if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
     from keywatch.origins import DatabaseInfo, GeoIPPaths
+
+_WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
 OnText = Callable[[str], None]
 
@@ -126,6 +129,23 @@ def last_full_week(lake: Lake) -> Window:
     monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
     if first >= monday + timedelta(days=7):
         monday = _monday(last)
+    start = datetime.combine(monday, time())
+    return Window(start, start + timedelta(days=7))
+
+
+def week_window(week: str) -> Window:
+    """The window of an ISO week such as 2026-W40.
+
+    Raises:
+        UsageError: it is no such week.
+    """
+    match = _WEEK.fullmatch(week)
+    try:
+        if match is None:
+            raise ValueError
+        monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
+    except ValueError:
+        raise UsageError(f"week {week!r} is no ISO week; write it as 2026-W40") from None
     start = datetime.combine(monday, time())
     return Window(start, start + timedelta(days=7))
 
