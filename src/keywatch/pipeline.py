@@ -13,6 +13,7 @@ from keywatch.history import Details
 from keywatch.lake import Lake
 from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
 from keywatch.replay import replay
+from keywatch.report.phrases import iso_week
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.watch import Watched
 from keywatch.watch import watch as watch_lake
@@ -164,6 +165,32 @@ def review_in_detail(
         return history.details(lake, answer, baseline_days, _suspicious_visits(lake))
 
     return _review(lake_folder, window, settings, look, keep=keep, whole=False, on_wait=on_wait)
+
+
+def write_report(
+    lake_folder: Path, window: Window, settings: Settings, on_wait: OnText = _quiet
+) -> tuple[Review, Path]:
+    """Review `window`, store the answer, and write its page into the settings' folder.
+
+    The page of a week is named for it (``2026-W40.html``) and is written whole or not at all.
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+        UsageError: the page can't be written.
+    """
+    from keywatch.report.html import render_html
+
+    answer, details = review_in_detail(lake_folder, window, settings, on_wait=on_wait)
+    name = iso_week(window) or f"{window.start:%Y-%m-%d}--{window.end:%Y-%m-%d}"
+    file = settings.report.folder / f"{name}.html"
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.write_text(render_html(answer, details), encoding="utf-8")
+        partial.replace(file)
+    except OSError as e:
+        raise UsageError(f"{file}: can't be written ({e.strerror})") from e
+    return answer, file
 
 
 def case_in_detail(

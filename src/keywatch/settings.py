@@ -74,6 +74,12 @@ class ReviewSettings(_Section):
     """Keys that a review injects thefts into, to say what would be caught; 0: none."""
 
 
+class ReportSettings(_Section):
+    """Where the scheduled review leaves its pages."""
+
+    folder: Path = Path("reports")
+
+
 class ScoringSettings(_Section):
     """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
 
@@ -108,6 +114,7 @@ class Settings(BaseSettings):
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
+    report: ReportSettings = ReportSettings()
     deliver: DeliverSettings = DeliverSettings()
 
     @classmethod
@@ -126,9 +133,9 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so who is told of it is no part of it.
+        It names how a review is judged, so where it is put and who is told of it are no part of it.
         """
-        judged = self.model_dump_json(exclude={"deliver"})
+        judged = self.model_dump_json(exclude={"deliver", "report"})
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
