@@ -313,7 +313,7 @@ def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
         whom = listed(sorted(owners), _MOST_NAMED) if owners else "the keys' owners"
         return (
             f"Ask {whom} whether the move to {alert.document['origin']} is theirs",
-            f"If it is, say so of each key: {verdict}",
+            f"If it is, say so: {verdict}",
             "If nobody knows of it, revoke the keys as stolen ones",
         )
     cases = alert.document["cases"]
