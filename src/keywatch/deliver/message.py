@@ -20,7 +20,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from keywatch.alerts import Alert, Change, What
-from keywatch.model import ACTIONS, SEVERITIES, Action, Severity, Window
+from keywatch.model import ACTIONS, ATTRIBUTION, SEVERITIES, Action, Severity, Window
 from keywatch.report import printable, rfc3339
 from keywatch.report.parts import if_revoked, what_was_done
 from keywatch.report.phrases import count, iso_week, listed, sentence, window_label, window_options
@@ -114,6 +114,7 @@ class Message:
     command: str = ""
     link: str | None = None
     attachment: Attachment | None = None
+    attribution: str = ""
 
     @property
     def rank(self) -> float:
@@ -178,6 +179,7 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         steps=() if over else tuple(printable(step, _SENTENCE) for step in _steps(alert, case)),
         command=_command(lead, alert.window),
         link=case_url and _link(case_url, lead, alert.window),
+        attribution=ATTRIBUTION,
     )
 
 
