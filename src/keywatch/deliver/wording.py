@@ -13,7 +13,7 @@ from keywatch.report.phrases import count, sentence
 _SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
 _MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")
 # Mail and chat programs make a link of whatever looks like a host.
-_HOST = re.compile(r"(?i)\b((?:[a-z0-9-]+\.)+)([a-z]{2,}|xn--[a-z0-9-]+)\b")
+_HOST = re.compile(r"(?i)\b((?:[\w-]+\.)+)([^\W\d_]{2,}|xn--[a-z0-9-]+)\b")
 _FORMULA = tuple("=+-@")
 _LABELS = {
     "trigger": "New alert",
