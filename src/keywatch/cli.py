@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,7 +29,6 @@ EXIT_USAGE = 2
 _DEMO_KEYS = 200
 _DEMO_WEEKS = 9
 _DEMO_SEED = 1
-_WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
 Format = Literal["text", "json", "html"]
 CaseFormat = Literal["text", "json"]
@@ -139,9 +137,11 @@ def ingest(
     source
         The log's format; found from the content when not given.
     """
-    if not paths:
+    settings = common.settings()
+    named = list(paths or settings.ingest.places)
+    if not named:
         raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
-    _load(common.lake, list(paths), common.settings(), source)
+    _load(common.lake, named, settings, source)
 
 
 def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) -> None:
@@ -249,14 +249,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
     if week is not None:
         if first or end:
             raise UsageError("give --week, or --from and --to, not both")
-        match = _WEEK.fullmatch(week)
-        try:
-            if match is None:
-                raise ValueError
-            monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
-        except ValueError:
-            raise UsageError(f"--week {week!r} is no ISO week; write it as 2026-W40") from None
-        return Window(_midnight(monday), _midnight(monday + timedelta(days=7)))
+        from keywatch.weeks import week_window
+
+        return week_window(week)
     if first is None and end is None:
         return None
     if first is None or end is None:
@@ -426,6 +421,41 @@ def verdict(
 
 
 @app.command
+def watch(
+    *paths: str,
+    send: Annotated[bool, Parameter(name="--deliver")] = True,
+    fail_on: Action | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
+
+    Parameters
+    ----------
+    paths
+        As for ingest; the places of the settings when none is named.
+    send
+        Send what is due afterwards.
+    fail_on
+        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_load
+    from keywatch.watch import render_watched
+
+    settings = common.settings()
+    if paths or settings.ingest.places:
+        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
+        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
+    watched = pipeline.watch(common.lake, settings, _say)
+    print(render_watched(watched), flush=True)
+    if send and settings.deliver.channels:
+        _deliver(common.lake, settings)
+    urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
+    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+@app.command
 def deliver(
     *,
     dry_run: bool = False,
@@ -448,7 +478,7 @@ def deliver(
         Print the JSON Schema of what webhooks and files get, and stop.
     """
     from keywatch import pipeline
-    from keywatch.deliver import message_schema, render_delivery
+    from keywatch.deliver import message_schema
     from keywatch.report import json_text
 
     if schema:
@@ -465,9 +495,16 @@ def deliver(
         if not due:
             print("nothing is due")
         return
-    done = pipeline.deliver_due(
-        common.lake, settings, again=retry_dead, report=report, on_wait=_say
-    )
+    _deliver(common.lake, settings, again=retry_dead, report=report)
+
+
+def _deliver(
+    lake: Path, settings: Settings, *, again: bool = False, report: Path | None = None
+) -> None:
+    from keywatch import pipeline
+    from keywatch.deliver import render_delivery
+
+    done = pipeline.deliver_due(lake, settings, again=again, report=report, on_wait=_say)
     out, problems = render_delivery(done)
     print(out, end="")
     for line in problems:
@@ -547,10 +584,10 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 @app.command
 def doctor(*, common: Common = _DEFAULTS) -> None:
     """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
-    from keywatch import pipeline
+    from keywatch.diagnosis import diagnose
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    found = pipeline.diagnose(common.lake, common.settings())
+    found = diagnose(common.lake, common.settings())
     for one in found:
         print(f"{'BAD ' if one.exit_code else 'note' if one.note else 'ok  '} {one.text}")
     if worst := max(one.exit_code for one in found):

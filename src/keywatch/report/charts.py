@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import altair as alt
 
 from keywatch.content import content_path
-from keywatch.report.drawn import KINDS
+from keywatch.report.drawn import KINDS, Rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Width: TypeAlias = int | Literal["container"]
+"""Pixels of what is inside the axes, or as wide as the element that holds the chart."""
 Table: TypeAlias = "alt.NamedData | alt.InlineData | pd.DataFrame"
 
 THEMES: dict[str, dict[str, Any]] = {
@@ -73,9 +75,24 @@ def _layered(*charts: alt.Chart) -> alt.LayerChart:
     return cast("alt.LayerChart", alt.layer(*charts))
 
 
-def timeline_chart(
-    rows: alt.Data | alt.NamedData, week: alt.Data | alt.NamedData
-) -> alt.LayerChart:
+def _lines(chart: alt.LayerChart, width: Width, step: int) -> alt.LayerChart:
+    """With `step` pixels for each name on the left."""
+    sized = chart.properties(width=width, height=alt.Step(step))
+    return sized.properties(autosize=_FIT) if width == "container" else sized
+
+
+def inline(rows: Rows) -> alt.InlineData:
+    """Rows as a chart's own data."""
+    return alt.InlineData(values=rows)
+
+
+def themed(chart: alt.LayerChart, theme: str = "light") -> alt.LayerChart:
+    """The chart by itself, with the colors of a light or a dark page and its own paper."""
+    paper = {"light": "#ffffff", "dark": "#171b22"}[theme]
+    return cast("alt.LayerChart", chart.configure(**THEMES[theme] | {"background": paper}))
+
+
+def timeline_chart(rows: Table, week: Table, width: Width = "container") -> alt.LayerChart:
     """Requests by day and origin: a point's area grows with its requests.
 
     `rows` as of `timeline_rows`, in the order in which the origins stand; `week` is one row with
@@ -101,10 +118,12 @@ def timeline_chart(
             ],
         )
     )
-    return _layered(band, points).properties(width="container", height=alt.Step(24), autosize=_FIT)
+    return _lines(_layered(band, points), width, 24)
 
 
-def map_chart(rows: Table, countries: alt.NamedData | None = None) -> alt.LayerChart:
+def map_chart(
+    rows: Table, countries: alt.NamedData | None = None, width: Width = "container"
+) -> alt.LayerChart:
     """Where requests came from: `rows` as of `map_rows`; `countries` TopoJSON, else the bundled."""
     land = countries or alt.InlineData(values=world(), format=_COUNTRIES)
     points = (
@@ -128,11 +147,11 @@ def map_chart(rows: Table, countries: alt.NamedData | None = None) -> alt.LayerC
     return (
         _layered(alt.Chart(land).mark_geoshape(style="land", strokeWidth=0.4), points)
         .project("equalEarth")
-        .properties(width="container", height=250)
+        .properties(width=width, height=250)
     )
 
 
-def endpoint_chart(rows: Table) -> alt.LayerChart:
+def endpoint_chart(rows: Table, width: Width = "container") -> alt.LayerChart:
     """Requests a day by endpoint: a bar before the window, a point in it; `endpoint_rows`."""
     scale = alt.Scale(type="symlog", constant=1, nice=True)
     axis = alt.Axis(title="requests a day (log)", tickCount=5, format="~s")
@@ -150,14 +169,14 @@ def endpoint_chart(rows: Table) -> alt.LayerChart:
     now = base.mark_point(filled=True, size=75, opacity=1).encode(
         alt.X("now:Q", scale=scale, axis=axis), *_kinds(), tooltip=tips
     )
-    return _layered(before, now).properties(width="container", height=alt.Step(20), autosize=_FIT)
+    return _lines(_layered(before, now), width, 20)
 
 
 @cache
 def vega_specifications() -> dict[str, dict[str, dict[str, Any]]]:
     """The charts compiled to Vega, by theme and name; to be filled in: rows, week and world.
 
-    A page that holds these needs no Vega-Lite, and draws a chart in half the time.
+    Compiled once here, they need not be for each case that is opened in a page.
     """
     import vl_convert
 

@@ -63,6 +63,13 @@ def render_html(review: Review, details: Details) -> str:
     )
 
 
+def render_card(name: str, **values: object) -> str:
+    """A fragment for a notebook: the macro `name` of ``cards.html.j2``, as safe as the page."""
+    cards = _environment().get_template("cards.html.j2").module
+    card: str = getattr(cards, name)(**values)
+    return str(card)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
