@@ -240,8 +240,8 @@ def test_doctor_says_versions_lake_and_database_ages(loaded: Loaded) -> None:
 
 def test_every_command_of_this_version_has_help() -> None:
     for words in (
-        ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("doctor",),
-        ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
+        ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("deliver",),
+        ("doctor",), ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
     ):  # fmt: skip
         ran = keywatch(*words, "--help")
         assert ran.code == 0

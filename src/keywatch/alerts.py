@@ -124,8 +124,10 @@ def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Chan
     """What a verdict changes: *benign*, *expected* end a key's part, *compromised* confirms it."""
     said = f"{report.verdict}, says {by}: {because}"
     changes = []
-    for alert in _relevant(lake, report.window):
-        if alert.state == "closed" or report.key_id not in alert.key_ids:
+    judged = report.window
+    for alert in _in_force(lake, "state <> 'closed'"):
+        overlaps = alert.window.start < judged.end and alert.window.end > judged.start
+        if not overlaps or report.key_id not in alert.key_ids:
             continue
         if report.verdict == "compromised":
             stolen: Action = "revoke"

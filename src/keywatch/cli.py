@@ -485,10 +485,15 @@ def deliver(
         _write(json_text(message_schema()), None)
         return
     settings = common.settings()
+    if not settings.deliver.channels:
+        _say("no channel is set: name one in [deliver.channels.NAME] of keywatch.toml")
     if dry_run:
-        for name, texts in pipeline.preview_deliveries(common.lake, settings, _say).items():
+        due = pipeline.preview_deliveries(common.lake, settings, _say)
+        for name, texts in due.items():
             print(f"{name}: {len(texts):,} due\n")
             print("\n".join(texts))
+        if not due:
+            print("nothing is due")
         return
     _deliver(common.lake, settings, again=retry_dead, report=report)
 

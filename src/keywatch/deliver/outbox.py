@@ -41,7 +41,10 @@ _URGENT_SUMMARY = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Pending:
-    """A message that has not arrived; `due_at` may lie in the future."""
+    """A message that has not arrived; `due_at` may lie in the future.
+
+    `order` is the alert's change that it tells of, `newest_sent` the last one that has arrived.
+    """
 
     delivery_id: str
     alert_id: str | None
@@ -52,6 +55,7 @@ class Pending:
     tries: int
     due_at: datetime
     previous: str | None
+    newest_sent: int = 0
 
     def envelope(self) -> Envelope:
         """As a channel gets it."""
@@ -229,14 +233,16 @@ def pending(lake: Lake) -> list[Pending]:
     rows = lake.rows(
         f"""
         SELECT d.delivery_id, d.alert_id, d.channel, d.change, d.held_back, d.message,
-            coalesce(o.tries, 0), coalesce(o.next_due_at, d.created_at), p.remote
+            coalesce(o.tries, 0), coalesce(o.next_due_at, d.created_at), p.remote,
+            coalesce(p.newest_sent, 0)
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS o USING (delivery_id)
         LEFT JOIN (
-            SELECT alert_id, channel, arg_max(o.remote, o.recorded_at) AS remote
+            SELECT s.alert_id, s.channel, arg_max(o.remote, o.recorded_at) AS remote,
+                max(s.change) AS newest_sent
             FROM lake.delivery_outcomes AS o
-            JOIN lake.deliveries USING (delivery_id)
-            WHERE o.outcome = 'sent' AND o.remote IS NOT NULL
+            JOIN lake.deliveries AS s USING (delivery_id)
+            WHERE o.outcome = 'sent'
             GROUP BY ALL
         ) AS p USING (alert_id, channel)
         WHERE o.delivery_id IS NULL OR o.next_due_at IS NOT NULL
@@ -373,7 +379,9 @@ def _without_superseded(waiting: Sequence[Pending], made: Plan, now: datetime) -
     kept: set[str] = set()
     for ones in by_alert.values():
         *before, last = sorted(ones, key=lambda one: one.order)
-        if last.message.kind == "resolve" and before:
+        if last.alert_id is not None and last.order < last.newest_sent:
+            before = ones
+        elif last.message.kind == "resolve" and before:
             *before, first = before
             made.after[first.delivery_id] = last
             kept.add(first.delivery_id)
