@@ -158,6 +158,14 @@ def test_a_quiet_week_says_so_and_has_no_table() -> None:
     assert [1 for attributes in page.all("details") if attributes.get("class") == "case"] == []
 
 
+def test_upkeep_names_the_least_scopes_that_a_successor_needs() -> None:
+    shown = words(page_of(FULL).shown.replace("Not needed", " Not needed"))
+
+    told = "rotation overdue: rotation is 56 days overdue Scopes needed: read:metrics Not needed: "
+    assert f"{told}read:checks" in shown
+    assert "Scopes needed: unknown Not needed: unknown" in shown
+
+
 def test_keys_that_could_not_be_judged_are_named() -> None:
     standings = {"key_a": "assessed", "key_b": "warming_up", "key_c": "not_assessable"}
     shown = words(page_of(replace(FULL, standings=standings)).shown)  # type: ignore[arg-type]
