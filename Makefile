@@ -85,7 +85,8 @@ fi
 endef
 
 # A new lock makes a new environment, so nothing stays in it that the lock does not name. Wheels
-# only: building from source would run a package's own code, with tools that no hash covers.
+# only: building from source would run a package's own code, with tools that no hash covers. Without
+# dependencies: the lock names all of them, and pip wants a hash for each extra by its own name.
 $(LOCKED): requirements.lock
 	@set -eu; $(FIND_PYTHON); \
 	rm -rf $(VENV); \
@@ -101,7 +102,7 @@ $(LOCKED): requirements.lock
 			exit 2; \
 		}; \
 		$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check \
-			--require-hashes --only-binary :all: -r requirements.lock; \
+			--no-deps --require-hashes --only-binary :all: -r requirements.lock; \
 	fi; \
 	touch $@
 

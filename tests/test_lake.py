@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
-from keywatch.lake import Lake
+from keywatch.lake import FORMAT_VERSION, Lake
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 
@@ -27,7 +27,7 @@ LOADER = """
     import sys
     from pathlib import Path
     from keywatch.ingest import load_files
-    from keywatch.lake import Lake
+    from keywatch.lake import FORMAT_VERSION, Lake
     from keywatch.settings import IngestSettings, LakeSettings
     from keywatch.sources import find_files
     from tests.conftest import NoWhere
@@ -80,7 +80,7 @@ def test_a_lake_must_be_made_first(tmp_path: Path) -> None:
 def test_a_new_lake_is_private_and_opens_again(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "lake"
     with Lake.open(folder, create=True) as lake:
-        assert lake.value("SELECT version FROM lake.format") == 2
+        assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
         first = lake.snapshot
     with Lake.open(folder) as lake:
         assert lake.snapshot == first
@@ -100,8 +100,31 @@ def test_a_catalogue_that_is_none_is_said_to_be_damaged(content: bytes, tmp_path
 def test_a_lake_of_another_format_is_refused(tmp_path: Path) -> None:
     with Lake.open(tmp_path, create=True) as lake, lake.writing():
         lake.execute("UPDATE lake.format SET version = 99")
-    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 2"):
+    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 3"):
         Lake.open(tmp_path)
+
+
+def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
+    columns = (
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = 'lake' ORDER BY ALL"
+    )
+    with Lake.open(tmp_path / "new", create=True) as lake:
+        new = lake.rows(columns)
+    with Lake.open(tmp_path / "old", create=True) as lake, lake.writing():
+        lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text')")
+        for table in ("alerts", "deliveries", "delivery_outcomes"):
+            lake.execute(f"DROP TABLE lake.{table}")
+        lake.execute(
+            "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
+            "channel VARCHAR, due_at TIMESTAMP, sent_at TIMESTAMP, tries INTEGER, error VARCHAR)"
+        )
+        lake.execute("UPDATE lake.format SET version = 2")
+    for _ in range(2):
+        with Lake.open(tmp_path / "old") as lake:
+            assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
+            assert lake.rows(columns) == new
+            assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text")]
 
 
 def test_a_lake_in_memory_has_the_same_tables(tmp_path: Path) -> None:
@@ -201,7 +224,7 @@ def test_another_process_sees_the_last_commit_while_a_load_is_open(loading: Load
     reader = """
         import sys
         from pathlib import Path
-        from keywatch.lake import Lake
+        from keywatch.lake import FORMAT_VERSION, Lake
         with Lake.open(Path(sys.argv[1])) as lake:
             print(lake.value("SELECT count(*) FROM lake.events"))
     """

@@ -18,7 +18,14 @@ from keywatch.lake import Lake
 from keywatch.model import Case, Review, Window
 from keywatch.origins import OriginReader
 from keywatch.power import THEFTS
-from keywatch.report import power_sentences, render_power, render_review, render_verdict
+from keywatch.report import (
+    power_sentences,
+    rehearsal_document,
+    render_power,
+    render_rehearsal,
+    render_review,
+    render_verdict,
+)
 from keywatch.settings import IngestSettings, ReviewSettings, ScoringSettings, Settings
 from keywatch.sources import find_files
 from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
@@ -288,3 +295,48 @@ def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> No
             id=answer.run.id,
         )
     assert stored == 0
+
+
+# -------------------------------------------------------------------------------------- rehearsals
+
+
+def test_a_rehearsal_says_what_the_reviews_would_have_and_stores_nothing(two_weeks: Path) -> None:
+    span = Window(week().start, week(1).end)
+    found = pipeline.rehearse(two_weeks, span, SETTINGS)
+    assert found.windows == (week(), week(1))
+    for window in found.windows:
+        answer = pipeline.review(two_weeks, window, SETTINGS, keep=False)
+        told = {alert.key_id: alert.action for alert in found.alerts if alert.window == window}
+        assert told == {case.key_id: case.action for case in answer.alerted()}
+    assert ("key_1", week()) in {(alert.key_id, alert.window) for alert in found.alerts}
+    with Lake.open(two_weeks) as lake:
+        assert lake.value("SELECT count(*) FROM lake.runs") == 0
+        assert lake.value("SELECT count(*) FROM lake.replays") == 0
+
+
+def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> None:
+    same = pipeline.rehearse(two_weeks, week(), SETTINGS, SETTINGS)
+    assert same.changes() == ()
+    assert rehearsal_document(same)["changes"] == []
+    nothing = SETTINGS.model_copy(
+        update={
+            "scoring": SETTINGS.scoring.model_copy(
+                update={"investigate_per_1000_keys": 0.0, "second_family_bits": 1000.0}
+            )
+        }
+    )
+    found = pipeline.rehearse(two_weeks, week(), SETTINGS, nothing)
+    assert found.against == ()
+    assert [(one, other) for one, other in found.changes()] == [
+        (alert, None) for alert in sorted(found.alerts, key=lambda alert: alert.key_id)
+    ]
+    change = rehearsal_document(found)["changes"][0]
+    assert (change["key_id"], change["against"]) == (found.alerts[0].key_id, "none")
+    told = render_rehearsal(found, width=100)
+    assert f"{found.alerts[0].action} → none" in told
+    assert "By the other settings: nothing to do." in told
+
+
+def test_a_rehearsal_is_of_whole_weeks(two_weeks: Path) -> None:
+    with pytest.raises(UsageError, match="whole weeks"):
+        pipeline.rehearse(two_weeks, Window(week().start, week().end - timedelta(days=1)), SETTINGS)

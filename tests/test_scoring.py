@@ -19,7 +19,6 @@ from keywatch.calibration import (
     concatenate,
     fold_of,
     q_values,
-    total_bits,
 )
 from keywatch.detectors import Detector, load_detectors
 from keywatch.lake import Lake
@@ -104,29 +103,45 @@ def test_no_evidence_no_case(lake: Lake) -> None:
 
 
 def test_a_visit_s_evidence_adds_up(lake: Lake) -> None:
-    visit(lake, ("unfamiliar_origin", 8), ("unfamiliar_agent", 4), ("request_burst", 2.5))
-    assert only_case(lake) == ScoredCase(
+    # Where from, and the root of the squares of what it does.
+    visit(lake, ("unfamiliar_origin", 8), ("unfamiliar_agent", 4), ("request_burst", 3))
+    case = only_case(lake)
+    assert case == ScoredCase(
         "key_1",
         MONDAY,
         AWAY,
-        bits=14.5,
-        families={"origin": 8, "client": 4, "volume": 2.5},
+        bits=13,
+        families={"origin": 8, "client": 4, "volume": 3},
+        shares=case.shares,
         certain=False,
         action="none",
     )
+    # What each adds to it: of the root by squares.
+    assert case.shares == pytest.approx(
+        {"unfamiliar_origin": 8, "unfamiliar_agent": 5 * 16 / 25, "request_burst": 5 * 9 / 25}
+    )
 
 
-def test_of_a_family_the_strongest_detector_counts(lake: Lake) -> None:
-    visit(lake, ("unfamiliar_origin", 10.6), ("anonymous_network", 10.5), ("request_burst", 5))
-    assert only_case(lake).bits == 10.6 + 5
+def test_of_origins_the_strongest_detector_counts(lake: Lake) -> None:
+    visit(lake, ("unfamiliar_origin", 10), ("anonymous_network", 6), ("request_burst", 5))
+    case = only_case(lake)
+    assert case.bits == 10 + 5
+    assert case.shares == pytest.approx(
+        {"unfamiliar_origin": 10 * 10 / 16, "anonymous_network": 10 * 6 / 16, "request_burst": 5}
+    )
 
 
-def test_a_family_is_capped(lake: Lake) -> None:
+def test_of_a_family_the_strongest_detector_is_told(lake: Lake) -> None:
+    visit(lake, ("unfamiliar_endpoint", 4), ("sensitive_call", 3))
+    assert (only_case(lake).bits, only_case(lake).families) == (5, {"endpoints": 4})
+
+
+def test_a_detector_is_capped(lake: Lake) -> None:
     visit(lake, ("unfamiliar_origin", 30), ("request_burst", 5))
     assert only_case(lake).bits == CAPS["origin"] + 5
 
 
-def test_one_family_alone_never_makes_a_case(lake: Lake) -> None:
+def test_one_detector_alone_never_makes_a_case(lake: Lake) -> None:
     for number, (detector, family) in enumerate(FAMILIES.items()):
         if detector != "revoked_use":
             visit(lake, (detector, 1000), key_id=f"key_{number}")
@@ -134,7 +149,7 @@ def test_one_family_alone_never_makes_a_case(lake: Lake) -> None:
     assert {case.action for case in judge(lake)} == {"none"}
 
 
-def test_no_family_makes_a_case_alone_by_default() -> None:
+def test_no_detector_makes_a_case_alone_by_default() -> None:
     default = ScoringSettings()
     # But for origins: one new address with the keys of many owners is a case.
     others = [cap for family, cap in default.family_caps_bits.items() if family != "origin"]
@@ -168,12 +183,12 @@ def test_the_thresholds_belong_to_the_action(lake: Lake, bits: float, action: st
 def test_a_fact_has_no_cap_and_needs_no_second_family(lake: Lake) -> None:
     visit(lake, ("revoked_use", 24))
     assert only_case(lake) == ScoredCase(
-        "key_1", MONDAY, AWAY, bits=24, families={}, certain=True, action="revoke"
+        "key_1", MONDAY, AWAY, bits=24, families={}, shares={}, certain=True, action="revoke"
     )
 
 
 def test_a_fact_comes_on_top_of_its_family_s_cap(lake: Lake) -> None:
-    visit(lake, ("revoked_use", 24), ("denied_probe", 50), ("unfamiliar_agent", 2))
+    visit(lake, ("revoked_use", 24), ("denied_probe", 50), ("unfamiliar_origin", 2))
     assert only_case(lake).bits == 24 + CAPS["policy"] + 2
 
 
@@ -184,9 +199,9 @@ def test_below_its_certain_bits_a_fact_s_detector_is_like_any_other(lake: Lake) 
 
 
 def test_a_forgotten_consumer_is_no_fact(lake: Lake) -> None:
-    visit(lake, ("revoked_use", 4), ("denied_probe", 4))
+    visit(lake, ("revoked_use", 4), ("denied_probe", 3))
     case = only_case(lake)
-    assert (case.bits, case.certain, case.action) == (4, False, "none")
+    assert (case.bits, case.certain, case.action) == (5, False, "none")
 
 
 def test_only_a_detector_that_says_so_speaks_of_facts(lake: Lake) -> None:
@@ -205,7 +220,7 @@ def test_upkeep_never_adds(lake: Lake) -> None:
 def test_upkeep_alone_is_a_case_without_bits(lake: Lake) -> None:
     say(lake, "rotation_overdue", 9)
     assert only_case(lake) == ScoredCase(
-        "key_1", None, None, bits=0, families={}, certain=False, action="none"
+        "key_1", None, None, bits=0, families={}, shares={}, certain=False, action="none"
     )
 
 
@@ -220,9 +235,9 @@ def test_what_is_said_of_a_day_counts_for_each_of_its_visits(lake: Lake) -> None
     ]  # fmt: skip
 
 
-def test_what_is_said_of_a_day_and_of_the_visit_counts_once_a_family(lake: Lake) -> None:
+def test_what_is_said_of_a_day_and_of_the_visit_are_two_sides_of_one_deed(lake: Lake) -> None:
     visit(lake, ("unfamiliar_agent", 4))
-    say(lake, "dormant_wake", 5, day=MONDAY)
+    say(lake, "dormant_wake", 3, day=MONDAY)
     assert only_case(lake).bits == 5
 
 
@@ -288,6 +303,7 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
     """Replayed windows of `keys` keys, of which some have bits of origin and of client."""
     parts = [
         WindowEvidence(
+            detectors=tuple(COLUMNS),
             visits=tuple((key_id, MONDAY, AWAY) for key_id in week),
             bits=np.array([row(origin, client) for origin, client in week.values()]),
             facts=np.zeros(len(week)),
@@ -371,17 +387,18 @@ def test_what_speaks_for_the_owner_weighs_against_the_rest(lake: Lake) -> None:
     (one,) = judge(lake)  # what only speaks for its owner is no case
     assert (one.key_id, one.bits) == ("key_1", 5)
     assert one.families == {"origin": 9, "endpoints": -4}
+    assert one.shares == {"unfamiliar_origin": 5}
 
 
 def test_an_expected_origin_takes_its_evidence_with_it(lake: Lake) -> None:
-    visit(lake, ("unfamiliar_origin", 9), ("unfamiliar_agent", 5), ("denied_probe", 4))
+    visit(lake, ("unfamiliar_origin", 9), ("unfamiliar_agent", 3), ("denied_probe", 4))
     lake.execute(
         "INSERT INTO lake.suppressions VALUES "
         "('s', 'v', 'key_1', 'AS1', 'ana', 'moved', DATE '2026-09-28', DATE '2026-12-31')"
     )
     assert only_case(lake).bits == 4
     lake.execute("UPDATE lake.suppressions SET ends_on = DATE '2026-09-27'")
-    assert only_case(lake).bits == 18
+    assert only_case(lake).bits == 9 + 5
 
 
 # ---------------------------------------------------------------------------------------- q-values
@@ -413,6 +430,6 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
 
     families = Families(np.arange(6), np.full(6, 14.0))
     fit = Calibration(concatenate([week(300) for _ in range(4)], 6), families)
-    p = fit.p_values(total_bits(fit.scored(week(1000))))
+    p = fit.p_values(families.total(fit.calibrated(week(1000))))
     for level in (0.01, 0.05, 0.2):
         assert (p <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / 300)

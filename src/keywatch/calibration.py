@@ -5,11 +5,13 @@ Three steps, all free of assumptions about how evidence is distributed:
 1. What each detector says is put on one scale: the bits of how rare so much of it was among the
    keys of the replayed windows, or its own bits where those are fewer: neither may claim more than
    the other. Keys are in two folds, and a key's scale is made of the other fold's.
-2. Of each family the strongest detector counts, for several say the same thing, and what speaks
-   for the owner is taken off. A case's score is the sum of its worst visit's families. Its
-   conformal p-value is the share of replayed cases with a score at least as high, itself included
-   (Bates, Candès, Lei, Romano and Sesia 2023, "Testing for outliers with conformal p-values",
-   eq. 2). It is never below 1/(n + 1): with few replayed cases nothing strong can be claimed.
+2. What is strange about *where* a visit comes from and about *what* it does are apart, and add up.
+   Of the detectors of origin the strongest counts; the others see one strange deed from several
+   sides, so they add up as the root of their squares. What speaks for the owner is taken off. A
+   case's score is its worst visit's. Its conformal p-value is the share of replayed cases with a
+   score at least as high, itself included (Bates, Candès, Lei, Romano and Sesia 2023, "Testing for
+   outliers with conformal p-values", eq. 2). It is never below 1/(n + 1): with few replayed cases
+   nothing strong can be claimed.
 3. Benjamini and Hochberg's step-up (1995) over all keys in use turns p-values into q-values, the
    false discovery rate at which a case would still be alerted.
 """
@@ -23,6 +25,8 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from keywatch.model import FAMILIES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -75,22 +79,49 @@ def concatenate(parts: Sequence[Visits], detectors: int) -> Visits:
 
 @dataclass(frozen=True)
 class Families:
-    """Which family each detector is of, by number, and the most that each family can add."""
+    """Which family each detector is of, by number, and the most that one of each family can add."""
 
     of_detector: Ints
     caps: Floats
+    origin: int = FAMILIES.index("origin")
+
+    def capped(self, detectors: Floats) -> Floats:
+        """What counts of each detector, a row a visit; nothing of a family with the cap 0."""
+        most = self.caps[self.of_detector]
+        counted: Floats = np.where(most > 0, np.minimum(detectors, most), 0.0)
+        return counted
 
     def bits(self, detectors: Floats) -> Floats:
-        """The bits of each family, a row a visit: the strongest detector's, less what is below 0.
-
-        A family with the cap 0 is left out altogether.
-        """
-        out = np.zeros((len(detectors), len(self.caps)))
-        for family in np.flatnonzero(self.caps):
-            of_family = detectors[:, self.of_detector == family]
-            strongest = np.maximum(of_family, 0.0).max(axis=1, initial=0.0)
+        """The bits of each family, a row a visit: its strongest detector's, and what is below 0."""
+        counted = self.capped(detectors)
+        out = np.zeros((len(counted), len(self.caps)))
+        for family in range(len(self.caps)):
+            of_family = counted[:, self.of_detector == family]
+            strongest = of_family.max(axis=1, initial=0.0)
             out[:, family] = strongest + np.minimum(of_family, 0.0).sum(axis=1)
-        return np.minimum(out, self.caps)
+        return out
+
+    def shares(self, detectors: Floats) -> Floats:
+        """What each detector adds to the total of a visit: 0 or more; same shape as `detectors`."""
+        counted = self.capped(detectors)
+        against = np.maximum(counted, 0.0)
+        is_origin = self.of_detector == self.origin
+        where = np.where(is_origin, against, 0.0)
+        strongest = where.max(axis=1, initial=0.0, keepdims=True)
+        squares = np.where(is_origin, 0.0, against) ** 2
+        root = np.sqrt(squares.sum(axis=1, keepdims=True))
+        adds = strongest * _parts(where) + root * _parts(squares)
+        left = np.maximum(
+            adds.sum(axis=1, keepdims=True) + np.minimum(counted, 0.0).sum(axis=1, keepdims=True),
+            0.0,
+        )
+        shared: Floats = left * _parts(adds)
+        return shared
+
+    def total(self, detectors: Floats) -> Floats:
+        """The bits of each visit, never below 0."""
+        total: Floats = self.shares(detectors).sum(axis=1)
+        return total
 
 
 @dataclass(frozen=True)
@@ -122,10 +153,6 @@ class Calibration:
                 out[rows, column] = np.minimum(bits, rare + beyond)
         return out
 
-    def scored(self, visits: Visits) -> Floats:
-        """The bits of each family of `visits`."""
-        return self.families.bits(self.calibrated(visits))
-
     def p_values(self, scores: Floats) -> Floats:
         """Conformal p-values of case `scores`, higher being stranger."""
         ordered = self._ordered_scores
@@ -139,19 +166,20 @@ class Calibration:
 
     @cached_property
     def replayed_bits(self) -> Floats:
-        """The bits of each family of the replayed visits."""
-        return self.scored(self.replayed)
+        """The replayed visits on the common scale."""
+        return self.calibrated(self.replayed)
 
     @cached_property
     def _ordered_scores(self) -> Floats:
-        scores = most_of_case(self.replayed.case, total_bits(self.replayed_bits))
+        scores = most_of_case(self.replayed.case, self.families.total(self.replayed_bits))
         return np.sort(scores[scores > 0])
 
 
-def total_bits(bits: Floats) -> Floats:
-    """The bits of each row in all, never below 0; a family that is speaks for the owner."""
-    total: Floats = np.maximum(bits.sum(axis=1), 0.0)
-    return total
+def _parts(rows: Floats) -> Floats:
+    """Each value's part of its row's sum; 0 where that is 0."""
+    sums = rows.sum(axis=1, keepdims=True)
+    parts: Floats = rows / np.where(sums > 0, sums, 1.0)
+    return parts
 
 
 def most_of_case(case: Ints, values: Floats) -> Floats:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, UsageError
+from keywatch.errors import KeywatchError, SecretError, UsageError
 from keywatch.model import ACTIONS, Action, Review, Window
 from keywatch.settings import Settings, load_settings
 
@@ -333,6 +333,41 @@ def power(
 
 
 @app.command
+def replay(
+    *,
+    from_: Annotated[date, Parameter(name="--from")],
+    to: date,
+    against: Path | None = None,
+    format: Format = "text",
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say what weekly reviews of the past would have alerted, and what other settings would change.
+
+    Parameters
+    ----------
+    from_
+        The first week's first day (UTC).
+    to
+        The day after the last week's last one (UTC).
+    against
+        Other settings (TOML), to compare with.
+    format
+        text or json.
+    """
+    from keywatch import pipeline
+    from keywatch.report import json_text, rehearsal_document, render_rehearsal
+
+    span = _window(None, from_, to)
+    assert span is not None
+    others = None if against is None else load_settings(against)
+    found = pipeline.rehearse(common.lake, span, common.settings(), others)
+    if format == "json":
+        _write(json_text(rehearsal_document(found)), None)
+    else:
+        _write(render_rehearsal(found, width=_width()), None)
+
+
+@app.command
 def verdict(
     key: str,
     verdict: Literal["benign", "compromised", "expected"],
@@ -381,6 +416,54 @@ def verdict(
         on_wait=_say,
     )
     print(render_verdict(report))
+
+
+@app.command
+def deliver(
+    *,
+    dry_run: bool = False,
+    retry_dead: bool = False,
+    report: Path | None = None,
+    schema: bool = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Send what is due to the channels in the settings; a channel that is down is tried again.
+
+    Parameters
+    ----------
+    dry_run
+        Show what would be sent, and send and keep nothing.
+    retry_dead
+        Try the messages again that were given up.
+    report
+        A finished report that goes to each mail channel, once.
+    schema
+        Print the JSON Schema of what webhooks and files get, and stop.
+    """
+    from keywatch import pipeline
+    from keywatch.deliver import message_schema, render_delivery
+    from keywatch.report import json_text
+
+    if schema:
+        _write(json_text(message_schema()), None)
+        return
+    settings = common.settings()
+    if dry_run:
+        for name, texts in pipeline.preview_deliveries(common.lake, settings, _say).items():
+            print(f"{name}: {len(texts):,} due\n")
+            print("\n".join(texts))
+        return
+    done = pipeline.deliver_due(
+        common.lake, settings, again=retry_dead, report=report, on_wait=_say
+    )
+    out, problems = render_delivery(done)
+    print(out, end="")
+    for line in problems:
+        _say(line)
+    if done.unusable:
+        raise SecretError(
+            "; ".join(f"channel {name}: {why}" for name, why in done.unusable.items())
+        )
 
 
 @detectors_app.command(name="list")
@@ -451,7 +534,7 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 
 @app.command
 def doctor(*, common: Common = _DEFAULTS) -> None:
-    """Say what is installed, how the lake is, and how old the GeoIP databases are."""
+    """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
     from keywatch import pipeline
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")

@@ -3,6 +3,7 @@
 KeywatchError              exit 2, unless said otherwise
 ├── UsageError             the command's words are wrong
 ├── SettingsError          keywatch.toml or an environment variable is wrong
+│   └── SecretError          a channel's secret is not where the settings say
 ├── InputError             a log or an inventory can't be taken
 │   └── TooManyRejectsError  more lines are bad than the settings allow
 ├── ContentError           a bundled file (data/, detectors/) is missing or wrong
@@ -29,6 +30,10 @@ class UsageError(KeywatchError):
 
 class SettingsError(KeywatchError):
     """The settings file or an environment variable is wrong."""
+
+
+class SecretError(SettingsError):
+    """A channel's secret is not where the settings say; names the place, never the secret."""
 
 
 class InputError(KeywatchError):

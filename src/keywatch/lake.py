@@ -29,7 +29,10 @@ from keywatch.settings import LakeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_TABLES = ("schema", "schema_alerts")
+_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts")}
+"""What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -99,7 +102,8 @@ class Lake:
         """An empty lake that lives and dies with the connection; for detector cases and tests."""
         connection = duckdb.connect(config=_CONFIG)
         connection.execute("ATTACH ':memory:' AS lake")
-        connection.execute(sql_text("schema"))
+        for name in _TABLES:
+            connection.execute(sql_text(name))
         connection.execute(sql_text("macros"))
         return cls(connection, None, LakeSettings())
 
@@ -121,10 +125,12 @@ class Lake:
     ) -> Lake:
         """The lake in `folder`; with `create`, made (0700) where there is none.
 
+        A lake of an older Keywatch is upgraded.
+
         Raises:
             LakeError: there is no lake in `folder`.
             LakeBusyError: another process kept the catalogue locked.
-            LakeDamagedError: the catalogue is not a lake's, or of another format.
+            LakeDamagedError: the catalogue is not a lake's, or of a format that is not known.
         """
         settings = settings or LakeSettings()
         if settings.catalog is None and not create and not (folder / _LOCAL_CATALOG).exists():
@@ -188,13 +194,23 @@ class Lake:
                 raise LakeError(f"{self.folder}: the lake is empty; load a log first")
             with self.writing(on_wait):
                 if self._format() is None:
-                    self.connection.execute(sql_text("schema"))
-                    self.connection.execute(sql_text("layout"))
+                    for name in (*_TABLES, "layout"):
+                        self.connection.execute(sql_text(name))
+        if self._format() in _UPGRADES:
+            self._upgrade(on_wait)
         version = self._format()
         if version != FORMAT_VERSION:
             raise LakeDamagedError(
                 f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"
             )
+
+    def _upgrade(self, on_wait: Callable[[str], None]) -> None:
+        """Bring the tables of an older Keywatch to this format; all or nothing, no row is lost."""
+        with self.writing(on_wait):
+            while names := _UPGRADES.get(self._format() or 0):
+                for name in names:
+                    self.connection.execute(sql_text(name))
+                self.execute("UPDATE lake.format SET version = version + 1")
 
     def _format(self) -> int | None:
         """The lake's format; None while it has no tables."""

@@ -11,6 +11,10 @@ Action = Literal["revoke", "rotate", "investigate", "none"]
 ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 """From the most to the least urgent."""
 
+Severity = Literal["critical", "high", "medium", "low"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+"""How soon somebody has to hear of it, the soonest first."""
+
 Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
 Family = Literal["origin", "endpoints", "volume", "client", "policy", "all"]
 FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "policy", "all")
@@ -185,3 +189,34 @@ class Review:
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action."""
         return tuple(case for case in self.cases if case.action != "none")
+
+
+@dataclass(frozen=True)
+class RehearsedAlert:
+    """What a review of `window` would have said of a key that needs an action."""
+
+    window: Window
+    key_id: str
+    name: str | None
+    action: Action
+    bits: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What reviews of past windows would have alerted: as set up, and by other settings."""
+
+    windows: tuple[Window, ...]
+    alerts: tuple[RehearsedAlert, ...]
+    against: tuple[RehearsedAlert, ...] | None = None
+
+    def changes(self) -> tuple[tuple[RehearsedAlert | None, RehearsedAlert | None], ...]:
+        """The alerts that differ, as set up and by the other settings; None: not alerted there."""
+        ours = {(alert.window, alert.key_id): alert for alert in self.alerts}
+        theirs = {(alert.window, alert.key_id): alert for alert in self.against or ()}
+        both = sorted(ours.keys() | theirs.keys(), key=lambda at: (at[0].start, at[1]))
+        pairs = ((ours.get(at), theirs.get(at)) for at in both)
+        return tuple(
+            (one, other) for one, other in pairs if (one and one.action) != (other and other.action)
+        )

@@ -6,16 +6,27 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keywatch import __version__, detectors, history, power, recommend, scoring, verdicts
+from keywatch import (
+    __version__,
+    alerts,
+    deliver,
+    detectors,
+    history,
+    power,
+    recommend,
+    scoring,
+    verdicts,
+)
 from keywatch.calibration import Calibration
 from keywatch.catalogue import load_catalogues
-from keywatch.errors import KeywatchError, UsageError
+from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import (
@@ -23,6 +34,8 @@ from keywatch.model import (
     Case,
     Coverage,
     HygieneFinding,
+    Rehearsal,
+    RehearsedAlert,
     Review,
     Run,
     Standing,
@@ -228,7 +241,7 @@ def _review(
             )
             seen = look(lake, answer)
         if keep:
-            _keep(lake, answer, replays, on_wait)
+            _keep(lake, answer, replays, settings, on_wait)
         return answer, seen
 
 
@@ -258,15 +271,31 @@ def _judging(
 
 
 def make_review(
-    lake: Lake, window: Window, settings: Settings, *, whole: bool = True
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    *,
+    whole: bool = True,
+    judged: dict[Window, scoring.WindowEvidence] | None = None,
 ) -> tuple[Review, Replays]:
-    """The review of `window` and the replays it rests on; writes temporary tables only."""
+    """The review of `window` and the replays it rests on; writes temporary tables only.
+
+    `judged` has what other reviews of this lake with these settings judged, and is added to.
+    """
     loaded, judge = _judging(lake, window, settings)
-    replays = replay(lake, window, settings, loaded, judge)
+    judged = {} if judged is None else judged
+
+    def judge_once(window: Window) -> scoring.WindowEvidence:
+        if window not in judged:
+            judged[window] = judge(window)
+        return judged[window]
+
+    replays = replay(lake, window, settings, loaded, judge_once)
     families = scoring.families_of(loaded, settings.scoring)
     calibration = replays.calibration(families, settings)
     # Last, so that the temporary tables are the window's.
-    scored = scoring.score(lake, judge(window), calibration or families, settings.scoring)
+    judged[window] = judge(window)
+    scored = scoring.score(lake, judged[window], calibration or families, settings.scoring)
     groups = find_groups(lake)
     scored = raise_together(scored, groups)
     standings = _standings(lake, settings.review.warm_up_days)
@@ -300,6 +329,49 @@ def make_review(
         standings=standings,
     )
     return answer, replays
+
+
+_REPLAYED_DAYS = 7
+
+
+def rehearse(
+    lake_folder: Path, span: Window, settings: Settings, against: Settings | None = None
+) -> Rehearsal:
+    """What weekly reviews of `span` would have alerted, and with `against` by those settings.
+
+    Each week is reviewed with what the lake holds today; nothing is stored.
+
+    Raises:
+        UsageError: the span is not a number of whole weeks.
+    """
+    week = timedelta(days=_REPLAYED_DAYS)
+    if (span.end - span.start) % week:
+        raise UsageError("--from and --to must be a number of whole weeks apart")
+    starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
+    windows = tuple(Window(start, start + week) for start in starts)
+    return Rehearsal(
+        windows=windows,
+        alerts=_would_alert(lake_folder, windows, settings),
+        against=_would_alert(lake_folder, windows, against) if against else None,
+    )
+
+
+def _would_alert(
+    lake_folder: Path, windows: Sequence[Window], settings: Settings
+) -> tuple[RehearsedAlert, ...]:
+    quick = settings.model_copy(
+        update={"review": settings.review.model_copy(update={"power_keys": 0})}
+    )
+    judged: dict[Window, scoring.WindowEvidence] = {}
+    alerts: list[RehearsedAlert] = []
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        for window in windows:
+            answer, _ = make_review(lake, window, quick, whole=False, judged=judged)
+            alerts += [
+                RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
+                for case in answer.alerted()
+            ]
+    return tuple(alerts)
 
 
 def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
@@ -392,7 +464,7 @@ def _coverage(
         keyless_events=keyless,
         rejected_lines=rejected,
         history_days=round(max(history, 0.0), 2),
-        notes=_notes(first, last, window, kinds, settings),
+        notes=_notes(first, last, window, kinds, settings) + deliver.undelivered_notes(lake),
     )
 
 
@@ -456,8 +528,13 @@ def _span(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
-def _keep(lake: Lake, answer: Review, replays: Replays, on_wait: OnText) -> None:
-    """Store the run, its evidence, cases and recommendations, unless the like run is there."""
+def _keep(
+    lake: Lake, answer: Review, replays: Replays, settings: Settings, on_wait: OnText
+) -> None:
+    """Store the run, its evidence, cases and recommendations, unless the like run is there.
+
+    What is to be told of the recommendations commits with them.
+    """
     run = answer.run
     stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
     if lake.value(stored, id=run.id):
@@ -510,6 +587,8 @@ def _keep(lake: Lake, answer: Review, replays: Replays, on_wait: OnText) -> None
             actions=[case.action for case in alerted],
             documents=[json.dumps(case_document(case)) for case in alerted],
         )
+        changes = alerts.update(lake, answer, settings.deliver.grow_bits)
+        deliver.tell(lake, changes, settings.deliver)
 
 
 def power_of_keys(
@@ -557,10 +636,54 @@ def give_verdict(
     on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
     """Keep an analyst's verdict on a key's case (`keywatch.verdicts.give`)."""
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        return verdicts.give(
-            lake, key, verdict, by=by, because=because, until=until, window=window, on_wait=on_wait
+    with (
+        Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
+        lake.writing(on_wait),
+    ):
+        report = verdicts.give(
+            lake, key, verdict, by=by, because=because, until=until, window=window
         )
+        deliver.tell(lake, alerts.judge(lake, report, by, because), settings.deliver)
+        return report
+
+
+def deliver_due(
+    lake_folder: Path,
+    settings: Settings,
+    *,
+    again: bool = False,
+    report: Path | None = None,
+    prefect_block: Callable[[str], str] | None = None,
+    on_wait: OnText = _quiet,
+) -> deliver.DeliveryReport:
+    """Send what is due (`keywatch.deliver.deliver_due`), with `report` as a mail's attachment.
+
+    `prefect_block` gives the value of a Prefect Secret block by its name.
+
+    Raises:
+        InputError: the report can't be read.
+        LakeError: there is no lake, or it stayed busy; nothing is lost.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        if report is not None:
+            deliver.put_report(lake, report, settings.deliver, on_wait)
+        return deliver.deliver_due(
+            lake,
+            settings.deliver,
+            again=again,
+            wait_seconds=settings.storage.wait_seconds,
+            prefect=prefect_block,
+            on_wait=on_wait,
+        )
+
+
+def preview_deliveries(
+    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet
+) -> dict[str, list[str]]:
+    """The messages that are due, as text, by channel; nothing is sent or kept."""
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        planned = deliver.preview(lake, settings.deliver, on_wait)
+    return {name: [deliver.as_text(one) for one in messages] for name, messages in planned.items()}
 
 
 def find_case(answer: Review, key: str) -> Case | None:
@@ -612,12 +735,13 @@ _OLD_GEOIP_DAYS = 90
 
 
 def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
-    """Settings, the lake, the GeoIP databases' age and the detectors."""
+    """Settings, the lake, the GeoIP databases' age, the detectors and the channels."""
     parts: tuple[Callable[[], list[Diagnosis]], ...] = (
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
         lambda: [_lake_diagnosis(lake_folder, settings)],
         lambda: [_database_diagnosis(each) for each in geoip_databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
+        lambda: _channel_diagnoses(lake_folder, settings),
     )
     found: list[Diagnosis] = []
     for part in parts:
@@ -651,3 +775,22 @@ def _database_diagnosis(database: DatabaseInfo) -> Diagnosis:
         return Diagnosis(text)
     mend = "update Keywatch, or name newer files in [geoip] of keywatch.toml"
     return Diagnosis(f"{text}: {mend}", note=True)
+
+
+def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Each channel: whether it could be used, and how its outbox is; nothing is sent."""
+    standings = [deliver.Standing(name) for name in settings.deliver.channels]
+    # What is wrong with the lake stands in its own line.
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        standings = deliver.standings(lake, settings.deliver.channels)
+    unusable = deliver.unusable_channels(settings.deliver)
+    found = []
+    for standing in standings:
+        channel = settings.deliver.channels.get(standing.channel)
+        kind = channel.kind if channel else "no longer in the settings"
+        text = f"channel {standing.channel} ({kind}): {deliver.describe(standing)}"
+        if why := unusable.get(standing.channel):
+            found.append(Diagnosis(f"{text}; {why}", exit_code=SecretError.exit_code))
+        else:
+            found.append(Diagnosis(text, note=standing.dead > 0 or channel is None))
+    return found

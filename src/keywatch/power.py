@@ -31,7 +31,9 @@ THEFTS = {
 }
 """Kinds of injected thefts, as they are said to people; ``sql/inject.sql`` makes them."""
 
-_OF_MANY_KEYS = frozenset({"shared_origin", "fleet_move", "parallel_origins", "impossible_travel"})
+_OF_MANY_VISITS = frozenset(
+    {"shared_origin", "fleet_move", "relocation", "parallel_origins", "impossible_travel"}
+)
 """What these say depends on the key's other visits, or on other keys'."""
 
 
@@ -63,7 +65,7 @@ def power_of_keys(
     lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
     lake.execute(sql_text("inject"))
     for detector in loaded:
-        if detector.grain == "visit" and detector.id not in _OF_MANY_KEYS:
+        if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
             detectors.run(lake, detector, window)
     evidence = gather(lake, loaded)
     _, bits = visit_bits(evidence, calibration)

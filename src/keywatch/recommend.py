@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
+from keywatch import runbook
 from keywatch.lake import Lake
-from keywatch.model import Action, Case, Evidence, Family, Origin, Standing
+from keywatch.model import Action, Case, Evidence, Origin, Standing
 from keywatch.scoring import ScoredCase
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
 _SUSPICIOUS_SHARE = 0.5
-_AWS_KEY = re.compile(r"A(KIA|SIA)[A-Z0-9]{12,}")
-_AWS_TEMPORARY_KEY = "ASIA"
-Vendor = Literal["aws", "pulsely"]
 
 
 def build_cases(
@@ -215,43 +212,26 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
 def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
     """That of the worst visit, of its day, and of the key itself; their bits add up to the case's.
 
-    Each family's evidence is scaled to what counts of it, and where something speaks for the owner
-    (less than 0 bits) what speaks against is scaled down by as much. Upkeep has 0 bits here.
+    Upkeep and what speaks for the owner have 0 bits here, and what speaks against as much less.
     """
-    rows = facts.evidence[one.key_id]
-    said: dict[Family, float] = defaultdict(float)
+    rows = [row for row in facts.evidence[one.key_id] if row["bits"] > 0]
+    said: dict[str, float] = defaultdict(float)
     for row in rows:
-        if _counts_by_family(row) and row["bits"] > 0:
-            said[row["family"]] += row["bits"]
-    against = sum(bits for bits in one.families.values() if bits > 0)
-    fact_bits = sum(row["bits"] for row in rows if row["certain"])
-    kept = (one.bits - fact_bits) / against if against else 0.0
+        said[row["detector"]] += row["bits"]
     items = [
         Evidence(
             detector=row["detector"],
             family=row["family"],
-            bits=_counted(row, one, said, kept),
+            bits=float(row["bits"])
+            if row["certain"]
+            else one.shares.get(row["detector"], 0.0) * row["bits"] / said[row["detector"]],
             typical=row["typical"],
             actual=row["actual"],
             explanation=row["explanation"],
         )
         for row in rows
-        if row["bits"] > 0
     ]
     return tuple(sorted(items, key=lambda item: (-item.bits, item.detector)))
-
-
-def _counted(row: dict[str, Any], one: ScoredCase, said: dict[Family, float], kept: float) -> float:
-    if row["certain"]:
-        return float(row["bits"])
-    if not _counts_by_family(row):
-        return 0.0
-    share = row["bits"] / said[row["family"]]
-    return float(share * max(one.families.get(row["family"], 0.0), 0.0) * kept)
-
-
-def _counts_by_family(row: dict[str, Any]) -> bool:
-    return not row["hygiene"] and not row["certain"]
 
 
 def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
@@ -308,61 +288,19 @@ def _steps(
     if one.action == "none":
         return ()
     suspicious = next((row for row in facts.visits[one.key_id] if row["suspicious"]), None)
-    where = ", ".join(suspicious["prefixes"]) if suspicious else "the origins above"
-    look = f"Look at what was done from {where}: {blast_radius['requests_suspicious']:,} requests"
-    if one.action == "investigate":
-        owner = key.get("owner") or "the key's owner"
-        return (
-            f"Ask {owner} whether the use from {where} is theirs",
-            look,
-            "If nobody knows of it, revoke the key as a stolen one",
-        )
-    vendor: Vendor = "aws" if _AWS_KEY.fullmatch(one.key_id) else "pulsely"
-    return (*_revoke_steps(vendor, one.key_id, key, impact), look)
-
-
-def _revoke_steps(
-    vendor: Vendor, key_id: str, key: dict[str, Any], impact: dict[str, Any]
-) -> tuple[str, ...]:
-    scopes = ", ".join(impact["scopes_needed"]) or "only the scopes it needs"
-    consumers = "; ".join(
-        f"{consumer['agent']} at {consumer['origin']}" for consumer in impact["consumers"]
+    at_hand = runbook.KeyAtHand(
+        key_id=one.key_id,
+        where=", ".join(suspicious["prefixes"]) if suspicious else "the origins above",
+        requests=blast_radius["requests_suspicious"],
+        key=key.get("key"),
+        owner=key.get("owner"),
+        environment=key.get("environment"),
+        revoked_at=key.get("revoked_at"),
+        successor_key_id=impact["successor_key_id"],
+        scopes_needed=tuple(impact["scopes_needed"]),
+        consumers=tuple(impact["consumers"]),
     )
-    switch = (
-        f"Switch the consumers to it: {consumers}"
-        if consumers
-        else ("No other consumer was seen in the window: nothing has to be switched")
-    )
-    check = "Check that no use follows: run keywatch review for the days after"
-    if vendor == "aws":
-        if key_id.startswith(_AWS_TEMPORARY_KEY):
-            return (
-                "Revoke the role's active sessions: attach the AWSRevokeOlderSessions deny policy "
-                "with aws:TokenIssueTime before now (IAM console: role, Revoke active sessions)",
-                "Find the long-lived key or identity that assumed the role, and judge that too",
-                check,
-            )
-        return (
-            "Make a replacement for the user: aws iam create-access-key --user-name USER",
-            switch,
-            f"Turn the old key off: aws iam update-access-key --access-key-id {key_id} "
-            "--status Inactive --user-name USER",
-            check,
-        )
-    if key.get("revoked_at") is not None:
-        return ("The key is revoked already: revoke it again if it is still accepted", check)
-    successor = impact["successor_key_id"]
-    make = (
-        f"Its successor exists: {successor}"
-        if successor
-        else f"Make a replacement in the Pulsely dashboard (Settings, API keys) with {scopes}"
-    )
-    return (
-        f"Revoke {key.get('key') or key_id} now (Settings, API keys)",
-        make,
-        switch,
-        check,
-    )
+    return runbook.steps(one.action, at_hand)
 
 
 def _events_query(one: ScoredCase, facts: _Facts) -> str:

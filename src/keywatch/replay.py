@@ -20,7 +20,6 @@ from keywatch.calibration import (
     Families,
     concatenate,
     q_values,
-    total_bits,
 )
 from keywatch.detectors import Detector
 from keywatch.lake import Lake
@@ -70,11 +69,12 @@ class Replays:
             bits = calibration.replayed_bits[first : first + count]
             case = calibration.replayed.case[first : first + count]
             first += count
-            total = total_bits(bits)
+            total = calibration.families.total(bits)
             worst = np.lexsort((-total, case))
             worst = worst[np.diff(case[worst], prepend=-1) != 0]
             q = q_values(calibration.p_values(total[worst]), replay.evidence.keys)
-            has_two = (bits[worst] >= scoring.second_family_bits).sum(axis=1) >= 2
+            of_family = calibration.families.bits(bits[worst])
+            has_two = (of_family >= scoring.second_family_bits).sum(axis=1) >= 2
             revoked += int(((q <= scoring.false_revoke_rate) & has_two).sum())
         return revoked
 
@@ -114,8 +114,9 @@ def replay(
     """The windows before `window`, judged by `judge` where the lake does not have them."""
     method = _method(settings, detectors)
     load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
+    names = tuple(detector.id for detector in counting(detectors))
     found = [
-        _stored(lake, method, earlier, len(counting(detectors))) or _judged(earlier, judge)
+        _stored(lake, method, earlier, names) or _judged(earlier, judge)
         for earlier in windows_before(lake, window, settings)
     ]
     return Replays(method, load_id, tuple(found))
@@ -143,7 +144,7 @@ def _judged(window: Window, judge: Judge) -> Replay:
     return Replay(window, judge(window).without_facts(), is_new=True)
 
 
-def _stored(lake: Lake, method: str, window: Window, detectors: int) -> Replay | None:
+def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...]) -> Replay | None:
     named = {"method": method, "start": window.start, "end": window.end}
     same = "method = $method AND window_start = $start AND window_end = $end"
     found = lake.rows(
@@ -162,8 +163,9 @@ def _stored(lake: Lake, method: str, window: Window, detectors: int) -> Replay |
     columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]
     bits = rows["bits"].combine_chunks().flatten().to_numpy()
     evidence = WindowEvidence(
+        detectors=detectors,
         visits=tuple(zip(*columns, strict=True)),
-        bits=bits.reshape(-1, detectors),
+        bits=bits.reshape(-1, len(detectors)),
         facts=np.zeros(len(rows)),
         cases=np.array(found[0][0], np.int64),
     )

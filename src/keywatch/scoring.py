@@ -1,11 +1,11 @@
-"""Evidence adds up: per visit with a cap a family, then per case, then an action.
+"""Evidence adds up: per visit, then per case, then an action.
 
-Of a family the strongest detector counts, within a cap that keeps one oddity from making a case by
-itself; ``revoke`` needs two families. A fact (evidence of a detector's ``certain_bits`` or more)
-has no cap and needs no second family. Where earlier windows could be replayed, a detector counts by
-how rare so much of it was in them, and actions follow the false discovery rate and the analysts'
-budget (`keywatch.calibration`); else it counts as it says, nothing but facts is revoked, and a
-threshold makes the rest.
+How it adds up stands in `keywatch.calibration`. A cap on each detector keeps one oddity from making
+a case by itself; ``revoke`` needs two families. A fact (evidence of a detector's ``certain_bits``
+or more) has no cap and needs no second family. Where earlier windows could be replayed, a detector
+counts by how rare so much of it was in them, and actions follow the false discovery rate and the
+analysts' budget; else it counts as it says, nothing but facts is revoked, and a threshold makes the
+rest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +28,13 @@ from keywatch.calibration import (
     Visits,
     fold_of,
     q_values,
-    total_bits,
 )
 from keywatch.detectors import Detector
 from keywatch.lake import Lake
 from keywatch.model import FAMILIES, Action, Family
 from keywatch.settings import ScoringSettings
+
+_Name = TypeVar("_Name", bound=str)
 
 _BITS_DIGITS = 6
 """A sum of doubles depends on their order: rounded, so that a tie is one and is broken by name."""
@@ -42,11 +44,12 @@ _BITS_DIGITS = 6
 class WindowEvidence:
     """What the detectors say of one window's visits.
 
-    `visits` (key_id, day, prefix) stand beside the rows of `bits` (a column a detector that counts,
-    in the order of `counting`) and of `facts` (bits that have no cap). `cases` counts all keys in
+    `visits` (key_id, day, prefix) stand beside the rows of `bits` (a column each of the counting
+    `detectors` in their order) and of `facts` (bits that have no cap). `cases` counts all keys in
     use by fold, those without evidence too.
     """
 
+    detectors: tuple[str, ...]
     visits: tuple[tuple[str, date, str], ...]
     bits: Floats
     facts: Floats
@@ -74,6 +77,7 @@ class WindowEvidence:
         kept = np.array([visit[0] not in known for visit in self.visits], bool)
         dropped = np.bincount([fold_of(key_id) for key_id in known], minlength=FOLDS)
         return WindowEvidence(
+            self.detectors,
             tuple(visit for visit in self.visits if visit[0] not in known),
             self.bits[kept],
             self.facts[kept],
@@ -85,7 +89,8 @@ class WindowEvidence:
 class ScoredCase:
     """One key's worst visit; `day` and `prefix` are None where all evidence is the key's own.
 
-    `families` are the bits that count of each family that says something, facts apart.
+    Facts apart: `families` are the bits of each family that says something, less than 0 where it
+    speaks for the owner; `shares` what each detector adds to the case's bits.
     """
 
     key_id: str
@@ -93,6 +98,7 @@ class ScoredCase:
     prefix: str | None
     bits: float
     families: dict[Family, float]
+    shares: dict[str, float]
     certain: bool
     action: Action
     p_value: float | None = None
@@ -105,7 +111,7 @@ def counting(detectors: Iterable[Detector]) -> list[Detector]:
 
 
 def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Families:
-    """The families of `counting` detectors, and their caps."""
+    """The families of `counting` detectors, and the most that one of each can add."""
     return Families(
         of_detector=np.array(
             [FAMILIES.index(each.family) for each in counting(detectors)], np.int64
@@ -172,6 +178,7 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
     folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
     numbers = np.array([row[3:] for row in rows], np.float64).reshape(-1, len(columns) + 1)
     return WindowEvidence(
+        detectors=tuple(columns),
         visits=tuple(row[:3] for row in rows),
         bits=numbers[:, :-1],
         facts=numbers[:, -1],
@@ -191,10 +198,12 @@ def score(
     """
     counted, bits = visit_bits(evidence, scale)
     _keep_visit_scores(lake, evidence, bits)
-    cases = decide(_strangest(evidence, counted, bits), evidence.keys, scale, settings)
+    cases = decide(
+        _strangest(evidence, families_in(scale), counted, bits), evidence.keys, scale, settings
+    )
     scored = {case.key_id for case in cases}
     return cases + [
-        ScoredCase(key_id, None, None, 0.0, {}, certain=False, action="none")
+        ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
         for (key_id,) in lake.rows(
             "SELECT DISTINCT key_id FROM evidence WHERE bits > 0 ORDER BY key_id"
         )
@@ -202,7 +211,9 @@ def score(
     ]
 
 
-def _strangest(evidence: WindowEvidence, counted: Floats, bits: Floats) -> list[ScoredCase]:
+def _strangest(
+    evidence: WindowEvidence, families: Families, counted: Floats, bits: Floats
+) -> list[ScoredCase]:
     """The strangest visit of each key as a case, most suspicious first; nothing is decided yet.
 
     A visit with a fact goes before any without. A tie is broken by what the detectors say before
@@ -215,29 +226,37 @@ def _strangest(evidence: WindowEvidence, counted: Floats, bits: Floats) -> list[
         key=lambda i: (evidence.facts[i] == 0, -bits[i], -raw[i], evidence.visits[i]),
     ):
         worst.setdefault(evidence.visits[i][0], i)
+    rows = sorted(worst.values(), key=lambda i: (-bits[i], -raw[i], evidence.visits[i]))
+    of_family, shares = families.bits(counted[rows]), families.shares(counted[rows])
     return [
         ScoredCase(
             *evidence.visits[i],
             bits=float(bits[i]),
-            families={
-                family: float(counted[i, column])
-                for column, family in enumerate(FAMILIES)
-                if counted[i, column]
-            },
+            families=_said(FAMILIES, of_family[row]),
+            shares=_said(evidence.detectors, shares[row]),
             certain=bool(evidence.facts[i] > 0),
             action="none",
         )
-        for i in sorted(worst.values(), key=lambda i: (-bits[i], -raw[i], evidence.visits[i]))
+        for row, i in enumerate(rows)
     ]
 
 
+def _said(names: Sequence[_Name], bits: Floats) -> dict[_Name, float]:
+    return {name: value for name, value in zip(names, bits.tolist(), strict=True) if value}
+
+
+def families_in(scale: Calibration | Families) -> Families:
+    """The families of a scale."""
+    return scale.families if isinstance(scale, Calibration) else scale
+
+
 def visit_bits(evidence: WindowEvidence, scale: Calibration | Families) -> tuple[Floats, Floats]:
-    """What counts of each visit by family, and in all; a family may speak for the owner (< 0)."""
+    """What each detector says of each visit on the scale, and the visit's bits in all."""
+    counted = evidence.bits
     if isinstance(scale, Calibration):
-        counted = scale.scored(evidence.as_visits())
-    else:
-        counted = scale.bits(evidence.bits)
-    return counted, np.round(total_bits(counted) + evidence.facts, _BITS_DIGITS)
+        counted = scale.calibrated(evidence.as_visits())
+    total = families_in(scale).total(counted)
+    return counted, np.round(total + evidence.facts, _BITS_DIGITS)
 
 
 def decide(

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import SettingsError
 from keywatch.model import Family
 
@@ -83,12 +84,12 @@ class ScoringSettings(_Section):
     family_caps_bits: dict[Family, Bits] = {
         "origin": 20.0,
         "endpoints": 14.0,
-        "volume": 10.0,
-        "client": 10.0,
-        "policy": 10.0,
+        "volume": 14.0,
+        "client": 14.0,
+        "policy": 14.0,
         "all": 2.0,
     }
-    """The most that a family can add (0: it is left out); one that is not named has no cap."""
+    """The most that one detector of a family adds (0: left out); a family not named has no cap."""
     investigate_bits: Bits = 15.0
     """``investigate`` where too little history can be replayed to calibrate the scores."""
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
+    deliver: DeliverSettings = DeliverSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -120,8 +122,12 @@ class Settings(BaseSettings):
 
     @property
     def config_hash(self) -> str:
-        """16 hex digits; the same values give the same hash."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """16 hex digits; the same values give the same hash.
+
+        It names how a review is judged, so who is told of it is no part of it.
+        """
+        judged = self.model_dump_json(exclude={"deliver"})
+        return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
 def load_settings(file: Path | None = None) -> Settings:

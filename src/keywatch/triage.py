@@ -20,22 +20,24 @@ _MOST_ORIGINS = 3
 _GROUPS = """
     SELECT v.network, any_value(v.place) AS place, e.detector,
         list(DISTINCT e.key_id ORDER BY e.key_id) AS key_ids,
-        list(DISTINCT a.ip ORDER BY a.ip) AS ips
-    FROM evidence AS e
+        list(DISTINCT coalesce(e.shared, a.ip) ORDER BY coalesce(e.shared, a.ip)) AS origins
+    FROM (
+        -- A campaign's evidence begins with what is shared: an address or a prefix.
+        SELECT *, CASE WHEN detector = $campaign THEN split_part(actual, ' ', 1) END AS shared
+        FROM evidence
+        WHERE detector IN ($campaign, $migration)
+    ) AS e
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN visit_addresses AS a USING (key_id, day, prefix)
-    WHERE e.detector IN ($campaign, $migration)
-        -- Of a campaign's visit, the address that is shared: what the evidence begins with.
-        AND (e.detector = $migration OR starts_with(e.actual, a.ip || ' '))
-    GROUP BY e.detector, v.network, CASE WHEN e.detector = $campaign THEN a.ip END
-    ORDER BY e.detector, len(key_ids) DESC, v.network, ips
+    GROUP BY e.detector, v.network, e.shared
+    ORDER BY e.detector, len(key_ids) DESC, v.network, origins
 """
 
 
 def find_groups(lake: Lake) -> list[Group]:
     """Migrations, then campaigns, the larger first; each of `FEWEST_KEYS` keys at least."""
     groups = []
-    for network, place, detector, key_ids, ips in lake.rows(
+    for network, place, detector, key_ids, origins in lake.rows(
         _GROUPS, campaign=_CAMPAIGN, migration=_MIGRATION
     ):
         if len(key_ids) < FEWEST_KEYS:
@@ -45,13 +47,15 @@ def find_groups(lake: Lake) -> list[Group]:
                 Group(
                     "campaign",
                     tuple(key_ids),
-                    f"{', '.join(ips)} ({place})",
-                    f"one new address is used with {len(key_ids)} keys of several owners: "
+                    f"{', '.join(origins)} ({place})",
+                    f"one new origin is used with {len(key_ids)} keys of several owners: "
                     "one thief, until somebody explains it",
                 )
             )
         else:
-            shown = ", ".join(ips[:_MOST_ORIGINS]) + (", …" if len(ips) > _MOST_ORIGINS else "")
+            shown = ", ".join(origins[:_MOST_ORIGINS]) + (
+                ", …" if len(origins) > _MOST_ORIGINS else ""
+            )
             groups.append(
                 Group(
                     "migration",

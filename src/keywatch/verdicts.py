@@ -8,7 +8,6 @@ of the baseline for good, and asks what else came from there.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -54,51 +53,49 @@ def give(
     because: str,
     until: date | None = None,
     window: Window | None = None,
-    on_wait: Callable[[str], None] = lambda _: None,
 ) -> VerdictReport:
     """Keep the verdict on a key's case and what follows; the newest of a case is in force.
 
-    `key` is the key's id, masked form or name; without a window, its newest alert is meant.
+    `key` is the key's id, masked form or name; without a window, its newest alert is meant. Call it
+    inside `Lake.writing`.
 
     Raises:
         UsageError: no alert of such a key, or nobody or nothing is named.
-        LakeBusyError: another writer did not finish in time.
     """
     if not by.strip() or not because.strip():
         raise UsageError("a verdict needs --by WHO and --because WHY")
     if until is not None and verdict != "expected":
         raise UsageError("--until goes with expected only")
-    with lake.writing(on_wait):
-        key_id, judged = _alert(lake, key, window)
-        named = {"key_id": key_id, "start": judged.start, "end": judged.end}
-        flagged = tuple(
-            lake.rows(
-                "SELECT DISTINCT day, prefix FROM lake.flagged_visits WHERE key_id = $key_id "
-                "AND window_start = $start AND window_end = $end ORDER BY ALL",
-                **named,
-            )
-        )
-        verdict_id = secrets.token_hex(6)
-        lake.execute(
-            "DELETE FROM lake.suppressions WHERE verdict_id IN (SELECT verdict_id "
-            "FROM lake.verdicts WHERE key_id = $key_id AND window_start = $start "
-            "AND window_end = $end)",
+    key_id, judged = _alert(lake, key, window)
+    named = {"key_id": key_id, "start": judged.start, "end": judged.end}
+    flagged = tuple(
+        lake.rows(
+            "SELECT DISTINCT day, prefix FROM lake.flagged_visits WHERE key_id = $key_id "
+            "AND window_start = $start AND window_end = $end ORDER BY ALL",
             **named,
         )
-        lake.execute(
-            "INSERT INTO lake.verdicts VALUES "
-            "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until)",
-            **named, id=verdict_id, verdict=verdict, by=by, because=because, now=utc_now(),
-            until=until,
-        )  # fmt: skip
-        report = VerdictReport(key_id, judged, verdict, flagged)
-        if verdict == "expected":
-            expected = _suppress(lake, verdict_id, report, by, because, until)
-            return VerdictReport(key_id, judged, verdict, flagged, suppressions=expected)
-        if verdict == "compromised":
-            also = _also_from_there(lake, report)
-            return VerdictReport(key_id, judged, verdict, flagged, also=also)
-        return report
+    )
+    verdict_id = secrets.token_hex(6)
+    lake.execute(
+        "DELETE FROM lake.suppressions WHERE verdict_id IN (SELECT verdict_id "
+        "FROM lake.verdicts WHERE key_id = $key_id AND window_start = $start "
+        "AND window_end = $end)",
+        **named,
+    )
+    lake.execute(
+        "INSERT INTO lake.verdicts VALUES "
+        "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until)",
+        **named, id=verdict_id, verdict=verdict, by=by, because=because, now=utc_now(),
+        until=until,
+    )  # fmt: skip
+    report = VerdictReport(key_id, judged, verdict, flagged)
+    if verdict == "expected":
+        expected = _suppress(lake, verdict_id, report, by, because, until)
+        return VerdictReport(key_id, judged, verdict, flagged, suppressions=expected)
+    if verdict == "compromised":
+        also = _also_from_there(lake, report)
+        return VerdictReport(key_id, judged, verdict, flagged, also=also)
+    return report
 
 
 def _alert(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:

@@ -62,7 +62,7 @@ def test_ids_are_unique_and_folders_are_named_after_them() -> None:
 def test_the_design_s_detectors_are_there() -> None:
     by_family = {
         "origin": "unfamiliar_origin impossible_travel anonymous_network parallel_origins "
-        "shared_origin fleet_move",
+        "shared_origin fleet_move relocation",
         "endpoints": "unfamiliar_endpoint endpoint_mix endpoint_sequence unfamiliar_object "
         "sensitive_call",
         "volume": "request_burst rate_limit_pressure bulk_read object_enumeration",

@@ -5,12 +5,20 @@ second.
 """
 
 from keywatch.report.case_text import render_case
-from keywatch.report.document import case_document, json_text, review_document, review_schema
+from keywatch.report.document import (
+    case_document,
+    json_text,
+    rehearsal_document,
+    review_document,
+    review_schema,
+    rfc3339,
+)
 from keywatch.report.outcome import (
     power_sentences,
     render_demo_verdict,
     render_load,
     render_power,
+    render_rehearsal,
     render_verdict,
 )
 from keywatch.report.safe_text import printable
@@ -21,12 +29,15 @@ __all__ = [
     "json_text",
     "power_sentences",
     "printable",
+    "rehearsal_document",
     "render_case",
     "render_demo_verdict",
     "render_load",
     "render_power",
+    "render_rehearsal",
     "render_review",
     "render_verdict",
     "review_document",
     "review_schema",
+    "rfc3339",
 ]

@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
-from keywatch.model import Case, Coverage, Evidence, Group, HygieneFinding, Origin, Review
+from keywatch.model import (
+    Case,
+    Coverage,
+    Evidence,
+    Group,
+    HygieneFinding,
+    Origin,
+    Rehearsal,
+    RehearsedAlert,
+    Review,
+    Window,
+)
 
 _BITS_DIGITS = 2
 
@@ -26,9 +37,9 @@ def review_document(review: Review) -> dict[str, Any]:
     Text from logs is kept as it was, for programs; only lone surrogates, which are no Unicode text,
     become U+FFFD.
     """
-    window, run = review.window, review.run
+    run = review.run
     document = {
-        "window": {"start": rfc3339(window.start), "end": rfc3339(window.end)},
+        "window": _window(review.window),
         "run": {
             "id": run.id,
             "lake_snapshot": run.lake_snapshot,
@@ -66,6 +77,42 @@ def case_document(case: Case) -> dict[str, Any]:
         "events_query": case.events_query,
     }
     return {name: _unicode(value) for name, value in document.items()}
+
+
+def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
+    """What would have been alerted as JSON values; ``changes`` where there was a comparison."""
+    document: dict[str, Any] = {
+        "windows": [_window(window) for window in rehearsal.windows],
+        "alerts": [_rehearsed(alert) for alert in rehearsal.alerts],
+    }
+    if rehearsal.against is not None:
+        document["against"] = [_rehearsed(alert) for alert in rehearsal.against]
+        document["changes"] = [
+            {
+                "window": _window(either.window),
+                "key_id": either.key_id,
+                "action": one.action if one else "none",
+                "against": other.action if other else "none",
+            }
+            for one, other in rehearsal.changes()
+            if (either := one or other)
+        ]
+    return {name: _unicode(value) for name, value in document.items()}
+
+
+def _window(window: Window) -> dict[str, str]:
+    return {"start": rfc3339(window.start), "end": rfc3339(window.end)}
+
+
+def _rehearsed(alert: RehearsedAlert) -> dict[str, Any]:
+    return {
+        "window": _window(alert.window),
+        "key_id": alert.key_id,
+        "name": alert.name,
+        "action": alert.action,
+        "bits": round(alert.bits, _BITS_DIGITS),
+        "summary": alert.summary,
+    }
 
 
 def json_text(document: dict[str, Any]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from keywatch.model import Power, Review
+from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.power import THEFTS, KeyPower, summary
 from keywatch.report.layout import Cell, Grid, Page
-from keywatch.report.phrases import window_label
+from keywatch.report.phrases import iso_week, window_label
 from keywatch.report.safe_text import printable
 from keywatch.verdicts import VerdictReport
 
@@ -111,6 +111,50 @@ def _caught_after(requests: int | None) -> str:
     if requests is None:
         return "would not be caught, not after 100 requests"
     return f"would be caught after about {_count(requests, 'request')}"
+
+
+def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
+    """What would have been alerted week by week, or what other settings would change."""
+    page = Page(width, color=False)
+    weeks = _count(len(rehearsal.windows), "week")
+    page.add(f"{weeks}: {_alert_counts(rehearsal.alerts)}.")
+    if rehearsal.against is None:
+        rows = [_alert_cells(alert, alert.action) for alert in rehearsal.alerts]
+    else:
+        page.add(f"By the other settings: {_alert_counts(rehearsal.against)}.")
+        rows = [
+            _alert_cells(one or other, f"{_action(one)} → {_action(other)}")
+            for one, other in rehearsal.changes()
+            if one or other
+        ]
+        page.add(f"{_count(len(rows), 'alert')} would differ (as set up → by the others).")
+    if rows:
+        page.blank()
+        page.add(Grid(rows, align=("left", "left", "right"), one_line=True))
+    return page.text
+
+
+def _alert_counts(alerts: Sequence[RehearsedAlert]) -> str:
+    counts = [sum(alert.action == action for alert in alerts) for action in _ALERTS]
+    return ", ".join(
+        f"{count:,} to {action}" for action, count in zip(_ALERTS, counts, strict=True) if count
+    ) or "nothing to do"  # fmt: skip
+
+
+def _action(alert: RehearsedAlert | None) -> str:
+    return alert.action if alert else "none"
+
+
+def _alert_cells(alert: RehearsedAlert | None, action: str) -> list[Cell]:
+    assert alert is not None
+    name = f"{printable(alert.name)}: " if alert.name else ""
+    return [
+        iso_week(alert.window) or f"{alert.window.start:%Y-%m-%d}",
+        action,
+        f"{alert.bits:.1f}",
+        printable(alert.key_id),
+        f"{name}{printable(alert.summary)}",
+    ]
 
 
 def render_verdict(report: VerdictReport) -> str:

@@ -21,6 +21,12 @@ CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
     CASE WHEN x <= mu OR mu <= 0 THEN 0.0
     ELSE (x * ln(x * (r + mu) / (mu * (r + x))) + r * ln((r + mu) / (r + x))) / ln(2) END;
 
+-- Bits of at least x of n where each has the probability p: Chernoff's bound on the binomial's upper tail.
+CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
+    CASE WHEN x <= n * p THEN 0.0
+    ELSE x * log2(x / (n * p)) + CASE WHEN x = n THEN 0.0 ELSE (n - x) * log2((n - x) / (n * (1 - p))) END
+    END;
+
 -- An RFC 3339 time as UTC; null when it is none or has no offset. The cast to TIMESTAMP would
 -- drop an offset without a word: it serves for Z only (it takes no offset before a Z).
 CREATE OR REPLACE TEMP MACRO utc(text) AS

@@ -114,11 +114,6 @@ CREATE TABLE lake.replayed_visits (
     key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[]
 );
 
--- outbox, verdicts and their suppressions
-CREATE TABLE lake.deliveries (
-    delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, channel VARCHAR, due_at TIMESTAMP,
-    sent_at TIMESTAMP, tries INTEGER, error VARCHAR
-);
 -- grain: what an analyst said of a key's case in a window; the newest of a key and window is in force
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
@@ -131,4 +126,4 @@ CREATE TABLE lake.suppressions (
 );
 
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (2);
+INSERT INTO lake.format VALUES (3);

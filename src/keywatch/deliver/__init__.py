@@ -1,0 +1,32 @@
+"""Alerts to people and programs: the outbox, who hears of what, and one module a channel."""
+
+from keywatch.deliver.message import message_schema
+from keywatch.deliver.outbox import Standing, describe, standings, undelivered_notes
+from keywatch.deliver.run import (
+    DeliveryReport,
+    deliver_due,
+    preview,
+    put_report,
+    render_delivery,
+    tell,
+    unusable_channels,
+)
+from keywatch.deliver.sender import ChannelReport
+from keywatch.deliver.wording import as_text
+
+__all__ = [
+    "ChannelReport",
+    "DeliveryReport",
+    "Standing",
+    "as_text",
+    "deliver_due",
+    "describe",
+    "message_schema",
+    "preview",
+    "put_report",
+    "render_delivery",
+    "standings",
+    "tell",
+    "undelivered_notes",
+    "unusable_channels",
+]

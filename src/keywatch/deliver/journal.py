@@ -1,0 +1,86 @@
+"""What became of messages, on the disk at once, until the lake has it.
+
+A commit to the lake may have to wait minutes for a load, and costs tens of milliseconds; a line
+here costs a few. So the time in which a crash makes a message be sent again is that of one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+Outcome = Literal["sent", "failed", "dead", "held", "summarised", "superseded"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One thing that became of a message; `next_due_at` None: it is never due again."""
+
+    delivery_id: str
+    recorded_at: datetime
+    outcome: Outcome
+    tries: int
+    error: str | None = None
+    remote: str | None = None
+    next_due_at: datetime | None = None
+
+
+class Journal:
+    """Records in a file of the lake's folder; threads may add to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._new = folder / "outbox.journal"
+        self._old = folder / "outbox.journal.committing"
+        self._lock = threading.Lock()
+
+    def add(self, record: Record) -> None:
+        """Keep `record`; it is on the disk when this returns."""
+        # A line that a crash cut short may stand before it.
+        line = b"\n" + json.dumps(asdict(record), default=datetime.isoformat).encode() + b"\n"
+        with self._lock:
+            descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(descriptor, line)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def set_aside(self) -> list[Record]:
+        """All records so far, which stay on the disk until `forget`."""
+        with self._lock:
+            if self._new.exists():
+                if self._old.exists():
+                    with self._old.open("ab") as old:
+                        old.write(self._new.read_bytes())
+                        old.flush()
+                        os.fsync(old.fileno())
+                    self._new.unlink()
+                else:
+                    self._new.rename(self._old)
+            return list(_read(self._old)) if self._old.exists() else []
+
+    def forget(self) -> None:
+        """Drop what was set aside: the lake has it."""
+        self._old.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> Iterator[Record]:
+    for line in file.read_bytes().splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue  # empty, or a crash cut it short, so it was never relied on
+        due = values["next_due_at"]
+        yield Record(
+            **values
+            | {
+                "recorded_at": datetime.fromisoformat(values["recorded_at"]),
+                "next_due_at": due and datetime.fromisoformat(due),
+            }
+        )

@@ -1,0 +1,338 @@
+"""What is told of an alert, before any channel gives it its form.
+
+All text is one line, cut, and without control characters: names, agents and paths were chosen by
+whoever calls the API. `Message` as JSON is what webhooks and files get; ``message.schema.json``
+says each field.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import resources
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import TypeAdapter
+
+from keywatch.alerts import Alert, Change, What
+from keywatch.model import ACTIONS, SEVERITIES, Action, Severity, Window
+from keywatch.report import printable, rfc3339
+from keywatch.report.parts import if_revoked, what_was_done
+from keywatch.report.phrases import count, iso_week, listed, sentence, window_label, window_options
+
+Kind = Literal["trigger", "update", "acknowledge", "resolve", "summary", "report"]
+
+_ID = 200
+_NAME = 60
+_SENTENCE = 400
+_WHY = 600
+_MOST_REASONS = 3
+_MOST_PLACES = 3
+_MOST_KEYS = 20
+_MOST_NAMED = 8
+_MOST_WORST = 10
+_MOST_BITS = 999.0
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Typical against actual; `bits` is what counts of it."""
+
+    bits: float
+    explanation: str
+    typical: str
+    actual: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address that the key was used from; `network` is AS number and organisation."""
+
+    ip: str
+    network: str
+    country: str
+    origin_class: str
+    requests: int
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the alert, the masked form of it, and how its part ended if it did."""
+
+    key_id: str
+    key: str
+    name: str
+    owner: str
+    environment: str
+    action: Action
+    bits: float
+    ended: str
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that goes with a report; content in Base64."""
+
+    name: str
+    media_type: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to one channel; `id` is its idempotency key, the same however often it is sent.
+
+    `bits`, `reasons` and `places` are of the key, or of the worst of `keys`.
+    """
+
+    id: str
+    kind: Kind
+    at: str
+    title: str
+    severity: Severity
+    why: str = ""
+    alert_id: str | None = None
+    action: Action = "none"
+    bits: float = 0.0
+    window: str = ""
+    keys: tuple[Key, ...] = ()
+    more_keys: int = 0
+    reasons: tuple[Reason, ...] = ()
+    more_reasons: int = 0
+    places: tuple[Place, ...] = ()
+    more_places: int = 0
+    done: str = ""
+    may: str = ""
+    if_revoked: str = ""
+    steps: tuple[str, ...] = ()
+    worst: tuple[str, ...] = ()
+    command: str = ""
+    link: str | None = None
+    attachment: Attachment | None = None
+
+    @property
+    def rank(self) -> float:
+        """The larger, the sooner it is sent."""
+        urgency = len(SEVERITIES) - SEVERITIES.index(self.severity)
+        return urgency * 1000 + min(self.bits, _MOST_BITS)
+
+    def to_json(self) -> str:
+        """One line of ASCII."""
+        return json.dumps(asdict(self), ensure_ascii=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Message:
+        """What `to_json` wrote."""
+        return _message_type().validate_json(text)
+
+
+@functools.cache
+def _message_type() -> TypeAdapter[Message]:
+    return TypeAdapter(Message)
+
+
+def message_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what webhooks and files get."""
+    text = resources.files(__package__).joinpath("message.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def alert_message(change: Change, case_url: str | None = None) -> Message:
+    """What is to be told of a change, without an id: each channel's message has its own.
+
+    `case_url` is where a case can be read, with ``{key_id}`` and ``{week}`` in it.
+    """
+    alert = change.alert
+    case = _worst_case(alert)
+    evidence = [item for item in case.get("evidence", []) if item["bits"] > 0]
+    origins = case.get("origins", [])
+    lead = str(case["key_id"])
+    over = change.what == "resolve"
+    scopes = case.get("blast_radius", {}).get("scopes_granted")
+    return Message(
+        id="",
+        kind=change.what,
+        at=rfc3339(alert.changed_at),
+        title=_title(alert, change.what),
+        severity=severity_of(alert),
+        why=printable(sentence(_why(alert)), _WHY),
+        alert_id=alert.alert_id,
+        action=alert.action,
+        bits=round(alert.bits, 2),
+        window=window_label(alert.window),
+        keys=_keys(alert),
+        more_keys=max(len(alert.members) - _MOST_KEYS, 0),
+        reasons=tuple(_reason(item) for item in evidence[:_MOST_REASONS]),
+        more_reasons=max(len(evidence) - _MOST_REASONS, 0),
+        places=tuple(_place(origin) for origin in origins[:_MOST_PLACES]),
+        more_places=max(len(origins) - _MOST_PLACES, 0),
+        done=what_was_done(case.get("blast_radius", {})),
+        may=printable(", ".join(scopes), _SENTENCE) if scopes else "",
+        if_revoked=if_revoked(case["impact"]) if case.get("impact") and not over else "",
+        steps=() if over else tuple(printable(step, _SENTENCE) for step in _steps(alert, case)),
+        command=_command(lead, alert.window),
+        link=case_url and _link(case_url, lead, alert.window),
+    )
+
+
+def summary_message(messages: Sequence[Message], at: str) -> Message:
+    """One message in place of `messages` (not empty), which a channel has no room for."""
+    ranked = sorted(messages, key=lambda message: -message.rank)
+    actions = Counter(message.action for message in ranked)
+    counts = ", ".join(
+        f"{actions[action]:,} to {action}" if action != "none" else f"{actions[action]:,} other"
+        for action in ACTIONS
+        if actions[action]
+    )
+    worst = ranked[0]
+    return Message(
+        id="",
+        kind="summary",
+        at=at,
+        title=f"{count(len(ranked), 'more alert')}: {counts}",
+        severity=worst.severity,
+        why="So many came at once that they are told together; the most urgent first.",
+        action=worst.action,
+        bits=worst.bits,
+        worst=tuple(f"{one.title} ({one.bits:.1f} bits)" for one in ranked[:_MOST_WORST]),
+        command="keywatch review",
+    )
+
+
+def report_message(title: str, attachment: Attachment, at: str) -> Message:
+    """A finished report, with the file."""
+    return Message(
+        id="", kind="report", at=at, title=printable(title, _SENTENCE), severity="low",
+        why="The report is attached.", attachment=attachment,
+    )  # fmt: skip
+
+
+def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
+    """`message` as the one of a channel."""
+    return replace(message, id=delivery_id, kind=kind)
+
+
+def severity_of(alert: Alert) -> Severity:
+    """How soon somebody has to hear of it.
+
+    *critical*: to revoke, and it is many keys, a sensitive call, or use after a revocation; *high*:
+    to revoke; *medium*: to rotate or to look at; *low*: a move to confirm.
+    """
+    if alert.action == "revoke":
+        sensitive = _worst_case(alert).get("blast_radius", {}).get("sensitive_endpoints_used")
+        grave = alert.kind == "campaign" or sensitive or alert.still_used
+        return "critical" if grave else "high"
+    return "low" if alert.kind == "migration" else "medium"
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def _worst_case(alert: Alert) -> dict[str, Any]:
+    if alert.kind == "key":
+        return alert.document
+    cases: list[dict[str, Any]] = alert.document["cases"]
+    return min(cases, key=lambda case: (ACTIONS.index(case["action"]), -case["bits"]))
+
+
+def _title(alert: Alert, what: What) -> str:
+    said = {"resolve": "CLOSED", "acknowledge": "CONFIRMED"}.get(what, alert.action.upper())
+    if alert.kind == "key":
+        member = alert.members[0]
+        name = f" ({printable(member.name, _NAME)})" if member.name else ""
+        return f"{said} {printable(member.key_id, _NAME)}{name}"
+    origin = printable(alert.document["origin"], _NAME)
+    verb = "used from" if alert.kind == "campaign" else "moved to"
+    return f"{said} {alert.kind}: {count(len(alert.members), 'key')} {verb} {origin}"
+
+
+def _why(alert: Alert) -> str:
+    if alert.change > 1 or alert.why != "opened":
+        return alert.why
+    if alert.kind == "key":
+        return str(alert.document["summary"])
+    return str(alert.document["explanation"])
+
+
+def _keys(alert: Alert) -> tuple[Key, ...]:
+    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    facts = {case["key_id"]: case for case in cases}
+    ranked = sorted(alert.members, key=lambda m: (ACTIONS.index(m.action), -m.bits, m.key_id))
+    return tuple(
+        Key(
+            key_id=printable(member.key_id, _ID),
+            key=printable(member.key or "", _NAME),
+            name=printable(member.name or "", _NAME),
+            owner=_fact(facts, member.key_id, "owner"),
+            environment=_fact(facts, member.key_id, "environment"),
+            action=member.action,
+            bits=round(member.bits, 2),
+            ended=printable(member.ended or "", _SENTENCE),
+        )
+        for member in ranked[:_MOST_KEYS]
+    )
+
+
+def _fact(facts: Mapping[str, dict[str, Any]], key_id: str, name: str) -> str:
+    return printable(facts.get(key_id, {}).get(name) or "", _NAME)
+
+
+def _reason(item: Mapping[str, Any]) -> Reason:
+    return Reason(
+        bits=item["bits"],
+        explanation=printable(item["explanation"]),
+        typical=printable(item["typical"]),
+        actual=printable(item["actual"]),
+    )
+
+
+def _place(origin: Mapping[str, Any]) -> Place:
+    asn = f"AS{origin['asn']}" if origin["asn"] is not None else None
+    network = " ".join(part for part in (asn, origin["organization"]) if part)
+    return Place(
+        ip=printable(origin["ip"], _NAME),
+        network=printable(network, _NAME),
+        country=printable(origin["country"] or "", _NAME),
+        origin_class=printable(origin["class"] or "", _NAME),
+        requests=origin["requests"],
+    )
+
+
+def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
+    if alert.kind == "key":
+        return tuple(case["steps"])
+    verdict = "keywatch verdict KEY expected --by WHO --because WHY"
+    if alert.kind == "migration":
+        owners = {each["owner"] for each in alert.document["cases"] if each["owner"]}
+        whom = listed(sorted(owners), _MOST_NAMED) if owners else "the keys' owners"
+        return (
+            f"Ask {whom} whether the move to {alert.document['origin']} is theirs",
+            f"If it is, say so of each key: {verdict}",
+            "If nobody knows of it, revoke the keys as stolen ones",
+        )
+    cases = alert.document["cases"]
+    revoke = [each["key"] or each["key_id"] for each in cases if each["action"] == "revoke"]
+    look = [each["key"] or each["key_id"] for each in cases if each["action"] != "revoke"]
+    steps = []
+    if revoke:
+        steps.append(f"Revoke now: {listed(revoke, _MOST_NAMED)}")
+        steps.append("Then replace each and switch its consumers: keywatch case KEY tells how")
+    if look:
+        steps.append(f"Ask the owners whether this use is theirs: {listed(look, _MOST_NAMED)}")
+    return (*steps, "Import the inventory with revoked_at: Keywatch says whether use follows")
+
+
+def _command(key_id: str, window: Window) -> str:
+    """What shows the whole case; quoted for a shell, for it is there to be pasted."""
+    return f"keywatch case {shlex.quote(printable(key_id, _ID))} {window_options(window)}".strip()
+
+
+def _link(case_url: str, key_id: str, window: Window) -> str:
+    week = iso_week(window) or str(window.start.date())
+    return case_url.format(key_id=quote(key_id[:_ID], safe=""), week=week)

@@ -1,0 +1,182 @@
+"""One run of `keywatch deliver`: what the log says of revoked keys, then all that is due."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from keywatch import alerts
+from keywatch.alerts import Change
+from keywatch.deliver import outbox, sender
+from keywatch.deliver.channel import Channel
+from keywatch.deliver.channels import open_channel
+from keywatch.deliver.credentials import PrefectBlock, Vault
+from keywatch.deliver.journal import Journal
+from keywatch.deliver.message import Attachment, Message
+from keywatch.deliver.sender import ChannelReport
+from keywatch.deliver_settings import DeliverSettings
+from keywatch.errors import InputError, SecretError
+from keywatch.lake import Lake, utc_now
+from keywatch.report import printable
+from keywatch.report.phrases import count
+
+OnWait = Callable[[str], None]
+_WHY_LENGTH = 1000
+_LARGEST_REPORT_BYTES = 5_000_000
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """What a run did: by channel, what waits in all, and channels that can't be used and why."""
+
+    channels: tuple[ChannelReport, ...] = ()
+    later: int = 0
+    unusable: dict[str, str] = field(default_factory=dict)
+    followed: tuple[str, ...] = ()
+
+
+def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
+    """What was done, as lines of text; and what is amiss, for standard error."""
+    lines = [printable(why, _WHY_LENGTH) for why in done.followed]
+    lines += [f"{one.channel}: {one.sent:,} sent" for one in done.channels]
+    problems = [
+        f"{one.channel}: {one.later:,} to be tried again, {one.dead:,} given up: {one.error}"
+        for one in done.channels
+        if one.error
+    ]
+    if done.later:
+        verb = "waits" if done.later == 1 else "wait"
+        problems.append(f"{count(done.later, 'message')} {verb} for a later run")
+    return "".join(f"{line}\n" for line in lines), problems
+
+
+def tell(lake: Lake, changes: list[Change], settings: DeliverSettings) -> int:
+    """Keep changes of alerts, and the messages about them; returns how many messages.
+
+    Call it inside the transaction that stores what they are about.
+    """
+    alerts.store(lake, changes)
+    return outbox.enqueue(lake, changes, settings)
+
+
+def deliver_due(
+    lake: Lake,
+    settings: DeliverSettings,
+    *,
+    again: bool = False,
+    wait_seconds: float = 0.0,
+    prefect: PrefectBlock | None = None,
+    on_wait: OnWait = lambda _: None,
+) -> DeliveryReport:
+    """Send all that is due; with `again`, dead letters too.
+
+    Raises:
+        LakeBusyError: another process writes or sends for longer than it is waited for.
+    """
+    assert lake.folder is not None
+    with sender.only_sender(lake, wait_seconds):
+        sender.commit(lake, Journal(lake.folder), on_wait)
+        followed = _refresh(lake, settings, again, on_wait)
+        vault = Vault(prefect)
+        channels, unusable = _open(settings, vault)
+        made = outbox.plan(lake, settings, utc_now(), channels.keys())
+        if made.records or made.summaries:
+            with lake.writing(on_wait):
+                outbox.keep_plan(lake, made)
+        done = sender.send(lake, made, channels, settings, vault.hide, on_wait)
+        return DeliveryReport(
+            channels=tuple(done),
+            later=made.later + sum(one.later for one in done),
+            unusable=unusable,
+            followed=tuple(change.alert.why for change in followed),
+        )
+
+
+def preview(lake: Lake, settings: DeliverSettings, on_wait: OnWait) -> dict[str, list[Message]]:
+    """What `deliver_due` would send now, by channel; nothing is kept."""
+    planned: dict[str, list[Message]] = {}
+    with suppress(_NotKeptError), lake.writing(on_wait):
+        changes = alerts.follow_up(lake, settings.confirm_hours)
+        tell(lake, changes, settings)
+        outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+        made = outbox.plan(lake, settings, utc_now(), settings.channels.keys())
+        planned = {name: [one.message for one in due] for name, due in made.to_send.items()}
+        raise _NotKeptError
+    return planned
+
+
+def unusable_channels(settings: DeliverSettings) -> dict[str, str]:
+    """The channels whose secrets are not there, and why; a Prefect block is not asked for."""
+    vault = Vault(prefect=lambda _: "not asked for")
+    unusable = {}
+    for name, one in settings.channels.items():
+        try:
+            for ref in one.secrets:
+                vault.resolve(ref)
+        except SecretError as e:
+            unusable[name] = str(e)
+    return unusable
+
+
+def put_report(lake: Lake, file: Path, settings: DeliverSettings, on_wait: OnWait) -> int:
+    """Put a finished report into the outbox of each mail channel, once; returns how many.
+
+    Raises:
+        InputError: it can't be read, or is larger than mail servers take.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as e:
+        raise InputError(f"{file}: can't be read ({e.strerror})") from e
+    if len(content) > _LARGEST_REPORT_BYTES:
+        raise InputError(
+            f"{file}: {len(content):,} bytes are more than a mail should carry "
+            f"({_LARGEST_REPORT_BYTES:,}); name a smaller report"
+        )
+    media_type, _ = mimetypes.guess_type(file.name)
+    attachment = Attachment(
+        name=printable(file.name),
+        media_type=media_type or "application/octet-stream",
+        content=base64.b64encode(content).decode("ascii"),
+    )
+    mails = [name for name, one in settings.channels.items() if one.kind == "mail"]
+    with lake.writing(on_wait):
+        return outbox.enqueue_report(lake, f"Keywatch report {file.name}", attachment, mails)
+
+
+class _NotKeptError(Exception):
+    """Rolls a transaction back."""
+
+
+def _refresh(lake: Lake, settings: DeliverSettings, again: bool, on_wait: OnWait) -> list[Change]:
+    """Put into the outbox what the log says of revoked keys, and what a channel never heard of.
+
+    A load may be writing for minutes: it is waited for only if there is something to put.
+    """
+    if not (
+        again or alerts.follow_up(lake, settings.confirm_hours) or outbox.catch_up(lake, settings)
+    ):
+        return []
+    with lake.writing(on_wait):
+        followed = alerts.follow_up(lake, settings.confirm_hours)
+        tell(lake, followed, settings)
+        outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+        if again:
+            outbox.retry_dead(lake)
+    return followed
+
+
+def _open(settings: DeliverSettings, vault: Vault) -> tuple[dict[str, Channel], dict[str, str]]:
+    """The channels, and those that can't be used and why: they hold up no other."""
+    channels: dict[str, Channel] = {}
+    unusable: dict[str, str] = {}
+    for name, one in settings.channels.items():
+        try:
+            channels[name] = open_channel(one, vault)
+        except SecretError as e:
+            unusable[name] = str(e)
+    return channels, unusable

@@ -1,0 +1,244 @@
+"""Sends what is due: each channel in a thread of its own, what became of it into the journal.
+
+Sending is at least once: a crash between an answer and its record sends the same message with the
+same id again. One channel that is down, slow or hanging takes nobody else's time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from keywatch.deliver import outbox
+from keywatch.deliver.channel import Channel, SendError
+from keywatch.deliver.journal import Journal, Outcome, Record
+from keywatch.deliver_settings import DeliverSettings
+from keywatch.errors import LakeBusyError
+from keywatch.lake import Lake, utc_now
+from keywatch.report import printable
+
+_COMMIT_SECONDS = 1.0
+_ERROR_LENGTH = 300
+_PATIENCE_FAILURES = 3
+_LONGEST_REST_SECONDS = 30.0
+_GRACE_SECONDS = 5.0
+
+
+@dataclass
+class ChannelReport:
+    """What a run did for a channel; `later` waits for a later run."""
+
+    channel: str
+    sent: int = 0
+    dead: int = 0
+    later: int = 0
+    error: str | None = None
+
+
+def send(
+    lake: Lake,
+    planned: outbox.Plan,
+    channels: Mapping[str, Channel],
+    settings: DeliverSettings,
+    hide: Callable[[str], str],
+    on_wait: Callable[[str], None],
+) -> list[ChannelReport]:
+    """Send what is planned; returns when all is sent or each channel's time is up.
+
+    Messages go in their order; one that failed is tried again in this run if its pause is over in
+    time. `hide` takes secrets out of an error's text.
+    """
+    assert lake.folder is not None
+    journal = Journal(lake.folder)
+    workers = [
+        _Worker(name, channels[name], messages, planned.after, settings, journal, hide)
+        for name, messages in planned.to_send.items()
+    ]
+    for worker in workers:
+        worker.start()
+    while left := [worker for worker in workers if worker.is_alive() and not worker.is_stuck()]:
+        left[0].join(_COMMIT_SECONDS)
+        _commit_quietly(lake, journal, on_wait)
+    for worker in workers:
+        worker.give_up()
+    _commit_quietly(lake, journal, on_wait)
+    return [worker.report() for worker in workers]
+
+
+def commit(lake: Lake, journal: Journal, on_wait: Callable[[str], None]) -> None:
+    """Bring what the journal holds into the lake.
+
+    Raises:
+        LakeBusyError: another writer did not finish in time; the journal still holds it.
+    """
+    records = journal.set_aside()
+    if records:
+        with lake.writing(on_wait):
+            outbox.record(lake, records)
+        journal.forget()
+
+
+def _commit_quietly(lake: Lake, journal: Journal, on_wait: Callable[[str], None]) -> None:
+    try:
+        commit(lake, journal, on_wait)
+    except LakeBusyError as e:
+        on_wait(f"{e}; what was sent stays in the journal, and the next run stores it")
+
+
+@contextmanager
+def only_sender(lake: Lake, wait_seconds: float) -> Iterator[None]:
+    """The only one that sends from this lake on this machine.
+
+    Raises:
+        LakeBusyError: another process went on sending for longer than `wait_seconds`.
+    """
+    assert lake.folder is not None
+    file = lake.folder / "deliver.lock"
+    deadline = time.monotonic() + wait_seconds
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() >= deadline:
+                raise LakeBusyError(f"{lake.folder}: another process is sending; try again later")
+            time.sleep(0.1)
+        yield
+
+
+class _Worker(threading.Thread):
+    """One channel's messages, one after another."""
+
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        messages: Sequence[outbox.Pending],
+        after: Mapping[str, outbox.Pending],
+        settings: DeliverSettings,
+        journal: Journal,
+        hide: Callable[[str], str],
+    ) -> None:
+        super().__init__(name=f"deliver {name}", daemon=True)
+        self._channel = channel
+        self._settings = settings
+        self._journal = journal
+        self._hide = hide
+        self._report = ChannelReport(name)
+        # Due (0: at once), place in the order of urgency, tries so far, message.
+        self._queue = [(0.0, n, one.tries, one) for n, one in enumerate(messages)]
+        self._after = after
+        self._failures = 0
+        self._deadline = time.monotonic() + settings.run_seconds
+        self._in_flight: tuple[int, outbox.Pending] | None = None
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._stuck_after = settings.channels[name].timeout_seconds + _GRACE_SECONDS
+
+    def is_stuck(self) -> bool:
+        """Whether an answer is waited for longer than the channel's own limit allows."""
+        return time.monotonic() > self._deadline + self._stuck_after
+
+    def give_up(self) -> None:
+        """Count a message that hangs as failed, and leave the thread to itself."""
+        with self._lock:
+            self._given_up = True
+            if self._in_flight is not None:
+                tries, one = self._in_flight
+                hangs = SendError("no answer: the channel hangs")
+                self._report.later += self._failed(tries, one, hangs) is not None
+
+    def report(self) -> ChannelReport:
+        """What it did; to be asked once it has ended or been given up."""
+        self._report.later += len(self._queue)
+        return self._report
+
+    def run(self) -> None:
+        """Send until nothing is left, or what is left is due too late for this run."""
+        try:
+            while self._queue and not self._given_up:
+                if not self._wait_until(self._queue[0][0]):
+                    break
+                _, place, tries, one = heapq.heappop(self._queue)
+                self._send(place, tries, one)
+        finally:
+            self._channel.close()
+
+    def _wait_until(self, due: float) -> bool:
+        if max(due, time.monotonic()) >= self._deadline:
+            return False
+        time.sleep(max(due - time.monotonic(), 0.0))
+        return True
+
+    def _send(self, place: int, tries: int, one: outbox.Pending) -> None:
+        with self._lock:
+            self._in_flight = (tries, one)
+        error: SendError | None = None
+        remote = None
+        try:
+            remote = self._channel.send(one.envelope())
+        except SendError as e:
+            error = e
+        except Exception as e:  # noqa: BLE001 - one message must not end the channel
+            error = SendError(f"{type(e).__name__}: {e}")
+        with self._lock:
+            self._in_flight = None
+            if error is None:
+                now = utc_now()
+                self._journal.add(Record(one.delivery_id, now, "sent", tries + 1, remote=remote))
+                self._report.sent += 1
+                self._failures = 0
+                if (then := self._after.get(one.delivery_id)) is not None:
+                    then = replace(then, previous=remote or one.previous)
+                    heapq.heappush(self._queue, (0.0, place, then.tries, then))
+                return
+            if self._given_up:
+                return
+            pause = self._failed(tries, one, error)
+        if pause is not None:
+            heapq.heappush(self._queue, (time.monotonic() + pause, place, tries + 1, one))
+        self._rest(error)
+
+    def _failed(self, tries: int, one: outbox.Pending, error: SendError) -> float | None:
+        """Record it; returns the pause until the next try, None for a dead letter."""
+        text = printable(self._hide(str(error)), _ERROR_LENGTH)
+        self._report.error = text
+        dead = error.permanent or tries + 1 >= self._settings.max_tries
+        pause = None if dead else self._pause(tries, error)
+        now = utc_now()
+        outcome: Outcome = "dead" if dead else "failed"
+        due = None if pause is None else now + timedelta(seconds=pause)
+        self._journal.add(Record(one.delivery_id, now, outcome, tries + 1, text, None, due))
+        self._report.dead += dead
+        return pause
+
+    def _pause(self, tries: int, error: SendError) -> float:
+        """Exponential with full jitter, and never sooner than the receiver asked for."""
+        longest = min(
+            self._settings.first_pause_seconds * 2**tries, self._settings.longest_pause_seconds
+        )
+        return max(random.uniform(0, longest), error.retry_after or 0.0)
+
+    def _rest(self, error: SendError) -> None:
+        """Leave the receiver alone: as long as it asked for, longer with each failure in turn."""
+        self._failures += 0 if error.permanent else 1
+        rest = error.retry_after or 0.0
+        if self._failures > _PATIENCE_FAILURES:
+            doubled = 2.0 ** (self._failures - _PATIENCE_FAILURES - 1)
+            rest = max(rest, min(doubled, _LONGEST_REST_SECONDS))
+        if rest:
+            self._wait_until_or_stop(time.monotonic() + rest)
+
+    def _wait_until_or_stop(self, due: float) -> None:
+        if due >= self._deadline:
+            self._deadline = time.monotonic()
+        else:
+            time.sleep(due - time.monotonic())

@@ -1,0 +1,139 @@
+"""The sentences that all channels for people share, and text that no program takes for more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from keywatch.deliver.message import Key, Message, Place, Reason
+from keywatch.report.phrases import count, sentence
+
+_SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
+_MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")
+# Mail and chat programs make a link of whatever looks like a host.
+_HOST = re.compile(r"(?i)\b((?:[a-z0-9-]+\.)+)([a-z]{2,}|xn--[a-z0-9-]+)\b")
+_FORMULA = tuple("=+-@")
+_LABELS = {
+    "trigger": "New alert",
+    "update": "Update",
+    "acknowledge": "Confirmed",
+    "resolve": "Closed",
+    "summary": "Summary",
+    "report": "Report",
+}
+
+
+def inert(text: str) -> str:
+    """`text` in which nothing becomes a link, a mention or a formula.
+
+    Addresses get brackets, as analysts write them: ``https[:]//evil[.]example``.
+    """
+    text = _SCHEME.sub(r"\1[:]//", text)
+    text = _MAILTO.sub(r"\1[:]", text)
+    text = _HOST.sub(lambda match: f"{match[1][:-1]}[.]{match[2]}", text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_NOT_SHOWN = {"id", "alert_id", "at", "kind", "severity", "action", "link", "attachment"}
+
+
+def inert_message(message: Message) -> Message:
+    """`message` with `inert` done to all that can hold text from a log."""
+    changes = {
+        item.name: _inert_value(getattr(message, item.name))
+        for item in fields(message)
+        if item.name not in _NOT_SHOWN
+    }
+    return replace(message, **changes)
+
+
+def _inert_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, tuple):
+        return tuple(_inert_value(item) for item in value)
+    if isinstance(value, Key | Reason | Place):
+        return replace(
+            value,
+            **{item.name: _inert_value(getattr(value, item.name)) for item in fields(value)},
+        )
+    return value
+
+
+def label(message: Message) -> str:
+    """``New alert``."""
+    return _LABELS[message.kind]
+
+
+def reason_text(reason: Reason) -> str:
+    """The explanation with its bits."""
+    return f"{sentence(reason.explanation)} ({reason.bits:.1f} bits)"
+
+
+def place_text(place: Place) -> str:
+    """``45.153.78.122 (AS9009 M247, RO, vpn): 91 requests``."""
+    known = ", ".join(part for part in (place.network, place.country, place.origin_class) if part)
+    return f"{place.ip} ({known or 'not located'}): {count(place.requests, 'request')}"
+
+
+def key_text(key: Key) -> str:
+    """A key of a group, in one line."""
+    facts = [part for part in (key.key, key.name, key.owner and f"owner {key.owner}") if part]
+    ended = f"; {key.ended}" if key.ended else ""
+    return f"{key.key_id} ({', '.join(facts) or 'not in the inventory'}): {key.action}{ended}"
+
+
+def facts(message: Message) -> Iterator[tuple[str, str]]:
+    """Label and text of what is known of the alert, less reasons and steps."""
+    if len(message.keys) == 1:
+        key = message.keys[0]
+        yield "key", " · ".join(part for part in (key.key_id, key.key, key.name) if part)
+        owned = [key.owner and f"owner {key.owner}", key.environment]
+        if text := " · ".join(part for part in owned if part):
+            yield "of", text
+        if key.ended:
+            yield "ended", key.ended
+    if message.window:
+        yield "window", message.window
+    for place in message.places:
+        yield "from", place_text(place)
+    if message.more_places:
+        yield "from", f"and {count(message.more_places, 'more address', 'more addresses')}"
+    if message.done:
+        yield "done", message.done
+    if message.may:
+        yield "it may", message.may
+    if message.if_revoked:
+        yield "if revoked", message.if_revoked
+
+
+def key_lines(message: Message) -> list[str]:
+    """The keys of a group, one a line; none for an alert of one key."""
+    if len(message.keys) < 2:
+        return []
+    more = [f"and {count(message.more_keys, 'more key')}"] if message.more_keys else []
+    return [key_text(key) for key in message.keys] + more
+
+
+def as_text(message: Message) -> str:
+    """The whole message as plain text, lines of any length."""
+    lines = [f"{message.title}  [{message.severity}]"]
+    if message.why:
+        lines.append(f"  {message.why}")
+    for name, text in facts(message):
+        lines.append(f"  {name:11}{text}")
+    lines += [f"  - {line}" for line in (*key_lines(message), *message.worst)]
+    for reason in message.reasons:
+        lines.append(f"  why        {reason_text(reason)}")
+        lines.append(f"             typical  {reason.typical}")
+        lines.append(f"             actual   {reason.actual}")
+    if message.more_reasons:
+        lines.append(f"             and {count(message.more_reasons, 'more reason')}")
+    for number, step in enumerate(message.steps, start=1):
+        lines.append(f"  do {number:>2}.     {sentence(step)}")
+    for name, text in (("see", message.command), ("link", message.link or ""), ("id", message.id)):
+        if text:
+            lines.append(f"  {name:11}{text}")
+    return "\n".join(lines) + "\n"

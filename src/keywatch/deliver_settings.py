@@ -1,0 +1,228 @@
+"""What `[deliver]` can say: channels, which action goes where, and when not.
+
+A secret is never written into the settings: a `SecretRef` names where it is kept.
+"""
+
+from __future__ import annotations
+
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from keywatch.model import SEVERITIES, Action, Severity
+
+Seconds = Annotated[float, Field(gt=0)]
+Budget = Annotated[int, Field(ge=1)]
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SecretRef(_Section):
+    """Where a secret is kept: an environment variable, a file, or a Prefect Secret block."""
+
+    env: str | None = None
+    file: Path | None = None
+    prefect: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                'a secret does not stand in the settings: write { env = "NAME" }, '
+                '{ file = "PATH" } or { prefect = "BLOCK" }'
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.env, self.file, self.prefect)) != 1:
+            raise ValueError("name one of env, file and prefect")
+        return self
+
+    def __str__(self) -> str:
+        """``env NAME``: the place, in words."""
+        for kind in ("env", "file", "prefect"):
+            if (place := getattr(self, kind)) is not None:
+                return f"{kind} {place}"
+        raise AssertionError("a place is always named")
+
+
+class _Channel(_Section):
+    timeout_seconds: Seconds = 10.0
+    """How long one answer of the receiver is waited for."""
+    messages_per_hour: Budget | None = 20
+    """Beyond it one summary tells of the rest; absent: no budget."""
+
+    @property
+    def secrets(self) -> tuple[SecretRef, ...]:
+        """What has to be resolved before the channel can be used."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(value for value in found if isinstance(value, SecretRef))
+
+
+def _web_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        return url
+    raise ValueError("an https:// address is needed (http:// on this machine only)")
+
+
+class SlackChannel(_Channel):
+    """An incoming webhook; or a bot's token and a conversation, where messages grow with a case."""
+
+    kind: Literal["slack"]
+    webhook_url: SecretRef | None = None
+    token: SecretRef | None = None
+    conversation: str | None = None
+    """The id of the conversation (``C0123456789``) that the bot writes to."""
+    api_url: str = "https://slack.com/api/"
+
+    _api_url = field_validator("api_url")(_web_address)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        bot = self.token is not None and self.conversation is not None
+        if (self.webhook_url is not None) == bot or (self.token is None) != (
+            self.conversation is None
+        ):
+            raise ValueError("give webhook_url, or token and conversation")
+        return self
+
+
+class PagerDutyChannel(_Channel):
+    """A service's integration by the Events API v2."""
+
+    kind: Literal["pagerduty"]
+    routing_key: SecretRef
+    url: str = "https://events.pagerduty.com/v2/enqueue"
+
+    _url = field_validator("url")(_web_address)
+
+
+class WebhookChannel(_Channel):
+    """JSON by the published schema, signed as Standard Webhooks says."""
+
+    kind: Literal["webhook"]
+    url: str | SecretRef
+    secret: SecretRef
+    """The signing secret, ``whsec_…`` or bare Base64."""
+    messages_per_hour: Budget | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str | SecretRef) -> str | SecretRef:
+        return _web_address(url) if isinstance(url, str) else url
+
+
+class MailChannel(_Channel):
+    """Mail by SMTP, with TLS from the start or by STARTTLS."""
+
+    kind: Literal["mail"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls"] = "starttls"
+    username: str | None = None
+    password: SecretRef | None = None
+    sender: str
+    to: Annotated[list[str], Field(min_length=1)]
+    ca_file: Path | None = None
+    """Certificates to trust in place of the system's."""
+
+    @model_validator(mode="after")
+    def _login(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        return self
+
+
+class FileChannel(_Channel):
+    """JSON Lines, one message a line."""
+
+    kind: Literal["file"]
+    path: Path
+    messages_per_hour: Budget | None = None
+
+
+class StdoutChannel(_Channel):
+    """Text on standard output, for cron's mail or a log."""
+
+    kind: Literal["stdout"]
+    messages_per_hour: Budget | None = None
+
+
+ChannelSettings = Annotated[
+    SlackChannel | PagerDutyChannel | WebhookChannel | MailChannel | FileChannel | StdoutChannel,
+    Field(discriminator="kind"),
+]
+
+
+class Route(_Section):
+    """Alerts of these actions, from this severity up, go to these channels."""
+
+    actions: tuple[Action, ...] = ("revoke", "rotate", "investigate")
+    severity: Severity = SEVERITIES[-1]
+    """The least severity."""
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class QuietHours(_Section):
+    """When `investigate` waits; from may be later than to, over midnight."""
+
+    start: time
+    end: time
+    time_zone: str = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as e:
+            raise ValueError(f"no time zone {name!r}; write it as Europe/Berlin") from e
+        return name
+
+
+class DeliverSettings(_Section):
+    """How alerts reach people and programs."""
+
+    max_tries: Annotated[int, Field(ge=1)] = 12
+    """After so many a message is a dead letter; with the pauses below, about a day."""
+    first_pause_seconds: Seconds = 30.0
+    longest_pause_seconds: Seconds = 6 * 3600.0
+    run_seconds: Seconds = 120.0
+    """How long one run tries for each channel; what is left over is due at the next run."""
+    grow_bits: Annotated[float, Field(gt=0)] = 10.0
+    """A case that was told is told again when it has grown by so much."""
+    confirm_hours: Annotated[float, Field(ge=0)] = 24.0
+    """So much log after a revocation without use says that the alert is over."""
+    case_url: str | None = None
+    """Where a case can be read, with ``{key_id}`` and ``{week}`` in it."""
+    quiet_hours: QuietHours | None = None
+    channels: dict[str, ChannelSettings] = {}
+    routes: tuple[Route, ...] = ()
+    """Without any, every channel gets every alert."""
+
+    @field_validator("case_url")
+    @classmethod
+    def _case_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                _web_address(url.format(key_id="key", week="2026-W40"))
+            except (KeyError, IndexError) as e:
+                raise ValueError("only {key_id} and {week} can stand in it") from e
+        return url
+
+    @model_validator(mode="after")
+    def _known_channels(self) -> Self:
+        named = {name for route in self.routes for name in route.channels}
+        if unknown := sorted(named - self.channels.keys()):
+            raise ValueError(f"routes name channels that are not there: {', '.join(unknown)}")
+        return self

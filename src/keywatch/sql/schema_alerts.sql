@@ -1,0 +1,44 @@
+-- Alerts and the outbox; since format 3.
+
+-- grain: one change of an alert; the newest change of an alert_id is in force
+CREATE TABLE lake.alerts (
+    alert_id     VARCHAR,
+    change       INTEGER,   -- 1 when it was opened
+    kind         VARCHAR,   -- key, campaign, migration
+    key_ids      VARCHAR[],
+    action       VARCHAR,
+    bits         DOUBLE,
+    window_start TIMESTAMP, -- of the review that said so last
+    window_end   TIMESTAMP,
+    state        VARCHAR,   -- open, acknowledged (a theft, says an analyst), closed
+    document     JSON,      -- the case of the JSON contract, or the group
+    members      JSON,      -- of each key: its action and bits, and how it ended
+    opened_at    TIMESTAMP,
+    changed_at   TIMESTAMP,
+    why          VARCHAR
+);
+
+-- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
+CREATE TABLE lake.deliveries (
+    delivery_id VARCHAR,
+    alert_id    VARCHAR, -- null: a summary or a report
+    change      INTEGER, -- of the alert
+    channel     VARCHAR,
+    kind        VARCHAR, -- trigger, update, acknowledge, resolve, summary, report
+    severity    VARCHAR,
+    rank        DOUBLE,  -- the larger, the sooner it is sent
+    held_back   BOOLEAN, -- quiet hours hold it back
+    message     JSON,
+    created_at  TIMESTAMP
+);
+
+-- grain: one thing that became of a message; the newest of a delivery_id is in force
+CREATE TABLE lake.delivery_outcomes (
+    delivery_id VARCHAR,
+    recorded_at TIMESTAMP,
+    outcome     VARCHAR,   -- sent, failed, dead, held, summarised, superseded
+    tries       INTEGER,   -- so far
+    error       VARCHAR,
+    remote      VARCHAR,   -- what the receiver calls it
+    next_due_at TIMESTAMP  -- null: never again
+);

@@ -1,0 +1,33 @@
+"""Alerts and messages as a review makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from keywatch import alerts
+from keywatch.alerts import Change
+from keywatch.deliver.message import Message, alert_message, with_id
+from keywatch.lake import Lake
+from keywatch.model import Case, Group, Review
+from tests.report.reviews import DOUBTED, FULL, SCANNED
+
+SOLO = replace(FULL, cases=(SCANNED, DOUBTED), groups=())
+"""A key to revoke and one to look at, each by itself."""
+
+
+def review_of(*cases: Case, groups: Sequence[Group] = (), run: str = "run_1") -> Review:
+    return replace(FULL, cases=cases, groups=tuple(groups), run=replace(FULL.run, id=run))
+
+
+def changes_of(review: Review) -> list[Change]:
+    """What a new lake has to tell of `review`."""
+    with Lake.in_memory() as lake:
+        return alerts.update(lake, review, 10.0)
+
+
+def messages_of(review: Review) -> list[Message]:
+    return [
+        with_id(alert_message(change), f"msg_{n}", "trigger")
+        for n, change in enumerate(changes_of(review))
+    ]

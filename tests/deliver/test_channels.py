@@ -1,0 +1,515 @@
+"""Every channel, by one table: what arrives, and what a receiver that misbehaves makes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import TypeAdapter
+from standardwebhooks import Webhook
+
+from keywatch.deliver import message_schema
+from keywatch.deliver.channel import Channel, Envelope, SendError
+from keywatch.deliver.channels import open_channel
+from keywatch.deliver.credentials import Vault
+from keywatch.deliver.message import Message
+from keywatch.deliver_settings import ChannelSettings
+from tests.deliver.alerts_of import SOLO, messages_of
+from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
+from tests.report.reviews import FULL, filled_with
+
+SECRET = "c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
+SIGNING = f"whsec_{SECRET}"
+BOT_OK = '{"ok": true, "channel": "C01", "ts": "1790000000.000100"}'
+
+HOSTILE_TEXT = (
+    "<!channel> <!here> @channel <https://evil.example/x|ok> https://evil.example/a?b=1 "
+    "www.evil.example <img src=x onerror=alert(1)><script>alert(1)</script> "
+    "\x1b[2J\x1b]8;;https://evil.example\x07click\x1b]8;;\x07 \r\nBcc: all@evil.example\r\n\r\n"
+    "*bold* `code` :skull: javascript:alert(1) =cmd|' /C calc'!A0 \u202e\u2028"
+)
+HOSTILE = [
+    HOSTILE_TEXT,
+    "=cmd|' /C calc'!A0",
+    HOSTILE_TEXT + "x" * 100_000,
+    "<!channel>" * 10_000,
+    "&" * 100_000,
+]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a channel's settings look, its usual answer, and what the vendor allows."""
+
+    settings: Callable[[str], dict[str, Any]]
+    fine: Answer
+    check: Callable[[Request], None]
+
+
+def check_slack(request: Request) -> None:
+    """https://docs.slack.dev/reference/block-kit/blocks"""
+    body = request.json
+    assert len(body["text"]) <= 40_000
+    assert "<" not in body["text"].replace("&lt;", "")
+    assert 1 <= len(body["blocks"]) <= 50
+    for block in body["blocks"]:
+        match block["type"]:
+            case "header":
+                assert block["text"]["type"] == "plain_text"
+                assert 1 <= len(block["text"]["text"]) <= 150
+            case "section":
+                assert 1 <= len(block["text"]["text"]) <= 3000
+                if block["text"]["type"] == "mrkdwn":
+                    assert "evil" not in block["text"]["text"]
+                    assert "<!" not in block["text"]["text"]
+            case "context":
+                assert 1 <= len(block["elements"]) <= 10
+                assert all(1 <= len(part["text"]) <= 3000 for part in block["elements"])
+            case other:
+                raise AssertionError(other)
+
+
+def check_pagerduty(request: Request) -> None:
+    """https://developer.pagerduty.com/docs/events-api-v2-overview"""
+    assert len(request.body) <= 512 * 1024
+    event = request.json
+    assert event["routing_key"] == SECRET
+    assert event["event_action"] in ("trigger", "acknowledge", "resolve")
+    assert 1 <= len(event["dedup_key"]) <= 255
+    if event["event_action"] == "trigger":
+        payload = event["payload"]
+        assert 1 <= len(payload["summary"]) <= 1024
+        assert payload["severity"] in ("critical", "error", "warning", "info")
+        assert payload["source"]
+
+
+def check_webhook(request: Request) -> None:
+    body = Webhook(SIGNING).verify(request.body, request.headers)
+    jsonschema.validate(body, message_schema(), cls=jsonschema.Draft202012Validator)
+    assert request.headers["webhook-id"] == body["id"]
+    assert len(request.body) < 100_000
+
+
+HTTP = {
+    "slack": Kind(
+        lambda url: {"kind": "slack", "webhook_url": {"env": "TEST_URL"}},
+        Answer(),
+        check_slack,
+    ),
+    "slack-bot": Kind(
+        lambda url: {
+            "kind": "slack",
+            "token": {"env": "TEST_SECRET"},
+            "conversation": "C01",
+            "api_url": f"{url}/api/",
+        },
+        Answer(body=BOT_OK),
+        check_slack,
+    ),
+    "pagerduty": Kind(
+        lambda url: {"kind": "pagerduty", "routing_key": {"env": "TEST_SECRET"}, "url": url},
+        Answer(202, '{"status": "success"}'),
+        check_pagerduty,
+    ),
+    "webhook": Kind(
+        lambda url: {
+            "kind": "webhook",
+            "url": {"env": "TEST_URL"},
+            "secret": {"env": "TEST_SIGNING"},
+        },
+        Answer(),
+        check_webhook,
+    ),
+}
+MESSAGES = messages_of(FULL) + messages_of(SOLO)
+
+
+@contextmanager
+def opened(
+    kind: Kind, url: str, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> Iterator[tuple[Channel, Vault]]:
+    monkeypatch.setenv("TEST_URL", f"{url}/services/T0/{SECRET}")
+    monkeypatch.setenv("TEST_SECRET", SECRET)
+    monkeypatch.setenv("TEST_SIGNING", SIGNING)
+    vault = Vault()
+    channel = open_channel(channel_settings({**kind.settings(url), **settings}), vault)
+    try:
+        yield channel, vault
+    finally:
+        channel.close()
+
+
+def channel_settings(values: dict[str, Any]) -> ChannelSettings:
+    adapter: TypeAdapter[ChannelSettings] = TypeAdapter(ChannelSettings)
+    return adapter.validate_python(values)
+
+
+@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.title[:20])
+def test_what_arrives_keeps_to_the_receiver_s_limits(
+    name: str, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = HTTP[name]
+    with (
+        Receiver(lambda _: kind.fine).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        channel.send(Envelope(message))
+    (request,) = receiver.requests
+    kind.check(request)
+    text = request.body.decode()
+    assert message.id in text
+    for key in message.keys:
+        assert key.key_id in text
+    for reason in message.reasons:
+        assert reason.actual.split()[0] in text
+
+
+@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize(
+    ("answer", "permanent", "pause"),
+    [
+        (Answer(500, "oops"), False, None),
+        (Answer(503, "", {"Retry-After": "7"}), False, 7.0),
+        (Answer(429, "slow down", {"Retry-After": "30"}), False, 30.0),
+        (Answer(429, "", {"retry-after": "soon"}), False, None),
+        (Answer(404, "no_service"), False, None),
+        (Answer(400, "invalid_payload"), True, None),
+        (Answer(close=True), False, None),
+        (Answer(hang_seconds=30), False, None),
+        (Answer(307, "", {"Location": "https://evil.example/"}), False, None),
+    ],
+    ids=["500", "503", "429", "429-odd", "404", "400", "close", "hang", "redirect"],
+)
+def test_what_a_receiver_does_wrong_is_an_error_with_a_pause_and_no_secret(
+    name: str,
+    answer: Answer,
+    permanent: bool,
+    pause: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    kind = HTTP[name]
+    begun = time.monotonic()
+    with (
+        Receiver(in_turn(answer, then=kind.fine)).running() as receiver,
+        opened(kind, receiver.url, monkeypatch, timeout_seconds=1) as (channel, vault),
+    ):
+        with pytest.raises(SendError) as raised:
+            channel.send(Envelope(MESSAGES[0]))
+        channel.send(Envelope(MESSAGES[0], tries=1))
+        shown = f"{raised.value!r} {vault!r} {channel!r} {vars(channel)} {caplog.text}"
+    assert time.monotonic() - begun < 15
+    assert raised.value.permanent is permanent
+    assert raised.value.retry_after == pause
+    assert len(receiver.requests) == 2
+    assert receiver.requests[0].headers.get("webhook-id") == receiver.requests[1].headers.get(
+        "webhook-id"
+    )
+    assert SECRET not in shown
+    assert SECRET not in vault.hide(f"can't reach {receiver.url}/services/T0/{SECRET}")
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_receiver_that_says_when_is_heard(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime.now(UTC) + timedelta(seconds=60)
+    late = Answer(429, "", {"Retry-After": format_datetime(moment, usegmt=True)})
+    with (
+        Receiver(lambda _: late).running() as receiver,
+        opened(HTTP[name], receiver.url, monkeypatch) as (channel, _),
+        pytest.raises(SendError) as raised,
+    ):
+        channel.send(Envelope(MESSAGES[0]))
+    assert raised.value.retry_after == pytest.approx(60, abs=10)
+
+
+@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("text", HOSTILE, ids=["all", "formula", "long", "mentions", "ampersands"])
+def test_hostile_text_arrives_harmless_and_cut(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review = filled_with(text)
+    with (
+        Receiver(lambda _: HTTP[name].fine).running() as receiver,
+        opened(HTTP[name], receiver.url, monkeypatch) as (channel, _),
+    ):
+        for message in messages_of(replace(review, cases=review.cases[:3], groups=())):
+            channel.send(Envelope(message))
+        for message in messages_of(review):
+            channel.send(Envelope(message))
+    assert len(receiver.requests) > 1
+    for request in receiver.requests:
+        HTTP[name].check(request)
+        for value in texts_in(request.json):
+            assert "\x1b" not in value
+            assert "\u202e" not in value
+            assert "\r" not in value
+            if name != "webhook":  # programs get text as it was, less control characters
+                assert "https://evil" not in value
+                assert "www.evil.example" not in value
+                assert not value.startswith(("=", "+", "@"))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for item in value.values():
+                yield from texts_in(item)
+        case list():
+            for item in value:
+                yield from texts_in(item)
+
+
+# ------------------------------------------------------------------------------------------- Slack
+
+
+def test_a_bot_changes_its_message_and_says_aloud_what_is_urgent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urgent, doubted = messages_of(SOLO)
+    kind = HTTP["slack-bot"]
+    with (
+        Receiver(lambda _: kind.fine).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        remote = channel.send(Envelope(urgent))
+        grown = replace(urgent, kind="update")
+        assert channel.send(Envelope(grown, previous=remote)) == remote
+        channel.send(Envelope(replace(doubted, kind="update"), previous=remote))
+        channel.send(Envelope(replace(urgent, kind="resolve"), previous=remote))
+    assert [request.path for request in receiver.requests] == [
+        "/api/chat.postMessage", "/api/chat.update", "/api/chat.postMessage", "/api/chat.update",
+        "/api/chat.update",
+    ]  # fmt: skip
+    first, update, aloud, *_ = (request.json for request in receiver.requests)
+    assert first["channel"] == "C01"
+    assert first["metadata"]["event_payload"] == {"delivery_id": urgent.id}
+    assert update["ts"] == aloud["thread_ts"] == "1790000000.000100"
+    assert aloud["reply_broadcast"] is True
+
+
+def test_a_message_that_is_gone_is_posted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = HTTP["slack-bot"]
+    gone = Answer(body='{"ok": false, "error": "message_not_found"}')
+    with (
+        Receiver(in_turn(gone, then=kind.fine)).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        assert channel.send(Envelope(MESSAGES[0], previous="C01:1.2")) == "C01:1790000000.000100"
+    assert [request.path for request in receiver.requests] == [
+        "/api/chat.update",
+        "/api/chat.postMessage",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "permanent"), [("invalid_blocks", True), ("not_in_channel", False)]
+)
+def test_what_slack_says_no_to(said: str, permanent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Answer(body=json.dumps({"ok": False, "error": said}))
+    with (
+        Receiver(lambda _: answer).running() as receiver,
+        opened(HTTP["slack-bot"], receiver.url, monkeypatch) as (channel, _),
+        pytest.raises(SendError, match=said) as raised,
+    ):
+        channel.send(Envelope(MESSAGES[0]))
+    assert raised.value.permanent is permanent
+
+
+# --------------------------------------------------------------------------------------- PagerDuty
+
+
+def test_pagerduty_hears_of_one_incident_from_its_start_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = HTTP["pagerduty"]
+    message = MESSAGES[0]
+    with (
+        Receiver(lambda _: kind.fine).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        for told in ("trigger", "update", "acknowledge", "resolve"):
+            channel.send(Envelope(replace(message, kind=told)))
+    events = [request.json for request in receiver.requests]
+    assert [event["event_action"] for event in events] == [
+        "trigger", "trigger", "acknowledge", "resolve",
+    ]  # fmt: skip
+    assert {event["dedup_key"] for event in events} == {message.alert_id}
+
+
+# -------------------------------------------------------------------------------------------- mail
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_goes_over_tls_with_a_stable_id(
+    security: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        mail_server(tmp_path, tls=security == "tls") as box,
+        mail_channel(box.port, box.ca_file, security, monkeypatch) as (channel, _),
+    ):
+        remote = channel.send(Envelope(MESSAGES[0]))
+        channel.send(Envelope(MESSAGES[0], tries=1))
+        channel.send(Envelope(replace(MESSAGES[0], id="msg_x", kind="update"), previous=remote))
+    first, second, update = box.mails
+    assert box.logins == [("keywatch", "mail-pass-word")]
+    assert first["Message-ID"] == second["Message-ID"] == f"<{MESSAGES[0].id}@alerts.example.com>"
+    assert update["In-Reply-To"] == first["Message-ID"]
+    assert MESSAGES[0].title in first["Subject"]
+    text, page = first.get_body(("plain",)), first.get_body(("html",))
+    assert text is not None
+    assert page is not None
+    for key in MESSAGES[0].keys:
+        assert key.key_id in text.get_content()
+        assert key.key_id in page.get_content()
+
+
+@contextmanager
+def mail_channel(
+    port: int, trusted: Path, security: str, monkeypatch: pytest.MonkeyPatch, **settings: Any
+) -> Iterator[tuple[Channel, Vault]]:
+    monkeypatch.setenv("TEST_MAIL", "mail-pass-word")
+    vault = Vault()
+    values = {
+        "kind": "mail", "host": "localhost", "port": port, "security": security,
+        "username": "keywatch", "password": {"env": "TEST_MAIL"}, "ca_file": trusted,
+        "sender": "keywatch@alerts.example.com", "to": ["soc@example.com"], "timeout_seconds": 5,
+    } | settings  # fmt: skip
+    channel = open_channel(channel_settings(values), vault)
+    try:
+        yield channel, vault
+    finally:
+        channel.close()
+
+
+@pytest.mark.parametrize(("said", "permanent"), [("451 later", False), ("554 never", True)])
+def test_a_mail_server_that_refuses(
+    said: str, permanent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        mail_server(tmp_path) as box,
+        mail_channel(box.port, box.ca_file, "starttls", monkeypatch) as (channel, _),
+    ):
+        box.refuse = [said]
+        with pytest.raises(SendError, match=said[:3]) as raised:
+            channel.send(Envelope(MESSAGES[0]))
+        channel.send(Envelope(MESSAGES[0]))
+    assert raised.value.permanent is permanent
+    assert len(box.mails) == 1
+
+
+def test_a_wrong_password_or_certificate_is_told_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown = ""
+    with mail_server(tmp_path) as box:
+        for wrong, said in (
+            ({"ca_file": None}, "SSLCertVerificationError"),
+            ({"password": {"env": "TEST_SECRET"}}, "535"),
+        ):
+            monkeypatch.setenv("TEST_SECRET", SECRET)
+            with (
+                mail_channel(box.port, box.ca_file, "starttls", monkeypatch, **wrong) as opened,
+                pytest.raises(SendError, match=said) as raised,
+            ):
+                opened[0].send(Envelope(MESSAGES[0]))
+            assert not raised.value.permanent
+            shown += f"{raised.value!r} {opened[1]!r} {vars(opened[0])}"
+    assert set(box.logins) == {("keywatch", SECRET)}
+    assert box.mails == []
+    assert "mail-pass-word" not in shown + caplog.text
+    assert SECRET not in shown + caplog.text
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["all", "formula", "long", "mentions", "ampersands"])
+def test_hostile_text_in_mail(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    review = filled_with(text)
+    with (
+        mail_server(tmp_path) as box,
+        mail_channel(box.port, box.ca_file, "starttls", monkeypatch) as (channel, _),
+    ):
+        for message in messages_of(replace(review, cases=review.cases[:3], groups=())):
+            channel.send(Envelope(message))
+        for message in messages_of(review):
+            channel.send(Envelope(message))
+    assert len(box.mails) > 1
+    for mail in box.mails:
+        assert mail["Bcc"] is None
+        assert mail["To"] == "soc@example.com"
+        assert len(mail["Subject"]) <= 200
+        text_part, page = mail.get_body(("plain",)), mail.get_body(("html",))
+        assert text_part is not None
+        assert page is not None
+        for content in (text_part.get_content(), page.get_content()):
+            assert len(content) < 60_000
+            assert "\x1b" not in content
+            assert "https://evil" not in content
+            assert "\nBcc:" not in content
+            assert not any(line.startswith("=") for line in content.splitlines())
+        assert "<script" not in page.get_content()
+        assert "<img" not in page.get_content()
+
+
+# ----------------------------------------------------------------------------- file and stdout
+
+
+def test_a_file_gets_each_message_once_and_mends_a_line_that_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    settings = channel_settings({"kind": "file", "path": path})
+    first = open_channel(settings, Vault())
+    first.send(Envelope(MESSAGES[0]))
+    first.send(Envelope(MESSAGES[0]))
+    first.close()
+    with path.open("ab") as file:
+        file.write(b'{"id": "msg_half')
+    second = open_channel(settings, Vault())
+    second.send(Envelope(MESSAGES[0], tries=1))
+    second.send(Envelope(MESSAGES[-1]))
+    second.close()
+    lines = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+    assert [line["id"] for line in lines] == [MESSAGES[0].id, MESSAGES[-1].id]
+    for line in lines:
+        jsonschema.validate(line, message_schema(), cls=jsonschema.Draft202012Validator)
+    assert Message.from_json(json.dumps(lines[0])) == MESSAGES[0]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_can_t_be_written_is_an_error_to_try_again(tmp_path: Path) -> None:
+    channel = open_channel(
+        channel_settings({"kind": "file", "path": tmp_path / "no" / "x"}), Vault()
+    )
+    with pytest.raises(SendError, match="No such file") as raised:
+        channel.send(Envelope(MESSAGES[0]))
+    assert not raised.value.permanent
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["all", "formula", "long", "mentions", "ampersands"])
+def test_hostile_text_on_standard_output_and_in_a_file(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    review = filled_with(text)
+    file = open_channel(channel_settings({"kind": "file", "path": tmp_path / "a"}), Vault())
+    out = open_channel(channel_settings({"kind": "stdout"}), Vault())
+    message = messages_of(replace(review, cases=review.cases[:1], groups=()))[0]
+    for channel in (file, out):
+        channel.send(Envelope(message))
+        channel.close()
+    for shown in (capsys.readouterr().out, (tmp_path / "a").read_text("ascii")):
+        assert "\x1b" not in shown
+        assert "\r" not in shown
+        assert len(shown) < 60_000
+    assert len((tmp_path / "a").read_text("ascii").splitlines()) == 1

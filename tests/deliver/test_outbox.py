@@ -1,0 +1,328 @@
+"""The outbox: what is put in, for whom, and what a run may send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywatch import alerts
+from keywatch.deliver import outbox, tell, undelivered_notes
+from keywatch.deliver.journal import Journal, Record
+from keywatch.deliver.message import Attachment
+from keywatch.deliver_settings import DeliverSettings
+from keywatch.lake import Lake, utc_now
+from keywatch.model import Action, Case, Window
+from keywatch.verdicts import VerdictReport
+from tests.deliver.alerts_of import review_of
+from tests.report.reviews import DOUBTED, SCANNED, WEEK
+
+LONG_AGO = timedelta(days=2)
+
+
+@pytest.fixture
+def lake() -> Iterator[Lake]:
+    with Lake.in_memory() as opened:
+        yield opened
+
+
+def settings_of(**values: Any) -> DeliverSettings:
+    channels = values.pop("channels", {"all": {"kind": "stdout"}})
+    return DeliverSettings.model_validate({"channels": channels, **values})
+
+
+def reviewed(lake: Lake, settings: DeliverSettings, *cases: Case, run: str = "run_1") -> None:
+    tell(lake, alerts.update(lake, review_of(*cases, run=run), settings.grow_bits), settings)
+
+
+def keys(number: int, action: Action = "revoke", prefix: str = "key") -> list[Case]:
+    return [
+        replace(SCANNED, key_id=f"{prefix}_{n:03}", action=action, bits=100.0 - n / 10)
+        for n in range(number)
+    ]  # fmt: skip
+
+
+def planned(lake: Lake, settings: DeliverSettings, now: datetime | None = None) -> outbox.Plan:
+    made = outbox.plan(lake, settings, now or utc_now(), settings.channels.keys())
+    outbox.keep_plan(lake, made)
+    return made
+
+
+def arrived(lake: Lake, made: outbox.Plan, remote: str | None = None) -> None:
+    outbox.record(
+        lake,
+        [
+            Record(one.delivery_id, utc_now(), "sent", 1, remote=remote)
+            for due in made.to_send.values()
+            for one in due
+        ],
+    )
+
+
+def told(made: outbox.Plan, channel: str = "all") -> list[tuple[str, str]]:
+    return [
+        (one.message.kind, one.message.title.split()[1]) for one in made.to_send.get(channel, [])
+    ]
+
+
+# ---------------------------------------------------------------------------------------- routing
+
+
+def test_routes_say_who_hears_of_what(lake: Lake) -> None:
+    settings = settings_of(
+        channels={name: {"kind": "stdout"} for name in ("pager", "chat", "log")},
+        routes=[
+            {"actions": ["revoke"], "severity": "critical", "channels": ["pager"]},
+            {"actions": ["revoke", "investigate"], "channels": ["chat"]},
+            {"channels": ["log"]},
+        ],
+    )
+    mild = replace(SCANNED, key_id="key_mild", blast_radius={})
+    reviewed(lake, settings, SCANNED, mild, DOUBTED, replace(SCANNED, key_id="r", action="rotate"))
+    made = planned(lake, settings)
+    subjects = {name: {title for _, title in told(made, name)} for name in settings.channels}
+    assert subjects == {
+        "pager": {"key_0700353"},
+        "chat": {"key_0700353", "key_mild", "AKIAIOSFODNN7EXAMPLE"},
+        "log": {"key_0700353", "key_mild", "AKIAIOSFODNN7EXAMPLE", "r"},
+    }
+
+
+def test_a_channel_that_hears_of_an_alert_when_it_rises_gets_a_trigger(lake: Lake) -> None:
+    settings = settings_of(
+        channels={"pager": {"kind": "stdout"}, "chat": {"kind": "stdout"}},
+        routes=[{"actions": ["revoke"], "channels": ["pager"]}, {"channels": ["chat"]}],
+    )
+    reviewed(lake, settings, replace(SCANNED, action="investigate"))
+    first = planned(lake, settings)
+    assert told(first, "pager") == []
+    arrived(lake, first, remote="C01:1")
+    reviewed(lake, settings, SCANNED, run="run_2")
+    second = planned(lake, settings)
+    assert told(second, "pager") == [("trigger", "key_0700353")]
+    assert told(second, "chat") == [("update", "key_0700353")]
+    assert second.to_send["chat"][0].previous == "C01:1"
+    arrived(lake, second)
+    assert planned(lake, settings).to_send == {}
+
+
+def test_how_it_ended_is_told_to_those_that_heard_of_it(lake: Lake) -> None:
+    settings = settings_of(
+        channels={"pager": {"kind": "stdout"}, "chat": {"kind": "stdout"}},
+        routes=[{"actions": ["rotate"], "channels": ["pager"]}, {"channels": ["chat"]}],
+    )
+    reviewed(lake, settings, SCANNED)
+    arrived(lake, planned(lake, settings))
+    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    made = planned(lake, settings)
+    assert told(made, "chat") == [("resolve", "key_0700353")]
+    assert "pager" not in made.to_send
+
+
+def test_a_channel_that_is_added_hears_what_nobody_has_answered(lake: Lake) -> None:
+    before = settings_of()
+    reviewed(lake, before, SCANNED)
+    arrived(lake, planned(lake, before))
+    after = settings_of(channels={"all": {"kind": "stdout"}, "new": {"kind": "stdout"}})
+    outbox.enqueue(lake, outbox.catch_up(lake, after), after)
+    assert told(planned(lake, after), "new") == [("trigger", "key_0700353")]
+    assert outbox.catch_up(lake, after) == []
+
+
+# ------------------------------------------------------------------------------- order, superseding
+
+
+def test_the_most_urgent_go_first(lake: Lake) -> None:
+    settings = settings_of()
+    mild = [replace(case, blast_radius={}) for case in keys(3, prefix="mild")]
+    reviewed(lake, settings, *keys(3, "investigate", "look"), *mild, *keys(3))
+    titles = [title for _, title in told(planned(lake, settings))]
+    assert titles == [f"{prefix}_{n:03}" for prefix in ("key", "mild", "look") for n in range(3)]
+
+
+def test_what_a_newer_message_says_better_is_not_sent(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, replace(SCANNED, action="investigate"))
+    reviewed(lake, settings, SCANNED, run="run_2")
+    made = planned(lake, settings)
+    (message,) = made.to_send["all"]
+    assert message.message.action == "revoke"
+    arrived(lake, made)
+    assert outbox.pending(lake) == []
+
+
+def test_an_end_follows_its_beginning(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, SCANNED)
+    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    made = planned(lake, settings)
+    assert told(made) == [("trigger", "key_0700353")]
+    (first,) = made.to_send["all"]
+    assert made.after[first.delivery_id].message.kind == "resolve"
+
+
+# ------------------------------------------------------------------------ budget and quiet hours
+
+
+def test_beyond_the_hour_s_budget_one_summary_tells_of_the_rest(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 5}})
+    reviewed(lake, settings, *keys(8), *keys(4, "investigate", "look"))
+    made = planned(lake, settings)
+    *single, summary = made.to_send["all"]
+    assert [one.message.title.split()[1] for one in single] == [f"key_{n:03}" for n in range(5)]
+    assert summary.message.kind == "summary"
+    assert summary.message.title == "7 more alerts: 3 to revoke, 4 to investigate"
+    assert len(summary.message.worst) == 7
+    assert summary.message.worst[0].startswith("REVOKE key_005")
+    arrived(lake, made)
+    assert outbox.pending(lake) == []
+
+    # Within the hour: what is to be looked at waits, what is to be revoked for ten minutes only.
+    reviewed(lake, settings, *keys(2, "investigate", "later"), run="run_2")
+    assert planned(lake, settings).to_send == {}
+    assert len(outbox.pending(lake)) == 2
+    soon = utc_now() + timedelta(minutes=11)
+    assert planned(lake, settings, soon).to_send == {}
+    reviewed(lake, settings, *keys(2, prefix="urgent"), run="run_3")
+    (summary,) = planned(lake, settings, soon).to_send["all"]
+    assert summary.message.title == "2 more alerts: 2 to revoke"
+    hour = utc_now() + timedelta(minutes=61)
+    assert len(planned(lake, settings, hour).to_send["all"]) == 3
+
+
+def test_a_summary_that_was_planned_is_sent_after_a_crash(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 1}})
+    reviewed(lake, settings, *keys(3))
+    first = planned(lake, settings)
+    again = planned(lake, settings)
+    assert [one.delivery_id for one in again.to_send["all"]] == [
+        one.delivery_id for one in first.to_send["all"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "held"),
+    [
+        (datetime(2026, 10, 5, 19, 59), False),  # 21:59 in Berlin
+        (datetime(2026, 10, 5, 20, 0), True),
+        (datetime(2026, 10, 6, 4, 59), True),
+        (datetime(2026, 10, 6, 5, 0), False),
+        (datetime(2026, 12, 6, 5, 0), True),  # 06:00 in Berlin's winter
+    ],
+)
+def test_quiet_hours_hold_back_what_is_to_be_looked_at(
+    now: datetime, held: bool, lake: Lake
+) -> None:
+    quiet = {"start": "22:00", "end": "07:00", "time_zone": "Europe/Berlin"}
+    settings = settings_of(quiet_hours=quiet)
+    reviewed(lake, settings, SCANNED, DOUBTED)
+    lake.execute("UPDATE lake.deliveries SET created_at = $now", now=now - LONG_AGO)
+    titles = {title for _, title in told(planned(lake, settings, now))}
+    assert titles == {"key_0700353"} | (set() if held else {"AKIAIOSFODNN7EXAMPLE"})
+    if held:
+        waiting = [one for one in outbox.pending(lake) if one.held_back]
+        assert [one.due_at > now for one in waiting] == [True]
+        morning = told(planned(lake, settings, waiting[0].due_at))
+        assert ("trigger", "AKIAIOSFODNN7EXAMPLE") in morning
+
+
+def test_what_was_held_back_goes_at_once_when_it_rises(lake: Lake) -> None:
+    settings = settings_of(quiet_hours={"start": "00:00", "end": "23:59:59"})
+    reviewed(lake, settings, replace(SCANNED, action="investigate"))
+    assert planned(lake, settings).to_send == {}
+    reviewed(lake, settings, SCANNED, run="run_2")
+    assert told(planned(lake, settings)) == [("update", "key_0700353")]
+
+
+# ------------------------------------------------------------------ tries, dead letters, reports
+
+
+def test_a_dead_letter_is_told_of_and_can_be_tried_again(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, SCANNED)
+    (one,) = planned(lake, settings).to_send["all"]
+    outbox.record(lake, [Record(one.delivery_id, utc_now(), "dead", 12, "HTTP 404")])
+    assert planned(lake, settings).to_send == {}
+    (standing,) = outbox.standings(lake, ["all"])
+    assert (standing.dead, standing.waiting, standing.last_error) == (1, 0, "HTTP 404")
+    assert undelivered_notes(lake) == (
+        "Channel all: 1 message could not be delivered (HTTP 404); mend it, then keywatch deliver "
+        "--retry-dead.",
+    )
+    assert outbox.retry_dead(lake) == 1
+    (again,) = planned(lake, settings).to_send["all"]
+    assert (again.delivery_id, again.tries) == (one.delivery_id, 0)
+    assert undelivered_notes(lake) == ()
+
+
+def test_a_message_that_failed_waits_for_its_time(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, SCANNED)
+    (one,) = planned(lake, settings).to_send["all"]
+    due = utc_now() + timedelta(minutes=5)
+    outbox.record(lake, [Record(one.delivery_id, utc_now(), "failed", 1, "HTTP 500", None, due)])
+    made = planned(lake, settings)
+    assert (made.to_send, made.later) == ({}, 1)
+    (again,) = planned(lake, settings, due).to_send["all"]
+    assert again.tries == 1
+
+
+def test_an_outcome_is_kept_once(lake: Lake) -> None:
+    outcome = Record("msg_1", utc_now(), "sent", 1)
+    outbox.record(lake, [outcome, outcome])
+    outbox.record(lake, [outcome])
+    assert lake.value("SELECT count(*) FROM lake.delivery_outcomes") == 1
+
+
+def test_a_report_goes_to_a_channel_once(lake: Lake) -> None:
+    report = Attachment("week.html", "text/html", "PGh0bWw+")
+    assert outbox.enqueue_report(lake, "Report", report, ["mail"]) == 1
+    assert outbox.enqueue_report(lake, "Report", report, ["mail"]) == 0
+    (one,) = outbox.pending(lake)
+    assert one.message.attachment == report
+
+
+def test_without_channels_nothing_is_put_in_and_nothing_is_lost(lake: Lake) -> None:
+    none = settings_of(channels={})
+    reviewed(lake, none, SCANNED)
+    assert outbox.pending(lake) == []
+    settings = settings_of()
+    outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+    assert told(planned(lake, settings)) == [("trigger", "key_0700353")]
+
+
+# ---------------------------------------------------------------------------------------- journal
+
+
+def test_the_journal_keeps_records_until_they_are_forgotten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    records = [
+        Record("msg_1", datetime(2026, 10, 5, 1, 2, 3, 456), "sent", 1, remote="C01:1"),
+        Record(
+            "msg_2", datetime(2026, 10, 5), "failed", 2, "HTTP 500", None, datetime(2026, 10, 6)
+        ),
+    ]
+    journal.add(records[0])
+    assert journal.set_aside() == records[:1]
+    with (tmp_path / "outbox.journal.committing").open("ab") as file:
+        file.write(b'{"delivery_id": "msg_3", "recor')
+    journal.add(records[1])
+    # A crash before `forget`: another process finds both.
+    assert Journal(tmp_path).set_aside() == records
+    journal.forget()
+    assert Journal(tmp_path).set_aside() == []
+
+
+def test_a_window_without_an_iso_week_is_named_by_its_days(lake: Lake) -> None:
+    settings = settings_of(case_url="https://keywatch.example.com/{week}/{key_id}")
+    review = replace(review_of(SCANNED), window=Window(WEEK.start, WEEK.start + timedelta(days=2)))
+    tell(lake, alerts.update(lake, review, 10.0), settings)
+    (one,) = planned(lake, settings).to_send["all"]
+    assert one.message.link == "https://keywatch.example.com/2026-09-28/key_0700353"
+    assert one.message.command == "keywatch case key_0700353 --from 2026-09-28 --to 2026-09-30"

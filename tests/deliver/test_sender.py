@@ -1,0 +1,345 @@
+"""Sending: one channel down, a lake that is busy, a sender that is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywatch import alerts
+from keywatch.deliver import deliver_due, outbox, tell
+from keywatch.deliver.sender import only_sender
+from keywatch.deliver_settings import DeliverSettings
+from keywatch.errors import LakeBusyError
+from keywatch.lake import Lake
+from keywatch.model import Action, Case
+from keywatch.settings import LakeSettings, load_settings
+from tests.deliver.alerts_of import review_of
+from tests.deliver.receivers import Answer, Receiver, Request, in_turn
+from tests.report.reviews import DOUBTED, SCANNED
+
+SIGNING = "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
+QUICK = {"first_pause_seconds": 0.05, "longest_pause_seconds": 0.4, "run_seconds": 10}
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_SIGNING", SIGNING)
+
+
+def webhook(receiver: Receiver, **values: Any) -> dict[str, Any]:
+    return {
+        "kind": "webhook", "url": receiver.url, "secret": {"env": "TEST_SIGNING"},
+        "timeout_seconds": 1, **values,
+    }  # fmt: skip
+
+
+def settings_of(channels: dict[str, Any], **values: Any) -> DeliverSettings:
+    return DeliverSettings.model_validate({**QUICK, "channels": channels, **values})
+
+
+def reviewed(lake: Lake, settings: DeliverSettings, *cases: Case, run: str = "run_1") -> None:
+    with lake.writing():
+        tell(lake, alerts.update(lake, review_of(*cases, run=run), 10.0), settings)
+
+
+def keys(number: int) -> list[Case]:
+    """Of all severities, in no order."""
+    rng = random.Random(4)
+    kinds: list[Action] = ["revoke", "rotate", "investigate"]
+    actions = rng.choices(kinds, k=number)
+    return [
+        replace(
+            SCANNED, key_id=f"key_{n:04}", action=action, bits=round(rng.uniform(10, 60), 2),
+            blast_radius=SCANNED.blast_radius if rng.random() < 0.5 else {},
+        )
+        for n, action in enumerate(actions)
+    ]  # fmt: skip
+
+
+def ids(requests: Sequence[Request]) -> list[str]:
+    return [request.headers["webhook-id"] for request in requests]
+
+
+def outcomes(lake: Lake) -> Counter[str]:
+    return Counter(
+        outcome for (outcome,) in lake.rows("SELECT outcome FROM lake.delivery_outcomes")
+    )
+
+
+def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) -> None:
+    fails = [Answer(500), Answer(429, "", {"Retry-After": "1"}), Answer(close=True)]
+    with (
+        Receiver(in_turn(*fails, then=Answer())).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        settings = settings_of({"hook": webhook(receiver)})
+        reviewed(lake, settings, SCANNED)
+        begun = time.monotonic()
+        report = deliver_due(lake, settings)
+        assert time.monotonic() - begun >= 1  # Retry-After is heard
+        assert len(set(ids(receiver.requests))) == 1
+        assert len(receiver.requests) == 4
+        assert (report.channels[0].sent, report.later) == (1, 0)
+        assert outcomes(lake) == {"failed": 3, "sent": 1}
+        assert deliver_due(lake, settings).channels == ()
+
+
+def test_tries_come_to_an_end(tmp_path: Path) -> None:
+    with (
+        Receiver(lambda _: Answer(500, "oops")).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        settings = settings_of({"hook": webhook(receiver)}, max_tries=3)
+        reviewed(lake, settings, SCANNED)
+        report = deliver_due(lake, settings)
+        assert (report.channels[0].sent, report.channels[0].dead, report.later) == (0, 1, 0)
+        assert report.channels[0].error == "HTTP 500: oops"
+        assert len(receiver.requests) == 3
+        receiver.behave = lambda _: Answer()
+        assert deliver_due(lake, settings).channels == ()
+        assert deliver_due(lake, settings, again=True).channels[0].sent == 1
+        assert len(set(ids(receiver.requests))) == 1
+
+
+def test_a_message_that_can_never_be_taken_is_not_tried_again(tmp_path: Path) -> None:
+    answers = in_turn(Answer(400, "no"), then=Answer())
+    with (
+        Receiver(answers).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        settings = settings_of({"hook": webhook(receiver)})
+        reviewed(lake, settings, SCANNED, DOUBTED)
+        report = deliver_due(lake, settings)
+        assert (report.channels[0].sent, report.channels[0].dead) == (1, 1)
+        assert len(receiver.requests) == 2
+
+
+def test_a_channel_that_is_down_or_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    hangs = Receiver(lambda _: Answer(hang_seconds=60))
+    with (
+        Receiver().running() as fine,
+        hangs.running(),
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        nobody = {**webhook(fine), "url": "http://127.0.0.1:9"}
+        channels = {"hangs": webhook(hangs), "down": nobody, "fine": webhook(fine)}
+        settings = settings_of(channels, run_seconds=3, first_pause_seconds=60)
+        reviewed(lake, settings, *keys(30))
+        report = deliver_due(lake, settings)
+        by_name = {one.channel: one for one in report.channels}
+        assert by_name["fine"].sent == len(fine.requests) == 30
+        for name in ("hangs", "down"):
+            assert by_name[name].sent == 0
+            assert by_name[name].later == 30
+            assert by_name[name].error is not None
+        assert report.later == 60
+        # A receiver that answers to nothing is not asked thirty times.
+        assert len(hangs.requests) <= 4
+        tries = lake.value("SELECT max(tries) FROM lake.delivery_outcomes")
+        assert tries == 1
+
+
+class _Drip(threading.Thread):
+    """A server that sends a byte of its answer every now and then, for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        connection, _ = self._socket.accept()
+        connection.recv(65536)
+        with connection, self._socket:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx-drip: ")
+            while not self.over.wait(0.2):
+                try:
+                    connection.sendall(b".")
+                except OSError:
+                    return
+
+
+@pytest.mark.slow
+def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    drip = _Drip()
+    drip.start()
+    with (
+        Receiver().running() as fine,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        channels = {"drip": {**webhook(fine), "url": drip.url}, "fine": webhook(fine)}
+        settings = settings_of(channels, run_seconds=1)
+        reviewed(lake, settings, SCANNED)
+        report = deliver_due(lake, settings)
+        drip.over.set()
+        by_name = {one.channel: one for one in report.channels}
+        assert by_name["fine"].sent == 1
+        assert by_name["drip"].error == "no answer: the channel hangs"
+        assert (by_name["drip"].later, report.later) == (1, 1)
+        assert outcomes(lake)["failed"] == 1
+
+
+def test_what_was_sent_while_the_lake_is_busy_is_not_sent_again(tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    patient = LakeSettings(wait_seconds=0.2)
+    told: list[str] = []
+    with Lake.open(folder, create=True) as lake:
+        with Receiver().running() as receiver:
+            settings = settings_of({"hook": webhook(receiver)})
+            reviewed(lake, settings, SCANNED)
+            with Lake.open(folder, patient) as sending:
+                with lake.writing():
+                    report = deliver_due(sending, settings, on_wait=told.append)
+                assert report.channels[0].sent == 1
+                assert "stays in the journal" in "".join(told)
+                assert lake.value("SELECT count(*) FROM lake.delivery_outcomes") == 0
+                assert deliver_due(sending, settings).channels == ()
+            assert len(receiver.requests) == 1
+        assert outcomes(lake) == {"sent": 1}
+
+
+def test_only_one_sends_at_a_time(tmp_path: Path) -> None:
+    with (
+        Lake.open(tmp_path / "lake", create=True) as lake,
+        only_sender(lake, 0),
+        pytest.raises(LakeBusyError, match="another process is sending"),
+    ):
+        deliver_due(lake, settings_of({"out": {"kind": "stdout"}}))
+
+
+def test_a_channel_without_its_secret_holds_up_no_other(tmp_path: Path) -> None:
+    with Receiver().running() as fine, Lake.open(tmp_path / "lake", create=True) as lake:
+        missing = {**webhook(fine), "secret": {"env": "TEST_NOT_SET"}}
+        odd = {**webhook(fine), "secret": {"env": "TEST_ODD"}}
+        os.environ["TEST_ODD"] = "whsec_é"
+        block = {**webhook(fine), "secret": {"prefect": "signing"}}
+        channels = {"missing": missing, "odd": odd, "block": block, "fine": webhook(fine)}
+        settings = settings_of(channels)
+        reviewed(lake, settings, SCANNED)
+        report = deliver_due(lake, settings)
+        del os.environ["TEST_ODD"]
+        assert [one.channel for one in report.channels] == ["fine"]
+        assert report.later == 3
+        assert report.unusable == {
+            "missing": "the environment variable TEST_NOT_SET is not set",
+            "odd": "the secret in env TEST_ODD is no signing secret; whsec_ and Base64 is expected",
+            "block": "the Prefect block signing can be read inside a Prefect flow only; name env "
+            "or file for the command line",
+        }
+        report = deliver_due(lake, settings, prefect={"signing": SIGNING}.__getitem__)
+        assert [one.channel for one in report.channels] == ["block"]
+
+
+def test_what_a_channel_trips_over_is_an_error_of_that_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Receiver().running() as receiver, Lake.open(tmp_path / "lake", create=True) as lake:
+        settings = settings_of({"hook": webhook(receiver)}, max_tries=1)
+        reviewed(lake, settings, SCANNED, DOUBTED)
+        # What no channel expects: a message that is not as this version writes it.
+        lake.execute(
+            'UPDATE lake.deliveries SET message = replace(message, \'"at": "20\', \'"at": "x\')'
+        )
+        report = deliver_due(lake, settings)
+        assert report.channels[0].sent == 2
+    assert SIGNING not in caplog.text
+
+
+# --------------------------------------------------------------------------------- crash and order
+
+KEYS, KILLS, FAILING = 1000, 20, 0.3
+
+
+@pytest.mark.slow
+def test_a_thousand_recommendations_through_failures_and_kills(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(7)
+    effects: dict[str, int] = {}
+    order: list[str] = []
+
+    def behave(request: Request) -> Answer:
+        """Acts once on an id; fails before or after it has acted, as real ones do."""
+        id_ = request.headers["webhook-id"]
+        if id_ not in order_set:
+            order_set.add(id_)
+            order.append(id_)
+        dice = rng.random()
+        if dice < FAILING / 2:
+            return Answer(503, "", {"Retry-After": "0"}) if dice < FAILING / 4 else Answer(500)
+        effects[id_] = effects.get(id_, 0) + 1
+        return Answer(close=True) if dice < FAILING else Answer()
+
+    order_set: set[str] = set()
+    with Receiver(behave).running() as receiver:
+        config = tmp_path / "keywatch.toml"
+        config.write_text(
+            "[deliver]\nfirst_pause_seconds = 0.2\nlongest_pause_seconds = 1.0\nmax_tries = 40\n"
+            f'run_seconds = 30\n[deliver.channels.hook]\nkind = "webhook"\nurl = "{receiver.url}"\n'
+            'secret = { env = "TEST_SIGNING" }\n',
+            encoding="utf-8",
+        )
+        with Lake.open(tmp_path / "lake", create=True) as lake:
+            reviewed(lake, load_settings(config).deliver, *keys(KEYS))
+            rank: dict[str, float] = dict(
+                lake.rows("SELECT delivery_id, rank FROM lake.deliveries")
+            )
+        assert len(rank) == KEYS
+        begun = time.monotonic()
+        kills = runs = 0
+        while runs < KILLS + 20:
+            runs += 1
+            process = subprocess.Popen(
+                [sys.executable, "-m", "keywatch", "deliver", "--lake", str(tmp_path / "lake"),
+                 "--config", str(config)],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            if kills < KILLS:
+                seen = len(receiver.requests)
+                while len(receiver.requests) < seen + rng.randint(1, 60) and process.poll() is None:
+                    time.sleep(0.001)
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                process.communicate()
+                continue
+            _, err = process.communicate()
+            assert process.returncode == 0, err
+            if "wait for a later run" not in err:
+                break
+        seconds = time.monotonic() - begun
+        with Lake.open(tmp_path / "lake") as lake:
+            left = outbox.pending(lake)
+            kept = outcomes(lake)
+            sent = lake.value(
+                "SELECT count(DISTINCT delivery_id) FROM lake.delivery_outcomes "
+                "WHERE outcome = 'sent'"
+            )
+    twice = sum(count - 1 for count in effects.values())
+    with capsys.disabled():
+        print(
+            f"\n{KEYS:,} recommendations, {kills} kills, {len(receiver.requests):,} requests, "
+            f"{kept['failed']:,} recorded failures, {len(effects):,} arrived, {twice} sent again "
+            f"after the receiver had acted (same id), {seconds:.0f} s"
+        )
+    assert kills == KILLS
+    assert left == []
+    assert set(effects) == set(rank)  # every one arrived, and no other id was ever sent
+    assert sent == KEYS
+    assert set(kept) == {"sent", "failed"}
+    assert [rank[id_] for id_ in order] == sorted(rank.values(), reverse=True)

@@ -1,0 +1,270 @@
+"""When an alert is opened, told again, left alone and closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from keywatch import alerts
+from keywatch.alerts import Change
+from keywatch.inventory import insert_keys
+from keywatch.lake import Lake
+from keywatch.model import Case, Group, Review, Window
+from keywatch.verdicts import VerdictReport
+from tests.deliver.alerts_of import review_of
+from tests.report.reviews import DOUBTED, FULL, SCANNED, SECOND, WEEK, watched
+
+CAMPAIGN = FULL.groups[0]
+NEXT_WEEK = Window(WEEK.end, WEEK.end + timedelta(days=7))
+DOUBT = replace(SCANNED, action="investigate")
+
+
+@pytest.fixture
+def lake() -> Iterator[Lake]:
+    with Lake.in_memory() as opened:
+        yield opened
+
+
+def told(lake: Lake, review: Review) -> list[Change]:
+    changes = alerts.update(lake, review, grow_bits=10.0)
+    alerts.store(lake, changes)
+    return changes
+
+
+def summary(changes: Sequence[Change]) -> list[tuple[str, tuple[str, ...], str]]:
+    return [(change.what, change.alert.key_ids, change.alert.action) for change in changes]
+
+
+def test_each_key_with_an_action_is_an_alert_once(lake: Lake) -> None:
+    review = review_of(SCANNED, DOUBTED, watched(1))
+    assert summary(told(lake, review)) == [
+        ("trigger", ("key_0700353",), "revoke"),
+        ("trigger", ("AKIAIOSFODNN7EXAMPLE",), "investigate"),
+    ]
+    assert told(lake, review_of(SCANNED, DOUBTED, run="run_2")) == []
+
+
+def test_what_is_kept_is_what_was_told(lake: Lake) -> None:
+    (change,) = told(lake, review_of(SCANNED))
+    assert alerts.waiting(lake) == [change.alert]
+    assert change.alert.document["key_id"] == SCANNED.key_id
+    assert change.alert.opened_at == change.alert.changed_at
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "window", "why"),
+    [
+        (DOUBT, SCANNED, WEEK, "rises from investigate to revoke"),
+        (DOUBT, replace(DOUBT, bits=DOUBT.bits + 10), WEEK, "grew from 40.7 to 50.7 bits"),
+        (DOUBT, replace(DOUBT, bits=DOUBT.bits + 9.9), WEEK, ""),
+        (SCANNED, DOUBT, WEEK, ""),
+        (DOUBT, DOUBT, NEXT_WEEK, "goes on in a later window"),
+        (DOUBT, DOUBT, Window(WEEK.start + timedelta(days=1), WEEK.end + timedelta(days=1)), ""),
+    ],
+    ids=["rises", "grows", "grows-little", "falls", "later", "overlaps"],
+)
+def test_an_alert_is_told_again_when_it_rises_grows_or_goes_on(
+    first: Case, then: Case, window: Window, why: str, lake: Lake
+) -> None:
+    (opened,) = told(lake, review_of(first))
+    changes = told(lake, replace(review_of(then, run="run_2"), window=window))
+    assert [(change.what, change.alert.why) for change in changes] == (
+        [("update", why)] if why else []
+    )
+    for change in changes:
+        assert change.alert.alert_id == opened.alert.alert_id
+        assert change.alert.change == 2
+        assert alerts.waiting(lake) == [change.alert]
+
+
+def test_an_action_that_was_urgent_stays_so(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    (change,) = told(lake, replace(review_of(DOUBT, run="run_2"), window=NEXT_WEEK))
+    assert change.alert.action == "revoke"
+
+
+# ------------------------------------------------------------------------------------------ groups
+
+
+def test_a_campaign_is_one_alert(lake: Lake) -> None:
+    review = review_of(SCANNED, SECOND, DOUBTED, groups=[CAMPAIGN])
+    assert summary(told(lake, review)) == [
+        ("trigger", CAMPAIGN.key_ids, "revoke"),
+        ("trigger", ("AKIAIOSFODNN7EXAMPLE",), "investigate"),
+    ]
+    assert told(lake, replace(review, run=replace(review.run, id="run_2"))) == []
+    # Its keys alone, should a later review see no group: they were told of.
+    assert told(lake, review_of(SCANNED, SECOND, run="run_3")) == []
+
+
+def test_a_campaign_that_gets_a_key_is_told_again(lake: Lake) -> None:
+    told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
+    larger = replace(CAMPAIGN, key_ids=(*CAMPAIGN.key_ids, DOUBTED.key_id))
+    (change,) = told(lake, review_of(SCANNED, SECOND, DOUBTED, groups=[larger], run="run_2"))
+    assert change.what == "update"
+    assert change.alert.why == f"1 more key: {DOUBTED.key_id}"
+    assert set(change.alert.key_ids) == set(larger.key_ids)
+
+
+def test_a_key_of_a_campaign_that_becomes_worse_is_told_by_itself(lake: Lake) -> None:
+    second = replace(SECOND, action="investigate")
+    told(lake, review_of(SCANNED, second, groups=[CAMPAIGN]))
+    changes = told(lake, review_of(SCANNED, SECOND, run="run_2"))
+    assert summary(changes) == [("trigger", (SECOND.key_id,), "revoke")]
+    assert changes[0].alert.why == "rises from investigate to revoke"
+
+
+def test_two_campaigns_on_the_same_keys_stay_two(lake: Lake) -> None:
+    other = replace(CAMPAIGN, origin="203.0.113.9 (Elsewhere, XX)")
+    review = review_of(SCANNED, SECOND, groups=[CAMPAIGN, other])
+    assert len(told(lake, review)) == 2
+    assert told(lake, replace(review, run=replace(review.run, id="run_2"))) == []
+
+
+def test_a_campaign_without_anything_to_act_on_is_none(lake: Lake) -> None:
+    quiet = [replace(case, action="none") for case in (SCANNED, SECOND)]
+    assert told(lake, review_of(*quiet, groups=[CAMPAIGN])) == []
+
+
+def test_a_migration_is_to_be_confirmed_and_hides_no_theft(lake: Lake) -> None:
+    quiet = watched(1)
+    move = Group("migration", (quiet.key_id, SCANNED.key_id), "AS24940: 5.9.1.2", "they moved")
+    assert summary(told(lake, review_of(quiet, SCANNED, groups=[move]))) == [
+        ("trigger", (quiet.key_id,), "investigate"),
+        ("trigger", (SCANNED.key_id,), "revoke"),
+    ]
+
+
+# ---------------------------------------------------------------------------------------- verdicts
+
+
+def judged(lake: Lake, verdict: Any, key_id: str = SCANNED.key_id) -> list[Change]:
+    report = VerdictReport(key_id, WEEK, verdict, ())
+    changes = alerts.judge(lake, report, "ana", "tried it")
+    alerts.store(lake, changes)
+    return changes
+
+
+@pytest.mark.parametrize("verdict", ["benign", "expected"])
+def test_a_verdict_that_it_was_the_owner_closes_the_alert(verdict: str, lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    (change,) = judged(lake, verdict)
+    assert (change.what, change.alert.state) == ("resolve", "closed")
+    assert change.alert.why == f"{verdict}, says ana: tried it"
+    assert alerts.waiting(lake) == []
+    assert judged(lake, verdict) == []
+    # The same week again tells nothing that was answered, unless it has risen.
+    assert told(lake, review_of(SCANNED, run="run_2")) == []
+    grown = replace(SCANNED, bits=SCANNED.bits + 20)
+    (again,) = told(lake, review_of(grown, run="run_3"))
+    assert (again.what, again.alert.change) == ("trigger", 1)
+    assert again.alert.alert_id != change.alert.alert_id
+
+
+def test_a_later_week_is_a_new_alert(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    judged(lake, "benign")
+    (again,) = told(lake, replace(review_of(SCANNED, run="run_2"), window=NEXT_WEEK))
+    assert again.what == "trigger"
+
+
+def test_a_verdict_that_it_was_a_theft_acknowledges(lake: Lake) -> None:
+    told(lake, review_of(DOUBT))
+    (change,) = judged(lake, "compromised")
+    assert (change.what, change.alert.state, change.alert.action) == (
+        "acknowledge", "acknowledged", "revoke",
+    )  # fmt: skip
+    assert alerts.waiting(lake) == []
+
+
+def test_a_campaign_is_over_when_all_its_keys_are_answered(lake: Lake) -> None:
+    told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
+    (first,) = judged(lake, "benign", SCANNED.key_id)
+    (second,) = judged(lake, "benign", SECOND.key_id)
+    assert [first.what, second.what] == ["update", "resolve"]
+    ended = {member.key_id: member.ended for member in second.alert.members}
+    assert ended == dict.fromkeys(CAMPAIGN.key_ids, "benign, says ana: tried it")
+
+
+# --------------------------------------------------------------------------------- after revocation
+
+
+def activity(lake: Lake, key_id: str, last: datetime, status: str = "2xx", events: int = 3) -> None:
+    lake.execute(
+        "INSERT INTO lake.activity BY NAME SELECT $key_id AS key_id, $day AS day, "
+        "'192.0.2.1' AS address, 'GET /v1/checks' AS endpoint, $status AS status_class, "
+        "$events AS events, $last AS first_ts, $last AS last_ts",
+        key_id=key_id, day=last.date(), status=status, events=events, last=last,
+    )  # fmt: skip
+
+
+def revoke(lake: Lake, moment: datetime, key_id: str = SCANNED.key_id) -> None:
+    insert_keys(
+        lake,
+        [{"key_id": key_id, "key": "ply_live_prod_4f8a2c…9e1d", "name": "x", "environment": "prod",
+          "scopes": [], "created_at": datetime(2026, 1, 1), "revoked_at": moment}],
+    )  # fmt: skip
+
+
+def followed(lake: Lake) -> list[Change]:
+    changes = alerts.follow_up(lake, confirm_hours=24)
+    alerts.store(lake, changes)
+    return changes
+
+
+REVOKED = datetime(2026, 10, 6, 9, 0)
+
+
+def test_a_revoked_key_without_use_closes_the_alert(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    assert followed(lake) == []
+    revoke(lake, REVOKED)
+    activity(lake, "another", REVOKED + timedelta(hours=23))
+    assert followed(lake) == []  # the log has not gone on for a day yet
+    activity(lake, SCANNED.key_id, REVOKED + timedelta(hours=5), status="401", events=7)
+    activity(lake, "another", REVOKED + timedelta(hours=25))
+    (change,) = followed(lake)
+    assert (change.what, change.alert.state) == ("resolve", "closed")
+    assert change.alert.why == (
+        "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since (about 7 requests were "
+        "refused); the log was read until 2026-10-07 10:00 UTC"
+    )
+    assert followed(lake) == []
+
+
+def test_a_revoked_key_in_use_raises_the_alert_and_is_over_when_it_stops(lake: Lake) -> None:
+    told(lake, review_of(DOUBT))
+    revoke(lake, REVOKED)
+    activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=2))
+    (raised,) = followed(lake)
+    assert (raised.what, raised.alert.action, raised.alert.still_used) == ("update", "revoke", True)
+    assert raised.alert.why.startswith("key_0700353 is still in use: revoked at 2026-10-06 09:00")
+    activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=12))
+    assert followed(lake) == []  # told today
+    activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=30))
+    assert [change.what for change in followed(lake)] == ["update"]
+    activity(lake, "another", REVOKED + timedelta(hours=55))
+    (closed,) = followed(lake)
+    assert closed.what == "resolve"
+    assert "no use since 2026-10-07 15:00" in closed.alert.why
+
+
+def test_trying_a_key_that_was_revoked_before_is_not_answered_by_that(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    revoke(lake, WEEK.start)
+    activity(lake, SCANNED.key_id, SCANNED.origins[0].last_seen, status="401")
+    activity(lake, "another", REVOKED)
+    assert followed(lake) == []
+    assert len(alerts.waiting(lake)) == 1
+
+
+def test_a_confirmed_theft_is_followed_too(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    judged(lake, "compromised")
+    revoke(lake, REVOKED)
+    activity(lake, "another", REVOKED + timedelta(days=2))
+    assert [change.what for change in followed(lake)] == ["resolve"]
