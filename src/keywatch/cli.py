@@ -137,9 +137,11 @@ def ingest(
     source
         The log's format; found from the content when not given.
     """
-    if not paths:
+    settings = common.settings()
+    named = list(paths or settings.ingest.places)
+    if not named:
         raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
-    _load(common.lake, list(paths), common.settings(), source)
+    _load(common.lake, named, settings, source)
 
 
 def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) -> None:
@@ -247,9 +249,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
     if week is not None:
         if first or end:
             raise UsageError("give --week, or --from and --to, not both")
-        from keywatch import pipeline
+        from keywatch.weeks import week_window
 
-        return pipeline.week_window(week)
+        return week_window(week)
     if first is None and end is None:
         return None
     if first is None or end is None:
@@ -419,6 +421,41 @@ def verdict(
 
 
 @app.command
+def watch(
+    *paths: str,
+    send: Annotated[bool, Parameter(name="--deliver")] = True,
+    fail_on: Action | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
+
+    Parameters
+    ----------
+    paths
+        As for ingest; the places of the settings when none is named.
+    send
+        Send what is due afterwards.
+    fail_on
+        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_load
+    from keywatch.watch import render_watched
+
+    settings = common.settings()
+    if paths or settings.ingest.places:
+        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
+        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
+    watched = pipeline.watch(common.lake, settings, _say)
+    print(render_watched(watched), flush=True)
+    if send and settings.deliver.channels:
+        _deliver(common.lake, settings)
+    urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
+    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+@app.command
 def deliver(
     *,
     dry_run: bool = False,
@@ -441,7 +478,7 @@ def deliver(
         Print the JSON Schema of what webhooks and files get, and stop.
     """
     from keywatch import pipeline
-    from keywatch.deliver import message_schema, render_delivery
+    from keywatch.deliver import message_schema
     from keywatch.report import json_text
 
     if schema:
@@ -453,9 +490,16 @@ def deliver(
             print(f"{name}: {len(texts):,} due\n")
             print("\n".join(texts))
         return
-    done = pipeline.deliver_due(
-        common.lake, settings, again=retry_dead, report=report, on_wait=_say
-    )
+    _deliver(common.lake, settings, again=retry_dead, report=report)
+
+
+def _deliver(
+    lake: Path, settings: Settings, *, again: bool = False, report: Path | None = None
+) -> None:
+    from keywatch import pipeline
+    from keywatch.deliver import render_delivery
+
+    done = pipeline.deliver_due(lake, settings, again=again, report=report, on_wait=_say)
     out, problems = render_delivery(done)
     print(out, end="")
     for line in problems:
@@ -535,10 +579,10 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 @app.command
 def doctor(*, common: Common = _DEFAULTS) -> None:
     """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
-    from keywatch import pipeline
+    from keywatch.diagnosis import diagnose
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    found = pipeline.diagnose(common.lake, common.settings())
+    found = diagnose(common.lake, common.settings())
     for one in found:
         print(f"{'BAD ' if one.exit_code else 'note' if one.note else 'ok  '} {one.text}")
     if worst := max(one.exit_code for one in found):

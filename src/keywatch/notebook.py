@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from keywatch import history, pipeline
+from keywatch import history, weeks
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
@@ -137,7 +137,7 @@ class LakeView:
             UsageError: the week is none, or was not reviewed.
         """
         with self._reading() as lake:
-            window = pipeline.week_window(week) if week else None
+            window = weeks.week_window(week) if week else None
             return WeekView(self, lake, window)
 
     def cases(self) -> Frame:
@@ -177,8 +177,8 @@ class LakeView:
             UsageError: no such key, or several of that name; no such week.
         """
         with self._reading() as lake:
-            window = pipeline.week_window(week) if week else _newest_window(lake)
-            return KeyView(self, lake, _key_id(lake, key), window or pipeline.last_full_week(lake))
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
 
 
 class WeekView:

@@ -43,6 +43,8 @@ class LakeSettings(_Section):
 class IngestSettings(_Section):
     """What a load accepts."""
 
+    places: tuple[str, ...] = ()
+    """Files, folders, globs and ``s3://…`` that are loaded where no other is named."""
     max_reject_share: Share = 0.05
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
     """Uncompressed log text that is held in memory at once."""
