@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, task
@@ -15,10 +16,10 @@ from keywatch.settings import Settings
 
 
 @task(name="send what is due", **patient())
-def send(lake: Path, settings: Settings, report: Path | None = None) -> int:
+def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
     """How many messages were sent; what failed is due again, and only a wrong set-up fails."""
     done = pipeline.deliver_due(
-        lake, settings, report=report, prefect_block=secret_block, on_wait=say
+        lake, settings, reports=reports, prefect_block=secret_block, on_wait=say
     )
     told, problems = render_delivery(done)
     say(told)

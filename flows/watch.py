@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
+from flows.approve import ask
 from flows.common import patient, say, settings_of
 from flows.deliver import send
 from flows.ingest import load
@@ -28,5 +29,7 @@ def watch(lake: str = "lake", config: str | None = None) -> int:
     settings = settings_of(config)
     load(Path(lake), settings)
     changed = judge(Path(lake), settings)
+    if settings.deliver.approved_channels:
+        ask(Path(lake), config, settings)
     send(Path(lake), settings)
     return changed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import flow, task
 
+from flows.approve import ask
 from flows.common import leave_artifacts, patient, say, settings_of
 from flows.deliver import send
 from keywatch import pipeline
@@ -32,9 +33,9 @@ def weekly_review(lake: str = "lake", config: str | None = None) -> list[str]:
     """Review each week that has no review yet, and send what comes of it; returns the pages."""
     settings = settings_of(config)
     pages = [review_week(Path(lake), week, settings) for week in find_weeks(Path(lake), settings)]
-    for page in pages:
-        send(Path(lake), settings, page)
+    if settings.deliver.approved_channels:
+        ask(Path(lake), config, settings)
     if not pages:
         say("Every week that is over has been reviewed.")
-        send(Path(lake), settings)
+    send(Path(lake), settings, pages)
     return [str(page) for page in pages]

@@ -127,6 +127,37 @@ def test_late_lines_of_the_week_before_are_judged_too(place: Path) -> None:
     assert "key_1" in {key_id for each in watched.changes for key_id in each.alert.key_ids}
 
 
+# ------------------------------------------------------------------------------------ approval
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_revocation_is_told_to_the_executor_once_it_is_approved(
+    place: Path, approved: bool
+) -> None:
+    lake, settings = place.parent / "lake", settings_of(place)
+    files = {name: FileChannel(kind="file", path=place.parent / name) for name in ("feed", "doer")}
+    told = DeliverSettings(channels=files, approved_channels=("doer",))
+    settings = settings.model_copy(update={"deliver": told})
+    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
+    pipeline.ingest_new(lake, settings)
+    (change,) = pipeline.watch(lake, settings).changes
+    assert change.alert.action == "revoke"
+    pipeline.deliver_due(lake, settings)
+    assert not (place.parent / "doer").exists()
+    (waiting,) = pipeline.revokes_to_approve(lake, settings)
+
+    pipeline.settle_revoke(
+        lake, waiting.alert_id, settings, approved=approved, by="ana", because="asked the team"
+    )
+    pipeline.deliver_due(lake, settings)
+    feed = [json.loads(text) for text in (place.parent / "feed").read_text().splitlines()]
+    assert [each["kind"] for each in feed] == ["trigger", "acknowledge" if approved else "resolve"]
+    assert (place.parent / "doer").exists() == approved
+    assert pipeline.revokes_to_approve(lake, settings) == []
+    with pytest.raises(UsageError, match="no alert"):
+        pipeline.settle_revoke(lake, "no", settings, approved=True, by="ana", because="asked")
+
+
 # ---------------------------------------------------------------------------------- what is new
 
 
@@ -199,3 +230,24 @@ def test_the_command_loads_judges_and_sends(place: Path) -> None:
     )
     assert "sent" not in silent.out
     assert AWAY not in silent.err
+
+
+def test_missed_reviews_write_their_pages_and_send(place: Path) -> None:
+    config = place.parent / "keywatch.toml"
+    config.write_text(
+        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\n"
+        '[report]\nfolder = "pages"\n'
+        '[deliver.channels.feed]\nkind = "file"\npath = "feed.jsonl"\n',
+        encoding="utf-8",
+    )
+    events = daily(date(2026, 8, 1), 66) + crowd()
+    write(place / "rest.jsonl", [*of_days(events, date(2026, 10, 1), date(2026, 10, 6)), *theft()])
+    assert keywatch("ingest", "logs", cwd=place.parent).code == 0
+    ran = keywatch("review", "--missed", "--fail-on", "revoke", cwd=place.parent)
+    assert ran.code == 1, ran.err
+    assert "key_1" in (place.parent / "pages" / "2026-W40.html").read_text("utf-8")
+    assert len((place.parent / "feed.jsonl").read_text().splitlines()) == 1
+    again = keywatch("review", "--missed", "--fail-on", "revoke", cwd=place.parent)
+    assert again.code == 0, again.err
+    assert "Every week that is over has been reviewed." in again.out
+    assert keywatch("review", "--missed", "--format", "json", cwd=place.parent).code == 2

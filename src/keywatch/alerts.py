@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
@@ -27,7 +28,7 @@ from keywatch.verdicts import VerdictReport
 
 Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
-What = Literal["trigger", "update", "acknowledge", "resolve"]
+What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
@@ -136,6 +137,23 @@ def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Chan
         else:
             changes.append(_ended(alert, {report.key_id: said}, said))
     return changes
+
+
+def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
+    """An analyst wants the revocation carried out; nothing changes where the alert is over.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+    """
+    if not by.strip() or not because.strip():
+        raise UsageError("an approval needs who approves and why")
+    found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
+    if not found:
+        raise UsageError(f"no alert {alert_id}")
+    if found[0].state == "closed":
+        return []
+    why = f"revocation approved by {by}: {because}"
+    return [Change("approve", _next(found[0], why, state="acknowledged"))]
 
 
 def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
@@ -397,6 +415,11 @@ def _use_of_revoked(
     return {
         key_id: (revoked_at, last_use, refused) for key_id, revoked_at, last_use, refused in rows
     }
+
+
+def not_over(lake: Lake) -> list[Alert]:
+    """The alerts that are not closed, the oldest first."""
+    return _in_force(lake, "state <> 'closed'")
 
 
 def waiting(lake: Lake) -> list[Alert]:

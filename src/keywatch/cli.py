@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -184,6 +184,7 @@ def review(
     to: date | None = None,
     format: Format = "text",
     output: Path | None = None,
+    missed: bool = False,
     fail_on: Action | None = None,
     schema: bool = False,
     common: Common = _DEFAULTS,
@@ -202,6 +203,9 @@ def review(
         text, json by the published schema, or html: one page with charts that needs no network.
     output
         Write to this file instead of the terminal; all or nothing.
+    missed
+        Review each week that is over and has no review yet, write its page into the settings'
+        report folder, and send what is due: for cron.
     fail_on
         Exit 1 when a case has this action or a more urgent one.
     schema
@@ -215,6 +219,11 @@ def review(
         return
     settings = common.settings()
     window = _window(week, from_, to)
+    if missed:
+        if window or output or format != "text":
+            raise UsageError("--missed names the weeks and the pages itself")
+        _review_missed(common.lake, settings, fail_on)
+        return
     if format == "html":
         answer = _write_page(common.lake, window, settings, output)
     elif format == "json":
@@ -225,6 +234,25 @@ def review(
         color = output is None and _color()
         _write(render_review(answer, color=color, width=_width()), output)
     if fail_on is not None and _worst(answer, fail_on):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+def _review_missed(lake: Path, settings: Settings, fail_on: Action | None) -> None:
+    from keywatch import pipeline
+    from keywatch.report.phrases import window_label
+
+    found = False
+    pages = []
+    for window in pipeline.missed_weeks(lake, settings):
+        answer, page = pipeline.write_report(lake, window, settings, on_wait=_say)
+        print(f"{window_label(window)}: {page}", flush=True)
+        pages.append(page)
+        found = found or (fail_on is not None and _worst(answer, fail_on))
+    if not pages:
+        print("Every week that is over has been reviewed.", flush=True)
+    if settings.deliver.channels:
+        _deliver(lake, settings, reports=pages)
+    if found:
         raise SystemExit(EXIT_FINDINGS)
 
 
@@ -495,16 +523,16 @@ def deliver(
         if not due:
             print("nothing is due")
         return
-    _deliver(common.lake, settings, again=retry_dead, report=report)
+    _deliver(common.lake, settings, again=retry_dead, reports=[report] if report else [])
 
 
 def _deliver(
-    lake: Path, settings: Settings, *, again: bool = False, report: Path | None = None
+    lake: Path, settings: Settings, *, again: bool = False, reports: Sequence[Path] = ()
 ) -> None:
     from keywatch import pipeline
     from keywatch.deliver import render_delivery
 
-    done = pipeline.deliver_due(lake, settings, again=again, report=report, on_wait=_say)
+    done = pipeline.deliver_due(lake, settings, again=again, reports=reports, on_wait=_say)
     out, problems = render_delivery(done)
     print(out, end="")
     for line in problems:

@@ -348,20 +348,20 @@ def deliver_due(
     settings: Settings,
     *,
     again: bool = False,
-    report: Path | None = None,
+    reports: Sequence[Path] = (),
     prefect_block: Callable[[str], str] | None = None,
     on_wait: OnText = _quiet,
 ) -> deliver.DeliveryReport:
-    """Send what is due (`keywatch.deliver.deliver_due`), with `report` as a mail's attachment.
+    """Send what is due (`keywatch.deliver.deliver_due`), with `reports` as attachments of mails.
 
     `prefect_block` gives the value of a Prefect Secret block by its name.
 
     Raises:
-        InputError: the report can't be read.
+        InputError: a report can't be read.
         LakeError: there is no lake, or it stayed busy; nothing is lost.
     """
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        if report is not None:
+        for report in reports:
             deliver.put_report(lake, report, settings.deliver, on_wait)
         return deliver.deliver_due(
             lake,
@@ -371,6 +371,57 @@ def deliver_due(
             prefect=prefect_block,
             on_wait=on_wait,
         )
+
+
+def revokes_to_approve(lake_folder: Path, settings: Settings) -> list[alerts.Alert]:
+    """The alerts to revoke that an analyst has to approve first (`[deliver] approved_channels`)."""
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return deliver.awaiting_approval(lake, settings.deliver)
+
+
+def settle_revoke(
+    lake_folder: Path,
+    alert_id: str,
+    settings: Settings,
+    *,
+    approved: bool,
+    by: str,
+    because: str,
+    on_wait: OnText = _quiet,
+) -> list[str]:
+    """An analyst's answer to an alert to revoke; returns what became of it, a line a key.
+
+    Approved, it is due to the channels that waited for it. Declined, each key of it gets the
+    verdict *benign*, which closes the alert.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        if approved:
+            with lake.writing(on_wait):
+                changes = alerts.approve(lake, alert_id, by, because)
+                deliver.tell(lake, changes, settings.deliver)
+            return [f"{change.alert.alert_id}: {change.alert.why}" for change in changes] or [
+                f"{alert_id} is over: nothing to approve"
+            ]
+        declined = [each for each in alerts.not_over(lake) if each.alert_id == alert_id]
+        for alert in declined:
+            for member in alert.members:
+                if member.action != "none" and member.ended is None:
+                    with lake.writing(on_wait):
+                        report = verdicts.give(
+                            lake, member.key_id, "benign", by=by, because=because,
+                            window=alert.window,
+                        )  # fmt: skip
+                        changes = alerts.judge(lake, report, by, because)
+                        deliver.tell(lake, changes, settings.deliver)
+        return [
+            f"{member.key_id} is benign, says {by}"
+            for alert in declined
+            for member in alert.members
+        ] or [f"{alert_id} is over: nothing to decline"]
 
 
 def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Watched:

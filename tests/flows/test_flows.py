@@ -77,6 +77,21 @@ class Server:
             time.sleep(1)
         raise AssertionError(f"{flow} did not end: {now['state_name']}")
 
+    def runs_of(self, flow: str, states: tuple[str, ...]) -> list[dict[str, Any]]:
+        """The runs of a flow, as soon as one is in one of the states."""
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            runs = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}})
+            if any(run["state_type"] in states for run in runs):
+                return list(runs)
+            time.sleep(1)
+        raise AssertionError(f"{flow}: no run is {states}: {[run['state'] for run in runs]}")
+
+    def question(self, run: dict[str, Any]) -> str:
+        """What a suspended run asks."""
+        keys = run["state"]["state_details"]["run_input_keyset"]
+        return httpx.get(f"{self.url}/flow_runs/{run['id']}/input/{keys['description']}").text
+
     def tasks(self, run: dict[str, Any]) -> list[tuple[str, str, int]]:
         """Name, state and tries of a run's tasks."""
         found = self.post("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
@@ -253,3 +268,32 @@ def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
     ran = server.run("weekly-review", world.lake, world.config)
     assert ran["state_type"] == "FAILED"
     assert server.tasks(ran) == []
+
+
+def test_a_revocation_waits_for_an_analyst(server: Server, world: World) -> None:
+    text = world.config.read_text("utf-8")
+    approved = '[deliver]\napproved_channels = ["executor"]\n[deliver.channels.executor]'
+    world.config.write_text(text.replace("[deliver.channels.executor]", approved), "utf-8")
+    server.run("ingest", world.lake, world.config)
+    server.run("watch", world.lake, world.config)
+    (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
+    for _ in range(2):
+        assert server.run("watch", world.lake, world.config)["state_type"] == "COMPLETED"
+    assert world.hook.requests == []
+
+    (asked,) = server.runs_of("approve", ("PAUSED",))
+    question = server.question(asked)
+    assert "status board" in question
+    assert "<img" not in question
+    server.post(
+        f"flow_runs/{asked['id']}/resume",
+        run_input={"decision": "approve", "by": "ana", "because": "we know nothing of it"},
+    )
+    (done,) = server.runs_of("approve", ("COMPLETED", "FAILED"))
+    assert done["state_type"] == "COMPLETED", done["state"]
+    (request,) = world.hook.requests
+    message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
+    assert (message["kind"], message["action"]) == ("trigger", "revoke")
+    assert "approved by ana" in message["why"]
+    server.run("watch", world.lake, world.config)
+    assert len(world.hook.requests) == 1

@@ -158,7 +158,7 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
     scopes = case.get("blast_radius", {}).get("scopes_granted")
     return Message(
         id="",
-        kind=change.what,
+        kind="acknowledge" if change.what == "approve" else change.what,
         at=rfc3339(alert.changed_at),
         title=_title(alert, change.what),
         severity=severity_of(alert),

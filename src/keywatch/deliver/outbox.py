@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from keywatch import alerts
-from keywatch.alerts import Change
+from keywatch.alerts import Alert, Change
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.message import (
@@ -80,7 +80,8 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
     """Put what has changed into the outbox, for each channel it concerns; returns how many.
 
     A channel that has not heard of an alert gets a trigger; how an alert ended is told only to
-    those that have. Call it inside the transaction that made the changes.
+    those that have. An approval is the trigger for those that wait for it. Call it inside the
+    transaction that made the changes.
     """
     if not changes or not settings.channels:
         return 0
@@ -93,8 +94,10 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
         new = set()
         if change.what in ("trigger", "update"):
             new = set(channels_for(settings, alert.action, message.severity)) - told
+        elif change.what == "approve":
+            new = set(settings.approved_channels) - told
         for channel in sorted(told | new):
-            kind: Kind = "trigger" if channel in new else change.what
+            kind: Kind = "trigger" if channel in new else message.kind
             delivery_id = _delivery_id(alert.alert_id, str(alert.change), channel)
             rows.append(
                 _row(channel, with_id(message, delivery_id, kind), alert.alert_id, alert.change)
@@ -112,6 +115,15 @@ def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
         for alert in waiting
         if set(channels_for(settings, alert.action, severity_of(alert))) - heard[alert.alert_id]
     ]
+
+
+def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
+    """The alerts to revoke that are not over and of which no approved channel has heard."""
+    if not settings.approved_channels:
+        return []
+    found = [alert for alert in alerts.not_over(lake) if alert.action == "revoke"]
+    heard = _heard(lake, {alert.alert_id for alert in found})
+    return [alert for alert in found if not heard[alert.alert_id] & set(settings.approved_channels)]
 
 
 def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Iterable[str]) -> int:
