@@ -114,6 +114,26 @@ def test_a_verdict_on_what_the_feed_told_closes_it(place: Path) -> None:
     assert state == "closed"
 
 
+def test_a_revocation_without_use_since_closes_the_alert_without_any_channel(place: Path) -> None:
+    lake = place.parent / "lake"
+    settings = settings_of(place).model_copy(update={"deliver": DeliverSettings()})
+    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
+    pipeline.ingest_new(lake, settings)
+    pipeline.watch(lake, settings)
+    inventory = write(place.parent / "keys.jsonl", [key(revoked_at="2026-10-01T13:00:00Z")])
+    pipeline.import_keys(lake, inventory, settings)
+    assert pipeline.watch(lake, settings).changes == ()  # the log ends before it could be told
+    later = [line(f"2026-10-0{n}T12:00:00", key_id="crowd_00") for n in (2, 3)]
+    write(place / "later.jsonl", later)
+    pipeline.ingest_new(lake, settings)
+    watched = pipeline.watch(lake, settings)
+    assert [(change.what, change.alert.state) for change in watched.changes] == [
+        ("resolve", "closed")
+    ]
+    assert "no use since" in render_watched(watched)
+    assert pipeline.watch(lake, settings).changes == ()
+
+
 def test_late_lines_of_the_week_before_are_judged_too(place: Path) -> None:
     lake, settings = place.parent / "lake", settings_of(place)
     pipeline.ingest_new(lake, settings)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from keywatch import judging
+from keywatch import alerts, deliver, judging
 from keywatch.alerts import Change
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
@@ -33,6 +33,8 @@ class Watched:
 def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Watched:
     """Judge the weeks that were loaded into since the last watch, as far as they have come.
 
+    And say of revoked keys whether they are still in use (`keywatch.alerts.follow_up`).
+
     A week is the window of its review, so replayed weeks are shared with it and an alert that the
     feed opened is the one that the review finds. The first time only the newest week is judged.
     Run again, nothing happens: what was watched commits with what was told.
@@ -40,7 +42,7 @@ def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Wat
     since = lake.value("SELECT max(load_id) FROM lake.watches")
     loaded = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
     if since == loaded:
-        return Watched()
+        return Watched(changes=tuple(_follow_up(lake, settings, on_wait)))
     new = lake.rows(
         """
         SELECT date_trunc('week', day)::DATE AS monday, sum(events)::BIGINT
@@ -74,7 +76,18 @@ def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Wat
     )
     with lake.writing(on_wait):
         lake.execute("INSERT INTO lake.watches VALUES ($id, $now)", id=loaded, now=utc_now())
+    changes += _follow_up(lake, settings, on_wait)
     return Watched(sum(events for _, events in new), keys, tuple(windows), tuple(changes))
+
+
+def _follow_up(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> list[Change]:
+    hours = settings.deliver.confirm_hours
+    if not alerts.follow_up(lake, hours):
+        return []
+    with lake.writing(on_wait):
+        changes = alerts.follow_up(lake, hours)
+        deliver.tell(lake, changes, settings.deliver)
+    return changes
 
 
 def _midnight(day: date) -> datetime:
@@ -83,13 +96,12 @@ def _midnight(day: date) -> datetime:
 
 def render_watched(watched: Watched) -> str:
     """What was new and what changed for it, a line an alert."""
-    if not watched.windows:
+    if not watched.windows and not watched.changes:
         return "Nothing new to judge."
     weeks = " and ".join(window_label(window) for window in watched.windows)
-    lines = [
-        f"{count(watched.events, 'new event')} of {count(watched.keys, 'key')} in {weeks}: "
-        + (f"{count(len(watched.changes), 'alert')} changed." if watched.changes else "no news.")
-    ]
+    new = f"{count(watched.events, 'new event')} of {count(watched.keys, 'key')} in {weeks}"
+    news = f"{count(len(watched.changes), 'alert')} changed" if watched.changes else "no news"
+    lines = [f"{new if weeks else 'Nothing new to judge'}: {news}."]
     for change in watched.changes:
         alert = change.alert
         names = [member.name or member.key_id for member in alert.members[:_MOST_NAMES]]
