@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ __all__ = ["__version__", "open"]
 
 
 def open(
-    folder: str | Path = "lake", *, frames: Frames = "pandas", config: Path | None = None
+    folder: str | Path | None = None, *, frames: Frames = "pandas", config: Path | None = None
 ) -> LakeView:
     """The lake in `folder`, to look at: read-only, for notebooks (`keywatch.notebook`).
 
-    Tables come as `frames`: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
+    Without a folder it's the one that ``KEYWATCH_LAKE`` names, else ``lake``. Tables come as
+    `frames`: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
 
     Raises:
         LakeError: there is no lake in `folder`.
@@ -25,4 +27,5 @@ def open(
     from keywatch.notebook import LakeView
     from keywatch.settings import load_settings
 
-    return LakeView(Path(folder), load_settings(config), frames)
+    where = folder if folder is not None else os.environ.get("KEYWATCH_LAKE", "lake")
+    return LakeView(Path(where), load_settings(config), frames)

@@ -90,7 +90,9 @@ class Lake:
         self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings
     ) -> None:
         # It would write to standard output, which is the report's. No option of the whole database.
-        connection.execute("SET enable_progress_bar = false")
+        # In Jupyter without ipywidgets DuckDB refuses to be told, and has no bar.
+        with suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
         self.connection = connection
         self.folder = folder
         self._settings = settings

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keywatch.settings import Settings
+    from keywatch.workbench import DetectorView
 
     Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
 
@@ -106,15 +107,24 @@ class LakeView:
         """The same lake, with tables of another kind."""
         return LakeView(self.folder, self._settings, frames)
 
-    def sql(self, query: str, **parameters: object) -> Frame:
+    def sql(self, query: str, **given: object) -> Frame:
         """The rows of a query over the tables ``lake.…`` (see ``sql/schema.sql``).
 
-        `parameters` are its ``$names``: text, numbers, dates, lists of those.
+        What is `given` are its ``$names`` (text, numbers, dates, lists of those), or tables that
+        it reads by their name: data frames of pandas or Polars, or Arrow tables.
+
+            lake.sql("SELECT owner, count(*) FROM cases GROUP BY ALL", cases=lake.cases())
 
         Raises:
             duckdb.Error: the query is wrong, or would change the lake.
         """
-        with self._reading() as lake:
+        tables = {
+            name: table for name, value in given.items() if (table := _arrow(value)) is not None
+        }
+        parameters = {name: value for name, value in given.items() if name not in tables}
+        with self._reading() as lake, ExitStack() as registered:
+            for name, table in tables.items():
+                registered.enter_context(lake.registered(name, table))
             return self._frame(lake.table(query, **parameters))
 
     def tables(self) -> Frame:
@@ -179,6 +189,33 @@ class LakeView:
         with self._reading() as lake:
             window = pipeline.week_window(week) if week else _newest_window(lake)
             return KeyView(self, lake, _key_id(lake, key), window or pipeline.last_full_week(lake))
+
+    def detectors(self) -> Frame:
+        """The bundled detectors: id, family, grain, status, hygiene, title, history."""
+        import pyarrow as pa
+
+        from keywatch.detectors import load_detectors
+
+        names = ("id", "family", "grain", "status", "hygiene", "title", "history")
+        rows = [{name: getattr(one, name) for name in names} for one in load_detectors()]
+        return self._frame(pa.Table.from_pylist(rows))
+
+    def detector(self, name: str | Path, week: str | None = None) -> DetectorView:
+        """A detector to try on a week: a bundled one by its id, or the folder of your own.
+
+        Without a week: the newest reviewed window, else the last full week of the lake.
+
+        Raises:
+            UsageError: no such detector, or no such week.
+            DetectorError: its folder lacks a file or a field.
+        """
+        from keywatch.workbench import DetectorView, detector_of
+
+        found = detector_of(name)
+        with self._reading() as lake:
+            window = pipeline.week_window(week) if week else _newest_window(lake)
+            window = window or pipeline.last_full_week(lake)
+        return DetectorView(found, self.folder, window, self._settings, self._frame)
 
 
 class WeekView:
@@ -386,6 +423,19 @@ def _frame(table: pa.Table, frames: Frames) -> Frame:
     made = pl.from_arrow(table)
     assert isinstance(made, pl.DataFrame)
     return made
+
+
+def _arrow(value: object) -> pa.Table | None:
+    """A data frame as an Arrow table; None for what is none."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.Table):
+        return value
+    if hasattr(value, "to_arrow"):
+        return value.to_arrow()
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    return None
 
 
 def _weeks(lake: Lake) -> pa.Table:

@@ -47,6 +47,8 @@ from keywatch.settings import GeoIPSettings, Settings
 from keywatch.triage import find_groups, raise_together
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from keywatch.ingest import LoadReport
     from keywatch.origins import DatabaseInfo, GeoIPPaths
 
@@ -250,11 +252,17 @@ def _suspicious_visits(lake: Lake) -> list[history.Flag]:
 
 
 def _judging(
-    lake: Lake, window: Window, settings: Settings
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[list[detectors.Detector], Judge]:
-    """The detectors, and what has them all judge `window` or one that is replayed for it."""
+    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
+
+    It judges windows that are replayed for it too.
+    """
     catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
-    loaded = detectors.load_detectors()
+    loaded = detectors.load_detectors() if loaded is None else list(loaded)
     days = settings.review.baseline_days
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
@@ -277,12 +285,14 @@ def make_review(
     *,
     whole: bool = True,
     judged: dict[Window, scoring.WindowEvidence] | None = None,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[Review, Replays]:
     """The review of `window` and the replays it rests on; writes temporary tables only.
 
-    `judged` has what other reviews of this lake with these settings judged, and is added to.
+    `judged` has what other reviews of this lake with these settings and detectors judged, and is
+    added to. `loaded` are the detectors, the bundled ones when not given.
     """
-    loaded, judge = _judging(lake, window, settings)
+    loaded, judge = _judging(lake, window, settings, loaded)
     judged = {} if judged is None else judged
 
     def judge_once(window: Window) -> scoring.WindowEvidence:
@@ -335,11 +345,16 @@ _REPLAYED_DAYS = 7
 
 
 def rehearse(
-    lake_folder: Path, span: Window, settings: Settings, against: Settings | None = None
+    lake_folder: Path,
+    span: Window,
+    settings: Settings,
+    against: Settings | None = None,
+    others: Sequence[detectors.Detector] | None = None,
 ) -> Rehearsal:
-    """What weekly reviews of `span` would have alerted, and with `against` by those settings.
+    """What weekly reviews of `span` would have alerted, and by other settings or detectors.
 
-    Each week is reviewed with what the lake holds today; nothing is stored.
+    `against` are the other settings, `others` the detectors that take the place of the bundled
+    ones. Each week is reviewed with what the lake holds today; nothing is stored.
 
     Raises:
         UsageError: the span is not a number of whole weeks.
@@ -352,12 +367,38 @@ def rehearse(
     return Rehearsal(
         windows=windows,
         alerts=_would_alert(lake_folder, windows, settings),
-        against=_would_alert(lake_folder, windows, against) if against else None,
+        against=_would_alert(lake_folder, windows, against or settings, others)
+        if against or others
+        else None,
     )
 
 
+def said_by(
+    lake_folder: Path, detector: detectors.Detector, window: Window, settings: Settings
+) -> pa.Table:
+    """What `detector` alone says of `window`, the most first; less than 0 speaks for the owner.
+
+    Columns: key_id, day, prefix (null: of the key), bits, typical, actual, explanation. Nothing is
+    stored.
+
+    Raises:
+        DetectorError: its query fails.
+    """
+    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
+        detectors.run(lake, detector, window)
+        return lake.table(
+            "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
+            "ORDER BY bits DESC, key_id, day, prefix"
+        )
+
+
 def _would_alert(
-    lake_folder: Path, windows: Sequence[Window], settings: Settings
+    lake_folder: Path,
+    windows: Sequence[Window],
+    settings: Settings,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[RehearsedAlert, ...]:
     quick = settings.model_copy(
         update={"review": settings.review.model_copy(update={"power_keys": 0})}
@@ -366,7 +407,7 @@ def _would_alert(
     alerts: list[RehearsedAlert] = []
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         for window in windows:
-            answer, _ = make_review(lake, window, quick, whole=False, judged=judged)
+            answer, _ = make_review(lake, window, quick, whole=False, judged=judged, loaded=loaded)
             alerts += [
                 RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
                 for case in answer.alerted()

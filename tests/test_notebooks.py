@@ -1,0 +1,116 @@
+"""The notebooks of `notebooks/`: they run on a demo lake, in marimo and in Jupyter."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
+    "weekly_review": (2, ("action", "owner", "summary", "counted_bits", "not_assessable", "note")),
+    "investigate_key": (
+        4, ("Revoke", "requests_before", "agent", "previous", "ip", "consumers", "user_agent"),
+    ),
+    "tune_detectors": (
+        1, ("unfamiliar_agent", "new_product_prior", "new_client", "bits_then", "action_then"),
+    ),
+    "write_a_detector": (
+        1, ("first_write", "usual_write", "begins to write", "action_then", "bits_then"),
+    ),
+}  # fmt: skip
+"""Pictures of each notebook, and words of its tables."""
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A small demo lake, as `make notebooks` makes one."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    options = ("--keys", "60", "--weeks", "9", "--keep", str(folder))
+    subprocess.run([BIN / "keywatch", "demo", *options], check=True, capture_output=True)
+    return {
+        **os.environ,
+        "KEYWATCH_LAKE": str(folder / "lake"),
+        "TMPDIR": str(folder),  # where a written detector goes
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def exported(source: Path, folder: Path, environment: dict[str, str], *options: str) -> Any:
+    file = folder / f"{source.stem}.ipynb"
+    ran = subprocess.run(
+        [BIN / "marimo", "export", "ipynb", source, "-o", file, "--sort", "top-down", *options],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def outputs(notebook: Any) -> list[dict[str, Any]]:
+    return [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+
+
+def assert_promised(notebook: Any, name: str) -> None:
+    found = outputs(notebook)
+    assert [each for each in found if each["output_type"] == "error"] == []
+    shown = [each.get("data", {}) for each in found]
+    pictures = ["".join(data["image/svg+xml"]) for data in shown if "image/svg+xml" in data]
+    tables = "".join("".join(data.get("text/html", "")) for data in shown)
+    expected_pictures, words = PROMISED[name]
+    assert len(pictures) == expected_pictures
+    for picture in pictures:
+        assert picture.count('aria-roledescription="') > 5  # marks and axes, not an empty frame
+    assert "<script" not in tables
+    text = unescape(re.sub(r"<[^>]*>", " ", tables))
+    assert [word for word in words if word not in text] == []
+
+
+def test_each_notebook_promises_something() -> None:
+    assert [source.stem for source in SOURCES] == sorted(PROMISED)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
+def test_it_runs_in_marimo(source: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    assert_promised(exported(source, tmp_path, environment, "--include-outputs"), source.stem)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
+def test_what_is_made_for_jupyter_runs_there(
+    source: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    notebook = exported(source, tmp_path, environment)
+    assert outputs(notebook) == []
+    ran = subprocess.run(
+        [BIN / "jupyter-nbconvert", "--to", "notebook", "--execute", "--inplace",
+         tmp_path / f"{source.stem}.ipynb"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    executed = json.loads((tmp_path / f"{source.stem}.ipynb").read_text(encoding="utf-8"))
+    assert_promised(executed, source.stem)
+
+
+def test_no_output_is_committed() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: nothing is committed")
+    listed = subprocess.run(
+        ["git", "ls-files", "*.ipynb", "notebooks/*"], cwd=ROOT, check=True, capture_output=True
+    ).stdout
+    assert {Path(name).suffix for name in listed.decode().split()} <= {".py"}
