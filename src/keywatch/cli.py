@@ -370,7 +370,7 @@ def replay(
 @app.command
 def verdict(
     key: str,
-    verdict: Literal["benign", "compromised", "expected"],
+    verdict: Literal["benign", "compromised", "expected", "undo"],
     *,
     by: str,
     because: str,
@@ -388,6 +388,7 @@ def verdict(
         The key's id, its masked form or its name.
     verdict
         benign: the owner's own, once. expected: the owner's from now on. compromised: a theft.
+        undo: withdraws the newest of these on the key; all of them stay in the history.
     by
         Who says so.
     because
@@ -395,7 +396,8 @@ def verdict(
     until
         The last day (UTC) on which an expected change is expected; 90 days when not given.
     week
-        The ISO week of the alert; the key's newest alert when no window is given.
+        The ISO week of the alert; the key's newest alert when no window is given, or, to undo, the
+        one judged last.
     from_
         First day of the alert's window (UTC).
     to
@@ -404,17 +406,25 @@ def verdict(
     from keywatch import pipeline
     from keywatch.report import render_verdict
 
-    report = pipeline.give_verdict(
-        common.lake,
-        key,
-        verdict,
-        common.settings(),
-        by=by,
-        because=because,
-        until=until,
-        window=_window(week, from_, to),
-        on_wait=_say,
-    )
+    settings, window = common.settings(), _window(week, from_, to)
+    if verdict == "undo":
+        if until is not None:
+            raise UsageError("--until goes with expected only")
+        report = pipeline.undo_verdict(
+            common.lake, key, settings, by=by, because=because, window=window, on_wait=_say
+        )
+    else:
+        report = pipeline.give_verdict(
+            common.lake,
+            key,
+            verdict,
+            settings,
+            by=by,
+            because=because,
+            until=until,
+            window=window,
+            on_wait=_say,
+        )
     print(render_verdict(report))
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 _TABLES = ("schema", "schema_alerts")
+_MACROS = ("macros", "verdicts")
 _UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts")}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"
@@ -106,7 +107,8 @@ class Lake:
         connection.execute("ATTACH ':memory:' AS lake")
         for name in _TABLES:
             connection.execute(sql_text(name))
-        connection.execute(sql_text("macros"))
+        for name in _MACROS:
+            connection.execute(sql_text(name))
         return cls(connection, None, LakeSettings())
 
     @classmethod
@@ -153,7 +155,8 @@ class Lake:
         except BaseException:
             connection.close()
             raise
-        connection.execute(sql_text("macros"))
+        for name in _MACROS:
+            connection.execute(sql_text(name))
         return lake
 
     @property

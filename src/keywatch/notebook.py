@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keywatch.settings import Settings
+    from keywatch.verdicts import Verdict, VerdictReport
     from keywatch.workbench import DetectorView
 
     Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
 
 Frames = Literal["pandas", "arrow", "polars"]
 
-__all__ = ["Frames", "KeyView", "LakeView", "WeekView"]
+__all__ = ["Frames", "JudgingLake", "KeyView", "LakeView", "WeekView"]
 
 _TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
 _MOST_SHOWN = 20
@@ -216,6 +218,68 @@ class LakeView:
             window = pipeline.week_window(week) if week else _newest_window(lake)
             window = window or pipeline.last_full_week(lake)
         return DetectorView(found, self.folder, window, self._settings, self._frame)
+
+
+class JudgingLake(LakeView):
+    """A lake to look at and to judge: made by ``keywatch.open(…, verdicts=True, by="ana")``.
+
+    A verdict is one short transaction, which waits for another writer as long as the settings say.
+
+    Raises:
+        UsageError: nobody is named.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, by: str, frames: Frames = "pandas"
+    ) -> None:
+        if not by.strip():
+            raise UsageError("verdicts=True needs by=…: who judges")
+        super().__init__(folder, settings, frames)
+        self.by = by
+
+    def __repr__(self) -> str:
+        return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r}, verdicts=True, by=…)"
+
+    def with_frames(self, frames: Frames) -> JudgingLake:
+        """The same lake, with tables of another kind."""
+        return JudgingLake(self.folder, self._settings, self.by, frames)
+
+    def verdict(
+        self,
+        key: str,
+        verdict: Verdict,
+        because: str,
+        *,
+        until: date | None = None,
+        week: str | None = None,
+    ) -> VerdictReport:
+        """Say what a key's alert was, as ``keywatch verdict`` does; returns what it changed.
+
+        Without a week the key's newest alert is meant. `until` goes with *expected*.
+
+        Raises:
+            UsageError: no alert of such a key, or no reason is given.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = pipeline.week_window(week) if week else None
+        return pipeline.give_verdict(
+            self.folder, key, verdict, self._settings, by=self.by, because=because, until=until,
+            window=window,
+        )  # fmt: skip
+
+    def undo(self, key: str, because: str, *, week: str | None = None) -> VerdictReport:
+        """Withdraw the newest verdict on a key; the one before it, if any, is in force again.
+
+        Without a week the case judged last is meant. Both stay in `KeyView.verdicts`.
+
+        Raises:
+            UsageError: no verdict on such a key is in force, or no reason is given.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = pipeline.week_window(week) if week else None
+        return pipeline.undo_verdict(
+            self.folder, key, self._settings, by=self.by, because=because, window=window
+        )
 
 
 class WeekView:
@@ -496,8 +560,7 @@ def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
         ),
 
         verdicts AS (
-            FROM lake.verdicts WHERE window_start = $start AND window_end = $end
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY given_at DESC) = 1
+            FROM verdicts_in_force() WHERE window_start = $start AND window_end = $end
         )
 
         SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,

@@ -688,6 +688,26 @@ def give_verdict(
         return report
 
 
+def undo_verdict(
+    lake_folder: Path,
+    key: str,
+    settings: Settings,
+    *,
+    by: str,
+    because: str,
+    window: Window | None = None,
+    on_wait: OnText = _quiet,
+) -> verdicts.VerdictReport:
+    """Withdraw the newest verdict on a key's case (`keywatch.verdicts.undo`)."""
+    with (
+        Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
+        lake.writing(on_wait),
+    ):
+        report = verdicts.undo(lake, key, by=by, because=because, window=window)
+        deliver.tell(lake, alerts.withdraw(lake, report, by, because), settings.deliver)
+        return report
+
+
 def deliver_due(
     lake_folder: Path,
     settings: Settings,
