@@ -429,6 +429,45 @@ def verdict(
 
 
 @app.command
+def triage(
+    *,
+    port: int = 0,
+    allow_verdicts: bool = False,
+    by: str | None = None,
+    open_: Annotated[bool, Parameter(name="--open")] = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Show the open cases on a page of this machine's browser: filter, look closer, judge.
+
+    Parameters
+    ----------
+    port
+        The port of 127.0.0.1; any that is free when not given.
+    allow_verdicts
+        Let verdicts be given and undone; else the page is read-only.
+    by
+        Who gives them.
+    open_
+        Open the page in the browser.
+    """
+    if allow_verdicts and not (by or "").strip():
+        raise UsageError("--allow-verdicts needs --by WHO: in whose name verdicts are given")
+    try:
+        from keywatch.desk import serve
+    except ModuleNotFoundError as e:
+        raise UsageError(f"the triage page needs {e.name}: pip install 'keywatch[triage]'") from e
+
+    def ready(address: str) -> None:
+        print(f"Triage page, for this machine alone: {address}", flush=True)
+        if open_:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(common.lake, common.settings(), port, by if allow_verdicts else None, ready)
+
+
+@app.command
 def deliver(
     *,
     dry_run: bool = False,
