@@ -22,7 +22,7 @@ def _():
 
     import keywatch
 
-    alt.renderers.enable("svg")  # pictures that need no network, in Jupyter too
+    alt.renderers.enable("png", scale_factor=2)  # pictures that need no network
     lake = keywatch.open()
     return alt, lake, mo, pd
 

@@ -9,8 +9,8 @@ def _(mo):
     mo.md("""
     # Weekly review
     Walk through the cases of a reviewed week, the most suspicious first. The lake is the one that
-    `KEYWATCH_LAKE` names; `make notebooks` makes a demo lake where none is named. Nothing here
-    changes it.
+    `KEYWATCH_LAKE` names; `make notebooks` makes a demo lake where none is named. Only a verdict
+    that you give changes it.
     """)
     return
 
@@ -22,10 +22,10 @@ def _():
 
     import keywatch
 
-    alt.renderers.enable("svg")  # pictures that need no network, in Jupyter too
+    alt.renderers.enable("png", scale_factor=2)  # pictures that need no network
     lake = keywatch.open()
     lake
-    return alt, lake, mo
+    return alt, keywatch, lake, mo
 
 
 @app.cell
@@ -184,9 +184,54 @@ def _(key):
     return
 
 
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    **Your verdict.** Nothing is written before you press the button. *benign*: the owner's own,
+    once; *expected*: the owner's from now on; *compromised*: a theft; *undo* withdraws the newest.
+    Elsewhere than in marimo, `keywatch verdict` says the same.
+    """)
+    return
+
+
 @app.cell
-def _(key):
-    key.verdicts()
+def _(keywatch, lake):
+    def judged(key_id: str, week: str, verdict: str, by: str, because: str) -> object:
+        """Give the verdict, or undo the newest one; says what it changed."""
+        judging = keywatch.open(lake.folder, verdicts=True, by=by)
+        if verdict == "undo":
+            return judging.undo(key_id, because, week=week)
+        return judging.verdict(key_id, verdict, because, week=week)
+
+    return (judged,)
+
+
+@app.cell
+def _(mo):
+    form = (
+        mo.md("{verdict} {by} {because}")
+        .batch(
+            verdict=mo.ui.dropdown(["benign", "expected", "compromised", "undo"], label="Verdict"),
+            by=mo.ui.text(label="By"),
+            because=mo.ui.text(label="Because", full_width=True),
+        )
+        .form(submit_button_label="Give the verdict", clear_on_submit=True)
+    )
+    form
+    return (form,)
+
+
+@app.cell
+def _(form, judged, key, which):
+    said = form.value and judged(key.key_id, which.value, **form.value)
+    said
+    return (said,)
+
+
+@app.cell
+def _(key, lake, said, which):
+    said  # a verdict that was just given is read again
+    lake.key(key.key_id, week=which.value).verdicts()
     return
 
 

@@ -29,7 +29,7 @@ def _():
 
     import keywatch
 
-    alt.renderers.enable("svg")  # pictures that need no network, in Jupyter too
+    alt.renderers.enable("png", scale_factor=2)  # pictures that need no network
     lake = keywatch.open()
     # Keep what you write: KEYWATCH_NEW_DETECTOR=detectors/first_write
     named = os.environ.get("KEYWATCH_NEW_DETECTOR")
