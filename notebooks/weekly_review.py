@@ -90,8 +90,8 @@ def _(mo):
 def _(cases, evidence, lake):
     families = lake.sql(
         """
-        SELECT coalesce(c.name, c.key_id) AS "key", c.bits AS total, e.family,
-            sum(e.counted_bits) AS bits
+        SELECT coalesce(c.name, c.key_id) AS "key", round(c.bits, 2) AS total, e.family,
+            round(sum(e.counted_bits), 2) AS bits
         FROM cases AS c
         JOIN evidence AS e USING (key_id)
         WHERE c.action <> 'none' AND e.counted_bits IS NOT NULL
