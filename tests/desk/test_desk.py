@@ -219,10 +219,14 @@ def test_a_name_is_needed_to_judge_in(lake: Path) -> None:
 
 
 @contextmanager
-def looking(browser: Browser, served: Served, width: int = 1280) -> Iterator[Page]:
+def looking(
+    browser: Browser, served: Served, width: int = 1280, scheme: str = "light"
+) -> Iterator[Page]:
     """The page in a browser; nothing may fail, run or leave the machine."""
     size = {"width": width, "height": 900}
-    with opened(browser, served.address, served.root, viewport=size) as watched:
+    with opened(
+        browser, served.address, served.root, viewport=size, color_scheme=scheme
+    ) as watched:
         yield watched.page
         assert_quiet(watched)
 
@@ -243,15 +247,15 @@ def photographed(page: Page, name: str) -> None:
         page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_list_and_case_are_shown_whole_and_accessible(
-    browser: Browser, served: Served, width: int
+    browser: Browser, served: Served, width: int, scheme: str
 ) -> None:
-    with looking(browser, served, width) as page:
+    with looking(browser, served, width, scheme) as page:
         assert "token" not in page.url
         assert sorted(names(page)) == ["key_1", "key_2"]
         assert violations(page) == []
-        photographed(page, f"cases_{width}")
+        photographed(page, f"cases_{width}_{scheme}")
         page.get_by_role("link", name=re.compile("onerror")).first.click()
         page.wait_for_url("**/case**")
         page.wait_for_load_state("networkidle")
@@ -264,7 +268,7 @@ def test_list_and_case_are_shown_whole_and_accessible(
         assert "\u202e" not in body
         assert page.locator("script").count() == 0
         assert violations(page) == []
-        photographed(page, f"case_{width}")
+        photographed(page, f"case_{width}_{scheme}")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width
 

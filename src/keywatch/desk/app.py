@@ -13,6 +13,7 @@ from datetime import date
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qs, urlencode
 
@@ -68,6 +69,7 @@ class Desk:
         self._judge = None if by is None else JudgingLake(folder, self._settings, by, "arrow")
         self._form_token = secrets.token_urlsafe(32)
         self._keys: OrderedDict[tuple[str, str], KeyView] = OrderedDict()
+        self._keeping = Lock()
         self.token = secrets.token_urlsafe(32)
         routes = [
             Route("/", self._page(self._cases)),
@@ -233,11 +235,15 @@ class Desk:
             raise UsageError("no key is named")
         week = self._lake.week(asked.get("week") or None)
         at = (asked["key"], week.run_id)
-        if afresh or at not in self._keys:
-            self._keys[at] = week.key(asked["key"])
-            while len(self._keys) > _MOST_KEYS_KEPT:
-                self._keys.popitem(last=False)
-        return week, self._keys[at]
+        with self._keeping:
+            key = None if afresh else self._keys.get(at)
+        if key is None:
+            key = week.key(asked["key"])
+            with self._keeping:
+                self._keys[at] = key
+                while len(self._keys) > _MOST_KEYS_KEPT:
+                    self._keys.popitem(last=False)
+        return week, key
 
     # ----------------------------------------------------------------------------------- verdicts
 
