@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo test check lint formatting types imports fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test check lint formatting types imports fix bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -29,6 +29,28 @@ setup: $(INSTALLED) ## .venv with the locked packages and this checkout
 
 demo: $(INSTALLED) ## a made sample with stolen keys in it, from nothing to the review
 	@$(BIN)/keywatch demo $(ARGS)
+
+# The lake that KEYWATCH_LAKE names, else a demo lake, made once.
+NOTEBOOK_LAKE := $(or $(KEYWATCH_LAKE),build/demo/lake)
+NOTEBOOKS := $(wildcard notebooks/*.py)
+
+build/demo/lake: | $(INSTALLED)
+	@rm -rf build/demo
+	@mkdir -p build
+	@$(BIN)/keywatch demo --keep build/demo >build/demo.txt || { rm -rf build/demo; exit 2; }
+	@echo "notebooks: a demo lake in $@"
+
+notebooks: $(INSTALLED) $(if $(KEYWATCH_LAKE),,build/demo/lake) ## the notebooks, in the browser
+	@KEYWATCH_LAKE="$(abspath $(NOTEBOOK_LAKE))" DO_NOT_TRACK=1 MARIMO_SKIP_UPDATE_CHECK=1 \
+		$(BIN)/marimo edit notebooks --host 127.0.0.1 $(ARGS)
+
+ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
+	@mkdir -p build/notebooks
+	@set -eu; for file in $(NOTEBOOKS); do \
+		DO_NOT_TRACK=1 $(BIN)/marimo export ipynb "$$file" --sort top-down -f \
+			-o "build/notebooks/$$(basename "$$file" .py).ipynb"; \
+	done
+	@echo "ipynb: build/notebooks"
 
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"

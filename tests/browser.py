@@ -43,8 +43,10 @@ class Watched:
 
 
 @contextmanager
-def opened(browser: Browser, url: str, **context_options: Any) -> Iterator[Watched]:
-    """The page at `url` in a context of its own, which lets nothing but files be loaded."""
+def opened(
+    browser: Browser, url: str, allowed: str = "file:", **context_options: Any
+) -> Iterator[Watched]:
+    """The page at `url` in a context of its own, which loads nothing but what starts `allowed`."""
     context = browser.new_context(**context_options)
     watched = Watched(context.new_page())
 
@@ -52,7 +54,7 @@ def opened(browser: Browser, url: str, **context_options: Any) -> Iterator[Watch
         watched.requests.append(route.request.url)
         route.abort()
 
-    context.route(lambda address: not address.startswith("file:"), refuse)
+    context.route(lambda address: not address.startswith(allowed), refuse)
     watched.page.on("console", lambda message: watched.said.append(message.text))
     watched.page.on("pageerror", lambda error: watched.said.append(str(error)))
     watched.page.on("dialog", lambda dialog: watched.said.append(f"dialog: {dialog.message}"))

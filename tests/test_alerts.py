@@ -14,7 +14,7 @@ from keywatch.alerts import Change
 from keywatch.inventory import insert_keys
 from keywatch.lake import Lake
 from keywatch.model import Case, Group, Review, Window
-from keywatch.verdicts import VerdictReport
+from keywatch.verdicts import Given, VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import DOUBTED, FULL, SCANNED, SECOND, WEEK, watched
 
@@ -286,3 +286,56 @@ def test_a_confirmed_theft_is_followed_too(lake: Lake) -> None:
     revoke(lake, REVOKED)
     activity(lake, "another", REVOKED + timedelta(days=2))
     assert [change.what for change in followed(lake)] == ["resolve"]
+
+
+# -------------------------------------------------------------------------------------- withdrawn
+
+
+def given(verdict: Any, because: str = "tried it") -> Given:
+    return Given("v", verdict, "ana", because, datetime(2026, 10, 6), None)
+
+
+def withdrawn(lake: Lake, verdict: Any, restored: Given | None = None) -> list[Change]:
+    report = VerdictReport(
+        SCANNED.key_id, WEEK, "undo", (), withdrawn=given(verdict), restored=restored
+    )
+    changes = alerts.withdraw(lake, report, "bo", "it was not")
+    alerts.store(lake, changes)
+    return changes
+
+
+@pytest.mark.parametrize("verdict", ["benign", "expected"])
+def test_what_a_withdrawn_verdict_closed_is_open_again(verdict: str, lake: Lake) -> None:
+    (opened,) = told(lake, review_of(SCANNED))
+    judged(lake, verdict)
+    (change,) = withdrawn(lake, verdict)
+    assert (change.what, change.alert.state) == ("trigger", "open")
+    assert change.alert.alert_id == opened.alert.alert_id
+    assert change.alert.why == f"the verdict {verdict} is withdrawn, says bo: it was not"
+    assert alerts.waiting(lake) == [change.alert]
+    assert withdrawn(lake, verdict) == []
+
+
+def test_a_theft_that_was_none_waits_again_with_the_action_it_had(lake: Lake) -> None:
+    told(lake, review_of(DOUBT))
+    judged(lake, "compromised")
+    (change,) = withdrawn(lake, "compromised")
+    assert (change.what, change.alert.state, change.alert.action) == (
+        "update", "open", "investigate",
+    )  # fmt: skip
+
+
+def test_the_verdict_before_it_holds_again(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    judged(lake, "compromised")
+    (closed,) = withdrawn(lake, "compromised", given("benign", "mine"))
+    assert (closed.what, closed.alert.members[0].ended) == ("resolve", "benign, says ana: mine")
+    told(lake, review_of(DOUBTED))
+    (back,) = alerts.withdraw(
+        lake,
+        VerdictReport(SCANNED.key_id, WEEK, "undo", (), withdrawn=given("benign", "mine"),
+                      restored=given("compromised")),
+        "bo",
+        "it was not",
+    )  # fmt: skip
+    assert (back.what, back.alert.state, back.alert.action) == ("trigger", "acknowledged", "revoke")

@@ -235,3 +235,20 @@ def test_the_next_week_of_a_theft_goes_on_in_the_same_alert(setup: Setup) -> Non
     first, second = setup.messages()
     assert (second["kind"], second["alert_id"]) == ("update", first["alert_id"])
     assert "week 2026-W41" in second["window"]
+
+
+def test_an_undone_verdict_is_told_where_its_alert_was_closed(setup: Setup) -> None:
+    setup.run("deliver")
+    said = ("--by", "ana", "--because", "it was me")
+    assert setup.run("verdict", "key_1", "benign", *said).code == 0
+    setup.run("deliver")
+    ran = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "it was not")
+    assert ran.code == 0, ran.err
+    assert "benign by ana (it was me), is withdrawn.\nIt is to be judged again." in ran.out
+    assert setup.run("deliver").out == "log: 1 sent\n"
+    kinds = [message["kind"] for message in setup.messages()]
+    assert kinds == ["trigger", "resolve", "trigger"]
+    assert len({message["alert_id"] for message in setup.messages()}) == 1
+    refused = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "x",
+                        "--until", "2026-12-01")  # fmt: skip
+    assert (refused.code, "--until goes with expected" in refused.err) == (2, True)

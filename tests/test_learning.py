@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keywatch import detectors, pipeline
 from keywatch.errors import UsageError
@@ -340,3 +342,74 @@ def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> 
 def test_a_rehearsal_is_of_whole_weeks(two_weeks: Path) -> None:
     with pytest.raises(UsageError, match="whole weeks"):
         pipeline.rehearse(two_weeks, Window(week().start, week().end - timedelta(days=1)), SETTINGS)
+
+
+def statements(lake: Path) -> list[tuple[str, str]]:
+    with Lake.open(lake) as opened:
+        return opened.rows("SELECT verdict, because FROM lake.verdicts ORDER BY given_at")
+
+
+def quarantined(lake: Path, window: Window) -> set[str]:
+    with Lake.open(lake) as opened:
+        detectors.prepare(opened, window, 90, [])
+        return {key_id for (key_id,) in opened.rows("SELECT key_id FROM quarantine")}
+
+
+def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(two_weeks: Path) -> None:
+    first = pipeline.review(two_weeks, week(), SETTINGS)
+    judge: dict[str, Any] = {"by": "ana", "window": week()}
+    pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, because="ours", **judge)
+    assert quarantined(two_weeks, week(1)) == set()
+    moved = pipeline.give_verdict(
+        two_weeks, "key_1", "expected", SETTINGS, because="moved", until=date(2026, 12, 1), **judge
+    )
+    pipeline.give_verdict(two_weeks, "key_1", "compromised", SETTINGS, because="stolen", **judge)
+
+    restored = pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not stolen", **judge)
+    assert restored.withdrawn is not None
+    assert (restored.withdrawn.verdict, restored.withdrawn.because) == ("compromised", "stolen")
+    assert restored.suppressions == moved.suppressions
+    again = pipeline.review(two_weeks, week(), SETTINGS)
+    assert again.coverage.suppressions == moved.suppressions
+    assert quarantined(two_weeks, week(1)) == set()
+
+    pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not moved", by="bo")
+    last = pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not ours", by="bo")
+    assert (last.restored, last.window) == (None, week())
+    text = render_verdict(last)
+    assert "benign by ana (ours), is withdrawn" in text
+    assert "1 flagged visit will be no part of what is usual for this key until it is" in text
+    assert quarantined(two_weeks, week(1)) == {"key_1"}
+    after = pipeline.review(two_weeks, week(), SETTINGS)
+    assert after.coverage.suppressions == ()
+    assert find(after).bits == find(first).bits
+    assert statements(two_weeks) == [
+        ("benign", "ours"), ("expected", "moved"), ("compromised", "stolen"),
+        ("undo", "not stolen"), ("undo", "not moved"), ("undo", "not ours"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no verdict on key_1 is in force"):
+        pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="again", by="bo")
+    with pytest.raises(UsageError, match="--because WHY"):
+        pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because=" ", by="bo")
+
+
+@given(st.lists(st.booleans(), max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_the_verdict_in_force_is_the_top_of_those_not_undone(gives: list[bool]) -> None:
+    stack: list[int] = []
+    with Lake.in_memory() as lake:
+        for n, give in enumerate(gives):
+            if give:
+                stack.append(n)
+            elif stack:
+                stack.pop()
+            else:
+                continue
+            lake.execute(
+                "INSERT INTO lake.verdicts VALUES ($id, 'key_1', $start, $end, $verdict, 'ana', "
+                "'x', $at, NULL)",
+                id=f"{n:02}", start=week().start, end=week().end,
+                verdict="benign" if give else "undo", at=MONDAY + timedelta(seconds=n),
+            )  # fmt: skip
+        found = lake.rows("SELECT verdict_id FROM verdicts_in_force()")
+    assert found == [(f"{n:02}",) for n in stack[-1:]]

@@ -20,7 +20,7 @@ import keywatch
 from keywatch import pipeline
 from keywatch.errors import LakeError, UsageError
 from keywatch.lake import Lake
-from keywatch.notebook import KeyView, LakeView, WeekView
+from keywatch.notebook import JudgingLake, KeyView, LakeView, WeekView
 from keywatch.settings import LakeSettings
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
 
@@ -236,7 +236,7 @@ def test_what_is_not_there_is_said(lake: LakeView, folder: Path, tmp_path: Path)
     with pytest.raises(LakeError, match="no lake there"):
         keywatch.open(tmp_path)
     with pytest.raises(UsageError, match="pandas, arrow, polars"):
-        keywatch.open(folder, frames="csv")  # type: ignore[arg-type]
+        keywatch.open(folder, frames="csv")  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="network and address"):
         lake.key("key_1").origins("town")  # type: ignore[arg-type]
 
@@ -255,7 +255,7 @@ def test_a_lake_that_nobody_reviewed_yet(tmp_path: Path) -> None:
 
 
 def test_every_public_name_says_what_it_is() -> None:
-    for view in (LakeView, WeekView, KeyView):
+    for view in (LakeView, JudgingLake, WeekView, KeyView):
         for name, member in inspect.getmembers(view, inspect.isfunction):
             assert name.startswith("_") or inspect.getdoc(member), f"{view.__name__}.{name}"
 
@@ -264,3 +264,31 @@ def test_the_package_itself_loads_nothing_of_a_notebook() -> None:
     code = "import sys, keywatch; print({'pandas', 'altair', 'duckdb', 'pyarrow'} & {*sys.modules})"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout == "set()\n"
+
+
+def test_verdicts_are_given_and_undone_only_where_the_lake_was_opened_for_it(
+    folder: Path, lake: LakeView
+) -> None:
+    assert not hasattr(lake, "verdict")
+    with pytest.raises(UsageError, match="who judges"):
+        keywatch.open(folder, verdicts=True, by=" ")
+    judging = keywatch.open(folder, verdicts=True, by="eve").with_frames("arrow")
+    given = judging.verdict("key_1", "benign", "a test", week="2026-W40")
+    assert given.flagged
+    assert pandas(lake.cases()).judged_by[0] == "eve"
+    undone = judging.undo("key_1", "a mistake")
+    assert undone.withdrawn is not None
+    assert undone.withdrawn.by == "eve"
+    cases = pandas(lake.cases())
+    assert (cases.verdict[0], cases.judged_by[0] in ("ana", "bo")) == ("compromised", True)
+    said = pandas(lake.key("key_1").verdicts()).verdict.tolist()
+    assert said[:2] == ["undo", "benign"]
+    with pytest.raises(Lake.Error, match=r"read-only|[Cc]annot"):
+        judging.sql("DELETE FROM lake.verdicts")
+
+
+def test_the_lake_is_the_one_that_the_environment_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYWATCH_LAKE", str(folder))
+    assert keywatch.open().folder == folder

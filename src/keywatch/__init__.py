@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from keywatch.notebook import Frames, LakeView
+    from keywatch.notebook import Frames, JudgingLake, LakeView
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
 
 
+@overload
 def open(
-    folder: str | Path = "lake", *, frames: Frames = "pandas", config: Path | None = None
+    folder: str | Path | None = None,
+    *,
+    frames: Frames = "pandas",
+    config: Path | None = None,
+    verdicts: Literal[False] = False,
+    by: str = "",
+) -> LakeView: ...
+
+
+@overload
+def open(
+    folder: str | Path | None = None,
+    *,
+    frames: Frames = "pandas",
+    config: Path | None = None,
+    verdicts: Literal[True],
+    by: str,
+) -> JudgingLake: ...
+
+
+def open(
+    folder: str | Path | None = None,
+    *,
+    frames: Frames = "pandas",
+    config: Path | None = None,
+    verdicts: bool = False,
+    by: str = "",
 ) -> LakeView:
     """The lake in `folder`, to look at: read-only, for notebooks (`keywatch.notebook`).
 
-    Tables come as `frames`: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
+    With ``verdicts=True`` and `by`, who judges, it's a `keywatch.notebook.JudgingLake`, which can
+    give verdicts and undo them, and change nothing else.
+
+    Without a folder it's the one that ``KEYWATCH_LAKE`` names, else ``lake``. Tables come as
+    `frames`: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
 
     Raises:
         LakeError: there is no lake in `folder`.
+        UsageError: verdicts without a name to give them in.
     """
-    from keywatch.notebook import LakeView
+    from keywatch.notebook import JudgingLake, LakeView
     from keywatch.settings import load_settings
 
-    return LakeView(Path(folder), load_settings(config), frames)
+    where = folder if folder is not None else os.environ.get("KEYWATCH_LAKE", "lake")
+    if verdicts:
+        return JudgingLake(Path(where), load_settings(config), by, frames)
+    return LakeView(Path(where), load_settings(config), frames)

@@ -5,8 +5,8 @@ It is told again when it rises to a more urgent action, grows, gets more keys, o
 window; it is closed by a verdict that the use was the owner's, or when the key is revoked and the
 log shows no use since. A verdict that it was a theft leaves it acknowledged until then.
 
-`update`, `judge` and `follow_up` say what changes; `store` keeps it. Call both inside one
-`Lake.writing`, so that what is told commits together with what it is told of.
+`update`, `judge`, `withdraw` and `follow_up` say what changes; `store` keeps it. Call
+both inside one `Lake.writing`, so that what is told commits together with what it is told of.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def update(lake: Lake, review: Review, grow_bits: float) -> list[Change]:
 
 def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Change]:
     """What a verdict changes: *benign*, *expected* end a key's part, *compromised* confirms it."""
-    said = f"{report.verdict}, says {by}: {because}"
+    said = _said(report.verdict, by, because)
     changes = []
     judged = report.window
     for alert in _in_force(lake, "state <> 'closed'"):
@@ -154,6 +154,41 @@ def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
         return []
     why = f"revocation approved by {by}: {because}"
     return [Change("approve", _next(found[0], why, state="acknowledged"))]
+
+
+def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Change]:
+    """What an undone verdict changes: what it ended is open again, or as the one before it left it.
+
+    An alert that has ended for another reason since stays as it is.
+    """
+    withdrawn, restored = report.withdrawn, report.restored
+    assert withdrawn is not None
+    ended_by = _said(withdrawn.verdict, withdrawn.by, withdrawn.because)
+    said = f"the verdict {withdrawn.verdict} is withdrawn, says {by}: {because}"
+    changes = []
+    for alert in _relevant(lake, report.window):
+        mine = [m for m in alert.members if m.key_id == report.key_id]
+        acknowledged = withdrawn.verdict == "compromised" and alert.state == "acknowledged"
+        if not any(m.ended == ended_by or (acknowledged and m.ended is None) for m in mine):
+            continue
+        members = tuple(
+            replace(m, ended=None) if m in mine and m.ended == ended_by else m
+            for m in alert.members
+        )
+        reopened = replace(alert, members=members)
+        if restored is not None and restored.verdict != "compromised":
+            before = _said(restored.verdict, restored.by, restored.because)
+            changes.append(_ended(reopened, {report.key_id: before}, said))
+            continue
+        action = _most_urgent(m.action for m in members) if restored is None else "revoke"
+        state: State = "open" if restored is None else "acknowledged"
+        what: What = "trigger" if alert.state == "closed" else "update"
+        changes.append(Change(what, _next(reopened, said, action=action, state=state)))
+    return changes
+
+
+def _said(verdict: str, by: str, because: str) -> str:
+    return f"{verdict}, says {by}: {because}"
 
 
 def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:

@@ -400,7 +400,7 @@ def replay(
 @app.command
 def verdict(
     key: str,
-    verdict: Literal["benign", "compromised", "expected"],
+    verdict: Literal["benign", "compromised", "expected", "undo"],
     *,
     by: str,
     because: str,
@@ -418,6 +418,7 @@ def verdict(
         The key's id, its masked form or its name.
     verdict
         benign: the owner's own, once. expected: the owner's from now on. compromised: a theft.
+        undo: withdraws the newest of these on the key; all of them stay in the history.
     by
         Who says so.
     because
@@ -425,7 +426,8 @@ def verdict(
     until
         The last day (UTC) on which an expected change is expected; 90 days when not given.
     week
-        The ISO week of the alert; the key's newest alert when no window is given.
+        The ISO week of the alert; the key's newest alert when no window is given, or, to undo, the
+        one judged last.
     from_
         First day of the alert's window (UTC).
     to
@@ -434,17 +436,25 @@ def verdict(
     from keywatch import pipeline
     from keywatch.report import render_verdict
 
-    report = pipeline.give_verdict(
-        common.lake,
-        key,
-        verdict,
-        common.settings(),
-        by=by,
-        because=because,
-        until=until,
-        window=_window(week, from_, to),
-        on_wait=_say,
-    )
+    settings, window = common.settings(), _window(week, from_, to)
+    if verdict == "undo":
+        if until is not None:
+            raise UsageError("--until goes with expected only")
+        report = pipeline.undo_verdict(
+            common.lake, key, settings, by=by, because=because, window=window, on_wait=_say
+        )
+    else:
+        report = pipeline.give_verdict(
+            common.lake,
+            key,
+            verdict,
+            settings,
+            by=by,
+            because=because,
+            until=until,
+            window=window,
+            on_wait=_say,
+        )
     print(render_verdict(report))
 
 
@@ -481,6 +491,45 @@ def watch(
     urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
     if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
         raise SystemExit(EXIT_FINDINGS)
+
+
+@app.command
+def triage(
+    *,
+    port: int = 0,
+    allow_verdicts: bool = False,
+    by: str | None = None,
+    open_: Annotated[bool, Parameter(name="--open")] = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Show the open cases on a page of this machine's browser: filter, look closer, judge.
+
+    Parameters
+    ----------
+    port
+        The port of 127.0.0.1; any that is free when not given.
+    allow_verdicts
+        Let verdicts be given and undone; else the page is read-only.
+    by
+        Who gives them.
+    open_
+        Open the page in the browser.
+    """
+    if allow_verdicts and not (by or "").strip():
+        raise UsageError("--allow-verdicts needs --by WHO: in whose name verdicts are given")
+    try:
+        from keywatch.desk import serve
+    except ModuleNotFoundError as e:
+        raise UsageError(f"the triage page needs {e.name}: pip install 'keywatch[triage]'") from e
+
+    def ready(address: str) -> None:
+        print(f"Triage page, for this machine alone: {address}", flush=True)
+        if open_:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    serve(common.lake, common.settings(), port, by if allow_verdicts else None, ready)
 
 
 @app.command

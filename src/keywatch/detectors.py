@@ -66,10 +66,16 @@ def load_detectors(folder: Path | None = None) -> list[Detector]:
         DetectorError: a folder lacks a file, or its ``detector.toml`` a field.
     """
     root = folder or content_path("detectors")
-    return [_load(path) for path in sorted(root.iterdir()) if (path / "detector.toml").exists()]
+    found = sorted(root.iterdir())
+    return [load_detector(path) for path in found if (path / "detector.toml").exists()]
 
 
-def _load(folder: Path) -> Detector:
+def load_detector(folder: Path) -> Detector:
+    """The detector in `folder`, named after it.
+
+    Raises:
+        DetectorError: the folder lacks a file, or its ``detector.toml`` a field.
+    """
     file = folder / "detector.toml"
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -231,6 +237,7 @@ __all__ = [
     "ContentError",
     "Detector",
     "check",
+    "load_detector",
     "load_detectors",
     "prepare",
     "prepare_span",

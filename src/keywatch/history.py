@@ -402,9 +402,8 @@ def used_scopes(
 def given_verdicts(lake: Lake, window: Window) -> dict[str, GivenVerdict]:
     """The verdicts in force on the cases of `window`, by key."""
     rows = lake.rows(
-        "SELECT key_id, verdict, by_whom, because, given_at FROM lake.verdicts "
-        "WHERE window_start = $start AND window_end = $end "
-        "QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY given_at DESC) = 1",
+        "SELECT key_id, verdict, by_whom, because, given_at FROM verdicts_in_force() "
+        "WHERE window_start = $start AND window_end = $end",
         start=window.start,
         end=window.end,
     )

@@ -21,7 +21,7 @@ from keywatch import (
 )
 from keywatch.alerts import Change
 from keywatch.calibration import Calibration
-from keywatch.catalogue import load_catalogues
+from keywatch.catalogue import Endpoint, load_catalogues
 from keywatch.lake import Lake, utc_now
 from keywatch.model import (
     CalibrationSummary,
@@ -43,12 +43,23 @@ WATCH = "-watch"
 """Ends the id of a run that the feed stored: it has the alerted keys only."""
 
 
+def catalogue_endpoints() -> list[Endpoint]:
+    """The endpoints of all catalogues."""
+    return [entry for each in load_catalogues() for entry in each.endpoints]
+
+
 def judge_of(
-    lake: Lake, window: Window, settings: Settings
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[list[detectors.Detector], Judge]:
-    """The detectors, and what has them all judge `window` or one that is replayed for it."""
-    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
-    loaded = detectors.load_detectors()
+    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
+
+    It judges windows that are replayed for it too.
+    """
+    catalogue = catalogue_endpoints()
+    loaded = detectors.load_detectors() if loaded is None else list(loaded)
     days = settings.review.baseline_days
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
@@ -71,12 +82,14 @@ def make_review(
     *,
     whole: bool = True,
     judged: dict[Window, scoring.WindowEvidence] | None = None,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[Review, Replays]:
     """The review of `window` and the replays it rests on; writes temporary tables only.
 
-    `judged` has what other reviews of this lake with these settings judged, and is added to.
+    `judged` has what other reviews of this lake with these settings and detectors judged, and is
+    added to. `loaded` are the detectors, the bundled ones when not given.
     """
-    loaded, judge = judge_of(lake, window, settings)
+    loaded, judge = judge_of(lake, window, settings, loaded)
     judged = {} if judged is None else judged
 
     def judge_once(window: Window) -> scoring.WindowEvidence:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 3
 _TABLES = ("schema", "schema_alerts")
+_MACROS = ("macros", "verdicts")
 _UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts")}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"
@@ -91,7 +92,9 @@ class Lake:
         self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings
     ) -> None:
         # It would write to standard output, which is the report's. No option of the whole database.
-        connection.execute("SET enable_progress_bar = false")
+        # In Jupyter without ipywidgets DuckDB refuses to be told, and has no bar.
+        with suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
         self.connection = connection
         self.folder = folder
         self._settings = settings
@@ -105,7 +108,8 @@ class Lake:
         connection.execute("ATTACH ':memory:' AS lake")
         for name in _TABLES:
             connection.execute(sql_text(name))
-        connection.execute(sql_text("macros"))
+        for name in _MACROS:
+            connection.execute(sql_text(name))
         return cls(connection, None, LakeSettings())
 
     @classmethod
@@ -152,7 +156,8 @@ class Lake:
         except BaseException:
             connection.close()
             raise
-        connection.execute(sql_text("macros"))
+        for name in _MACROS:
+            connection.execute(sql_text(name))
         return lake
 
     @property

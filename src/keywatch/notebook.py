@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from keywatch import history, weeks
+from keywatch import history, pipeline, weeks
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keywatch.settings import Settings
+    from keywatch.verdicts import Verdict, VerdictReport
+    from keywatch.workbench import DetectorView
 
     Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
 
 Frames = Literal["pandas", "arrow", "polars"]
 
-__all__ = ["Frames", "KeyView", "LakeView", "WeekView"]
+__all__ = ["Frames", "JudgingLake", "KeyView", "LakeView", "WeekView"]
 
 _TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
 _MOST_SHOWN = 20
@@ -106,15 +109,24 @@ class LakeView:
         """The same lake, with tables of another kind."""
         return LakeView(self.folder, self._settings, frames)
 
-    def sql(self, query: str, **parameters: object) -> Frame:
+    def sql(self, query: str, **given: object) -> Frame:
         """The rows of a query over the tables ``lake.…`` (see ``sql/schema.sql``).
 
-        `parameters` are its ``$names``: text, numbers, dates, lists of those.
+        What is `given` are its ``$names`` (text, numbers, dates, lists of those), or tables that
+        it reads by their name: data frames of pandas or Polars, or Arrow tables.
+
+            lake.sql("SELECT owner, count(*) FROM cases GROUP BY ALL", cases=lake.cases())
 
         Raises:
             duckdb.Error: the query is wrong, or would change the lake.
         """
-        with self._reading() as lake:
+        tables = {
+            name: table for name, value in given.items() if (table := _arrow(value)) is not None
+        }
+        parameters = {name: value for name, value in given.items() if name not in tables}
+        with self._reading() as lake, ExitStack() as registered:
+            for name, table in tables.items():
+                registered.enter_context(lake.registered(name, table))
             return self._frame(lake.table(query, **parameters))
 
     def tables(self) -> Frame:
@@ -179,6 +191,95 @@ class LakeView:
         with self._reading() as lake:
             window = weeks.week_window(week) if week else _newest_window(lake)
             return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
+
+    def detectors(self) -> Frame:
+        """The bundled detectors: id, family, grain, status, hygiene, title, history."""
+        import pyarrow as pa
+
+        from keywatch.detectors import load_detectors
+
+        names = ("id", "family", "grain", "status", "hygiene", "title", "history")
+        rows = [{name: getattr(one, name) for name in names} for one in load_detectors()]
+        return self._frame(pa.Table.from_pylist(rows))
+
+    def detector(self, name: str | Path, week: str | None = None) -> DetectorView:
+        """A detector to try on a week: a bundled one by its id, or the folder of your own.
+
+        Without a week: the newest reviewed window, else the last full week of the lake.
+
+        Raises:
+            UsageError: no such detector, or no such week.
+            DetectorError: its folder lacks a file or a field.
+        """
+        from keywatch.workbench import DetectorView, detector_of
+
+        found = detector_of(name)
+        with self._reading() as lake:
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            window = window or weeks.last_full_week(lake)
+        return DetectorView(found, self.folder, window, self._settings, self._frame)
+
+
+class JudgingLake(LakeView):
+    """A lake to look at and to judge: made by ``keywatch.open(…, verdicts=True, by="ana")``.
+
+    A verdict is one short transaction, which waits for another writer as long as the settings say.
+
+    Raises:
+        UsageError: nobody is named.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, by: str, frames: Frames = "pandas"
+    ) -> None:
+        if not by.strip():
+            raise UsageError("verdicts=True needs by=…: who judges")
+        super().__init__(folder, settings, frames)
+        self.by = by
+
+    def __repr__(self) -> str:
+        return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r}, verdicts=True, by=…)"
+
+    def with_frames(self, frames: Frames) -> JudgingLake:
+        """The same lake, with tables of another kind."""
+        return JudgingLake(self.folder, self._settings, self.by, frames)
+
+    def verdict(
+        self,
+        key: str,
+        verdict: Verdict,
+        because: str,
+        *,
+        until: date | None = None,
+        week: str | None = None,
+    ) -> VerdictReport:
+        """Say what a key's alert was, as ``keywatch verdict`` does; returns what it changed.
+
+        Without a week the key's newest alert is meant. `until` goes with *expected*.
+
+        Raises:
+            UsageError: no alert of such a key, or no reason is given.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = weeks.week_window(week) if week else None
+        return pipeline.give_verdict(
+            self.folder, key, verdict, self._settings, by=self.by, because=because, until=until,
+            window=window,
+        )  # fmt: skip
+
+    def undo(self, key: str, because: str, *, week: str | None = None) -> VerdictReport:
+        """Withdraw the newest verdict on a key; the one before it, if any, is in force again.
+
+        Without a week the case judged last is meant. Both stay in `KeyView.verdicts`.
+
+        Raises:
+            UsageError: no verdict on such a key is in force, or no reason is given.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = weeks.week_window(week) if week else None
+        return pipeline.undo_verdict(
+            self.folder, key, self._settings, by=self.by, because=because, window=window
+        )
 
 
 class WeekView:
@@ -388,6 +489,19 @@ def _frame(table: pa.Table, frames: Frames) -> Frame:
     return made
 
 
+def _arrow(value: object) -> pa.Table | None:
+    """A data frame as an Arrow table; None for what is none."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.Table):
+        return value
+    if hasattr(value, "to_arrow"):
+        return value.to_arrow()
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    return None
+
+
 def _weeks(lake: Lake) -> pa.Table:
     import pyarrow as pa
 
@@ -446,8 +560,7 @@ def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
         ),
 
         verdicts AS (
-            FROM lake.verdicts WHERE window_start = $start AND window_end = $end
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY given_at DESC) = 1
+            FROM verdicts_in_force() WHERE window_start = $start AND window_end = $end
         )
 
         SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,

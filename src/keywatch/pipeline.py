@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keywatch import alerts, deliver, history, judging, power, scoring, verdicts
+from keywatch import alerts, deliver, detectors, history, judging, power, scoring, verdicts
 from keywatch.errors import UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake
@@ -20,6 +20,8 @@ from keywatch.watch import watch as watch_lake
 from keywatch.weeks import last_full_week
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from keywatch.ingest import LoadReport
     from keywatch.origins import GeoIPPaths
 
@@ -248,11 +250,16 @@ _REPLAYED_DAYS = 7
 
 
 def rehearse(
-    lake_folder: Path, span: Window, settings: Settings, against: Settings | None = None
+    lake_folder: Path,
+    span: Window,
+    settings: Settings,
+    against: Settings | None = None,
+    others: Sequence[detectors.Detector] | None = None,
 ) -> Rehearsal:
-    """What weekly reviews of `span` would have alerted, and with `against` by those settings.
+    """What weekly reviews of `span` would have alerted, and by other settings or detectors.
 
-    Each week is reviewed with what the lake holds today; nothing is stored.
+    `against` are the other settings, `others` the detectors that take the place of the bundled
+    ones. Each week is reviewed with what the lake holds today; nothing is stored.
 
     Raises:
         UsageError: the span is not a number of whole weeks.
@@ -265,12 +272,38 @@ def rehearse(
     return Rehearsal(
         windows=windows,
         alerts=_would_alert(lake_folder, windows, settings),
-        against=_would_alert(lake_folder, windows, against) if against else None,
+        against=_would_alert(lake_folder, windows, against or settings, others)
+        if against or others
+        else None,
     )
 
 
+def said_by(
+    lake_folder: Path, detector: detectors.Detector, window: Window, settings: Settings
+) -> pa.Table:
+    """What `detector` alone says of `window`, the most first; less than 0 speaks for the owner.
+
+    Columns: key_id, day, prefix (null: of the key), bits, typical, actual, explanation. Nothing is
+    stored.
+
+    Raises:
+        DetectorError: its query fails.
+    """
+    catalogue = judging.catalogue_endpoints()
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
+        detectors.run(lake, detector, window)
+        return lake.table(
+            "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
+            "ORDER BY bits DESC, key_id, day, prefix"
+        )
+
+
 def _would_alert(
-    lake_folder: Path, windows: Sequence[Window], settings: Settings
+    lake_folder: Path,
+    windows: Sequence[Window],
+    settings: Settings,
+    loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[RehearsedAlert, ...]:
     quick = settings.model_copy(
         update={"review": settings.review.model_copy(update={"power_keys": 0})}
@@ -279,7 +312,9 @@ def _would_alert(
     alerts: list[RehearsedAlert] = []
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         for window in windows:
-            answer, _ = judging.make_review(lake, window, quick, whole=False, judged=judged)
+            answer, _ = judging.make_review(
+                lake, window, quick, whole=False, judged=judged, loaded=loaded
+            )
             alerts += [
                 RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
                 for case in answer.alerted()
@@ -340,6 +375,26 @@ def give_verdict(
             lake, key, verdict, by=by, because=because, until=until, window=window
         )
         deliver.tell(lake, alerts.judge(lake, report, by, because), settings.deliver)
+        return report
+
+
+def undo_verdict(
+    lake_folder: Path,
+    key: str,
+    settings: Settings,
+    *,
+    by: str,
+    because: str,
+    window: Window | None = None,
+    on_wait: OnText = _quiet,
+) -> verdicts.VerdictReport:
+    """Withdraw the newest verdict on a key's case (`keywatch.verdicts.undo`)."""
+    with (
+        Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
+        lake.writing(on_wait),
+    ):
+        report = verdicts.undo(lake, key, by=by, because=because, window=window)
+        deliver.tell(lake, alerts.withdraw(lake, report, by, because), settings.deliver)
         return report
 
 

@@ -3,12 +3,15 @@
 *benign* makes the flagged visits familiar, no more: not the provider they came from. *expected* (a
 change) also makes their way familiar from its first day until an end. *compromised* keeps them out
 of the baseline for good, and asks what else came from there.
+
+Nothing that was said is taken out of ``lake.verdicts``: *undo* is one more row, which withdraws the
+newest verdict in force on that key's case; the one before it, if any, is in force again.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -17,6 +20,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.model import Suppression, Window
 
 Verdict = Literal["benign", "compromised", "expected"]
+Undo = Literal["undo"]
 
 SUPPRESSION_DAYS = 90
 """How long an expected change is expected, where nobody says."""
@@ -33,15 +37,32 @@ class AlsoFromThere:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A verdict as it was given."""
+
+    verdict_id: str
+    verdict: Verdict | Undo
+    by: str
+    because: str
+    given_at: datetime
+    until: date | None
+
+
+@dataclass(frozen=True)
 class VerdictReport:
-    """What a verdict changed; `flagged` visits (day, prefix) it is about."""
+    """What a verdict changed; `flagged` visits (day, prefix) it is about.
+
+    Of an undo: the verdict that is `withdrawn`, and the one before it, which is `restored`.
+    """
 
     key_id: str
     window: Window
-    verdict: Verdict
+    verdict: Verdict | Undo
     flagged: tuple[tuple[date, str], ...]
     suppressions: tuple[Suppression, ...] = ()
     also: tuple[AlsoFromThere, ...] = ()
+    withdrawn: Given | None = None
+    restored: Given | None = None
 
 
 def give(
@@ -62,40 +83,111 @@ def give(
     Raises:
         UsageError: no alert of such a key, or nobody or nothing is named.
     """
-    if not by.strip() or not because.strip():
-        raise UsageError("a verdict needs --by WHO and --because WHY")
     if until is not None and verdict != "expected":
         raise UsageError("--until goes with expected only")
+    _who_and_why(by, because)
     key_id, judged = _alert(lake, key, window)
-    named = {"key_id": key_id, "start": judged.start, "end": judged.end}
-    flagged = tuple(
-        lake.rows(
-            "SELECT DISTINCT day, prefix FROM lake.flagged_visits WHERE key_id = $key_id "
-            "AND window_start = $start AND window_end = $end ORDER BY ALL",
-            **named,
-        )
-    )
-    verdict_id = secrets.token_hex(6)
+    given = _keep(lake, key_id, judged, verdict, by, because, until)
+    report = VerdictReport(key_id, judged, verdict, _flagged(lake, key_id, judged))
+    if verdict == "expected":
+        return replace(report, suppressions=_suppress(lake, given, report))
+    if verdict == "compromised":
+        return replace(report, also=_also_from_there(lake, report))
+    return report
+
+
+def undo(
+    lake: Lake, key: str, *, by: str, because: str, window: Window | None = None
+) -> VerdictReport:
+    """Withdraw the newest verdict on a key's case; the one before it is in force again.
+
+    `key` is as of `give`; without a window, the case judged last is meant. Call it inside
+    `Lake.writing`.
+
+    Raises:
+        UsageError: no verdict on such a key is in force, or nobody or nothing is named.
+    """
+    _who_and_why(by, because)
+    key_id, alerted = _alert(lake, key, window)
+    judged = window or _judged_last(lake, key_id) or alerted
+    withdrawn = _in_force(lake, key_id, judged)
+    if withdrawn is None:
+        raise UsageError(f"no verdict on {key_id} is in force: there is nothing to undo")
+    _keep(lake, key_id, judged, "undo", by, because)
+    restored = _in_force(lake, key_id, judged)
+    report = VerdictReport(
+        key_id, judged, "undo", _flagged(lake, key_id, judged), withdrawn=withdrawn,
+        restored=restored,
+    )  # fmt: skip
+    if restored is not None and restored.verdict == "expected":
+        return replace(report, suppressions=_suppress(lake, restored, report))
+    return report
+
+
+def _who_and_why(by: str, because: str) -> None:
+    if not by.strip() or not because.strip():
+        raise UsageError("a verdict needs --by WHO and --because WHY")
+
+
+def _keep(
+    lake: Lake,
+    key_id: str,
+    window: Window,
+    verdict: Verdict | Undo,
+    by: str,
+    because: str,
+    until: date | None = None,
+) -> Given:
+    """Add it to what was said of the case; what followed from the one before it ends."""
+    named = {"key_id": key_id, "start": window.start, "end": window.end}
+    case = "key_id = $key_id AND window_start = $start AND window_end = $end"
     lake.execute(
         "DELETE FROM lake.suppressions WHERE verdict_id IN (SELECT verdict_id "
-        "FROM lake.verdicts WHERE key_id = $key_id AND window_start = $start "
-        "AND window_end = $end)",
+        f"FROM lake.verdicts WHERE {case})",
         **named,
     )
+    # Their order is the meaning: a clock that is slow must not put an undo before its verdict.
+    last = lake.value(f"SELECT max(given_at) FROM lake.verdicts WHERE {case}", **named)
+    now = utc_now() if last is None else max(utc_now(), last + timedelta(microseconds=1))
+    verdict_id = secrets.token_hex(6)
     lake.execute(
         "INSERT INTO lake.verdicts VALUES "
         "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until)",
-        **named, id=verdict_id, verdict=verdict, by=by, because=because, now=utc_now(),
-        until=until,
+        **named, id=verdict_id, verdict=verdict, by=by, because=because, now=now, until=until,
     )  # fmt: skip
-    report = VerdictReport(key_id, judged, verdict, flagged)
-    if verdict == "expected":
-        expected = _suppress(lake, verdict_id, report, by, because, until)
-        return VerdictReport(key_id, judged, verdict, flagged, suppressions=expected)
-    if verdict == "compromised":
-        also = _also_from_there(lake, report)
-        return VerdictReport(key_id, judged, verdict, flagged, also=also)
-    return report
+    return Given(verdict_id, verdict, by, because, now, until)
+
+
+def _in_force(lake: Lake, key_id: str, window: Window) -> Given | None:
+    rows = lake.rows(
+        "SELECT verdict_id, verdict, by_whom, because, given_at, until FROM verdicts_in_force() "
+        "WHERE key_id = $key_id AND window_start = $start AND window_end = $end",
+        key_id=key_id,
+        start=window.start,
+        end=window.end,
+    )
+    return Given(*rows[0]) if rows else None
+
+
+def _judged_last(lake: Lake, key_id: str) -> Window | None:
+    rows = lake.rows(
+        "SELECT window_start, window_end FROM verdicts_in_force() WHERE key_id = $key_id "
+        "ORDER BY given_at DESC LIMIT 1",
+        key_id=key_id,
+    )
+    return Window(*rows[0]) if rows else None
+
+
+def _flagged(lake: Lake, key_id: str, window: Window) -> tuple[tuple[date, str], ...]:
+    return tuple(
+        lake.rows(
+            "SELECT DISTINCT day, prefix FROM lake.flagged_visits WHERE key_id = $key_id "
+            "AND window_start = $start AND window_end = $end ORDER BY ALL",
+            key_id=key_id,
+            start=window.start,
+            end=window.end,
+        )
+    )
 
 
 def _alert(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
@@ -149,11 +241,9 @@ _SITES = """
 """
 
 
-def _suppress(
-    lake: Lake, verdict_id: str, report: VerdictReport, by: str, because: str, until: date | None
-) -> tuple[Suppression, ...]:
+def _suppress(lake: Lake, given: Given, report: VerdictReport) -> tuple[Suppression, ...]:
     starts = min((day for day, _ in report.flagged), default=report.window.start.date())
-    ends = until or utc_now().date() + timedelta(days=SUPPRESSION_DAYS)
+    ends = given.until or given.given_at.date() + timedelta(days=SUPPRESSION_DAYS)
     sites = [
         origin
         for (origin,) in lake.rows(
@@ -164,10 +254,12 @@ def _suppress(
         lake.execute(
             "INSERT INTO lake.suppressions VALUES "
             "($id, $verdict, $key_id, $origin, $by, $because, $starts, $ends)",
-            id=secrets.token_hex(6), verdict=verdict_id, key_id=report.key_id, origin=site, by=by,
-            because=because, starts=starts, ends=ends,
+            id=secrets.token_hex(6), verdict=given.verdict_id, key_id=report.key_id, origin=site,
+            by=given.by, because=given.because, starts=starts, ends=ends,
         )  # fmt: skip
-    return tuple(Suppression(report.key_id, site, by, because, starts, ends) for site in sites)
+    return tuple(
+        Suppression(report.key_id, site, given.by, given.because, starts, ends) for site in sites
+    )
 
 
 def _also_from_there(lake: Lake, report: VerdictReport) -> tuple[AlsoFromThere, ...]:
@@ -217,17 +309,11 @@ def realised(lake: Lake) -> tuple[int, int]:
             FROM lake.recommendations AS c
             JOIN lake.runs AS r USING (run_id)
             WHERE c.action = 'revoke'
-        ),
-
-        newest AS (
-            FROM lake.verdicts
-            QUALIFY row_number() OVER (
-                PARTITION BY key_id, window_start, window_end ORDER BY given_at DESC) = 1
         )
 
         SELECT count(*), count(*) FILTER (verdict <> 'compromised')
         FROM revoked
-        JOIN newest USING (key_id, window_start, window_end)
+        JOIN verdicts_in_force() USING (key_id, window_start, window_end)
         """
     )[0]
     return judged, benign

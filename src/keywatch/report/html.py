@@ -63,6 +63,11 @@ def render_html(review: Review, details: Details) -> str:
     )
 
 
+def render_page(template: str, **values: object) -> str:
+    """A page of the triage server, by a template of this package; as safe as the report."""
+    return _environment().get_template(template).render(**values)
+
+
 def render_card(name: str, **values: object) -> str:
     """A fragment for a notebook: the macro `name` of ``cards.html.j2``, as safe as the page."""
     cards = _environment().get_template("cards.html.j2").module

@@ -10,7 +10,7 @@ from keywatch.power import THEFTS, KeyPower, summary
 from keywatch.report.layout import Cell, Grid, Page
 from keywatch.report.phrases import iso_week, window_label
 from keywatch.report.safe_text import printable
-from keywatch.verdicts import VerdictReport
+from keywatch.verdicts import Given, VerdictReport
 
 if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
@@ -158,27 +158,48 @@ def _alert_cells(alert: RehearsedAlert | None, action: str) -> list[Cell]:
 
 
 def render_verdict(report: VerdictReport) -> str:
-    """What a verdict changed, in a few lines."""
-    visits = _count(len(report.flagged), "flagged visit")
-    lines = [f"{printable(report.key_id)} is {report.verdict}, {window_label(report.window)}."]
-    if report.verdict == "compromised":
-        lines.append(f"{visits} will never be part of what is usual for this key.")
-        if report.also:
-            lines.append("Other keys were used from the same addresses:")
-            lines += [
-                f"  {printable(other.key_id)}: {_count(other.requests, 'request')} from "
-                f"{printable(other.ip)}, last on {other.last_seen:%Y-%m-%d %H:%M} UTC"
-                for other in report.also
-            ]
+    """What a verdict, or that it was withdrawn, changed: in a few lines."""
+    if report.withdrawn is not None:
+        lines = [f"{printable(report.key_id)}, {window_label(report.window)}:"]
+        lines.append(f"{_given(report.withdrawn)} is withdrawn.")
+        if report.restored is not None:
+            lines.append(f"{_given(report.restored)} is in force again.")
         else:
-            lines.append("No other key was used from the same addresses.")
+            lines.append("It is to be judged again.")
     else:
-        lines.append(f"{visits} will be part of what is usual for this key.")
+        lines = [f"{printable(report.key_id)} is {report.verdict}, {window_label(report.window)}."]
+    said = report.verdict if report.restored is None else report.restored.verdict
+    lines.append(_COUNTED[said].format(visits=_count(len(report.flagged), "flagged visit")))
+    if report.verdict == "compromised":
+        lines += _also(report)
     lines += [
         f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}."
         for each in report.suppressions
     ]
     return "\n".join(lines)
+
+
+_COUNTED = {
+    "benign": "{visits} will be part of what is usual for this key.",
+    "expected": "{visits} will be part of what is usual for this key.",
+    "compromised": "{visits} will never be part of what is usual for this key.",
+    "undo": "{visits} will be no part of what is usual for this key until it is judged.",
+}
+
+
+def _given(given: Given) -> str:
+    said = f"{given.verdict} by {printable(given.by)} ({printable(given.because)})"
+    return f"The verdict of {given.given_at:%Y-%m-%d %H:%M} UTC, {said},"
+
+
+def _also(report: VerdictReport) -> list[str]:
+    if not report.also:
+        return ["No other key was used from the same addresses."]
+    return ["Other keys were used from the same addresses:"] + [
+        f"  {printable(other.key_id)}: {_count(other.requests, 'request')} from "
+        f"{printable(other.ip)}, last on {other.last_seen:%Y-%m-%d %H:%M} UTC"
+        for other in report.also
+    ]
 
 
 def _count(n: int, noun: str) -> str:

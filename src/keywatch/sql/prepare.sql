@@ -133,7 +133,7 @@ FROM lake.flagged_visits AS f
 JOIN places AS p USING (prefix)
 WHERE f.window_start < getvariable('window_start')
     AND NOT EXISTS (
-        FROM lake.verdicts AS v
+        FROM verdicts_in_force() AS v
         WHERE v.key_id = f.key_id AND v.verdict IN ('benign', 'expected')
             AND v.window_start = f.window_start AND v.window_end = f.window_end
     );

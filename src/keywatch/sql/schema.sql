@@ -114,7 +114,8 @@ CREATE TABLE lake.replayed_visits (
     key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[]
 );
 
--- grain: what an analyst said of a key's case in a window; the newest of a key and window is in force
+-- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the newest that
+-- is in force; macros.sql has verdicts_in_force()
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE

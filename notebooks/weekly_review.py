@@ -1,0 +1,271 @@
+import marimo
+
+__generated_with = "0.25.0"
+app = marimo.App(width="medium", app_title="Weekly review")
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    # Weekly review
+    Walk through the cases of a reviewed week, the most suspicious first. The lake is the one that
+    `KEYWATCH_LAKE` names; `make notebooks` makes a demo lake where none is named. Only a verdict
+    that you give changes it.
+    """)
+    return
+
+
+@app.cell
+def _():
+    import altair as alt
+    import marimo as mo
+
+    import keywatch
+
+    alt.renderers.enable("png", scale_factor=2)  # pictures that need no network
+    lake = keywatch.open()
+    lake
+    return alt, keywatch, lake, mo
+
+
+@app.cell
+def _(lake, mo):
+    weeks = [week for week in lake.weeks()["week"] if week]
+    which = mo.ui.dropdown(weeks, value=weeks[0], label="Week")
+    which
+    return (which,)
+
+
+@app.cell
+def _(lake, which):
+    week = lake.week(which.value)
+    week
+    return (week,)
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## What to do
+    One row a key that needs an action. Bits say how rare so much evidence is: 10 bits are about one
+    in a thousand.
+    """)
+    return
+
+
+@app.cell
+def _(week):
+    cases = week.cases()
+    evidence = week.evidence()
+    return cases, evidence
+
+
+@app.cell
+def _(cases, lake):
+    to_do = lake.sql(
+        """
+        SELECT action, round(bits, 1) AS bits, coalesce(name, key_id) AS "key", owner,
+            summary, verdict
+        FROM cases
+        WHERE action <> 'none'
+        ORDER BY list_position(['revoke', 'rotate', 'investigate'], action), cases.bits DESC
+        """,
+        cases=cases,
+    )
+    to_do
+    return (to_do,)
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## Why
+    What counts of each key's evidence, by family; a key that two families speak against stands out
+    more than one that is only somewhere else.
+    """)
+    return
+
+
+@app.cell
+def _(cases, evidence, lake):
+    families = lake.sql(
+        """
+        SELECT coalesce(c.name, c.key_id) AS "key", round(c.bits, 2) AS total, e.family,
+            round(sum(e.counted_bits), 2) AS bits
+        FROM cases AS c
+        JOIN evidence AS e USING (key_id)
+        WHERE c.action <> 'none' AND e.counted_bits IS NOT NULL
+        GROUP BY ALL
+        ORDER BY total DESC, "key", e.family
+        """,
+        cases=cases,
+        evidence=evidence,
+    )
+    families
+    return (families,)
+
+
+@app.cell
+def _(alt, families):
+    (
+        alt.Chart(families)
+        .mark_bar()
+        .encode(
+            x=alt.X("bits", title="bits"),
+            y=alt.Y("key", sort=alt.SortField("total", "descending"), title=None),
+            color=alt.Color("family", title="family"),
+            tooltip=["key", "family", alt.Tooltip("bits", format=".1f")],
+        )
+        .properties(width=560)
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## Whom to ask
+    """)
+    return
+
+
+@app.cell
+def _(cases, lake):
+    owners = lake.sql(
+        """
+        SELECT coalesce(owner, 'unknown') AS owner, count(*) AS "keys",
+            max(round(bits, 1)) AS most_bits,
+            list(coalesce(name, key_id) ORDER BY bits DESC) AS which
+        FROM cases
+        WHERE action <> 'none'
+        GROUP BY ALL
+        ORDER BY most_bits DESC, owner
+        """,
+        cases=cases,
+    )
+    owners
+    return (owners,)
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## One case after the other
+    Choose a key; the notebook `investigate_key` shows more of it.
+    """)
+    return
+
+
+@app.cell
+def _(cases, mo):
+    alerted = list(cases[cases["action"] != "none"]["key_id"]) or list(cases["key_id"])
+    chosen = mo.ui.dropdown(alerted, value=alerted[0], label="Key", searchable=True)
+    chosen
+    return (chosen,)
+
+
+@app.cell
+def _(chosen, week):
+    key = week.key(chosen.value)
+    key
+    return (key,)
+
+
+@app.cell
+def _(key):
+    key.timeline_chart()
+    return
+
+
+@app.cell
+def _(key):
+    counted = key.evidence().dropna(subset=["counted_bits"])
+    counted[["counted_bits", "family", "explanation", "typical", "actual", "day", "prefix"]]
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    **Your verdict.** Nothing is written before you press the button. *benign*: the owner's own,
+    once; *expected*: the owner's from now on; *compromised*: a theft; *undo* withdraws the newest.
+    Elsewhere than in marimo, `keywatch verdict` says the same.
+    """)
+    return
+
+
+@app.cell
+def _(keywatch, lake):
+    def judged(key_id: str, week: str, verdict: str, by: str, because: str) -> object:
+        """Give the verdict, or undo the newest one; says what it changed."""
+        judging = keywatch.open(lake.folder, verdicts=True, by=by)
+        if verdict == "undo":
+            return judging.undo(key_id, because, week=week)
+        return judging.verdict(key_id, verdict, because, week=week)
+
+    return (judged,)
+
+
+@app.cell
+def _(mo):
+    form = (
+        mo.md("{verdict} {by} {because}")
+        .batch(
+            verdict=mo.ui.dropdown(["benign", "expected", "compromised", "undo"], label="Verdict"),
+            by=mo.ui.text(label="By"),
+            because=mo.ui.text(label="Because", full_width=True),
+        )
+        .form(submit_button_label="Give the verdict", clear_on_submit=True)
+    )
+    form
+    return (form,)
+
+
+@app.cell
+def _(form, judged, key, which):
+    said = form.value and judged(key.key_id, which.value, **form.value)
+    said
+    return (said,)
+
+
+@app.cell
+def _(key, lake, said, which):
+    said  # a verdict that was just given is read again
+    lake.key(key.key_id, week=which.value).verdicts()
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## What could not be judged
+    Silence is worth something only for the keys that were assessed by their own habits.
+    """)
+    return
+
+
+@app.cell
+def _(week):
+    import pandas as pd
+
+    counts = (
+        "keys",
+        "assessed",
+        "warming_up",
+        "not_assessable",
+        "silent",
+        "events",
+        "history_days",
+    )
+    pd.DataFrame({"count": {name: week.coverage[name] for name in counts}})
+    return (pd,)
+
+
+@app.cell
+def _(pd, week):
+    pd.DataFrame({"note": week.coverage["notes"]})
+    return
+
+
+if __name__ == "__main__":
+    app.run()
