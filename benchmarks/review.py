@@ -197,7 +197,7 @@ def _compare(
     ratios, cpu_ratios = [], []
     print(f"{'pair':>4}  {name:>28}  {'bare GROUP BY':>28}  {'ratio':>5}")
     for nth in range(runs):
-        ours, theirs = _measure(command), _measure(bare)
+        ours, theirs = measure(command), measure(bare)
         ratios.append(seconds(ours) / seconds(theirs))
         cpu_ratios.append(ours.cpu_seconds / theirs.cpu_seconds)
         print(f"{nth + 1:>4}  {_shown(ours, seconds)}  {_shown(theirs, seconds)}  "
@@ -213,7 +213,8 @@ def _shown(one: Measure, seconds: Callable[[Measure], float]) -> str:
     return f"{seconds(one):6.2f} s {one.cpu_seconds:5.1f} s CPU {one.peak_mib:5.0f} MiB"
 
 
-def _measure(command: list[str]) -> Measure:
+def measure(command: list[str]) -> Measure:
+    """Run a command to its end."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keywatch import alerts
+from keywatch import alerts, verdicts
 from keywatch.alerts import Change
 from keywatch.inventory import insert_keys
 from keywatch.lake import Lake
@@ -139,6 +139,18 @@ def test_a_migration_is_to_be_confirmed_and_hides_no_theft(lake: Lake) -> None:
     ]
 
 
+def test_a_migration_is_confirmed_by_a_verdict_on_a_key_of_it(lake: Lake) -> None:
+    first, second = watched(1), watched(2)
+    move = Group("migration", (first.key_id, second.key_id), "AS24940: 5.9.1.2", "they moved")
+    told(lake, review_of(first, second, groups=[move]))
+    assert first.name is not None
+    with lake.writing():
+        report = verdicts.give(lake, first.name, "expected", by="ana", because="new provider")
+    assert (report.key_id, report.window) == (first.key_id, WEEK)
+    (change,) = alerts.judge(lake, report, "ana", "new provider")
+    assert change.what == "resolve"
+
+
 # ---------------------------------------------------------------------------------------- verdicts
 
 
@@ -163,6 +175,12 @@ def test_a_verdict_that_it_was_the_owner_closes_the_alert(verdict: str, lake: La
     (again,) = told(lake, review_of(grown, run="run_3"))
     assert (again.what, again.alert.change) == ("trigger", 1)
     assert again.alert.alert_id != change.alert.alert_id
+
+
+def test_a_verdict_on_another_week_leaves_the_alert_open(lake: Lake) -> None:
+    told(lake, replace(review_of(SCANNED), window=NEXT_WEEK))
+    assert judged(lake, "benign") == []
+    assert len(alerts.waiting(lake)) == 1
 
 
 def test_a_later_week_is_a_new_alert(lake: Lake) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -60,10 +61,14 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     return Loaded(world, lake, {row["key_id"]: row for row in map(json.loads, lines)})
 
 
-def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one() -> None:
-    ran = keywatch("demo")
+def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Path) -> None:
+    ran = keywatch("demo", "--html", tmp_path / "review.html")
 
     assert ran.code == 0, ran.err
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    assert page.count('<details class="case"') == len(
+        re.findall("^  (?:REVOKE|INV)", ran.out, re.MULTILINE)
+    )
     truth = ran.out[ran.out.index("The truth about this sample") :]
     figures = dict(line.strip().rsplit("  ", 1) for line in truth.splitlines()[1:6])
     numbers = {name.strip(): int(text.split()[0]) for name, text in figures.items()}
@@ -240,8 +245,8 @@ def test_doctor_says_versions_lake_and_database_ages(loaded: Loaded) -> None:
 
 def test_every_command_of_this_version_has_help() -> None:
     for words in (
-        ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("doctor",),
-        ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
+        ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("deliver",),
+        ("doctor",), ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
     ):  # fmt: skip
         ran = keywatch(*words, "--help")
         assert ran.code == 0

@@ -94,9 +94,9 @@ def test_a_stolen_key_arrives_once_and_its_verdict_closes_it(setup: Setup) -> No
 
     ran = setup.run("deliver")
     assert (ran.code, ran.out) == (0, "log: 1 sent\n"), ran.err
-    assert setup.run("deliver").out == ""
+    assert setup.run("deliver").out == "nothing is due\n"
     assert setup.run("review", "--week", "2026-W40").code == 0
-    assert setup.run("deliver").out == ""
+    assert setup.run("deliver").out == "nothing is due\n"
     (message,) = setup.messages()
     schema = json.loads(keywatch("deliver", "--schema").out)
     jsonschema.validate(message, schema, cls=jsonschema.Draft202012Validator)
@@ -128,6 +128,16 @@ def test_a_revoked_key_is_followed_until_its_use_ends(setup: Setup) -> None:
     assert setup.messages()[1]["severity"] == "critical"
 
 
+def test_without_a_channel_it_says_how_to_name_one(setup: Setup) -> None:
+    setup.settings("")
+    for words in (("deliver",), ("deliver", "--dry-run")):
+        ran = setup.run(*words)
+        assert (ran.code, ran.out) == (0, "nothing is due\n")
+        assert (
+            ran.err == "no channel is set: name one in [deliver.channels.NAME] of keywatch.toml\n"
+        )
+
+
 def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> None:
     with Receiver(lambda _: Answer(404, "no_service")).running() as receiver:
         (setup.folder / "secret").write_text("whsec_c2VjcmV0LXRoYXQ=\n", encoding="utf-8")
@@ -156,7 +166,7 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
             f'[deliver.channels.hook]\nkind = "webhook"\nurl = "{receiver.url}"\n'
             f'secret = {{ file = "{setup.folder / "secret"}" }}\n'
         )
-        assert setup.run("deliver").out == ""
+        assert setup.run("deliver").out == "nothing is due\n"
         assert setup.run("deliver", "--retry-dead").out == "hook: 1 sent\n"
         assert len(receiver.requests) == 1
     assert "last sent" in setup.run("doctor").out

@@ -154,6 +154,13 @@ def test_the_wheel_ships_the_content_and_the_typing_marker(tmp_path: Path) -> No
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert content - shipped == set()
+    package = ROOT / "src" / "keywatch"
+    parts = {
+        f"keywatch/{path.relative_to(package).as_posix()}"
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert parts - shipped == set()
     assert {"keywatch/py.typed", "keywatch/__init__.py"} <= shipped
     outside = {name.split("/")[0] for name in shipped}
     assert outside == {"keywatch", f"keywatch-{keywatch.__version__}.dist-info"}

@@ -113,7 +113,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
         new = lake.rows(columns)
     with Lake.open(tmp_path / "old", create=True) as lake, lake.writing():
         lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text')")
-        for table in ("alerts", "deliveries", "delivery_outcomes"):
+        for table in ("alerts", "deliveries", "delivery_outcomes", "watches"):
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "

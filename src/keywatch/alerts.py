@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
@@ -27,7 +28,7 @@ from keywatch.verdicts import VerdictReport
 
 Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
-What = Literal["trigger", "update", "acknowledge", "resolve"]
+What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
@@ -124,8 +125,9 @@ def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Chan
     """What a verdict changes: *benign*, *expected* end a key's part, *compromised* confirms it."""
     said = _said(report.verdict, by, because)
     changes = []
-    for alert in _relevant(lake, report.window):
-        if alert.state == "closed" or report.key_id not in alert.key_ids:
+    judged = report.window
+    for alert in _in_force(lake, "state <> 'closed'"):
+        if not _overlap(alert.window, judged) or report.key_id not in alert.key_ids:
             continue
         if report.verdict == "compromised":
             stolen: Action = "revoke"
@@ -148,7 +150,11 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
     changes = []
     for alert in _relevant(lake, report.window):
         mine = [m for m in alert.members if m.key_id == report.key_id]
-        acknowledged = withdrawn.verdict == "compromised" and alert.state == "acknowledged"
+        acknowledged = (
+            withdrawn.verdict == "compromised"
+            and alert.state == "acknowledged"
+            and _overlap(alert.window, report.window)
+        )
         if not any(m.ended == ended_by or (acknowledged and m.ended is None) for m in mine):
             continue
         members = tuple(
@@ -167,8 +173,29 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
     return changes
 
 
+def _overlap(one: Window, other: Window) -> bool:
+    return one.start < other.end and one.end > other.start
+
+
 def _said(verdict: str, by: str, because: str) -> str:
     return f"{verdict}, says {by}: {because}"
+
+
+def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
+    """An analyst wants the revocation carried out; nothing changes where the alert is over.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+    """
+    if not by.strip() or not because.strip():
+        raise UsageError("an approval needs who approves and why")
+    found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
+    if not found:
+        raise UsageError(f"no alert {alert_id}")
+    if found[0].state == "closed":
+        return []
+    why = f"revocation approved by {by}: {because}"
+    return [Change("approve", _next(found[0], why, state="acknowledged"))]
 
 
 def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
@@ -430,6 +457,11 @@ def _use_of_revoked(
     return {
         key_id: (revoked_at, last_use, refused) for key_id, revoked_at, last_use, refused in rows
     }
+
+
+def not_over(lake: Lake) -> list[Alert]:
+    """The alerts that are not closed, the oldest first."""
+    return _in_force(lake, "state <> 'closed'")
 
 
 def waiting(lake: Lake) -> list[Alert]:

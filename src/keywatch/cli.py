@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -137,9 +137,11 @@ def ingest(
     source
         The log's format; found from the content when not given.
     """
-    if not paths:
+    settings = common.settings()
+    named = list(paths or settings.ingest.places)
+    if not named:
         raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
-    _load(common.lake, list(paths), common.settings(), source)
+    _load(common.lake, named, settings, source)
 
 
 def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) -> None:
@@ -182,6 +184,7 @@ def review(
     to: date | None = None,
     format: Format = "text",
     output: Path | None = None,
+    missed: bool = False,
     fail_on: Action | None = None,
     schema: bool = False,
     common: Common = _DEFAULTS,
@@ -200,6 +203,9 @@ def review(
         text, json by the published schema, or html: one page with charts that needs no network.
     output
         Write to this file instead of the terminal; all or nothing.
+    missed
+        Review each week that is over and has no review yet, write its page into the settings'
+        report folder, and send what is due: for cron.
     fail_on
         Exit 1 when a case has this action or a more urgent one.
     schema
@@ -213,6 +219,11 @@ def review(
         return
     settings = common.settings()
     window = _window(week, from_, to)
+    if missed:
+        if window or output or format != "text":
+            raise UsageError("--missed names the weeks and the pages itself")
+        _review_missed(common.lake, settings, fail_on)
+        return
     if format == "html":
         answer = _write_page(common.lake, window, settings, output)
     elif format == "json":
@@ -223,6 +234,25 @@ def review(
         color = output is None and _color()
         _write(render_review(answer, color=color, width=_width()), output)
     if fail_on is not None and _worst(answer, fail_on):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+def _review_missed(lake: Path, settings: Settings, fail_on: Action | None) -> None:
+    from keywatch import pipeline
+    from keywatch.report.phrases import window_label
+
+    found = False
+    pages = []
+    for window in pipeline.missed_weeks(lake, settings):
+        answer, page = pipeline.write_report(lake, window, settings, on_wait=_say)
+        print(f"{window_label(window)}: {page}", flush=True)
+        pages.append(page)
+        found = found or (fail_on is not None and _worst(answer, fail_on))
+    if not pages:
+        print("Every week that is over has been reviewed.", flush=True)
+    if settings.deliver.channels:
+        _deliver(lake, settings, reports=pages)
+    if found:
         raise SystemExit(EXIT_FINDINGS)
 
 
@@ -247,9 +277,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
     if week is not None:
         if first or end:
             raise UsageError("give --week, or --from and --to, not both")
-        from keywatch import pipeline
+        from keywatch.weeks import week_window
 
-        return pipeline.week_window(week)
+        return week_window(week)
     if first is None and end is None:
         return None
     if first is None or end is None:
@@ -468,6 +498,41 @@ def triage(
 
 
 @app.command
+def watch(
+    *paths: str,
+    send: Annotated[bool, Parameter(name="--deliver")] = True,
+    fail_on: Action | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
+
+    Parameters
+    ----------
+    paths
+        As for ingest; the places of the settings when none is named.
+    send
+        Send what is due afterwards.
+    fail_on
+        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_load
+    from keywatch.watch import render_watched
+
+    settings = common.settings()
+    if paths or settings.ingest.places:
+        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
+        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
+    watched = pipeline.watch(common.lake, settings, _say)
+    print(render_watched(watched), flush=True)
+    if send and settings.deliver.channels:
+        _deliver(common.lake, settings)
+    urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
+    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
+        raise SystemExit(EXIT_FINDINGS)
+
+
+@app.command
 def deliver(
     *,
     dry_run: bool = False,
@@ -490,21 +555,33 @@ def deliver(
         Print the JSON Schema of what webhooks and files get, and stop.
     """
     from keywatch import pipeline
-    from keywatch.deliver import message_schema, render_delivery
+    from keywatch.deliver import message_schema
     from keywatch.report import json_text
 
     if schema:
         _write(json_text(message_schema()), None)
         return
     settings = common.settings()
+    if not settings.deliver.channels:
+        _say("no channel is set: name one in [deliver.channels.NAME] of keywatch.toml")
     if dry_run:
-        for name, texts in pipeline.preview_deliveries(common.lake, settings, _say).items():
+        due = pipeline.preview_deliveries(common.lake, settings, _say)
+        for name, texts in due.items():
             print(f"{name}: {len(texts):,} due\n")
             print("\n".join(texts))
+        if not due:
+            print("nothing is due")
         return
-    done = pipeline.deliver_due(
-        common.lake, settings, again=retry_dead, report=report, on_wait=_say
-    )
+    _deliver(common.lake, settings, again=retry_dead, reports=[report] if report else [])
+
+
+def _deliver(
+    lake: Path, settings: Settings, *, again: bool = False, reports: Sequence[Path] = ()
+) -> None:
+    from keywatch import pipeline
+    from keywatch.deliver import render_delivery
+
+    done = pipeline.deliver_due(lake, settings, again=again, reports=reports, on_wait=_say)
     out, problems = render_delivery(done)
     print(out, end="")
     for line in problems:
@@ -584,10 +661,10 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 @app.command
 def doctor(*, common: Common = _DEFAULTS) -> None:
     """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
-    from keywatch import pipeline
+    from keywatch.diagnosis import diagnose
 
     print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    found = pipeline.diagnose(common.lake, common.settings())
+    found = diagnose(common.lake, common.settings())
     for one in found:
         print(f"{'BAD ' if one.exit_code else 'note' if one.note else 'ok  '} {one.text}")
     if worst := max(one.exit_code for one in found):

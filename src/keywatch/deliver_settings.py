@@ -209,6 +209,8 @@ class DeliverSettings(_Section):
     channels: dict[str, ChannelSettings] = {}
     routes: tuple[Route, ...] = ()
     """Without any, every channel gets every alert."""
+    approved_channels: tuple[str, ...] = ()
+    """They hear of a `revoke` that an analyst approved and of nothing else: what revokes keys."""
 
     @field_validator("case_url")
     @classmethod
@@ -225,4 +227,8 @@ class DeliverSettings(_Section):
         named = {name for route in self.routes for name in route.channels}
         if unknown := sorted(named - self.channels.keys()):
             raise ValueError(f"routes name channels that are not there: {', '.join(unknown)}")
+        if unknown := sorted(set(self.approved_channels) - self.channels.keys()):
+            raise ValueError(f"approved_channels are not there: {', '.join(unknown)}")
+        if both := sorted(named & set(self.approved_channels)):
+            raise ValueError(f"of routes and approved_channels only one can name {', '.join(both)}")
         return self

@@ -2,7 +2,8 @@
 
 A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue; ``-wal`` and
 ``-shm`` are beside it while it is open), ``data/`` (Parquet), ``tmp/`` (spill),
-``key-hash.secret`` (0600) and ``writer.lock``. Every connection attaches the lake as the catalogue
+``key-hash.secret`` (0600), ``writer.lock``, and what `keywatch.deliver` keeps: ``deliver.lock`` and
+``outbox.journal``. Every connection attaches the lake as the catalogue
 ``lake``; temporary tables are the connection's own.
 """
 

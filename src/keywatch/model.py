@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
+ATTRIBUTION = "IP Geolocation by DB-IP (https://db-ip.com)"
+"""Must stand wherever located addresses are shown."""
+
 Action = Literal["revoke", "rotate", "investigate", "none"]
 ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 """From the most to the least urgent."""
@@ -182,7 +185,7 @@ class Review:
     cases: tuple[Case, ...]
     groups: tuple[Group, ...] = ()
     hygiene: tuple[HygieneFinding, ...] = ()
-    attribution: str = field(default="IP Geolocation by DB-IP (https://db-ip.com)")
+    attribution: str = ATTRIBUTION
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """What could be said of each key, silent ones too."""
 

@@ -24,7 +24,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from keywatch import history, pipeline
+from keywatch import history, pipeline, weeks
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
@@ -149,7 +149,7 @@ class LakeView:
             UsageError: the week is none, or was not reviewed.
         """
         with self._reading() as lake:
-            window = pipeline.week_window(week) if week else None
+            window = weeks.week_window(week) if week else None
             return WeekView(self, lake, window)
 
     def cases(self) -> Frame:
@@ -189,8 +189,8 @@ class LakeView:
             UsageError: no such key, or several of that name; no such week.
         """
         with self._reading() as lake:
-            window = pipeline.week_window(week) if week else _newest_window(lake)
-            return KeyView(self, lake, _key_id(lake, key), window or pipeline.last_full_week(lake))
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
 
     def detectors(self) -> Frame:
         """The bundled detectors: id, family, grain, status, hygiene, title, history."""
@@ -215,8 +215,8 @@ class LakeView:
 
         found = detector_of(name)
         with self._reading() as lake:
-            window = pipeline.week_window(week) if week else _newest_window(lake)
-            window = window or pipeline.last_full_week(lake)
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            window = window or weeks.last_full_week(lake)
         return DetectorView(found, self.folder, window, self._settings, self._frame)
 
 
@@ -261,7 +261,7 @@ class JudgingLake(LakeView):
             UsageError: no alert of such a key, or no reason is given.
             LakeError: somebody else writes, and went on for too long.
         """
-        window = pipeline.week_window(week) if week else None
+        window = weeks.week_window(week) if week else None
         return pipeline.give_verdict(
             self.folder, key, verdict, self._settings, by=self.by, because=because, until=until,
             window=window,
@@ -276,7 +276,7 @@ class JudgingLake(LakeView):
             UsageError: no verdict on such a key is in force, or no reason is given.
             LakeError: somebody else writes, and went on for too long.
         """
-        window = pipeline.week_window(week) if week else None
+        window = weeks.week_window(week) if week else None
         return pipeline.undo_verdict(
             self.folder, key, self._settings, by=self.by, because=because, window=window
         )

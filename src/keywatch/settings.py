@@ -43,6 +43,8 @@ class LakeSettings(_Section):
 class IngestSettings(_Section):
     """What a load accepts."""
 
+    places: tuple[str, ...] = ()
+    """Files, folders, globs and ``s3://…`` that are loaded where no other is named."""
     max_reject_share: Share = 0.05
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
     """Uncompressed log text that is held in memory at once."""
@@ -70,6 +72,12 @@ class ReviewSettings(_Section):
     """A window with less history before it is not replayed."""
     power_keys: Annotated[int, Field(ge=0)] = 200
     """Keys that a review injects thefts into, to say what would be caught; 0: none."""
+
+
+class ReportSettings(_Section):
+    """Where the scheduled review leaves its pages."""
+
+    folder: Path = Path("reports")
 
 
 class ScoringSettings(_Section):
@@ -106,6 +114,7 @@ class Settings(BaseSettings):
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
+    report: ReportSettings = ReportSettings()
     deliver: DeliverSettings = DeliverSettings()
 
     @classmethod
@@ -124,9 +133,9 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so who is told of it is no part of it.
+        It names how a review is judged, so where it is put and who is told of it are no part of it.
         """
-        judged = self.model_dump_json(exclude={"deliver"})
+        judged = self.model_dump_json(exclude={"deliver", "report"})
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 

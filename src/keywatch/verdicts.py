@@ -193,12 +193,26 @@ def _flagged(lake: Lake, key_id: str, window: Window) -> tuple[tuple[date, str],
 def _alert(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
     rows = lake.rows(
         """
-        SELECT c.key_id, r.window_start, r.window_end
-        FROM lake.recommendations AS c
-        JOIN lake.runs AS r USING (run_id)
-        WHERE $key IN (c.key_id, c.document ->> 'key', c.document ->> 'name')
-            AND ($start::TIMESTAMP IS NULL OR r.window_start = $start AND r.window_end = $end)
-        ORDER BY r.window_start DESC, r.made_at DESC
+        WITH alerted AS (
+            SELECT c.key_id, c.document ->> 'key' AS key, c.document ->> 'name' AS name,
+                r.window_start, r.window_end, r.made_at
+            FROM lake.recommendations AS c
+            JOIN lake.runs AS r USING (run_id)
+            -- A move is to be confirmed though none of its keys needs an action.
+            UNION ALL
+            SELECT m ->> 'key_id', m ->> 'key', m ->> 'name', window_start, window_end, changed_at
+            FROM (
+                SELECT unnest(members::JSON[]) AS m, window_start, window_end, changed_at
+                FROM lake.alerts
+                WHERE kind = 'migration'
+            )
+        )
+
+        SELECT key_id, window_start, window_end
+        FROM alerted
+        WHERE $key IN (key_id, key, name)
+            AND ($start::TIMESTAMP IS NULL OR window_start = $start AND window_end = $end)
+        ORDER BY window_start DESC, made_at DESC
         LIMIT 1
         """,
         key=key,

@@ -169,6 +169,7 @@ def test_what_arrives_keeps_to_the_receiver_s_limits(
     kind.check(request)
     text = request.body.decode()
     assert message.id in text
+    assert "https://db-ip.com" in text  # the credit stands wherever located addresses do
     for key in message.keys:
         assert key.key_id in text
     for reason in message.reasons:

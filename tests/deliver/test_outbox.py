@@ -261,6 +261,21 @@ def test_a_dead_letter_is_told_of_and_can_be_tried_again(lake: Lake) -> None:
     assert undelivered_notes(lake) == ()
 
 
+def test_a_dead_letter_that_is_out_of_date_is_not_sent_any_more(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, SCANNED)
+    (one,) = planned(lake, settings).to_send["all"]
+    outbox.record(lake, [Record(one.delivery_id, utc_now(), "dead", 12, "HTTP 404")])
+    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    made = planned(lake, settings)
+    assert told(made) == [("resolve", "key_0700353")]
+    arrived(lake, made)
+    outbox.retry_dead(lake)
+    assert planned(lake, settings).to_send == {}
+    assert outbox.pending(lake) == []
+
+
 def test_a_message_that_failed_waits_for_its_time(lake: Lake) -> None:
     settings = settings_of()
     reviewed(lake, settings, SCANNED)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from keywatch import alerts
-from keywatch.deliver import deliver_due, outbox, tell
+from keywatch.deliver import deliver_due, outbox, put_report, tell
 from keywatch.deliver.sender import only_sender
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import LakeBusyError
@@ -28,7 +28,7 @@ from keywatch.lake import Lake
 from keywatch.model import Action, Case
 from keywatch.settings import LakeSettings, load_settings
 from tests.deliver.alerts_of import review_of
-from tests.deliver.receivers import Answer, Receiver, Request, in_turn
+from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
 from tests.report.reviews import DOUBTED, SCANNED
 
 SIGNING = "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
@@ -151,6 +151,30 @@ def test_a_channel_that_is_down_or_hangs_holds_up_no_other(tmp_path: Path) -> No
         assert len(hangs.requests) <= 4
         tries = lake.value("SELECT max(tries) FROM lake.delivery_outcomes")
         assert tries == 1
+
+
+def test_a_report_is_mailed_once_with_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MAIL", "mail-pass-word")
+    report = tmp_path / "week.html"
+    report.write_bytes(b"<html>\r\n\xc3\xa9</html>\n")
+    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake", create=True) as lake:
+        mail = {
+            "kind": "mail", "host": "localhost", "port": box.port, "username": "keywatch",
+            "password": {"env": "TEST_MAIL"}, "ca_file": box.ca_file,
+            "sender": "keywatch@example.com", "to": ["soc@example.com"],
+        }  # fmt: skip
+        settings = settings_of({"mail": mail, "out": {"kind": "stdout"}})
+        assert put_report(lake, report, settings, print) == 1
+        assert put_report(lake, report, settings, print) == 0
+        assert [one.channel for one in deliver_due(lake, settings).channels] == ["mail"]
+    (got,) = box.mails
+    (attached,) = got.iter_attachments()
+    assert attached.get_filename() == "week.html"
+    assert attached.get_content_type() == "text/html"
+    assert attached.get_payload(decode=True) == report.read_bytes()
+    assert "week.html" in got["Subject"]
 
 
 class _Drip(threading.Thread):

@@ -124,6 +124,21 @@ def test_each_case_is_told_in_full() -> None:
         assert said.lower() in shown.lower(), said
 
 
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [
+        ("Turn it off: `aws iam x --y 'a'`, then look",
+         "Turn it off: <code>aws iam x --y &#39;a&#39;</code>, then look."),
+        ("`<b>` and <i>", "<code>&lt;b&gt;</code> and &lt;i&gt;."),
+        ("One ` alone, <b>", "One ` alone, &lt;b&gt;."),
+    ],
+)  # fmt: skip
+def test_commands_of_a_step_stand_out(step: str, shown: str) -> None:
+    review = replace(FULL, cases=(replace(FULL.cases[0], steps=(step,)),))
+
+    assert f"<li>{shown}</li></ol>" in render_html(review, details_of(review))
+
+
 def test_the_bars_add_up_to_the_bits_of_their_case() -> None:
     page = page_of(FULL)
     bars: list[float] = []
@@ -156,6 +171,14 @@ def test_a_quiet_week_says_so_and_has_no_table() -> None:
 
     assert "No key to revoke, rotate or investigate, of 40 keys in use." in page.shown
     assert [1 for attributes in page.all("details") if attributes.get("class") == "case"] == []
+
+
+def test_upkeep_names_the_least_scopes_that_a_successor_needs() -> None:
+    shown = words(page_of(FULL).shown.replace("Not needed", " Not needed"))
+
+    told = "rotation overdue: rotation is 56 days overdue Scopes needed: read:metrics Not needed: "
+    assert f"{told}read:checks" in shown
+    assert "Scopes needed: unknown Not needed: unknown" in shown
 
 
 def test_keys_that_could_not_be_judged_are_named() -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from keywatch import pipeline
 from keywatch.model import Review
 from keywatch.report.html import render_html
 from tests.browser import Watched, chromium, opened, violations
 from tests.report.pages import details_of
 from tests.report.reviews import FULL, QUIET, filled_with
 from tests.report.test_html import MARKUP
+from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
 
 # Where pictures are kept to be looked at; pytest's own folder where nobody asks for them.
 PICTURES = os.environ.get("KEYWATCH_PICTURES")
@@ -288,4 +292,29 @@ def test_hostile_text_of_a_log_does_nothing(browser: Browser, tmp_path: Path, te
 
         assert page.title().startswith("Keywatch review")
         assert page.locator("body img, body iframe, body animate").count() == 0
+        assert (watched.said, watched.requests) == ([], [])
+
+
+@pytest.mark.slow
+def test_a_log_full_of_markup_from_the_file_to_the_page(browser: Browser, tmp_path: Path) -> None:
+    """Agent, path and the inventory's texts are the thief's; nothing in between is made up."""
+    hostile = [event | {"user_agent": f"{MARKUP}/1"} for event in theft()]
+    hostile += [
+        line(f"2026-10-01T04:00:0{n}", ip=AWAY, endpoint=f"/v1/{quote(MARKUP, safe='<>/ =')}/{n}")
+        for n in range(3)
+    ]
+    keys = [key(name=MARKUP, owner=f"{MARKUP} & co", scopes=["read:checks", MARKUP])]
+    lake = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + hostile + crowd(), keys)
+    review, details = pipeline.review_in_detail(lake, WEEK, SETTINGS)
+    assert review.alerted()[0].name == MARKUP
+    file = tmp_path / "report.html"
+    file.write_text(render_html(review, details), encoding="utf-8")
+
+    with opened(browser, file.as_uri()) as watched:
+        page = watched.page
+        expect(page.locator("#case-0 .chart svg")).to_have_count(3)
+        page.locator("#case-0 [data-chart=endpoints] .mark-symbol.role-mark path").first.hover()
+        assert "onerror" in page.locator("#case-0 h3").inner_text()
+        assert page.locator("body img").count() == 0
+        assert page.title().startswith("Keywatch review")
         assert (watched.said, watched.requests) == ([], [])

@@ -1,7 +1,13 @@
 """Alerts to people and programs: the outbox, who hears of what, and one module a channel."""
 
 from keywatch.deliver.message import message_schema
-from keywatch.deliver.outbox import Standing, describe, standings, undelivered_notes
+from keywatch.deliver.outbox import (
+    Standing,
+    awaiting_approval,
+    describe,
+    standings,
+    undelivered_notes,
+)
 from keywatch.deliver.run import (
     DeliveryReport,
     deliver_due,
@@ -19,6 +25,7 @@ __all__ = [
     "DeliveryReport",
     "Standing",
     "as_text",
+    "awaiting_approval",
     "deliver_due",
     "describe",
     "message_schema",

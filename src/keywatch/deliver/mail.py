@@ -133,7 +133,8 @@ def html_of(message: Message) -> str:
         parts.append("<h3>Do now</h3>" + _list("ol", [sentence(step) for step in message.steps]))
     if message.link:
         parts.append(f'<p><a href="{_h(message.link)}">Open the case</a></p>')
-    parts.append(f"<p><code>{_h(message.command)}</code><br><small>{_h(message.id)}</small></p>")
+    foot = "<br>".join(_h(text) for text in (message.id, message.attribution) if text)
+    parts.append(f"<p><code>{_h(message.command)}</code><br><small>{foot}</small></p>")
     body = "\n".join(part for part in parts if part)
     return f'<html><body style="font-family:sans-serif">\n{body}\n</body></html>\n'
 

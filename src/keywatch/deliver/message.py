@@ -20,7 +20,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from keywatch.alerts import Alert, Change, What
-from keywatch.model import ACTIONS, SEVERITIES, Action, Severity, Window
+from keywatch.model import ACTIONS, ATTRIBUTION, SEVERITIES, Action, Severity, Window
 from keywatch.report import printable, rfc3339
 from keywatch.report.parts import if_revoked, what_was_done
 from keywatch.report.phrases import count, iso_week, listed, sentence, window_label, window_options
@@ -114,6 +114,7 @@ class Message:
     command: str = ""
     link: str | None = None
     attachment: Attachment | None = None
+    attribution: str = ""
 
     @property
     def rank(self) -> float:
@@ -157,7 +158,7 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
     scopes = case.get("blast_radius", {}).get("scopes_granted")
     return Message(
         id="",
-        kind=change.what,
+        kind="acknowledge" if change.what == "approve" else change.what,
         at=rfc3339(alert.changed_at),
         title=_title(alert, change.what),
         severity=severity_of(alert),
@@ -178,6 +179,7 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         steps=() if over else tuple(printable(step, _SENTENCE) for step in _steps(alert, case)),
         command=_command(lead, alert.window),
         link=case_url and _link(case_url, lead, alert.window),
+        attribution=ATTRIBUTION,
     )
 
 
@@ -313,7 +315,7 @@ def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
         whom = listed(sorted(owners), _MOST_NAMED) if owners else "the keys' owners"
         return (
             f"Ask {whom} whether the move to {alert.document['origin']} is theirs",
-            f"If it is, say so of each key: {verdict}",
+            f"If it is, say so: {verdict}",
             "If nobody knows of it, revoke the keys as stolen ones",
         )
     cases = alert.document["cases"]

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from keywatch import alerts
-from keywatch.alerts import Change
+from keywatch.alerts import Alert, Change
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.message import (
@@ -41,7 +41,10 @@ _URGENT_SUMMARY = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Pending:
-    """A message that has not arrived; `due_at` may lie in the future."""
+    """A message that has not arrived; `due_at` may lie in the future.
+
+    `order` is the alert's change that it tells of, `newest_sent` the last one that has arrived.
+    """
 
     delivery_id: str
     alert_id: str | None
@@ -52,6 +55,7 @@ class Pending:
     tries: int
     due_at: datetime
     previous: str | None
+    newest_sent: int = 0
 
     def envelope(self) -> Envelope:
         """As a channel gets it."""
@@ -76,7 +80,8 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
     """Put what has changed into the outbox, for each channel it concerns; returns how many.
 
     A channel that has not heard of an alert gets a trigger; how an alert ended is told only to
-    those that have. Call it inside the transaction that made the changes.
+    those that have. An approval is the trigger for those that wait for it. Call it inside the
+    transaction that made the changes.
     """
     if not changes or not settings.channels:
         return 0
@@ -89,8 +94,10 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
         new = set()
         if change.what in ("trigger", "update"):
             new = set(channels_for(settings, alert.action, message.severity)) - told
+        elif change.what == "approve":
+            new = set(settings.approved_channels) - told
         for channel in sorted(told | new):
-            kind: Kind = "trigger" if channel in new else change.what
+            kind: Kind = "trigger" if channel in new else message.kind
             delivery_id = _delivery_id(alert.alert_id, str(alert.change), channel)
             rows.append(
                 _row(channel, with_id(message, delivery_id, kind), alert.alert_id, alert.change)
@@ -108,6 +115,15 @@ def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
         for alert in waiting
         if set(channels_for(settings, alert.action, severity_of(alert))) - heard[alert.alert_id]
     ]
+
+
+def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
+    """The alerts to revoke that are not over and of which no approved channel has heard."""
+    if not settings.approved_channels:
+        return []
+    found = [alert for alert in alerts.not_over(lake) if alert.action == "revoke"]
+    heard = _heard(lake, {alert.alert_id for alert in found})
+    return [alert for alert in found if not heard[alert.alert_id] & set(settings.approved_channels)]
 
 
 def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Iterable[str]) -> int:
@@ -229,14 +245,16 @@ def pending(lake: Lake) -> list[Pending]:
     rows = lake.rows(
         f"""
         SELECT d.delivery_id, d.alert_id, d.channel, d.change, d.held_back, d.message,
-            coalesce(o.tries, 0), coalesce(o.next_due_at, d.created_at), p.remote
+            coalesce(o.tries, 0), coalesce(o.next_due_at, d.created_at), p.remote,
+            coalesce(p.newest_sent, 0)
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS o USING (delivery_id)
         LEFT JOIN (
-            SELECT alert_id, channel, arg_max(o.remote, o.recorded_at) AS remote
+            SELECT s.alert_id, s.channel, arg_max(o.remote, o.recorded_at) AS remote,
+                max(s.change) AS newest_sent
             FROM lake.delivery_outcomes AS o
-            JOIN lake.deliveries USING (delivery_id)
-            WHERE o.outcome = 'sent' AND o.remote IS NOT NULL
+            JOIN lake.deliveries AS s USING (delivery_id)
+            WHERE o.outcome = 'sent'
             GROUP BY ALL
         ) AS p USING (alert_id, channel)
         WHERE o.delivery_id IS NULL OR o.next_due_at IS NOT NULL
@@ -373,7 +391,9 @@ def _without_superseded(waiting: Sequence[Pending], made: Plan, now: datetime) -
     kept: set[str] = set()
     for ones in by_alert.values():
         *before, last = sorted(ones, key=lambda one: one.order)
-        if last.message.kind == "resolve" and before:
+        if last.alert_id is not None and last.order < last.newest_sent:
+            before = ones
+        elif last.message.kind == "resolve" and before:
             *before, first = before
             made.after[first.delivery_id] = last
             kept.add(first.delivery_id)

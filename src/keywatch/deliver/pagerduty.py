@@ -86,4 +86,5 @@ def _details(message: Message) -> dict[str, Any]:
     told["steps"] = [f"{number}. {step}" for number, step in enumerate(message.steps, start=1)]
     told["case"] = message.command
     told["message_id"] = message.id
+    told["attribution"] = message.attribution
     return {name: value for name, value in told.items() if value}

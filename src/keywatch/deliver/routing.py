@@ -10,9 +10,12 @@ from keywatch.model import SEVERITIES, Action, Severity
 
 
 def channels_for(settings: DeliverSettings, action: Action, severity: Severity) -> list[str]:
-    """The channels that the routes name for such an alert, in the settings' order."""
+    """The channels that the routes name for such an alert, in the settings' order.
+
+    Those that wait for an analyst's approval are never among them.
+    """
     if not settings.routes:
-        return list(settings.channels)
+        return [name for name in settings.channels if name not in settings.approved_channels]
     named = {
         name
         for route in settings.routes

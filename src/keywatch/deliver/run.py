@@ -51,6 +51,8 @@ def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
     if done.later:
         verb = "waits" if done.later == 1 else "wait"
         problems.append(f"{count(done.later, 'message')} {verb} for a later run")
+    if not (lines or problems or done.unusable):
+        lines = ["nothing is due"]
     return "".join(f"{line}\n" for line in lines), problems
 
 

@@ -169,6 +169,9 @@ class _Worker(threading.Thread):
                     break
                 _, place, tries, one = heapq.heappop(self._queue)
                 self._send(place, tries, one)
+        except OSError as e:
+            # What can't be recorded would be sent again and again.
+            self._report.error = f"the journal can't be written ({e.strerror})"
         finally:
             self._channel.close()
 

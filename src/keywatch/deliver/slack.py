@@ -193,7 +193,7 @@ def blocks_of(message: Message) -> list[dict[str, Any]]:
     ]
     if message.link:
         blocks.append(_marked(f"<{_escaped(message.link)}|Open the case>"))
-    foot = [text for text in (shown.command, message.id) if text]
+    foot = [text for text in (shown.command, message.id, message.attribution) if text]
     blocks.append({"type": "context", "elements": [_plain([text], TEXT_LENGTH) for text in foot]})
     return blocks
 

@@ -13,7 +13,7 @@ from keywatch.report.phrases import count, sentence
 _SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
 _MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")
 # Mail and chat programs make a link of whatever looks like a host.
-_HOST = re.compile(r"(?i)\b((?:[a-z0-9-]+\.)+)([a-z]{2,}|xn--[a-z0-9-]+)\b")
+_HOST = re.compile(r"(?i)\b((?:[\w-]+\.)+)([^\W\d_]{2,}|xn--[a-z0-9-]+)\b")
 _FORMULA = tuple("=+-@")
 _LABELS = {
     "trigger": "New alert",
@@ -36,15 +36,27 @@ def inert(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-_NOT_SHOWN = {"id", "alert_id", "at", "kind", "severity", "action", "link", "attachment"}
+_OUR_OWN = {
+    "id",
+    "alert_id",
+    "at",
+    "kind",
+    "severity",
+    "action",
+    "link",
+    "attachment",
+    "attribution",
+}
 
 
 def inert_message(message: Message) -> Message:
     """`message` with `inert` done to all that can hold text from a log."""
+    if message.kind == "report":
+        return message
     changes = {
         item.name: _inert_value(getattr(message, item.name))
         for item in fields(message)
-        if item.name not in _NOT_SHOWN
+        if item.name not in _OUR_OWN
     }
     return replace(message, **changes)
 
@@ -90,9 +102,8 @@ def facts(message: Message) -> Iterator[tuple[str, str]]:
     if len(message.keys) == 1:
         key = message.keys[0]
         yield "key", " · ".join(part for part in (key.key_id, key.key, key.name) if part)
-        owned = [key.owner and f"owner {key.owner}", key.environment]
-        if text := " · ".join(part for part in owned if part):
-            yield "of", text
+        if text := " · ".join(part for part in (key.owner, key.environment) if part):
+            yield "owner", text
         if key.ended:
             yield "ended", key.ended
     if message.window:
@@ -136,4 +147,6 @@ def as_text(message: Message) -> str:
     for name, text in (("see", message.command), ("link", message.link or ""), ("id", message.id)):
         if text:
             lines.append(f"  {name:11}{text}")
+    if message.attribution:
+        lines.append(f"  {message.attribution}")
     return "\n".join(lines) + "\n"

@@ -44,7 +44,10 @@ THEMES: dict[str, dict[str, Any]] = {
 
 _COLORS = ("#5b84b1", "#d97d0d", "#d1343f")
 _SHAPES = ("circle", "square", "diamond")
-_DAYS = alt.Axis(format="%-d %b", grid=False, labelOverlap=True, labelSeparation=14)
+_DAYS = alt.Axis(
+    format="%-d %b", grid=False, labelOverlap=True, labelSeparation=14, ticks=False,
+    tickCount=alt.TimeIntervalStep(interval="day", step=1),
+)  # fmt: skip
 _NAMES = alt.Axis(
     labelLimit=alt.ExprRef("width < 240 ? 110 : 230"), labelPadding=9, ticks=False, domain=False
 )

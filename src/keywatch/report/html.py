@@ -87,7 +87,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
-        window_label=window_label, query=_query,
+        window_label=window_label, query=_query, commands=_with_commands,
     )  # fmt: skip
     return environment
 
@@ -102,6 +102,16 @@ def _shown(value: object) -> object:
 def _query(text: str) -> Markup:
     """A query, which is of no use when it's cut."""
     return escape(printable(text, _QUERY_LENGTH))
+
+
+def _with_commands(text: str) -> Markup:
+    """A step of a runbook: what stands between backticks is a command to paste."""
+    plain = printable(text, _QUERY_LENGTH)
+    pieces = plain.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(plain)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(each) if at % 2 else each for at, each in enumerate(pieces))
 
 
 def _asset(name: str) -> str:

@@ -63,8 +63,9 @@ class UpkeepRow:
     name: str | None
     owner: str | None
     findings: tuple[tuple[str, str], ...]
-    granted: str
     needed: str
+    spare: str
+    """What it may do and did not need."""
 
 
 @dataclass(frozen=True)
@@ -239,13 +240,15 @@ def upkeep(review: Review, details: Details) -> tuple[list[UpkeepRow], int]:
 def _upkeep_row(key_id: str, findings: list[tuple[str, str]], details: Details) -> UpkeepRow:
     key = details.keys.get(key_id)
     used = details.used_scopes.get(key_id)
+    granted = key.scopes if key else None
+    spare = None if used is None or granted is None else [one for one in granted if one not in used]
     return UpkeepRow(
         key_id=key_id,
         name=key.name if key else None,
         owner=key.owner if key else None,
         findings=tuple(dict.fromkeys(findings)),
-        granted=_names(key.scopes if key else None),
-        needed="unknown: no call that a catalogue knows" if used is None else _names(used),
+        needed=_names(used),
+        spare=_names(spare),
     )
 
 

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar, cast
 
@@ -47,12 +48,13 @@ class Contents(NamedTuple):
 class LogFile:
     """A file to load; `path` as the user can find it again, `size_bytes` as listed.
 
-    `contents` is known once the file has been read to its end.
+    `modified_at` is UTC, as listed. `contents` is known once the file has been read to its end.
     """
 
     path: str
     size_bytes: int
     filesystem: pafs.FileSystem | None = None
+    modified_at: datetime | None = field(default=None, compare=False)
     contents: Contents | None = field(default=None, compare=False)
 
     def sha256(self) -> str:
@@ -162,7 +164,10 @@ def _local(path: str) -> Iterator[LogFile]:
         names = [path]
     else:
         names = [p for p in glob.glob(path, recursive=True) if Path(p).is_file()]  # noqa: PTH207 — Path.glob can't take an absolute pattern
-    return (LogFile(name, Path(name).stat().st_size) for name in names)
+    for name in names:
+        listed = Path(name).stat()
+        modified_at = datetime.fromtimestamp(listed.st_mtime, UTC).replace(tzinfo=None)
+        yield LogFile(name, listed.st_size, modified_at=modified_at)
 
 
 def _remote(uri: str) -> Iterator[LogFile]:
@@ -177,10 +182,14 @@ def _remote(uri: str) -> Iterator[LogFile]:
         raise InputError(f"{uri}: can't be listed: {e}") from e
     scheme = uri.partition("://")[0]
     return (
-        LogFile(f"{scheme}://{info.path}", info.size, filesystem)
+        LogFile(f"{scheme}://{info.path}", info.size, filesystem, _utc(info.mtime))
         for info in infos
         if info.is_file and _is_log(info.path)
     )
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return at if at is None or at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _is_log(name: str) -> bool:

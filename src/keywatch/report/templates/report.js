@@ -23,7 +23,7 @@
     const kind = place.dataset.chart;
     const drawn = (data.cases[box.dataset.case] || {})[kind];
     if (!drawn || !Object.keys(drawn).length) {
-      place.textContent = "Nothing to draw.";
+      place.textContent = kind === "map" ? "No database places these addresses." : "Nothing to draw.";
       return;
     }
     const specification = structuredClone(data.specifications[theme][kind]);
@@ -135,7 +135,7 @@
   function filter() {
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const { value: action } = form.elements.action;
-    const { value: owner } = form.elements.owner;
+    const owner = form.elements.owner ? form.elements.owner.value : "";
     let shown = 0;
     rows.forEach((row, at) => {
       const fits = (!action || row.dataset.action === action) && (!owner || row.dataset.owner === owner)

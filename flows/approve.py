@@ -1,0 +1,85 @@
+"""A revocation that waits for an analyst: approve it, or decline it with a verdict.
+
+Off unless ``[deliver] approved_channels`` names who is told of approved revocations only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow, task
+from prefect.deployments import run_deployment
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+
+from flows.common import patient, plain, say, settings_of
+from flows.deliver import send
+from keywatch import pipeline
+from keywatch.alerts import Alert
+from keywatch.settings import Settings
+
+DEPLOYMENT = "approve/keywatch"
+_WAIT_SECONDS = 7 * 24 * 3600
+
+
+class Decision(RunInput):
+    """What the analyst is asked."""
+
+    decision: Literal["approve", "decline"]
+    by: str
+    because: str
+
+
+@task(name="ask for approval", **patient())
+def ask(lake: Path, config: str | None, settings: Settings) -> int:
+    """Start an `approve` run for each revocation that nobody was asked about; how many wait."""
+    waiting = pipeline.revokes_to_approve(lake, settings)
+    for alert in waiting:
+        run_deployment(
+            DEPLOYMENT,
+            parameters={"alert_id": alert.alert_id, "lake": str(lake), "config": config},
+            # Asked once, however often the flow that asks is run.
+            idempotency_key=f"approve-{alert.alert_id}",
+            timeout=0,
+            as_subflow=False,
+        )
+    return len(waiting)
+
+
+@task(name="settle", **patient())
+def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> list[str]:
+    """Carry out what the analyst said."""
+    done = pipeline.settle_revoke(
+        lake,
+        alert_id,
+        settings,
+        approved=said.decision == "approve",
+        by=said.by,
+        because=said.because,
+        on_wait=say,
+    )
+    say("\n".join(done))
+    return done
+
+
+@flow(name="approve")
+def approve(alert_id: str, lake: str = "lake", config: str | None = None) -> list[str]:
+    """Wait for an analyst, then approve or decline; what comes before the answer runs again."""
+    settings = settings_of(config)
+    waiting = {each.alert_id: each for each in pipeline.revokes_to_approve(Path(lake), settings)}
+    if alert_id not in waiting:
+        return [f"{alert_id} waits for nobody"]
+    question = Decision.with_initial_data(description=_question(waiting[alert_id]))
+    said = suspend_flow_run(wait_for_input=question, timeout=_WAIT_SECONDS, key="decision")
+    done = settle(Path(lake), alert_id, settings, said)
+    send(Path(lake), settings)
+    return done
+
+
+def _question(alert: Alert) -> str:
+    keys = [f"{member.name or ''} ({member.key_id})" for member in alert.members]
+    lines = [f"Revoke {', '.join(keys)}? {alert.bits:.1f} bits."]
+    cases = alert.document.get("cases", [alert.document])
+    lines += [str(case.get("summary", "")) for case in cases]
+    return "\n\n".join(plain(line) for line in lines)

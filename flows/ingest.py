@@ -1,0 +1,29 @@
+"""Load what is new in the places that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, task
+
+from flows.common import patient, say, settings_of
+from keywatch import pipeline
+from keywatch.report import render_load
+from keywatch.settings import Settings
+
+
+@task(name="load what is new", **patient())
+def load(lake: Path, settings: Settings) -> int:
+    """How many events were new."""
+    report = pipeline.ingest_new(lake, settings, on_wait=say)
+    if report is None:
+        say("Nothing new to load.")
+        return 0
+    say(render_load(report))
+    return report.total("events")
+
+
+@flow(name="ingest")
+def ingest(lake: str = "lake", config: str | None = None) -> int:
+    """Load the new files; returns how many events were new."""
+    return load(Path(lake), settings_of(config))

@@ -1,0 +1,35 @@
+"""The alert feed: load what is new, judge what it touched, send what it changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, task
+
+from flows.approve import ask
+from flows.common import patient, say, settings_of
+from flows.deliver import send
+from flows.ingest import load
+from keywatch import pipeline
+from keywatch.settings import Settings
+from keywatch.watch import render_watched
+
+
+@task(name="judge what came in", **patient())
+def judge(lake: Path, settings: Settings) -> int:
+    """How many alerts changed."""
+    watched = pipeline.watch(lake, settings, say)
+    say(render_watched(watched))
+    return len(watched.changes)
+
+
+@flow(name="watch")
+def watch(lake: str = "lake", config: str | None = None) -> int:
+    """Load, judge, send; returns how many alerts changed."""
+    settings = settings_of(config)
+    load(Path(lake), settings)
+    changed = judge(Path(lake), settings)
+    if settings.deliver.approved_channels:
+        ask(Path(lake), config, settings)
+    send(Path(lake), settings)
+    return changed

@@ -1,0 +1,99 @@
+"""What `keywatch doctor` looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keywatch import deliver, detectors
+from keywatch.errors import KeywatchError, LakeError, SecretError
+from keywatch.lake import Lake, duckdb_version, utc_now
+from keywatch.settings import GeoIPSettings, Settings
+
+if TYPE_CHECKING:
+    from keywatch.origins import DatabaseInfo
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing `diagnose` looked at; `exit_code` is not 0 when it stands in the way."""
+
+    text: str
+    note: bool = False
+    exit_code: int = 0
+
+
+_OLD_GEOIP_DAYS = 90
+
+
+def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Settings, the lake, the GeoIP databases' age, the detectors and the channels."""
+    parts: tuple[Callable[[], list[Diagnosis]], ...] = (
+        lambda: [Diagnosis(f"settings {settings.config_hash}")],
+        lambda: [_lake_diagnosis(lake_folder, settings)],
+        lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
+        lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
+        lambda: _channel_diagnoses(lake_folder, settings),
+    )
+    found: list[Diagnosis] = []
+    for part in parts:
+        try:
+            found += part()
+        except KeywatchError as e:
+            found.append(Diagnosis(str(e), exit_code=e.exit_code))
+    return found
+
+
+def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
+    with Lake.open(folder, settings.storage) as lake:
+        files, events, last, rejects, keys = lake.rows(
+            "SELECT (SELECT count(*) FROM lake.ingested_files), "
+            "(SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity), "
+            "(SELECT max(last_ts) FROM lake.activity), "
+            "(SELECT count(*) FROM lake.rejects), "
+            "(SELECT count(DISTINCT key_id) FROM lake.keys)"
+        )[0]
+        until = f" until {last:%Y-%m-%d %H:%M} UTC" if last else ""
+        return Diagnosis(
+            f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
+            f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory"
+        )
+
+
+def _databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
+    """Those that answer, in order of precedence."""
+    from keywatch.origins import GeoIPPaths, OriginReader
+
+    with OriginReader(GeoIPPaths(**settings.model_dump())) as reader:
+        return list(reader.databases)
+
+
+def _database_diagnosis(database: DatabaseInfo) -> Diagnosis:
+    days = (utc_now().date() - database.built_on).days
+    text = f"{database.name} of {database.built_on}, {days} days old"
+    if days <= _OLD_GEOIP_DAYS:
+        return Diagnosis(text)
+    mend = "update Keywatch, or name newer files in [geoip] of keywatch.toml"
+    return Diagnosis(f"{text}: {mend}", note=True)
+
+
+def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Each channel: whether it could be used, and how its outbox is; nothing is sent."""
+    standings = [deliver.Standing(name) for name in settings.deliver.channels]
+    # What is wrong with the lake stands in its own line.
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        standings = deliver.standings(lake, settings.deliver.channels)
+    unusable = deliver.unusable_channels(settings.deliver)
+    found = []
+    for standing in standings:
+        channel = settings.deliver.channels.get(standing.channel)
+        kind = channel.kind if channel else "no longer in the settings"
+        text = f"channel {standing.channel} ({kind}): {deliver.describe(standing)}"
+        if why := unusable.get(standing.channel):
+            found.append(Diagnosis(f"{text}; {why}", exit_code=SecretError.exit_code))
+        else:
+            found.append(Diagnosis(text, note=standing.dead > 0 or channel is None))
+    return found

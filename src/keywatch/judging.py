@@ -1,0 +1,381 @@
+"""A window judged: detectors, calibration, cases; and how the lake keeps the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+
+from keywatch import (
+    __version__,
+    alerts,
+    deliver,
+    detectors,
+    power,
+    recommend,
+    scoring,
+    verdicts,
+)
+from keywatch.alerts import Change
+from keywatch.calibration import Calibration
+from keywatch.catalogue import load_catalogues
+from keywatch.lake import Lake, utc_now
+from keywatch.model import (
+    CalibrationSummary,
+    Coverage,
+    HygieneFinding,
+    Review,
+    Run,
+    Standing,
+    Window,
+)
+from keywatch.replay import Judge, Replays, replay, windows_before
+from keywatch.report import case_document
+from keywatch.settings import Settings
+from keywatch.triage import find_groups, raise_together
+
+OnText = Callable[[str], None]
+
+WATCH = "-watch"
+"""Ends the id of a run that the feed stored: it has the alerted keys only."""
+
+
+def judge_of(
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    loaded: Sequence[detectors.Detector] | None = None,
+) -> tuple[list[detectors.Detector], Judge]:
+    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
+
+    It judges windows that are replayed for it too.
+    """
+    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
+    loaded = detectors.load_detectors() if loaded is None else list(loaded)
+    days = settings.review.baseline_days
+    first = min(
+        (each.start for each in windows_before(lake, window, settings)), default=window.start
+    )
+    detectors.prepare_span(lake, first.date() - timedelta(days=days), window.end.date(), catalogue)
+
+    def judge(window: Window) -> scoring.WindowEvidence:
+        detectors.prepare_window(lake, window, days)
+        for detector in loaded:
+            detectors.run(lake, detector, window)
+        return scoring.gather(lake, loaded)
+
+    return loaded, judge
+
+
+def make_review(
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    *,
+    whole: bool = True,
+    judged: dict[Window, scoring.WindowEvidence] | None = None,
+    loaded: Sequence[detectors.Detector] | None = None,
+) -> tuple[Review, Replays]:
+    """The review of `window` and the replays it rests on; writes temporary tables only.
+
+    `judged` has what other reviews of this lake with these settings and detectors judged, and is
+    added to. `loaded` are the detectors, the bundled ones when not given.
+    """
+    loaded, judge = judge_of(lake, window, settings, loaded)
+    judged = {} if judged is None else judged
+
+    def judge_once(window: Window) -> scoring.WindowEvidence:
+        if window not in judged:
+            judged[window] = judge(window)
+        return judged[window]
+
+    replays = replay(lake, window, settings, loaded, judge_once)
+    families = scoring.families_of(loaded, settings.scoring)
+    calibration = replays.calibration(families, settings)
+    # Last, so that the temporary tables are the window's.
+    judged[window] = judge(window)
+    scored = scoring.score(lake, judged[window], calibration or families, settings.scoring)
+    groups = find_groups(lake)
+    scored = raise_together(scored, groups)
+    standings = _standings(lake, settings.review.warm_up_days)
+    cases = tuple(recommend.build_cases(lake, scored, standings, whole=whole))
+    coverage = _coverage(lake, window, standings, settings)
+    summary = _calibration(lake, replays, calibration, settings)
+    coverage = replace(
+        coverage,
+        notes=coverage.notes + _calibration_notes(summary, coverage, settings),
+        calibration=summary,
+        suppressions=verdicts.in_force(lake, window),
+    )
+    run = _run(lake, window, settings, loaded)
+    hygiene = lake.rows(
+        "SELECT key_id, detector, explanation FROM evidence WHERE hygiene "
+        "ORDER BY detector, bits DESC, key_id"
+    )
+    if calibration is not None:
+        # Last: it takes the place of the window's visits.
+        powers = power.power_of_keys(
+            lake, window, loaded, calibration, settings.scoring, settings.review.power_keys
+        )
+        coverage = replace(coverage, power=power.summary(powers))
+    answer = Review(
+        window=window,
+        run=run,
+        coverage=coverage,
+        cases=cases,
+        groups=tuple(groups),
+        hygiene=tuple(HygieneFinding(*row) for row in hygiene),
+        standings=standings,
+    )
+    return answer, replays
+
+
+def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
+    """Named by all that the answer depends on; the snapshot is the one it was first made on."""
+    state = lake.rows(
+        "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
+        "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
+        "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
+        "ORDER BY key_id, day, address)) FROM quarantine)"
+    )[0]
+    parts = [window.start, window.end, state, settings.config_hash, __version__]
+    parts += [(detector.id, detector.sql, detector.params) for detector in loaded]
+    run_id = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    before = lake.value("SELECT lake_snapshot FROM lake.runs WHERE run_id = $id", id=run_id)
+    snapshot = lake.snapshot if before is None else before
+    return Run(run_id, snapshot, settings.config_hash, __version__)
+
+
+def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
+    """What can be said of each key: one of the coverage's four kinds."""
+    rows = lake.rows(
+        """
+        SELECT key_id, CASE
+            WHEN h.key_id IS NULL THEN 'silent'
+            WHEN h.active_days >= $warm_up_days THEN 'assessed'
+            WHEN v.located OR k.in_inventory OR v.catalogued THEN 'warming_up'
+            ELSE 'not_assessable'
+        END
+        FROM keys AS k
+        FULL JOIN key_history AS h USING (key_id)
+        LEFT JOIN (
+            SELECT key_id, bool_or(located) AS located,
+                bool_or(key_id IN (SELECT e.key_id FROM visit_endpoints AS e
+                    SEMI JOIN catalogue AS c USING (endpoint))) AS catalogued
+            FROM visits GROUP BY key_id
+        ) AS v USING (key_id)
+        """,
+        warm_up_days=warm_up_days,
+    )
+    return dict(rows)
+
+
+def _calibration(
+    lake: Lake, replays: Replays, calibration: Calibration | None, settings: Settings
+) -> CalibrationSummary | None:
+    if calibration is None:
+        return None
+    judged, benign = verdicts.realised(lake)
+    return CalibrationSummary(
+        windows=len(replays.replays),
+        cases=calibration.replayed.total,
+        nominal_rate=settings.scoring.false_revoke_rate,
+        replayed_revokes=replays.revoked(calibration, settings),
+        judged=judged,
+        judged_benign=benign,
+    )
+
+
+def _coverage(
+    lake: Lake,
+    window: Window,
+    standings: dict[str, Standing],
+    settings: Settings,
+) -> Coverage:
+    kinds = list(standings.values())
+    start, end = window.start, window.end
+    events, unlocated, keyless, rejected = lake.rows(
+        """
+        SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
+            (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
+                WHERE NOT located),
+            (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
+            (SELECT count(*) FROM lake.rejects)
+        """,
+        start=start.date(),
+        end=end.date(),
+    )[0]
+    first, last = lake.rows(
+        "SELECT min(first_ts), max(last_ts) FILTER (day < $end) FROM lake.activity", end=end.date()
+    )[0]
+    history = (min(start, last) - first).total_seconds() / 86400 if first and last else 0.0
+    return Coverage(
+        keys=len(kinds),
+        assessed=kinds.count("assessed"),
+        warming_up=kinds.count("warming_up"),
+        not_assessable=kinds.count("not_assessable"),
+        silent=kinds.count("silent"),
+        events=events,
+        unlocated_addresses=unlocated,
+        keyless_events=keyless,
+        rejected_lines=rejected,
+        history_days=round(max(history, 0.0), 2),
+        notes=_notes(first, last, window, kinds, settings) + deliver.undelivered_notes(lake),
+    )
+
+
+def _notes(
+    first: datetime | None,
+    last: datetime | None,
+    window: Window,
+    kinds: list[Standing],
+    settings: Settings,
+) -> tuple[str, ...]:
+    """What the reader must know before trusting the silence."""
+    if first is None or last is None:
+        return ("The lake holds no event of any key before the window's end.",)
+    notes = []
+    warm_up = settings.review.warm_up_days
+    if "assessed" not in kinds:
+        seen = _span((last - first).total_seconds())
+        notes.append(
+            f"All that the lake holds is {seen} of history: too short to judge any key by habit, "
+            f"which takes {warm_up} days before the window. Keys were judged by policy, by "
+            "sensitive calls and by their peers only."
+        )
+    elif kinds.count("warming_up"):
+        notes.append(
+            f"{kinds.count('warming_up')} keys were seen on fewer than {warm_up} days before the "
+            "window: they were judged by policy, by sensitive calls and by their peers, "
+            "hardly by habit."
+        )
+    if last < window.end - timedelta(days=1):
+        notes.append(f"The last event is of {last:%Y-%m-%d %H:%M} UTC: the window is not full.")
+    return tuple(notes)
+
+
+def _calibration_notes(
+    calibration: CalibrationSummary | None, coverage: Coverage, settings: Settings
+) -> tuple[str, ...]:
+    rate = settings.scoring.false_revoke_rate
+    in_use = coverage.keys - coverage.silent
+    if calibration is None:
+        return (
+            "Too little history can be replayed to calibrate the scores: only facts are revoked, "
+            "and the threshold in the settings decides what to look at.",
+        )
+    # Benjamini and Hochberg: the smallest p-value times the keys in use must not be over the rate.
+    needed = math.ceil(in_use / (rate * (calibration.cases + 1)))
+    if needed > 1:
+        return (
+            f"{calibration.cases:,} replayed cases let no p-value be below "
+            f"{1 / (calibration.cases + 1):.2g}: with {in_use:,} keys in use, revoke at a false "
+            f"discovery rate of {rate:g} can be claimed only where {needed} keys or more stand out "
+            "as much; what stands out alone is to be looked at.",
+        )
+    return ()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 86400:.0f} days"
+
+
+def keep(lake: Lake, answer: Review, replays: Replays, settings: Settings, on_wait: OnText) -> None:
+    """Store the run, its evidence, cases and recommendations, unless the like run is there.
+
+    What is to be told of the recommendations commits with them.
+    """
+    stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
+    if lake.value(stored, id=answer.run.id):
+        return
+    with lake.writing(on_wait):
+        if lake.value(stored, id=answer.run.id):
+            return
+        replays.keep(lake)
+        _keep_flags(lake, answer)
+        _keep_run(lake, answer)
+        changes = alerts.update(lake, answer, settings.deliver.grow_bits)
+        deliver.tell(lake, changes, settings.deliver)
+
+
+def keep_news(lake: Lake, answer: Review, replays: Replays, settings: Settings) -> list[Change]:
+    """Store only what is new about alerts; returns their changes. Call it inside `Lake.writing`.
+
+    A week is watched again and again: its run is stored when an alert changes, less the evidence
+    of the keys that are not alerted.
+    """
+    replays.keep(lake)
+    _keep_flags(lake, answer)
+    changes = alerts.update(lake, answer, settings.deliver.grow_bits)
+    if changes:
+        watched = replace(answer, run=replace(answer.run, id=answer.run.id + WATCH))
+        _keep_run(lake, watched, [case.key_id for case in answer.alerted()])
+    deliver.tell(lake, changes, settings.deliver)
+    return changes
+
+
+_FLAGS = "SELECT key_id, day, prefix FROM case_visits WHERE suspicious"
+
+
+def _keep_flags(lake: Lake, answer: Review) -> None:
+    """The newest review of a window says what is suspicious in it."""
+    window = {"start": answer.window.start, "end": answer.window.end}
+    same = "window_start = $start AND window_end = $end"
+    before = f"SELECT key_id, day, prefix FROM lake.flagged_visits WHERE {same}"
+    differ = (
+        f"SELECT count(*) FROM (({before} EXCEPT {_FLAGS}) UNION ALL ({_FLAGS} EXCEPT {before}))"
+    )
+    if not lake.value(differ, **window):
+        return
+    lake.execute(f"DELETE FROM lake.flagged_visits WHERE {same}", **window)
+    lake.execute(
+        "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
+        f"FROM ({_FLAGS}) ORDER BY key_id, day, prefix",
+        **window,
+        id=answer.run.id,
+    )
+
+
+def _keep_run(lake: Lake, answer: Review, only: Sequence[str] | None = None) -> None:
+    """The run and what it says, of the keys named by `only` or of all."""
+    run = answer.run
+    lake.execute(
+        "INSERT INTO lake.runs VALUES ($id, $start, $end, $snapshot, $config, $version, $now, "
+        "$coverage)",
+        id=run.id,
+        start=answer.window.start,
+        end=answer.window.end,
+        snapshot=run.lake_snapshot,
+        config=run.config_hash,
+        version=run.version,
+        now=utc_now(),
+        coverage=json.dumps(asdict(answer.coverage), default=str),
+    )
+    of_keys = "($all OR list_contains($only::VARCHAR[], key_id))"
+    named = {"id": run.id, "all": only is None, "only": list(only or ())}
+    lake.execute(
+        "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "
+        f"typical, actual, explanation FROM evidence WHERE bits > 0 AND {of_keys} ORDER BY ALL",
+        **named,
+    )
+    lake.execute(
+        "INSERT INTO lake.cases SELECT $id, key_id, action, bits, p_value, q_value "
+        f"FROM scored_cases WHERE {of_keys} ORDER BY bits DESC, key_id",
+        **named,
+    )
+    alerted = answer.alerted()
+    lake.execute(
+        "INSERT INTO lake.recommendations SELECT $id, unnest($key_ids::VARCHAR[]), "
+        "unnest($actions::VARCHAR[]), unnest($documents::VARCHAR[])",
+        id=run.id,
+        key_ids=[case.key_id for case in alerted],
+        actions=[case.action for case in alerted],
+        documents=[json.dumps(case_document(case)) for case in alerted],
+    )

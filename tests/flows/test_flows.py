@@ -1,0 +1,299 @@
+"""The flows on a real Prefect server, deployed from prefect.yaml and run by a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from standardwebhooks import Webhook
+
+from keywatch import pipeline
+from tests.deliver.receivers import Receiver
+from tests.test_pipeline import SETTINGS, crowd, daily, key, theft
+from tests.test_watch import of_days, write
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw+0"
+HOSTILE = "<img src=x onerror=alert(1)> [x](http://evil.example) `rm` | a"
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with the deployments of prefect.yaml, and a worker of their pool."""
+
+    url: str
+    env: dict[str, str]
+
+    def prefect(self, *words: str) -> str:
+        done = subprocess.run(
+            [BIN / "prefect", *words],
+            capture_output=True, text=True, env=self.env, cwd=ROOT, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def post(self, path: str, **body: Any) -> Any:
+        # On a busy machine the server's SQLite may be locked: 503, try again.
+        for _ in range(30):
+            answer = httpx.post(f"{self.url}/{path}", json=body, timeout=60)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, flow: str, lake: Path, config: Path) -> dict[str, Any]:
+        """Have the worker run a deployment; returns the run when it is over."""
+        (deployment,) = self.post(
+            "deployments/filter", flows={"name": {"any_": [flow]}}
+        )  # fmt: skip
+        run = self.post(
+            f"deployments/{deployment['id']}/create_flow_run",
+            parameters={"lake": str(lake), "config": str(config)},
+            idempotency_key=uuid.uuid4().hex,
+        )
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            (now,) = self.post("flow_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+            if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return dict(now)
+            time.sleep(1)
+        raise AssertionError(f"{flow} did not end: {now['state_name']}")
+
+    def runs_of(self, flow: str, states: tuple[str, ...]) -> list[dict[str, Any]]:
+        """The runs of a flow, as soon as one is in one of the states."""
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            runs = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}})
+            if any(run["state_type"] in states for run in runs):
+                return list(runs)
+            time.sleep(1)
+        raise AssertionError(f"{flow}: no run is {states}: {[run['state'] for run in runs]}")
+
+    def question(self, run: dict[str, Any]) -> str:
+        """What a suspended run asks."""
+        keys = run["state"]["state_details"]["run_input_keyset"]
+        return httpx.get(f"{self.url}/flow_runs/{run['id']}/input/{keys['description']}").text
+
+    def tasks(self, run: dict[str, Any]) -> list[tuple[str, str, int]]:
+        """Name, state and tries of a run's tasks."""
+        found = self.post("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+        return [
+            (task["name"].rpartition("-")[0], task["state_type"], task["run_count"])
+            for task in found
+        ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PWD": str(ROOT),
+    }
+    found = Server(f"http://127.0.0.1:{port}/api", env)
+    processes = [
+        _start(
+            home / "server.log", env, "server", "start", "--host", "127.0.0.1", "--port", f"{port}"
+        )
+    ]
+    try:
+        _wait_for(found, home / "server.log")
+        found.prefect("work-pool", "create", "keywatch", "--type", "process")
+        found.prefect("work-pool", "set-concurrency-limit", "keywatch", "1")
+        found.prefect("--no-prompt", "deploy", "--all")
+        # Nothing runs by itself while the tests look; that runs are scheduled has its own test.
+        worker = _start(home / "worker.log", env, "worker", "start", "--pool", "keywatch")
+        processes.append(worker)
+        yield found
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+
+
+def _start(log: Path, env: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [BIN / "prefect", *words], stdout=out, stderr=subprocess.STDOUT, env=env, cwd=log.parent
+        )
+
+
+def _wait_for(server: Server, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{server.url}/health", timeout=5).is_success:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"no server: {log.read_text()[-2000:]}")
+
+
+@dataclass(frozen=True)
+class World:
+    folder: Path
+    lake: Path
+    config: Path
+    hook: Receiver
+
+
+@pytest.fixture
+def world(tmp_path: Path, server: Server) -> Iterator[World]:
+    """Logs until Wednesday, later ones with a theft, a webhook whose secret is a Prefect block."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    events = daily(date(2026, 8, 1), 66) + crowd()
+    write(logs / "until-wednesday.jsonl", of_days(events, date(2026, 8, 1), date(2026, 10, 1)))
+    stolen = [event | {"user_agent": HOSTILE} for event in theft()]
+    later = [*of_days(events, date(2026, 10, 1), date(2026, 10, 6)), *stolen]
+    write(tmp_path / "later.jsonl", later)
+    pipeline.import_keys(tmp_path / "lake", write(tmp_path / "keys.jsonl", [key()]), SETTINGS)
+    save = (
+        "from prefect.blocks.system import Secret;"
+        f"Secret(value={SIGNING_KEY!r}).save('keywatch-signing', overwrite=True)"
+    )
+    subprocess.run([sys.executable, "-c", save], env=server.env, check=True, timeout=120)
+    with Receiver().running() as hook:
+        config = tmp_path / "keywatch.toml"
+        config.write_text(
+            f"""
+            [ingest]
+            places = ["{logs}"]
+            [report]
+            folder = "{tmp_path / "reports"}"
+            [review]
+            power_keys = 0
+            [scoring]
+            false_revoke_rate = 0.5
+            [deliver.channels.executor]
+            kind = "webhook"
+            url = "{hook.url}/alert"
+            secret = {{ prefect = "keywatch-signing" }}
+            """,
+            encoding="utf-8",
+        )
+        yield World(tmp_path, tmp_path / "lake", config, hook)
+
+
+def test_every_flow_is_deployed_and_scheduled_runs_are_there(server: Server) -> None:
+    said = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    found = server.post("deployments/filter")
+    assert {each["entrypoint"] for each in found} == {each["entrypoint"] for each in said}
+    for deployment in found:
+        crons = [each["schedule"]["cron"] for each in deployment["schedules"]]
+        (wanted,) = (each for each in said if each["entrypoint"] == deployment["entrypoint"])
+        assert crons == [each["cron"] for each in wanted["schedules"]]
+        assert deployment["work_pool_name"] == "keywatch"
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+    # SQLAlchemy of another version makes none of these and says nothing.
+    deadline = time.monotonic() + 120
+    scheduled: list[dict[str, Any]] = []
+    while time.monotonic() < deadline:
+        scheduled = server.post(
+            "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["SCHEDULED"]}}},
+            flows={"name": {"any_": ["weekly-review"]}},
+        )  # fmt: skip
+        if scheduled:
+            break
+        time.sleep(1)
+    starts = [datetime.fromisoformat(each["expected_start_time"]) for each in scheduled]
+    assert starts
+    assert {(start.isoweekday(), start.hour, start.minute) for start in starts} == {(1, 6, 0)}
+
+
+def test_the_feed_and_the_review_reach_the_receiver_once(server: Server, world: World) -> None:
+    first = server.run("watch", world.lake, world.config)
+    assert first["state_type"] == "COMPLETED", first["state"]
+    assert world.hook.requests == []
+
+    (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
+    for _ in range(2):
+        ran = server.run("watch", world.lake, world.config)
+        assert ran["state_type"] == "COMPLETED", ran["state"]
+    (request,) = world.hook.requests
+    message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
+    assert message["keys"][0]["key_id"] == "key_1"
+
+    for _ in range(2):
+        ran = server.run("weekly-review", world.lake, world.config)
+        assert ran["state_type"] == "COMPLETED", ran["state"]
+    assert len(world.hook.requests) == 1
+    page = world.folder / "reports" / "2026-W40.html"
+    assert "key_1" in page.read_text("utf-8")
+    artifacts = {each["key"]: each for each in server.post("artifacts/filter")}
+    table = json.loads(artifacts["cases-2026-w40"]["data"])
+    assert [row["action"] for row in table] == [message["action"]]
+    coverage = artifacts["coverage-2026-w40"]["data"]
+    assert "## Coverage" in coverage
+    assert "<img" not in json.dumps(table) + coverage
+
+
+def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
+    server: Server, world: World
+) -> None:
+    text = world.config.read_text("utf-8")
+    world.config.write_text(text.replace("keywatch-signing", "no-such-block"), "utf-8")
+    server.run("ingest", world.lake, world.config)
+    ran = server.run("deliver", world.lake, world.config)
+    assert ran["state_type"] == "FAILED"
+    assert server.tasks(ran) == [("send what is due", "FAILED", 1)]
+    world.config.write_text("[scoring]\nfalse_revoke_rate = 7\n", "utf-8")
+    ran = server.run("weekly-review", world.lake, world.config)
+    assert ran["state_type"] == "FAILED"
+    assert server.tasks(ran) == []
+
+
+def test_a_revocation_waits_for_an_analyst(server: Server, world: World) -> None:
+    text = world.config.read_text("utf-8")
+    approved = '[deliver]\napproved_channels = ["executor"]\n[deliver.channels.executor]'
+    world.config.write_text(text.replace("[deliver.channels.executor]", approved), "utf-8")
+    server.run("ingest", world.lake, world.config)
+    server.run("watch", world.lake, world.config)
+    (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
+    for _ in range(2):
+        assert server.run("watch", world.lake, world.config)["state_type"] == "COMPLETED"
+    assert world.hook.requests == []
+
+    (asked,) = server.runs_of("approve", ("PAUSED",))
+    question = server.question(asked)
+    assert "status board" in question
+    assert "<img" not in question
+    server.post(
+        f"flow_runs/{asked['id']}/resume",
+        run_input={"decision": "approve", "by": "ana", "because": "we know nothing of it"},
+    )
+    (done,) = server.runs_of("approve", ("COMPLETED", "FAILED"))
+    assert done["state_type"] == "COMPLETED", done["state"]
+    (request,) = world.hook.requests
+    message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
+    assert (message["kind"], message["action"]) == ("trigger", "revoke")
+    assert "approved by ana" in message["why"]
+    server.run("watch", world.lake, world.config)
+    assert len(world.hook.requests) == 1
