@@ -207,7 +207,8 @@ def _(keywatch, lake):
 
 
 @app.cell
-def _(mo):
+def _(key, mo):
+    key  # another key is another form: what was said of one is not said of the next
     form = (
         mo.md("{verdict} {by} {because}")
         .batch(

@@ -127,8 +127,7 @@ def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Chan
     changes = []
     judged = report.window
     for alert in _in_force(lake, "state <> 'closed'"):
-        overlaps = alert.window.start < judged.end and alert.window.end > judged.start
-        if not overlaps or report.key_id not in alert.key_ids:
+        if not _overlap(alert.window, judged) or report.key_id not in alert.key_ids:
             continue
         if report.verdict == "compromised":
             stolen: Action = "revoke"
@@ -137,23 +136,6 @@ def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Chan
         else:
             changes.append(_ended(alert, {report.key_id: said}, said))
     return changes
-
-
-def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
-    """An analyst wants the revocation carried out; nothing changes where the alert is over.
-
-    Raises:
-        UsageError: there is no such alert, or nobody or nothing is named.
-    """
-    if not by.strip() or not because.strip():
-        raise UsageError("an approval needs who approves and why")
-    found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
-    if not found:
-        raise UsageError(f"no alert {alert_id}")
-    if found[0].state == "closed":
-        return []
-    why = f"revocation approved by {by}: {because}"
-    return [Change("approve", _next(found[0], why, state="acknowledged"))]
 
 
 def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Change]:
@@ -168,7 +150,11 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
     changes = []
     for alert in _relevant(lake, report.window):
         mine = [m for m in alert.members if m.key_id == report.key_id]
-        acknowledged = withdrawn.verdict == "compromised" and alert.state == "acknowledged"
+        acknowledged = (
+            withdrawn.verdict == "compromised"
+            and alert.state == "acknowledged"
+            and _overlap(alert.window, report.window)
+        )
         if not any(m.ended == ended_by or (acknowledged and m.ended is None) for m in mine):
             continue
         members = tuple(
@@ -187,8 +173,29 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
     return changes
 
 
+def _overlap(one: Window, other: Window) -> bool:
+    return one.start < other.end and one.end > other.start
+
+
 def _said(verdict: str, by: str, because: str) -> str:
     return f"{verdict}, says {by}: {because}"
+
+
+def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
+    """An analyst wants the revocation carried out; nothing changes where the alert is over.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+    """
+    if not by.strip() or not because.strip():
+        raise UsageError("an approval needs who approves and why")
+    found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
+    if not found:
+        raise UsageError(f"no alert {alert_id}")
+    if found[0].state == "closed":
+        return []
+    why = f"revocation approved by {by}: {because}"
+    return [Change("approve", _next(found[0], why, state="acknowledged"))]
 
 
 def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:

@@ -459,41 +459,6 @@ def verdict(
 
 
 @app.command
-def watch(
-    *paths: str,
-    send: Annotated[bool, Parameter(name="--deliver")] = True,
-    fail_on: Action | None = None,
-    common: Common = _DEFAULTS,
-) -> None:
-    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
-
-    Parameters
-    ----------
-    paths
-        As for ingest; the places of the settings when none is named.
-    send
-        Send what is due afterwards.
-    fail_on
-        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
-    """
-    from keywatch import pipeline
-    from keywatch.report import render_load
-    from keywatch.watch import render_watched
-
-    settings = common.settings()
-    if paths or settings.ingest.places:
-        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
-        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
-    watched = pipeline.watch(common.lake, settings, _say)
-    print(render_watched(watched), flush=True)
-    if send and settings.deliver.channels:
-        _deliver(common.lake, settings)
-    urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
-    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
-        raise SystemExit(EXIT_FINDINGS)
-
-
-@app.command
 def triage(
     *,
     port: int = 0,
@@ -530,6 +495,41 @@ def triage(
             webbrowser.open(address)
 
     serve(common.lake, common.settings(), port, by if allow_verdicts else None, ready)
+
+
+@app.command
+def watch(
+    *paths: str,
+    send: Annotated[bool, Parameter(name="--deliver")] = True,
+    fail_on: Action | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
+
+    Parameters
+    ----------
+    paths
+        As for ingest; the places of the settings when none is named.
+    send
+        Send what is due afterwards.
+    fail_on
+        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_load
+    from keywatch.watch import render_watched
+
+    settings = common.settings()
+    if paths or settings.ingest.places:
+        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
+        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
+    watched = pipeline.watch(common.lake, settings, _say)
+    print(render_watched(watched), flush=True)
+    if send and settings.deliver.channels:
+        _deliver(common.lake, settings)
+    urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
+    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
+        raise SystemExit(EXIT_FINDINGS)
 
 
 @app.command

@@ -21,7 +21,7 @@ from keywatch import (
 )
 from keywatch.alerts import Change
 from keywatch.calibration import Calibration
-from keywatch.catalogue import Endpoint, load_catalogues
+from keywatch.catalogue import load_catalogues
 from keywatch.lake import Lake, utc_now
 from keywatch.model import (
     CalibrationSummary,
@@ -43,11 +43,6 @@ WATCH = "-watch"
 """Ends the id of a run that the feed stored: it has the alerted keys only."""
 
 
-def catalogue_endpoints() -> list[Endpoint]:
-    """The endpoints of all catalogues."""
-    return [entry for each in load_catalogues() for entry in each.endpoints]
-
-
 def judge_of(
     lake: Lake,
     window: Window,
@@ -58,7 +53,7 @@ def judge_of(
 
     It judges windows that are replayed for it too.
     """
-    catalogue = catalogue_endpoints()
+    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     loaded = detectors.load_detectors() if loaded is None else list(loaded)
     days = settings.review.baseline_days
     first = min(

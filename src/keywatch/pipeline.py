@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import alerts, deliver, detectors, history, judging, power, scoring, verdicts
+from keywatch.catalogue import load_catalogues
 from keywatch.errors import UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake
@@ -289,7 +290,7 @@ def said_by(
     Raises:
         DetectorError: its query fails.
     """
-    catalogue = judging.catalogue_endpoints()
+    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
         detectors.run(lake, detector, window)
