@@ -30,7 +30,7 @@ _DEMO_KEYS = 200
 _DEMO_WEEKS = 9
 _DEMO_SEED = 1
 
-Format = Literal["text", "json", "html"]
+Format = Literal["text", "json", "html", "ocsf"]
 CaseFormat = Literal["text", "json"]
 
 app = App(
@@ -200,7 +200,8 @@ def review(
     to
         The day after the window's last one (UTC).
     format
-        text, json by the published schema, or html: one page with charts that needs no network.
+        text, json by the published schema, html (one page with charts that needs no network), or
+        ocsf: a Detection Finding a line for each case that needs an action.
     output
         Write to this file instead of the terminal; all or nothing.
     missed
@@ -229,6 +230,11 @@ def review(
     elif format == "json":
         answer = pipeline.review(common.lake, window, settings, on_wait=_say)
         _write(json_text(review_document(answer)), output)
+    elif format == "ocsf":
+        from keywatch.report.ocsf import ocsf_lines
+
+        answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
+        _write(ocsf_lines(answer), output)
     else:
         answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
         color = output is None and _color()
@@ -368,7 +374,7 @@ def replay(
     from_: Annotated[date, Parameter(name="--from")],
     to: date,
     against: Path | None = None,
-    format: Format = "text",
+    format: CaseFormat = "text",
     common: Common = _DEFAULTS,
 ) -> None:
     """Say what weekly reviews of the past would have alerted, and what other settings would change.

@@ -1,0 +1,50 @@
+"""The findings are what OCSF's own schema says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from jsonschema import Draft202012Validator
+from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
+
+from keywatch.model import Review
+from keywatch.report import case_document
+from keywatch.report.ocsf import OCSF_VERSION, ocsf_findings, ocsf_lines
+from tests.report.reviews import EMPTY, FULL, HOSTILE, QUIET
+
+VALIDATOR = Draft202012Validator(
+    OcsfJsonSchemaEmbedded(get_ocsf_schema(version=OCSF_VERSION)).get_class_schema(
+        "detection_finding"
+    )
+)
+
+
+@pytest.mark.parametrize("review", [FULL, HOSTILE, QUIET, EMPTY])
+def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review) -> None:
+    findings = [json.loads(line) for line in ocsf_lines(review).splitlines()]
+    assert len(findings) == len(review.alerted())
+    for finding, case in zip(findings, review.alerted(), strict=True):
+        assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
+        assert finding["resources"][0]["uid"] == case_document(case)["key_id"]
+        assert finding["unmapped"]["action"] == case.action
+
+
+def test_the_schema_would_not_take_anything() -> None:
+    (first, *_) = ocsf_findings(FULL)
+    assert list(VALIDATOR.iter_errors(first | {"severity_id": 77}))
+    assert list(VALIDATOR.iter_errors({k: v for k, v in first.items() if k != "finding_info"}))
+
+
+def test_lines_are_ascii_and_nothing_breaks_them() -> None:
+    text = ocsf_lines(HOSTILE)
+    assert text.isascii()
+    assert len(text.splitlines()) == len(HOSTILE.alerted())
+
+
+def test_a_finding_is_the_same_one_in_another_run_of_the_window() -> None:
+    again = replace(FULL, run=replace(FULL.run, id="another"))
+    (one, *_), (other, *_) = ocsf_findings(FULL), ocsf_findings(again)
+    assert one["finding_info"]["uid"] == other["finding_info"]["uid"]
+    assert one["metadata"]["uid"] != other["metadata"]["uid"]
