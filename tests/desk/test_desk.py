@@ -60,8 +60,10 @@ class Served:
 def serving(lake: Path, *options: str) -> Iterator[Served]:
     config = lake.parent / "keywatch.toml"
     config.write_text(CONFIG, encoding="utf-8")
-    command = [sys.executable, "-m", "keywatch", "triage", "--lake", str(lake), "--config",
-               str(config), *options]  # fmt: skip
+    command = [
+        sys.executable, "-X", "faulthandler", "-m", "keywatch", "triage", "--lake", str(lake),
+        "--config", str(config), *options,
+    ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -72,6 +74,7 @@ def serving(lake: Path, *options: str) -> Iterator[Served]:
             yield served
             for client in served.clients:
                 client.close()
+            assert process.poll() is None, f"it ended by itself: {process.returncode}"
         finally:
             process.terminate()
 

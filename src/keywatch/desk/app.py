@@ -13,13 +13,12 @@ from datetime import date
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qs, urlencode
 
 import pyarrow as pa
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -69,7 +68,7 @@ class Desk:
         self._judge = None if by is None else JudgingLake(folder, self._settings, by, "arrow")
         self._form_token = secrets.token_urlsafe(32)
         self._keys: OrderedDict[tuple[str, str], KeyView] = OrderedDict()
-        self._keeping = Lock()
+        self._turn = CapacityLimiter(1)
         self.token = secrets.token_urlsafe(32)
         routes = [
             Route("/", self._page(self._cases)),
@@ -94,9 +93,16 @@ class Desk:
 
         async def endpoint(request: Request) -> Response:
             asked = dict(request.query_params)
-            return await run_in_threadpool(partial(self._answer, make, asked))
+            return await self._in_turn(partial(self._answer, make, asked))
 
         return endpoint
+
+    async def _in_turn(self, make: Callable[[], Response]) -> Response:
+        """Made in another thread, one page or picture after the other.
+
+        DuckDB and Vega are native code, and one person looks: nothing is won by doing more at once.
+        """
+        return await to_thread.run_sync(make, limiter=self._turn)
 
     def _answer(
         self, make: Callable[[Mapping[str, str]], Response], asked: Mapping[str, str]
@@ -235,15 +241,11 @@ class Desk:
             raise UsageError("no key is named")
         week = self._lake.week(asked.get("week") or None)
         at = (asked["key"], week.run_id)
-        with self._keeping:
-            key = None if afresh else self._keys.get(at)
-        if key is None:
-            key = week.key(asked["key"])
-            with self._keeping:
-                self._keys[at] = key
-                while len(self._keys) > _MOST_KEYS_KEPT:
-                    self._keys.popitem(last=False)
-        return week, key
+        if afresh or at not in self._keys:
+            self._keys[at] = week.key(asked["key"])
+            while len(self._keys) > _MOST_KEYS_KEPT:
+                self._keys.popitem(last=False)
+        return week, self._keys[at]
 
     # ----------------------------------------------------------------------------------- verdicts
 
@@ -254,7 +256,7 @@ class Desk:
             answer = self._sorry(refused)
             answer.status_code = 403
             return answer
-        return await run_in_threadpool(partial(self._answer, self._given, form))
+        return await self._in_turn(partial(self._answer, self._given, form))
 
     def _given(self, form: Mapping[str, str]) -> Response:
         assert self._judge is not None
