@@ -211,7 +211,9 @@ def test_every_flow_is_deployed_and_scheduled_runs_are_there(server: Server) -> 
         (wanted,) = (each for each in said if each["entrypoint"] == deployment["entrypoint"])
         assert crons == [each["cron"] for each in wanted["schedules"]]
         assert deployment["work_pool_name"] == "keywatch"
-        assert deployment["global_concurrency_limit"]["limit"] == 1
+        limit = deployment["global_concurrency_limit"]
+        # Many revocations may wait for their analysts at once.
+        assert (limit and limit["limit"]) == (1 if "concurrency_limit" in wanted else None)
     # SQLAlchemy of another version makes none of these and says nothing.
     deadline = time.monotonic() + 120
     scheduled: list[dict[str, Any]] = []
