@@ -48,7 +48,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from keywatch import detectors, scoring
-from keywatch.cases import catalogue_endpoints
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import load_settings

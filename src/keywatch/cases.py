@@ -12,14 +12,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from keywatch import detectors
-from keywatch.catalogue import Endpoint, load_catalogues
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.detectors import Detector
 from keywatch.errors import DetectorError
 from keywatch.ingest import load_files
@@ -102,12 +101,6 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
             )
         ]
     return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
-
-
-@cache
-def catalogue_endpoints() -> tuple[Endpoint, ...]:
-    """The endpoints of all bundled catalogues; read once."""
-    return tuple(endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints)
 
 
 def as_toml(rows: list[dict[str, Any]]) -> str:

@@ -9,13 +9,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from keywatch.content import content_path
 from keywatch.errors import CatalogueError
 
-__all__ = ["Catalogue", "Endpoint", "Scope", "Sensitivity", "load_catalogue", "read_catalogue"]
+__all__ = [
+    "Catalogue",
+    "Endpoint",
+    "Scope",
+    "Sensitivity",
+    "catalogue_endpoints",
+    "load_catalogue",
+    "read_catalogue",
+]
 
 Sensitivity = Literal["none", "low", "high", "critical"]
 
@@ -77,6 +86,12 @@ class Catalogue:
 def load_catalogues() -> list[Catalogue]:
     """Read all bundled catalogues, by name; errors as of `load_catalogue`."""
     return [load_catalogue(path.stem) for path in sorted(content_path("data/apis").glob("*.toml"))]
+
+
+@cache
+def catalogue_endpoints() -> tuple[Endpoint, ...]:
+    """The endpoints of all bundled catalogues; read once."""
+    return tuple(endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints)
 
 
 def load_catalogue(name: str) -> Catalogue:

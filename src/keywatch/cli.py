@@ -681,12 +681,9 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
         return
-    partial = output.with_name(f".{output.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(output)
-    except OSError as e:
-        raise UsageError(f"{output}: can't be written ({e.strerror})") from e
+    from keywatch.report.output import write_whole
+
+    write_whole(output, text)
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from keywatch.catalogue import load_catalogues
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Action, Case, Review, Window
 
@@ -333,7 +333,7 @@ def _name_flags(lake: Lake, window: Window, flags: Sequence[Flag] | None) -> Non
 
 
 def _name_endpoints(lake: Lake) -> None:
-    known = {endpoint.name: endpoint for each in load_catalogues() for endpoint in each.endpoints}
+    known = {endpoint.name: endpoint for endpoint in catalogue_endpoints()}
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE history_catalogue AS SELECT "
         "unnest($endpoints::VARCHAR[]) AS endpoint, unnest($scopes::VARCHAR[]) AS scope, "

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from keywatch import (
     __version__,
@@ -21,7 +21,7 @@ from keywatch import (
 )
 from keywatch.alerts import Change
 from keywatch.calibration import Calibration
-from keywatch.catalogue import load_catalogues
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake, utc_now
 from keywatch.model import (
     CalibrationSummary,
@@ -53,13 +53,14 @@ def judge_of(
 
     It judges windows that are replayed for it too.
     """
-    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     loaded = detectors.load_detectors() if loaded is None else list(loaded)
     days = settings.review.baseline_days
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
     )
-    detectors.prepare_span(lake, first.date() - timedelta(days=days), window.end.date(), catalogue)
+    detectors.prepare_span(
+        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_endpoints()
+    )
 
     def judge(window: Window) -> scoring.WindowEvidence:
         detectors.prepare_window(lake, window, days)
@@ -321,7 +322,12 @@ def keep_news(lake: Lake, answer: Review, replays: Replays, settings: Settings) 
     return changes
 
 
-_FLAGS = "SELECT key_id, day, prefix FROM case_visits WHERE suspicious"
+_FLAGS = "SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL"
+
+
+def suspicious_visits(lake: Lake) -> list[tuple[str, date, str]]:
+    """Key, day and prefix of what the review just made finds suspicious."""
+    return lake.rows(_FLAGS)
 
 
 def _keep_flags(lake: Lake, answer: Review) -> None:
@@ -329,15 +335,12 @@ def _keep_flags(lake: Lake, answer: Review) -> None:
     window = {"start": answer.window.start, "end": answer.window.end}
     same = "window_start = $start AND window_end = $end"
     before = f"SELECT key_id, day, prefix FROM lake.flagged_visits WHERE {same}"
-    differ = (
-        f"SELECT count(*) FROM (({before} EXCEPT {_FLAGS}) UNION ALL ({_FLAGS} EXCEPT {before}))"
-    )
-    if not lake.value(differ, **window):
+    if set(lake.rows(before, **window)) == set(suspicious_visits(lake)):
         return
     lake.execute(f"DELETE FROM lake.flagged_visits WHERE {same}", **window)
     lake.execute(
         "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
-        f"FROM ({_FLAGS}) ORDER BY key_id, day, prefix",
+        f"FROM ({_FLAGS})",
         **window,
         id=answer.run.id,
     )

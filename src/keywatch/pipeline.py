@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import alerts, deliver, detectors, history, judging, power, scoring, verdicts
-from keywatch.catalogue import load_catalogues
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.errors import UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake
@@ -165,7 +165,7 @@ def review_in_detail(
     baseline_days = settings.review.baseline_days
 
     def look(lake: Lake, answer: Review) -> Details:
-        return history.details(lake, answer, baseline_days, _suspicious_visits(lake))
+        return history.details(lake, answer, baseline_days, judging.suspicious_visits(lake))
 
     return _review(lake_folder, window, settings, look, keep=keep, whole=False, on_wait=on_wait)
 
@@ -182,17 +182,16 @@ def write_report(
         UsageError: the page can't be written.
     """
     from keywatch.report.html import render_html
+    from keywatch.report.output import write_whole
 
     answer, details = review_in_detail(lake_folder, window, settings, on_wait=on_wait)
     name = iso_week(window) or f"{window.start:%Y-%m-%d}--{window.end:%Y-%m-%d}"
     file = settings.report.folder / f"{name}.html"
-    partial = file.with_name(f".{file.name}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.write_text(render_html(answer, details), encoding="utf-8")
-        partial.replace(file)
     except OSError as e:
         raise UsageError(f"{file}: can't be written ({e.strerror})") from e
+    write_whole(file, render_html(answer, details))
     return answer, file
 
 
@@ -212,7 +211,7 @@ def case_in_detail(
         found = find_case(answer, key)
         if found is None:
             return None, None
-        suspicious = _suspicious_visits(lake)
+        suspicious = judging.suspicious_visits(lake)
         return found, history.details(lake, answer, baseline_days, suspicious, [found])
 
     answer, (found, shown) = _review(
@@ -241,10 +240,6 @@ def _review(
         if keep:
             judging.keep(lake, answer, replays, settings, on_wait)
         return answer, seen
-
-
-def _suspicious_visits(lake: Lake) -> list[history.Flag]:
-    return lake.rows("SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL")
 
 
 _REPLAYED_DAYS = 7
@@ -290,9 +285,8 @@ def said_by(
     Raises:
         DetectorError: its query fails.
     """
-    catalogue = [entry for each in load_catalogues() for entry in each.endpoints]
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        detectors.prepare(lake, window, settings.review.baseline_days, catalogue)
+        detectors.prepare(lake, window, settings.review.baseline_days, catalogue_endpoints())
         detectors.run(lake, detector, window)
         return lake.table(
             "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
@@ -306,9 +300,7 @@ def _would_alert(
     settings: Settings,
     loaded: Sequence[detectors.Detector] | None = None,
 ) -> tuple[RehearsedAlert, ...]:
-    quick = settings.model_copy(
-        update={"review": settings.review.model_copy(update={"power_keys": 0})}
-    )
+    quick = settings.without_power()
     judged: dict[Window, scoring.WindowEvidence] = {}
     alerts: list[RehearsedAlert] = []
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():

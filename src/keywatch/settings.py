@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         """The environment wins over the file (the file's values come in as arguments)."""
         return env_settings, init_settings
 
+    def without_power(self) -> Settings:
+        """The same, for reviews that say nothing of detection power."""
+        review = self.review.model_copy(update={"power_keys": 0})
+        return self.model_copy(update={"review": review})
+
     @property
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.

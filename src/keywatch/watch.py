@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
 
 from keywatch import alerts, deliver, judging
 from keywatch.alerts import Change
@@ -13,8 +12,8 @@ from keywatch.model import Window
 from keywatch.report import printable
 from keywatch.report.phrases import count, window_label
 from keywatch.settings import Settings
+from keywatch.weeks import week_of
 
-_WEEK = timedelta(days=7)
 _MOST_WEEKS = 2
 """Lines that come later than a week after are judged by the next review, not by the feed."""
 _MOST_NAMES = 3
@@ -56,10 +55,8 @@ def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Wat
         most=1 if since is None else _MOST_WEEKS,
     )
     # A review without detection power: it says nothing of an alert, and takes longer than one.
-    quick = settings.model_copy(
-        update={"review": settings.review.model_copy(update={"power_keys": 0})}
-    )
-    windows = [Window(_midnight(monday), _midnight(monday) + _WEEK) for monday, _ in new]
+    quick = settings.without_power()
+    windows = [week_of(monday) for monday, _ in new]
     changes: list[Change] = []
     for window in reversed(windows):
         with lake.reading():
@@ -88,10 +85,6 @@ def _follow_up(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -
         changes = alerts.follow_up(lake, hours)
         deliver.tell(lake, changes, settings.deliver)
     return changes
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time())
 
 
 def render_watched(watched: Watched) -> str:

@@ -23,6 +23,11 @@ def last_full_week(lake: Lake) -> Window:
     monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
     if first >= monday + timedelta(days=7):
         monday = _monday(last)
+    return week_of(monday)
+
+
+def week_of(monday: date) -> Window:
+    """The seven days from `monday` on."""
     start = datetime.combine(monday, time())
     return Window(start, start + timedelta(days=7))
 
@@ -40,8 +45,7 @@ def week_window(week: str) -> Window:
         monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
     except ValueError:
         raise UsageError(f"week {week!r} is no ISO week; write it as 2026-W40") from None
-    start = datetime.combine(monday, time())
-    return Window(start, start + timedelta(days=7))
+    return week_of(monday)
 
 
 def _monday(day: date) -> date:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keywatch import detectors
-from keywatch.cases import catalogue_endpoints
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.origins import ORIGIN_SCHEMA

@@ -1,0 +1,21 @@
+"""What is shown, as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keywatch.errors import UsageError
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write `text` as UTF-8: the whole file or, where that fails, nothing.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+    except OSError as e:
+        raise UsageError(f"{file}: can't be written ({e.strerror})") from e
