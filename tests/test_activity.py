@@ -28,14 +28,14 @@ def test_a_row_is_a_key_a_day_an_address_an_endpoint_a_status_and_an_agent(
     quick.take(rows)
     assert quick.lake.rows(
         "SELECT day, endpoint, status_class, agent, events, object_count, response_bytes, exposed, "
-        "first_ts, last_ts FROM lake.activity ORDER BY day, status_class"
+        "first_ts, last_ts, peak_per_minute FROM lake.activity ORDER BY day, status_class"
     ) == [
         (date(2026, 9, 30), "GET /v1/checks/{id}", "2xx", "Grafana/10", 3, 2, 15, 1,
-         datetime(2026, 9, 30, 10), datetime(2026, 9, 30, 11)),
+         datetime(2026, 9, 30, 10), datetime(2026, 9, 30, 11), 1),
         (date(2026, 9, 30), "GET /v1/checks/{id}", "403", "Grafana/10", 1, 1, 0, 0,
-         datetime(2026, 9, 30, 11, 0, 1), datetime(2026, 9, 30, 11, 0, 1)),
+         datetime(2026, 9, 30, 11, 0, 1), datetime(2026, 9, 30, 11, 0, 1), 1),
         (date(2026, 10, 1), "GET /v1/checks/{id}", "-", "(none)", 1, 1, 0, 0,
-         datetime(2026, 10, 1), datetime(2026, 10, 1)),
+         datetime(2026, 10, 1), datetime(2026, 10, 1), 1),
     ]  # fmt: skip
     assert quick.lake.rows("SELECT hour, events FROM lake.activity_hours ORDER BY hour") == [
         (datetime(2026, 9, 30, 10), 2),
@@ -121,11 +121,20 @@ def test_a_roll_up_is_what_sql_says_of_the_events(
         "min(ts), max(ts) FROM lake.events GROUP BY ALL ORDER BY ALL"
     )
     assert len(rolled) > 40
-    assert quick.lake.rows("SELECT key_id, hour, events FROM lake.activity_hours ORDER BY ALL") == (
-        quick.lake.rows(
-            "SELECT key_id, date_trunc('hour', ts), count(*) FROM lake.events "
-            "GROUP BY ALL ORDER BY ALL"
-        )
+    assert quick.lake.rows(
+        "SELECT key_id, hour, address, events FROM lake.activity_hours ORDER BY ALL"
+    ) == quick.lake.rows(
+        "SELECT key_id, date_trunc('hour', ts), address, count(*) FROM lake.events "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    assert quick.lake.rows(
+        "SELECT key_id, day, address, endpoint, left(status_class, 1), agent, peak_per_minute "
+        "FROM lake.activity ORDER BY ALL"
+    ) == quick.lake.rows(
+        "SELECT key_id, day, address, endpoint, status, agent, max(events) FROM ("
+        "SELECT key_id, day, address, endpoint, coalesce(left(status::VARCHAR, 1), '-') AS status, "
+        "agent, date_trunc('minute', ts) AS minute, count(*) AS events FROM lake.events "
+        "GROUP BY ALL) GROUP BY ALL ORDER BY ALL"
     )
 
 

@@ -100,7 +100,7 @@ def test_a_catalogue_that_is_none_is_said_to_be_damaged(content: bytes, tmp_path
 def test_a_lake_of_another_format_is_refused(tmp_path: Path) -> None:
     with Lake.open(tmp_path, create=True) as lake, lake.writing():
         lake.execute("UPDATE lake.format SET version = 99")
-    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 3"):
+    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 4"):
         Lake.open(tmp_path)
 
 
@@ -119,12 +119,24 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
             "channel VARCHAR, due_at TIMESTAMP, sent_at TIMESTAMP, tries INTEGER, error VARCHAR)"
         )
+        for table, column in (
+            ("keys", "honey"), ("activity", "peak_per_minute"), ("verdicts", "origins"),
+            ("verdicts", "families"), ("suppressions", "families"), ("activity_hours", "address"),
+        ):  # fmt: skip
+            lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
+        lake.execute(
+            "INSERT INTO lake.events BY NAME SELECT 'k' AS key_id, '192.0.2.1' AS address, "
+            "TIMESTAMP '2026-09-30 10:20:00' AS ts, 1 AS load_id"
+        )
         lake.execute("UPDATE lake.format SET version = 2")
     for _ in range(2):
         with Lake.open(tmp_path / "old") as lake:
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
             assert lake.rows(columns) == new
             assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text")]
+            assert lake.rows("FROM lake.activity_hours") == [
+                ("k", datetime(2026, 9, 30, 10), "192.0.2.1", 1, 1)
+            ]
 
 
 def test_a_lake_in_memory_has_the_same_tables(tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ def use(lake: Lake, day: date, *, key_id: str = "k", address: str = "192.0.2.1",
     noon = datetime.combine(day, time(12))
     lake.execute(
         "INSERT INTO lake.activity VALUES ($key_id, $day, $address, $endpoint, $status_class, "
-        "$agent, $events, [], $objects, 0, 0, $noon, $noon, $load_id)",
+        "$agent, $events, [], $objects, 0, 0, $noon, $noon, $load_id, $events)",
         key_id=key_id, day=day, address=address, endpoint=endpoint, status_class=status_class,
         agent=agent, events=events, objects=objects, noon=noon, load_id=load_id,
     )  # fmt: skip
     lake.execute(
-        "INSERT INTO lake.activity_hours VALUES ($key_id, $noon, $events, $load_id)",
-        key_id=key_id, noon=noon, events=events, load_id=load_id,
+        "INSERT INTO lake.activity_hours VALUES ($key_id, $noon, $address, $events, $load_id)",
+        key_id=key_id, noon=noon, address=address, events=events, load_id=load_id,
     )  # fmt: skip
 
 

@@ -394,7 +394,7 @@ def test_an_expected_origin_takes_its_evidence_with_it(lake: Lake) -> None:
     visit(lake, ("unfamiliar_origin", 9), ("unfamiliar_agent", 3), ("denied_probe", 4))
     lake.execute(
         "INSERT INTO lake.suppressions VALUES "
-        "('s', 'v', 'key_1', 'AS1', 'ana', 'moved', DATE '2026-09-28', DATE '2026-12-31')"
+        "('s', 'v', 'key_1', 'AS1', 'ana', 'moved', DATE '2026-09-28', DATE '2026-12-31', NULL)"
     )
     assert only_case(lake).bits == 4
     lake.execute("UPDATE lake.suppressions SET ends_on = DATE '2026-09-27'")

@@ -22,6 +22,7 @@ SKETCH_SIZE = 64
 _MOST_RESPONSE_BYTES = 2**40  # what a log may claim of a request; the sum stays an integer
 _STATUS_CLASSES = ["-", "401", "403", "404", "429", "1xx", "2xx", "3xx", "4xx", "5xx"]
 _HOUR_US = 3_600_000_000
+_MINUTE_US = 60_000_000
 _MOST_NUMBERS = 2**63
 _CLASS_OF_STATUS = np.repeat(np.arange(4, 10), 100)
 _CLASS_OF_STATUS[:100] = 0
@@ -71,6 +72,15 @@ class _Groups:
         """The sum of each group's values."""
         return np.add.reduceat(values[self._rows], self._starts, dtype=np.int64)
 
+    def most_in_one(self, spans: Ints) -> Ints:
+        """How many of each group's rows fall into the fullest of the `spans`."""
+        width = int(spans.max() - spans.min()) + 1
+        pairs = np.sort(self.of_rows() * width + (spans - spans.min()))
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+        first = np.searchsorted(pairs[starts] // width, np.arange(len(self)))
+        most: Ints = np.maximum.reduceat(np.diff(starts, append=len(pairs)), first)
+        return most
+
 
 def _combined(*codes: Ints) -> Ints:
     """One number a row, equal where all `codes` are, and in their order."""
@@ -112,6 +122,7 @@ def _activity(lake: Lake, events: pa.Table) -> pa.Table:
         "exposed": groups.total(events["exposed"].to_numpy()),
         "first_ts": events["ts"].take(groups.first),
         "last_ts": events["ts"].take(groups.last),
+        "peak_per_minute": groups.most_in_one(_codes(events, "ts") // _MINUTE_US),
     }
     return pa.table(columns)
 
@@ -148,10 +159,11 @@ def _distinct(numbers: Ints) -> Ints:
 def _hours(events: pa.Table) -> pa.Table:
     """Rows of ``lake.activity_hours``, less the load."""
     hours = _codes(events, "ts") // _HOUR_US
-    groups = _Groups(_codes(events, "key_id"), hours)
+    groups = _Groups(_codes(events, "key_id"), hours, _codes(events, "address"))
     return pa.table(
         {
             "key_id": events["key_id"].take(groups.first),
+            "address": events["address"].take(groups.first),
             "hour": pa.array(hours[groups.first] * _HOUR_US, pa.timestamp("us")),
             "events": groups.sizes,
         }

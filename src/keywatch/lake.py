@@ -30,10 +30,10 @@ from keywatch.settings import LakeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _TABLES = ("schema", "schema_alerts")
 _MACROS = ("macros", "verdicts")
-_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts")}
+_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",)}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

@@ -152,7 +152,7 @@ def _keep(
     verdict_id = secrets.token_hex(6)
     lake.execute(
         "INSERT INTO lake.verdicts VALUES "
-        "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until)",
+        "($id, $key_id, $start, $end, $verdict, $by, $because, $now, $until, NULL, NULL)",
         **named, id=verdict_id, verdict=verdict, by=by, because=because, now=now, until=until,
     )  # fmt: skip
     return Given(verdict_id, verdict, by, because, now, until)
@@ -253,7 +253,7 @@ def _suppress(lake: Lake, given: Given, report: VerdictReport) -> tuple[Suppress
     for site in sites:
         lake.execute(
             "INSERT INTO lake.suppressions VALUES "
-            "($id, $verdict, $key_id, $origin, $by, $because, $starts, $ends)",
+            "($id, $verdict, $key_id, $origin, $by, $because, $starts, $ends, NULL)",
             id=secrets.token_hex(6), verdict=given.verdict_id, key_id=report.key_id, origin=site,
             by=given.by, because=given.because, starts=starts, ends=ends,
         )  # fmt: skip

@@ -82,7 +82,8 @@ def evidence(
             lake.execute("INSERT INTO lake.activity BY NAME SELECT * FROM a")
             lake.execute(
                 "INSERT INTO lake.activity_hours BY NAME "
-                "SELECT key_id, date_trunc('hour', first_ts) AS hour, events, load_id FROM a"
+                "SELECT key_id, date_trunc('hour', first_ts) AS hour, address, events, load_id "
+                "FROM a"
             )
         for key_id, owner in keys:
             lake.execute(

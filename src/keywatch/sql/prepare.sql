@@ -316,7 +316,7 @@ GROUP BY k.owner, b.key_id, b.prefix;
 
 -- grain: key, hour; the window only
 CREATE OR REPLACE TEMP TABLE window_hours AS
-SELECT key_id, hour, sum(events) AS events
+SELECT key_id, hour, sum(events)::BIGINT AS events
 FROM lake.activity_hours
 WHERE hour >= getvariable('window_start') AND hour < getvariable('window_end')
 GROUP BY ALL;
@@ -326,6 +326,7 @@ CREATE OR REPLACE TEMP VIEW baseline_hours AS
 SELECT l.key_id, a.hour, a.events
 FROM lake.activity_hours AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
+ANTI JOIN quarantine AS q ON q.key_id = a.key_id AND q.day = a.hour::DATE AND q.address = a.address
 WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start');
 
 -- grain: key, day, prefix, previous endpoint ('' where a session begins), endpoint

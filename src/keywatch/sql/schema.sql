@@ -41,7 +41,8 @@ CREATE TABLE lake.rejects (
 CREATE TABLE lake.keys (
     import_id BIGINT, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, name VARCHAR,
     owner VARCHAR, environment VARCHAR, scopes VARCHAR[], created_at TIMESTAMP,
-    expires_at TIMESTAMP, revoked_at TIMESTAMP, replaces VARCHAR
+    expires_at TIMESTAMP, revoked_at TIMESTAMP, replaces VARCHAR,
+    honey BOOLEAN             -- planted: nobody has a reason to use it
 );
 
 -- grain: one address as logged, and the databases that were asked of it; the newest load_id is in force
@@ -58,7 +59,8 @@ CREATE TABLE lake.activity (
     objects        UINTEGER[], -- hashes of its distinct objects, sorted; the 64 smallest: unite them
     object_count   BIGINT,     -- distinct objects; one that two parts saw counts twice in the sum
     response_bytes BIGINT, exposed BIGINT,
-    first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
+    first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT,
+    peak_per_minute BIGINT     -- requests in its fullest minute; null before format 4
 );
 
 -- grain: key, day, address, previous, endpoint; one row a chunk of a load: add them up
@@ -69,9 +71,9 @@ CREATE TABLE lake.transitions (
     endpoint VARCHAR, events BIGINT, load_id BIGINT
 );
 
--- grain: key and hour; one row a chunk of a load: add them up
+-- grain: key, hour, address; one row a chunk of a load: add them up
 CREATE TABLE lake.activity_hours (
-    key_id VARCHAR, hour TIMESTAMP, events BIGINT, load_id BIGINT
+    key_id VARCHAR, hour TIMESTAMP, address VARCHAR, events BIGINT, load_id BIGINT
 );
 
 -- grain: one review of one window on one state of the lake
@@ -118,13 +120,16 @@ CREATE TABLE lake.replayed_visits (
 -- is in force; macros.sql has verdicts_in_force()
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
-    verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE
+    verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
+    origins VARCHAR[],         -- networks and prefixes that it is about; null: those of the case
+    families VARCHAR[]         -- kinds of evidence that are expected from there; null: see verdicts.py
 );
 -- grain: key, origin (network, or of a hosting network the prefix) that is expected from a day on
 CREATE TABLE lake.suppressions (
     suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
-    because VARCHAR, starts_on DATE, ends_on DATE
+    because VARCHAR, starts_on DATE, ends_on DATE,
+    families VARCHAR[]
 );
 
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (3);
+INSERT INTO lake.format VALUES (4);
