@@ -8,13 +8,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from keywatch.sample import DEFAULT_END, LOUDNESS, ODDITIES, places
+from keywatch.sample import DEFAULT_END, LOUDNESS, ODDITIES, odd_use, places
 from keywatch.sample.attackers import Theft
 from keywatch.sample.keys import BORN_KINDS, Batch, Key, newest_object
 from keywatch.sample.oddities import PAIR_WITHIN_DAYS, PAIRS
 from keywatch.sample.places import DAY_US
-from keywatch.sample.thefts import CAMPAIGN_KEYS, CHANGING_HABITS, KINDS, YOUNG_DAYS
-from keywatch.sample.world import EVENTS_PER_KEY_DAY, Made, default_thefts, make
+from keywatch.sample.scene import SERVICES, Scene
+from keywatch.sample.thefts import CAMPAIGN_KEYS, CHANGING_HABITS, KINDS, YOUNG_DAYS, Planned
+from keywatch.sample.world import EVENTS_PER_KEY_DAY, Made, default_thefts, make, steal
 
 SEEDS = (1, 2, 3, 4)
 KEYS, WEEKS = 1000, 4
@@ -119,8 +120,71 @@ def test_all_kinds_of_theft_in_every_world(worlds: list[Made]) -> None:
         assert len({theft.key.number for theft in made.thefts}) == len(made.thefts)
     assert LOUDNESS.keys() == set(KINDS)
     assert {k for k, v in LOUDNESS.items() if v == "slow"} == {
-        "slow_reader", "same_provider", "insider",
+        "slow_reader", "same_provider", "insider", "replayed_program",
     }  # fmt: skip
+
+
+def test_thefts_lie_where_they_are_planned() -> None:
+    plan = [Planned("scan", 1), Planned("slow_reader", 2), Planned("campaign", 2, keys=3),
+            Planned("insider"), Planned("bulk_read", 0, victim=7)]  # fmt: skip
+    made = make(keys=120, weeks=WEEKS, seed=9, thefts_wanted=plan, end=DEFAULT_END,
+                events_per_key_day=EVENTS_PER_KEY_DAY)  # fmt: skip
+    weeks = [{int(t - made.start_us) // (7 * DAY_US) for t in b.time_us} for b in made.stolen]
+    assert [theft.kind for theft in made.thefts] == [
+        "scan", "slow_reader", "campaign", "campaign", "campaign", "insider", "bulk_read",
+    ]  # fmt: skip
+    assert weeks == [{1}, {2}, {2}, {2}, {2}, {3}, {0}]
+    assert made.thefts[-1].key.number == 7
+    with pytest.raises(ValueError, match="no week 4"):
+        steal(made, [Planned("scan", 4)], draw=1)
+
+
+def test_other_thefts_of_the_same_world_are_the_thieves_lines_alone() -> None:
+    made = _make(9, keys=120, thefts=0)
+    plan = [Planned("scan"), Planned("takeover")]
+    one, again, other = steal(made, plan, 1), steal(made, plan, 1), steal(made, plan, 2)
+    assert sum(len(batch) for batch in one.own) == 0
+    for a, b in zip(one.stolen, again.stolen, strict=True):
+        assert np.array_equal(a.time_us, b.time_us)
+    assert [t.key.key_id for t in one.thefts] != [t.key.key_id for t in other.thefts]
+    taken = {theft.key.number for theft in one.thefts}
+    spared = steal(made, plan, 1, without=taken)
+    assert taken.isdisjoint(theft.key.number for theft in spared.thefts)
+
+
+def test_a_leaked_program_does_elsewhere_what_it_does_at_home(worlds: list[Made]) -> None:
+    programs = [each for each in _stolen(worlds) if each[1].kind == "replayed_program"]
+    assert len(programs) >= len(SEEDS)
+    alike = []
+    for made, theft, batch in programs:
+        own = made.own[theft.key.number]
+        assert set(batch.agent) <= set(own.agent)
+        assert set(batch.address).isdisjoint(own.address)
+        usual = {made.pools.calls.texts[call] for call in own.call}
+        alike += [made.pools.calls.texts[call] in usual for call in batch.call]
+    assert np.mean(alike) > 0.9
+
+
+def test_engineers_work_where_their_team_is() -> None:
+    """In the office, at home, and on machines of the team's other keys."""
+    made = _make(9, keys=120, thefts=0)
+    scene = Scene(np.random.default_rng(1), made.keys, made.start_us, made.end_us, made.pools.book)
+    found: Counter[str] = Counter()
+    for key in [key for key in made.keys if key.habit in SERVICES] * 3:
+        team = [
+            slot.source_at(made.review_us) for k in scene.of_owner(key.owner) for slot in k.slots
+        ]
+        assert odd_use.engineer_by_hand(scene, key, made.review_us)
+        line = key.slots[-1].source_at(made.review_us)
+        if any(line is office for office in key.owner.offices):
+            found["office"] += 1
+        elif any(line is each for each in (*team, *key.owner.egress)):
+            found["another key's"] += 1
+        else:
+            assert line.network in key.owner.homes
+            found["home"] += 1
+    assert min(found.values()) > 0.1 * sum(found.values())
+    assert len(found) == 3
 
 
 def test_thefts_lie_in_the_review_week(worlds: list[Made]) -> None:

@@ -9,12 +9,12 @@ alike and so in the review week too:
   up a VPN, try a service's key by hand; contractors and second consumers come; agents, endpoints
   and volumes change; lines come late or twice; keys are new, rotated, revoked and still used.
   Some bring a second one on the same key, as a migration brings a new agent.
-- in the review week only, thefts (`LOUDNESS`). A thief has the key, the documentation, what the
-  API answers, and at times the program that leaked with the key; never the owner's routines,
-  panel of objects or hours. The way in (rented machine, home line, VPN, the owner's own
-  provider), the agent, the days and the kind of deed are drawn independently, so that each
-  family of evidence fails for some thefts. Some victims are young, have an oddity in that week,
-  or new addresses all the time.
+- in the review week, or where they are planned, thefts (`LOUDNESS`). A thief has the key, the
+  documentation, what the API answers, and at times the program that leaked with the key, which
+  some run as it is; else never the owner's routines, panel of objects or hours. The way in (rented
+  machine, home line, VPN, the owner's own provider), the agent, the days and the kind of deed are
+  drawn independently, so that each family of evidence fails for some thefts. Some victims are
+  young, have an oddity in that week, or new addresses all the time.
 
 Owners and thieves are written by the same code: only behaviour tells them apart. `truth.jsonl`
 says for each key its theft, if any, with days (UTC) and addresses, and its oddities: kind, `start`,
@@ -24,15 +24,16 @@ it).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 from . import world, write
 from .oddities import KINDS as ODDITIES
-from .thefts import LOUDNESS
+from .thefts import LOUDNESS, Planned
 
-__all__ = ["LOUDNESS", "ODDITIES", "World", "generate"]
+__all__ = ["LOUDNESS", "ODDITIES", "Planned", "World", "generate"]
 
 DEFAULT_END = date(2026, 10, 5)
 
@@ -64,7 +65,7 @@ def generate(
     keys: int = 200,
     weeks: int = 9,
     seed: int = 1,
-    thefts: int | None = None,
+    thefts: int | Sequence[Planned] | None = None,
     events_per_key_day: float | None = None,
     end: date = DEFAULT_END,
     compress: str = "gz",
@@ -73,12 +74,13 @@ def generate(
     """Make a world and write it under `out`: `logs/YYYY-MM-DD.jsonl…`, inventory and truth.
 
     The same arguments give the same bytes before compression. The last 7 days before `end` are
-    the review week: all thefts begin in it. `thefts` is the number of stolen keys (None: about
-    36 in 1,000, in small worlds up to one of each kind). With `geoip_dir`, the networks the
+    the review week: all thefts lie in it. `thefts` is the number of stolen keys (None: about
+    36 in 1,000, in small worlds up to one of each kind), or those that are planned, of which each
+    lies in its own week; one that fits no key does not happen. With `geoip_dir`, the networks the
     addresses are taken from are first compared with the databases there.
     ValueError for numbers that make no world; LookupError when the databases disagree.
     """
-    if keys < 2 or weeks < 2 or (thefts is not None and not 0 <= thefts <= keys):
+    if keys < 2 or weeks < 2 or (isinstance(thefts, int) and not 0 <= thefts <= keys):
         raise ValueError("a world has 2 keys or more, 2 weeks or more, and 0 to `keys` thefts")
     if geoip_dir is not None:
         from .make_networks import compare_networks

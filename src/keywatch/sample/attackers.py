@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from . import api, habits, places
-from .keys import BORN_KINDS, Batch, Calls, Key, Pools, answered, newest_object
-from .places import DAY_US, HOUR_US, MINUTE_US, SECOND_US, Network, Source, mix64
+from .keys import (
+    BORN_KINDS,
+    Batch,
+    Calls,
+    Key,
+    Pools,
+    Sessions,
+    Slot,
+    answered,
+    calls_of,
+    newest_object,
+)
+from .places import DAY_US, HOUR_US, MINUTE_US, SECOND_US, WEEK_US, Network, Source, mix64
 
 START_SHARES = (0.4, 0.35, 0.25)
 """Thefts that begin in the first two days of the review week, in its middle, on its last day."""
@@ -46,16 +57,25 @@ Step = str | tuple[str, str]
 
 @dataclass
 class Scene:
-    """What a theft is made from. The review week is [`review_us`, `end_us`)."""
+    """What a theft is made from: a span, and the week of it in which the theft lies."""
 
     rng: np.random.Generator
     keys: list[Key]
     start_us: int
-    review_us: int
     end_us: int
+    week_us: int
+    week_end_us: int
     pools: Pools
     taken: set[int] = field(default_factory=set)
     """Numbers of keys that are stolen already."""
+
+    def in_week(self, number: int) -> Scene:
+        """The same for a week of the span: the first is 0, the last -1."""
+        first_us = self.end_us if number < 0 else self.start_us
+        week_us = first_us + number * WEEK_US
+        if not self.start_us <= week_us < self.end_us:
+            raise ValueError(f"the span has no week {number}")
+        return replace(self, week_us=week_us, week_end_us=week_us + WEEK_US)
 
 
 @dataclass
@@ -81,11 +101,11 @@ class Theft:
     def visit(
         self, start_us: int, source: Source, agent: str, steps: Sequence[Step], gap_s: float
     ) -> None:
-        """Requests one after the other, as far as the span and the steps go."""
+        """Requests one after the other, as far as the week and the steps go."""
         scene = self.scene
         gaps_us = (scene.rng.gamma(1.5, gap_s / 1.5, len(steps)) * SECOND_US).astype(np.int64)
         time_us = start_us + np.cumsum(gaps_us) - gaps_us[0]
-        time_us = time_us[time_us < scene.end_us]
+        time_us = time_us[time_us < scene.week_end_us]
         steps = steps[: len(time_us)]
         names = [step if isinstance(step, str) else step[0] for step in steps]
         endpoint = np.array([api.NUMBER_OF[name] for name in names], dtype=np.int64)
@@ -113,6 +133,25 @@ class Theft:
         known.append(chosen)
         return len(known) - 1
 
+    def run_program(self, start_us: int, until_us: int, source: Source) -> None:
+        """The leaked program, started elsewhere: client, calls, objects and rhythm are its own."""
+        scene, slot = self.scene, self.key.slots[0]
+        program = replace(
+            self.key, slots=[Slot([(0, source)], [(0, slot.agent_at(scene.week_us))])],
+            ramp=None, extra=[], moves=[], releases=[],
+        )  # fmt: skip
+        runs = habits.sessions(program, start_us, until_us, scene.rng)
+        later = runs.where((runs.start_us > start_us) & (runs.start_us < until_us))
+        usual = int(np.median(runs.length)) if len(runs.length) else max(int(program.rate), 2)
+        times_us = np.append(start_us, later.start_us)
+        both = Sessions.of(times_us, np.append(usual, later.length), np.append(0, later.routine))
+        calls = calls_of(program, scene.start_us, scene.end_us, both.in_order(), scene.pools,
+                         scene.rng)  # fmt: skip
+        calls = calls.where(calls.time_us < scene.week_end_us)
+        self.calls.append(calls)
+        self.missing += [False] * len(calls.time_us)
+        self.objects = program.objects
+
     def existing(self, kind: str, at_us: int) -> list[str]:
         """Ids of the team's objects that there are at the time, oldest first."""
         ids = self.key.owner.objects[kind]
@@ -131,27 +170,27 @@ class Theft:
                         missing=missing)  # fmt: skip
 
     def start(self, *, early: bool = False) -> int:
-        """When it begins: in the review week, and not before the key is some hours old."""
+        """When it begins: in the week, and not before the key is some hours old."""
         rng, scene = self.scene.rng, self.scene
         part = 0 if early else int(rng.choice(3, p=START_SHARES))
         low, high = (0.0, 3.0) if early else ((0.0, 2.0), (2.0, 6.0), (6.0, 6.9))[part]
-        start_us = scene.review_us + int(rng.uniform(low, high) * DAY_US)
+        start_us = scene.week_us + int(rng.uniform(low, high) * DAY_US)
         youngest_us = self.key.created_us + int(rng.uniform(3, 30) * HOUR_US)
         return self.in_week(max(start_us, youngest_us))
 
     def in_week(self, at_us: int) -> int:
         """The time itself, or one shortly before the week's end where it is too late."""
-        latest_us = self.scene.end_us - HOUR_US
+        latest_us = self.scene.week_end_us - HOUR_US
         if at_us < latest_us:
             return at_us
         return latest_us - int(self.scene.rng.uniform(0, 4) * HOUR_US)
 
     def days(self, start_us: int, fewest: int, most: int, spread_days: float = 0.2) -> list[int]:
-        """Times about a day apart, from `start_us` on, as far as they lie in the review week."""
+        """Times about a day apart, from `start_us` on, as far as they lie in the week."""
         rng = self.scene.rng
         count = int(rng.integers(fewest, most + 1))
         later = start_us + (np.arange(1, count) + rng.normal(0, spread_days, count - 1)) * DAY_US
-        later = later[(later > start_us) & (later < self.scene.end_us - HOUR_US)]
+        later = later[(later > start_us) & (later < self.scene.week_end_us - HOUR_US)]
         return [start_us, *(int(at_us) for at_us in later)]
 
     def loud_days(self) -> list[int]:
@@ -183,7 +222,7 @@ class Theft:
 
     def near_machine(self) -> Source:
         """Another customer's address in the owner's network and region; if it can, not near by."""
-        own = self.key.slots[0].source_at(self.scene.review_us)
+        own = self.key.slots[0].source_at(self.scene.week_us)
         drawn = [places.fixed(self.scene.rng, own.network) for _ in range(8)]
         taken = {address >> 8 for address in own.pool}
         return next((s for s in drawn if s.pool[0] >> 8 not in taken), drawn[0])
@@ -197,7 +236,7 @@ class Theft:
         """The owner's agent with that probability, half as often another version, else a tool."""
         rng = self.scene.rng
         luck = rng.random() / (2 if self.knows_code else 1)
-        owners = self.key.slots[0].agent_at(self.scene.review_us)
+        owners = self.key.slots[0].agent_at(self.scene.week_us)
         if luck < as_owner:
             return owners
         if luck < 1.5 * as_owner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -126,9 +126,10 @@ class Happening:
     start_us: int
     end_us: int | None
 
-    def is_current(self, since_us: int) -> bool:
-        """Whether it begins at that time or later, or is passing and not over by then."""
-        return self.start_us >= since_us or (self.end_us or 0) > since_us
+    def is_current(self, since_us: int, until_us: int = 1 << 62) -> bool:
+        """Whether it begins in [`since_us`, `until_us`), or is passing and lasts into it."""
+        begins_or_lasts = self.start_us >= since_us or (self.end_us or 0) > since_us
+        return begins_or_lasts and self.start_us < until_us
 
 
 @dataclass
@@ -234,6 +235,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.time_us)
 
+    @staticmethod
+    def empty() -> Batch:
+        return Batch(*(np.zeros(0, np.int64) for _ in fields(Batch)))
+
 
 @dataclass
 class Calls:
@@ -246,14 +251,26 @@ class Calls:
     object: Ints
     variant: Ints
 
+    def where(self, keep: npt.NDArray[np.bool_]) -> Calls:
+        return Calls(*(column[keep] for column in vars(self).values()))
+
 
 def own_traffic(key: Key, start_us: int, end_us: int, sessions: Sessions, pools: Pools,
                 rng: np.random.Generator) -> Batch:  # fmt: skip
     """The key's own use: its sessions, thinned by rotation, made into answered requests."""
     sessions = _in_life(key, start_us, end_us, sessions, rng)
     sessions = Sessions.joined([sessions, *key.extra])
-    sessions = sessions.where(sessions.start_us >= key.created_us)
-    sessions = sessions.in_order()
+    sessions = sessions.where(sessions.start_us >= key.created_us).in_order()
+    calls = calls_of(key, start_us, end_us, sessions, pools, rng)
+    return answered(key, calls, key.objects, pools, rng)
+
+
+def calls_of(key: Key, start_us: int, end_us: int, sessions: Sessions, pools: Pools,
+             rng: np.random.Generator) -> Calls:  # fmt: skip
+    """The requests of `sessions` (in time order), by the key's routines at its objects.
+
+    The span is [`start_us`, `end_us`); what lies after it is left out.
+    """
     address, agent = _places(key, sessions, pools)
     total = int(sessions.length.sum())
     session = np.repeat(np.arange(len(sessions.length)), sessions.length)
@@ -268,13 +285,8 @@ def own_traffic(key: Key, start_us: int, end_us: int, sessions: Sessions, pools:
     wide = np.isin(sessions.routine, key.wide)[session]
     chosen[wide] = _walked(key, endpoint[wide], position[wide], lived[wide])
     variant = key.number % 5 + (mix64(endpoint + position % 3, key.number).astype(np.int64) & 1)
-    keep = time_us < end_us
     calls = Calls(time_us, address[session], agent[session], endpoint, chosen, variant)
-    return answered(key, _kept(calls, keep), key.objects, pools, rng)
-
-
-def _kept(calls: Calls, keep: npt.NDArray[np.bool_]) -> Calls:
-    return Calls(*(column[keep] for column in vars(calls).values()))
+    return calls.where(time_us < end_us)
 
 
 def _in_life(

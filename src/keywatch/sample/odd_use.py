@@ -25,6 +25,10 @@ RELEASE_SHARE = 0.2
 """Share of other owners' keys of the habit that take up the same release."""
 CURIOUS_SHARE = 0.15
 """Share of engineers who try whether the key can do what administrators can."""
+EXPLORING_SHARE = 0.3
+"""Share of engineers who also read what the key may read and its service does not."""
+ELSEWHERE_SHARE, HOME_SHARE = 0.25, 0.25
+"""Shares of engineers who work where any key of the team is used, and at home; else the office."""
 
 
 def agent_upgrade(scene: Scene, key: Key, when_us: int) -> list[Trace]:
@@ -87,13 +91,19 @@ def incident_day(scene: Scene, key: Key, when_us: int) -> list[Trace]:
 
 
 def engineer_by_hand(scene: Scene, key: Key, when_us: int) -> list[Trace]:
-    """A service's key is tried with curl or the like, by day, from the office or from home."""
+    """A service's key is tried by hand, by day, where the team is: office, home, other machines."""
     if key.habit not in SERVICES:
         return []
     rng = scene.rng
     when_us = working_hour(rng, when_us, key.owner.utc_offset_hours)
     line = office_at(scene.of_owner(key.owner), key.owner.offices[0], when_us)
-    if rng.random() < 0.35:
+    luck = rng.random()
+    if luck < ELSEWHERE_SHARE:
+        known = [
+            slot.source_at(when_us) for other in scene.of_owner(key.owner) for slot in other.slots
+        ] + [*key.owner.offices, *key.owner.egress]
+        line = known[int(rng.integers(len(known)))]
+    elif luck < ELSEWHERE_SHARE + HOME_SHARE:
         isp = key.owner.homes[int(rng.integers(len(key.owner.homes)))]
         line = places.leased(rng, isp, days=30, v6=rng.random() < 0.2)
     agent = habits.any_agent(rng, "curl", "curl", "httpie", "postman", "browser")
@@ -102,6 +112,9 @@ def engineer_by_hand(scene: Scene, key: Key, when_us: int) -> list[Trace]:
     if rng.random() < CURIOUS_SHARE:
         names.insert(1, str(rng.choice([e.name for e in api.ENDPOINTS if e.scope == api.ADMIN
                                         and e.method == "GET"])))  # fmt: skip
+    others = key.other_reads()
+    if others and rng.random() < EXPLORING_SHARE:
+        names += [str(each) for each in rng.choice(others, size=2)]
     lengths = rng.integers(2, 12, len(times_us))
     add_sessions(key, names, times_us, lengths, add_slot(key, line, agent))
     return [(key, when_us, int(times_us[-1]) + HOUR_US)]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from . import odd_origins, odd_use
 from .keys import Happening, Key
-from .places import DAY_US, HOUR_US
+from .places import DAY_US, HOUR_US, WEEK_US
 from .scene import Oddity, Scene, Trace
 
-WEEK_US = 7 * DAY_US
 SETTLED_DAYS = 5.0
 """No oddity in the first days of the span: there is nothing yet to be odd against."""
 TRIES = 40

@@ -20,6 +20,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 
 DAY_US = 86_400_000_000
+WEEK_US = 7 * DAY_US
 HOUR_US = 3_600_000_000
 MINUTE_US = 60_000_000
 SECOND_US = 1_000_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,16 +12,18 @@ from . import api, places
 from .attackers import Scene, Step, Theft, some
 from .keys import Key
 from .places import DAY_US, HOUR_US
-from .scene import CLOUDS, office_at
+from .scene import CLOUDS, SERVICES, office_at
 
 CAMPAIGN_KEYS = (3, 8)
 CAMPAIGNS = (1, 3)
 """Fewest and most campaigns for every so many stolen keys:"""
 CAMPAIGNS_PER_THEFTS = 30
+SINGLE_SHARE = 0.3
+"""Share of planned campaigns that use each key once."""
 THEFTS_WITH_CAMPAIGN = 6
 """From so many stolen keys on, a world has a campaign."""
 ODD_VICTIMS_SHARE, YOUNG_VICTIMS_SHARE, CHANGING_VICTIMS_SHARE = 0.2, 0.08, 0.12
-"""Shares of victims chosen because they have an oddity in the review week, are a few days old,
+"""Shares of victims chosen because they have an oddity in that week, are a few days old,
 or have new addresses all the time; the others are any keys."""
 YOUNG_DAYS = 10.0
 YOUNGEST_DAYS = 2.0
@@ -95,14 +98,14 @@ def takeover(theft: Theft) -> None:
 def revoked_use(theft: Theft) -> None:
     """Tries a key that was revoked; at times the first tries still work."""
     rng, scene = theft.scene.rng, theft.scene
-    revoked_us = max(theft.key.revoked_us or 0, scene.review_us)
-    start_us = int(rng.uniform(revoked_us, max(scene.end_us - 2 * HOUR_US, revoked_us + 1)))
+    revoked_us = max(theft.key.revoked_us or 0, scene.week_us)
+    start_us = int(rng.uniform(revoked_us, max(scene.week_end_us - 2 * HOUR_US, revoked_us + 1)))
     if rng.random() < 0.25:
-        start_us = max(scene.review_us, revoked_us - int(rng.uniform(0, 8) * HOUR_US))
+        start_us = max(scene.week_us, revoked_us - int(rng.uniform(0, 8) * HOUR_US))
     source, agent = theft.loud_source(), theft.agent(0.25)
     pauses_us = np.cumsum(rng.exponential(8, int(rng.integers(1, 5)))) * HOUR_US
     times_us = start_us + pauses_us - pauses_us[0]
-    for at_us in times_us[times_us < scene.end_us]:
+    for at_us in times_us[times_us < scene.week_end_us]:
         steps = ["GET /v1/me", *theft.reads(int(rng.integers(2, 12)))]
         theft.visit(int(at_us), source, agent, steps, 5.0)
 
@@ -197,6 +200,13 @@ def test_to_prod(theft: Theft) -> None:
 test_to_prod.__test__ = False  # type: ignore[attr-defined]
 
 
+def replayed_program(theft: Theft) -> None:
+    """The program that leaked with the key runs elsewhere: client, calls, objects, rhythm."""
+    start_us = theft.start()
+    until_us = start_us + int(theft.scene.rng.uniform(0.1, 5) * DAY_US)
+    theft.run_program(start_us, until_us, theft.loud_source())
+
+
 def campaign(thefts: list[Theft], *, single: bool) -> None:
     """One new address, or three near each other, on several keys: a few requests or one each."""
     first = thefts[0]
@@ -205,7 +215,7 @@ def campaign(thefts: list[Theft], *, single: bool) -> None:
     source = places.fixed(rng, first.foreign(kinds), int(rng.choice([1, 1, 3])))
     agent = first.agent(0.0)
     start_us = first.start()
-    left_us = first.scene.end_us - HOUR_US - start_us
+    left_us = first.scene.week_end_us - HOUR_US - start_us
     spread_us = min(left_us, int(rng.choice([8 * HOUR_US, 3 * DAY_US])))
     for theft in thefts:
         at_us = start_us + int(rng.uniform(0, 1) * spread_us)
@@ -234,6 +244,10 @@ def _is_revoked(key: Key) -> bool:
     return key.revoked_us is not None
 
 
+def _is_program(key: Key) -> bool:
+    return _is_used(key) and key.habit in SERVICES
+
+
 def _is_dormant(key: Key) -> bool:
     return key.habit == "sleeper" and key.revoked_us is None
 
@@ -252,33 +266,77 @@ THEFTS: dict[str, tuple[Steal, Callable[[Key], bool]]] = {
     "enumeration": (enumeration, _has(api.READ_CHECKS)),
     "dormant_wake": (dormant_wake, _is_dormant),
     "test_to_prod": (test_to_prod, lambda k: _is_used(k) and k.environment != "prod"),
+    "replayed_program": (replayed_program, _is_program),
 }
 """Kind → how, and which keys it can happen to. `campaign` takes several keys at once."""
 
 KINDS = ("campaign", *THEFTS)
-SLOW_KINDS = ("slow_reader", "same_provider", "insider")
+SLOW_KINDS = ("slow_reader", "same_provider", "insider", "replayed_program")
 
 LOUDNESS: dict[str, Literal["loud", "slow", "probe"]] = {
     kind: "slow" if kind in SLOW_KINDS else "probe" if kind == "vpn_probe" else "loud"
     for kind in KINDS
 }
-"""How a theft can be expected to be found. A probe is as little as two harmless calls and does
+"""How a theft can be expected to be found. A slow one hides in time, or does what the owner does.
+A probe is as little as two harmless calls and does
 nothing yet, so it is held to neither: it is short, but not hidden."""
 
 
-def happen(scene: Scene, count: int) -> list[Theft]:
-    """`count` keys are stolen, by campaigns and by every other kind in turn, as keys fit."""
+@dataclass(frozen=True)
+class Planned:
+    """A theft of one kind that is to happen in a week of the span: 0 is the first, -1 the last.
 
+    A campaign takes `keys` keys. `victim` is the number of the key; None draws one that fits.
+    """
+
+    kind: str
+    week: int = -1
+    keys: int = 1
+    victim: int | None = None
+
+
+def happen(scene: Scene, wanted: int | Sequence[Planned]) -> list[Theft]:
+    """That many keys are stolen, by campaigns and by every other kind in turn, or those planned.
+
+    A theft that no key fits does not happen.
+    """
+    if isinstance(wanted, int):
+        return _of_all_kinds(scene, wanted)
+    return [theft for planned in wanted for theft in _as_planned(scene, planned)]
+
+
+def _as_planned(scene: Scene, planned: Planned) -> Iterator[Theft]:
+    scene = scene.in_week(planned.week)
+    if planned.kind == "campaign":
+        yield from _gang(scene, planned.keys, single=bool(scene.rng.random() < SINGLE_SHARE))
+        return
+    steal, fits = THEFTS[planned.kind]
+    victim = (
+        _victim(scene, fits)
+        if planned.victim is None
+        else next(key for key in scene.keys if key.number == planned.victim)
+    )
+    if victim is not None:
+        theft = Theft(planned.kind, victim, scene)
+        steal(theft)
+        yield theft
+
+
+def _gang(scene: Scene, size: int, *, single: bool) -> list[Theft]:
     def is_settled(key: Key) -> bool:
-        return _is_used(key) and key.created_us < scene.review_us
+        return _is_used(key) and key.created_us < scene.week_us
 
+    victims = [_victim(scene, is_settled, by_chance=True) for _ in range(size)]
+    gang = [Theft("campaign", victim, scene) for victim in victims if victim]
+    if gang:
+        campaign(gang, single=single)
+    return gang
+
+
+def _of_all_kinds(scene: Scene, count: int) -> list[Theft]:
     done: list[Theft] = []
     for size, single in _campaigns(scene.rng, count):
-        victims = [_victim(scene, is_settled, by_chance=True) for _ in range(size)]
-        gang = [Theft("campaign", victim, scene) for victim in victims if victim]
-        if gang:
-            campaign(gang, single=single)
-            done += gang
+        done += _gang(scene, size, single=single)
     kinds = list(THEFTS)
     misses = turn = 0
     while len(done) < count and misses < len(kinds):
@@ -315,10 +373,11 @@ def _campaigns(rng: np.random.Generator, count: int) -> list[tuple[int, bool]]:
 
 def _victim(scene: Scene, fits: Callable[[Key], bool], *, by_chance: bool = False) -> Key | None:
     """A key that fits; at times one that is hard to tell, unless `by_chance`."""
-    latest_us = scene.end_us - int(YOUNGEST_DAYS * DAY_US)
+    latest_us = scene.week_end_us - int(YOUNGEST_DAYS * DAY_US)
     fitting = [
         k for k in scene.keys
         if k.number not in scene.taken and k.created_us < latest_us and fits(k)
+        and (k.revoked_us is None or k.revoked_us < scene.week_end_us)
     ]  # fmt: skip
     if not by_chance:
         fitting = _hard_to_tell(scene, fitting) or fitting
@@ -333,9 +392,10 @@ def _hard_to_tell(scene: Scene, keys: list[Key]) -> list[Key]:
     """Those of the keys that are hard in one way, drawn by its share; most often none."""
     luck = scene.rng.random() - ODD_VICTIMS_SHARE
     if luck < 0:
-        return [k for k in keys if any(o.is_current(scene.review_us) for o in k.oddities)]
+        week = scene.week_us, scene.week_end_us
+        return [k for k in keys if any(o.is_current(*week) for o in k.oddities)]
     if luck < YOUNG_VICTIMS_SHARE:
-        return [k for k in keys if k.created_us > scene.end_us - YOUNG_DAYS * DAY_US]
+        return [k for k in keys if k.created_us > scene.week_end_us - YOUNG_DAYS * DAY_US]
     if luck < YOUNG_VICTIMS_SHARE + CHANGING_VICTIMS_SHARE:
         return [k for k in keys if k.habit in CHANGING_HABITS]
     return []

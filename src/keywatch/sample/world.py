@@ -7,6 +7,7 @@ that other thefts leave the innocent world as it is.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,6 +19,7 @@ from .keys import Batch, Happening, Key, Pools, Slot, own_traffic
 from .owners import Owner
 from .places import DAY_US, HOUR_US
 from .scene import SERVICES
+from .thefts import Planned
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,7 +74,13 @@ def default_thefts(keys: int) -> int:
 
 
 def make(
-    *, keys: int, weeks: int, seed: int, thefts_wanted: int, end: date, events_per_key_day: float
+    *,
+    keys: int,
+    weeks: int,
+    seed: int,
+    thefts_wanted: int | Sequence[Planned],
+    end: date,
+    events_per_key_day: float,
 ) -> Made:
     """The whole world in memory; the span is `weeks` up to `end` (excluded)."""
     midnight = datetime(end.year, end.month, end.day, tzinfo=UTC)
@@ -99,11 +107,31 @@ def make(
         rng = np.random.default_rng(key.seed)
         use = habits.sessions(key, start_us, end_us, rng)
         own.append(own_traffic(key, start_us, end_us, use, pools, rng))
-    rng = np.random.default_rng(streams[4])
-    stage = attackers.Scene(rng, all_keys, start_us, review_us, end_us, pools)
-    done = thefts.happen(stage, thefts_wanted)
-    stolen = [theft.batch() for theft in done]
-    return Made(all_keys, own, done, stolen, pools, start_us, review_us, end_us, seed)
+    innocent = Made(all_keys, own, [], [], pools, start_us, review_us, end_us, seed)
+    return _stolen_from(innocent, thefts_wanted, np.random.default_rng(streams[4]), set())
+
+
+def steal(
+    made: Made, wanted: int | Sequence[Planned], draw: int, without: Iterable[int] = ()
+) -> Made:
+    """The innocent world of `made` with other thefts, and with the thieves' lines alone.
+
+    Another `draw` gives other thefts of the same kinds; `without` are numbers of keys that are
+    not to be stolen, unless they are planned by name.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((made.seed, draw)))
+    stolen = _stolen_from(made, wanted, rng, set(without))
+    return replace(stolen, own=[Batch.empty()] * len(made.keys))
+
+
+def _stolen_from(
+    made: Made, wanted: int | Sequence[Planned], rng: np.random.Generator, taken: set[int]
+) -> Made:
+    stage = attackers.Scene(
+        rng, made.keys, made.start_us, made.end_us, made.review_us, made.end_us, made.pools, taken
+    )
+    done = thefts.happen(stage, wanted)
+    return replace(made, thefts=done, stolen=[theft.batch() for theft in done])
 
 
 def _scale(keys: list[Key], events_per_key_day: float) -> None:
@@ -362,7 +390,7 @@ def inventory_line(key: Key) -> dict[str, object]:
 
 
 def truth_line(key: Key, made: Made) -> dict[str, object]:
-    """What really happened to the key."""
+    """What really happened to the key; of several thefts of it, the last one planned."""
     theft, times, addresses = None, np.zeros(0, dtype=np.int64), []
     for candidate, batch in zip(made.thefts, made.stolen, strict=True):
         if candidate.key.number == key.number:
@@ -391,4 +419,4 @@ def truth_line(key: Key, made: Made) -> dict[str, object]:
     }
 
 
-__all__ = ["Made", "default_thefts", "inventory_line", "make", "truth_line"]
+__all__ = ["Made", "default_thefts", "inventory_line", "make", "steal", "truth_line"]

@@ -9,7 +9,7 @@ import gzip
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def _in_order(made: Made) -> _Log:
     parts = list(_parts(made))
     columns = Batch(*(
         np.concatenate([vars(batch)[name] for batch, _, _ in parts])
-        for name in vars(made.own[0])
+        for name in (field.name for field in fields(Batch))
     ))  # fmt: skip
     key = np.concatenate([np.full(len(b), k.number, dtype=np.int64) for b, k, _ in parts])
     numbers = np.concatenate([
