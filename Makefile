@@ -79,10 +79,11 @@ fix: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff format .
 
 bench: $(INSTALLED) ## every benchmark, one after another
-	@set -eu; for file in benchmarks/[a-z]*.py benchmarks/[a-z]*/__main__.py; do \
-		name=$$(basename "$${file%/__main__.py}" .py); \
-		echo "bench: $$name"; \
-		$(BIN)/python -m "benchmarks.$$name" $(ARGS); \
+	@set -eu; for file in $$(grep -rl --include='*.py' '^if __name__ == "__main__":' benchmarks | LC_ALL=C sort); do \
+		file=$${file%.py}; \
+		name=$$(echo "$${file%/__main__}" | tr / .); \
+		echo "bench: $${name#benchmarks.}"; \
+		$(BIN)/python -m "$$name" $(ARGS); \
 	done
 
 lock: ## requirements.lock again, from pyproject.toml (ARGS=--upgrade for newer versions)

@@ -18,6 +18,7 @@ from keywatch.errors import LakeBusyError
 from keywatch.model import Review
 from keywatch.report import power_sentences, printable
 from keywatch.report.phrases import iso_week, window_label
+from keywatch.report.upkeep import rule_counts
 from keywatch.settings import Settings, load_settings
 
 _MOST_ROWS = 200
@@ -116,10 +117,12 @@ def _coverage(review: Review, page: Path) -> str:
         f"{coverage.not_assessable:,} not assessable, {coverage.silent:,} silent",
         f"- {coverage.unlocated_addresses:,} addresses not located, "
         f"{coverage.rejected_lines:,} lines rejected",
+        *([f"- upkeep: {plain(rule_counts(review.hygiene))}"] if review.hygiene else []),
         *(f"- {plain(note)}" for note in coverage.notes),
         *(f"- {plain(each)}" for each in power_sentences(coverage.power)),
         *(
-            f"- expected: {plain(each.key_id)} from {plain(each.origin)} until {each.ends_on}, "
+            f"- expected: {plain(each.key_id)} from {plain(each.origin)} until {each.ends_on} "
+            f"({', '.join(each.families)}), "
             f"says {plain(each.owner)}: {plain(each.because)}"
             for each in coverage.suppressions
         ),

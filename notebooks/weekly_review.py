@@ -188,8 +188,8 @@ def _(key):
 def _(mo):
     mo.md("""
     **Your verdict.** Nothing is written before you press the button. *benign*: the owner's own,
-    once; *expected*: the owner's from now on; *compromised*: a theft; *undo* withdraws the newest.
-    Elsewhere than in marimo, `keywatch verdict` says the same.
+    once; *expected*: the owner's from there, until an end; *compromised*: a theft; *undo* withdraws
+    the newest. Elsewhere than in marimo, `keywatch verdict` says the same.
     """)
     return
 
@@ -233,6 +233,31 @@ def _(form, judged, key, which):
 def _(key, lake, said, which):
     said  # a verdict that was just given is read again
     lake.key(key.key_id, week=which.value).verdicts()
+    return
+
+
+@app.cell(hide_code=True)
+def _(mo):
+    mo.md("""
+    ## New networks
+    Where a key came from for the first time, alerted or not: read it once a week, and ask the owner
+    of what is unfamiliar to you too.
+    """)
+    return
+
+
+@app.cell
+def _(lake, week):
+    lake.sql(
+        """
+        SELECT action, round(bits, 1) AS bits, coalesce(name, key_id) AS "key", owner,
+            concat_ws(' ', network, organization) AS network,
+            array_to_string(countries, ', ') AS country, class, requests, first_seen, last_seen,
+            old_place_in_use, owner_since, outcome
+        FROM networks
+        """,
+        networks=week.new_networks(),
+    )
     return
 
 

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ LOADED_TABLES = (
 )  # fmt: skip
 # What differs between two loads of the same lines.
 LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}
+
+
+@pytest.fixture
+def mid_october(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts are given on 12 October 2026, whatever the clock says."""
+    monkeypatch.setattr("keywatch.verdicts.utc_now", lambda: datetime(2026, 10, 12, 9))
 
 
 class NoWhere:

@@ -16,7 +16,16 @@ from keywatch.lake import Lake
 from keywatch.model import Case, Group, Review, Window
 from keywatch.verdicts import Given, VerdictReport
 from tests.deliver.alerts_of import review_of
-from tests.report.reviews import DOUBTED, FULL, SCANNED, SECOND, WEEK, watched
+from tests.report.reviews import (
+    DOUBTED,
+    EXPOSED,
+    FULL,
+    SCANNED,
+    SECOND,
+    TO_ROTATE,
+    WEEK,
+    watched,
+)
 
 CAMPAIGN = FULL.groups[0]
 NEXT_WEEK = Window(WEEK.end, WEEK.end + timedelta(days=7))
@@ -79,6 +88,24 @@ def test_an_alert_is_told_again_when_it_rises_grows_or_goes_on(
         assert change.alert.alert_id == opened.alert.alert_id
         assert change.alert.change == 2
         assert alerts.waiting(lake) == [change.alert]
+
+
+def test_an_exposed_key_is_an_alert_and_an_overdue_one_is_none(lake: Lake) -> None:
+    review = TO_ROTATE
+    assert {finding.action for finding in review.hygiene} == {"rotate", "none"}
+    assert summary(told(lake, review)) == [
+        ("trigger", ("key_0700620",), "rotate"),
+        ("trigger", ("AKIAIOSFODNN7EXAMPLE",), "investigate"),
+    ]
+    stolen = replace(EXPOSED, action="revoke")
+    (change,) = told(lake, review_of(stolen, DOUBTED, run="run_2"))
+    assert change.alert.why == "rises from rotate to revoke"
+
+
+def test_an_exposed_key_makes_no_campaign(lake: Lake) -> None:
+    group = replace(CAMPAIGN, key_ids=("key_0700620", "key_0700901"))
+    review = review_of(EXPOSED, watched(1), groups=[group])
+    assert summary(told(lake, review)) == [("trigger", ("key_0700620",), "rotate")]
 
 
 def test_an_action_that_was_urgent_stays_so(lake: Lake) -> None:

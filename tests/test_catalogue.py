@@ -197,7 +197,7 @@ def test_a_catalogue_is_read_whole(tmp_path: Path) -> None:
     assert read_catalogue(_write(tmp_path, GOOD)) == Catalogue(
         name="toy",
         endpoints=(
-            Endpoint("GET", "/things/{id}", "read", "high", "shows things", "T1213"),
+            Endpoint("GET", "/things/{id}", "read", "high", "shows things", "T1213", 5),
             Endpoint("CALL", "toy:Call", None, "none"),
         ),
         scopes=(Scope("read", "See things.", 5),),

@@ -79,6 +79,20 @@ def test_every_kind_of_channel_can_be_set(tmp_path: Path) -> None:
     assert [str(ref) for ref in deliver.channels["bot"].secrets] == ["prefect slack-token"]
 
 
+def test_a_route_can_be_for_owners_and_for_upkeep(tmp_path: Path) -> None:
+    text = WHOLE + (
+        '[[deliver.routes]]\nowners = ["team-a"]\nchannels = ["bot"]\n'
+        '[[deliver.routes]]\nowners = ["team-a"]\nupkeep = true\nchannels = ["bot"]\n'
+    )
+    *before, alerts, upkeep = load(tmp_path, text).deliver.routes
+    assert [(route.owners, route.upkeep) for route in before] == [(None, False)] * 2
+    assert (alerts.upkeep, upkeep.upkeep) == (False, True)
+    for route in (alerts, upkeep):
+        told = [route.is_for(owner) for owner in ("team-a", "Team-A", "team-b", None)]
+        assert told == [True, False, False, False]
+    assert before[0].is_for(None)
+
+
 def test_who_is_told_does_not_change_how_a_review_is_named(tmp_path: Path) -> None:
     assert load(tmp_path, WHOLE).config_hash == Settings().config_hash
     assert load(tmp_path, "[review]\nwarm_up_days = 6").config_hash != Settings().config_hash
@@ -136,6 +150,20 @@ def test_a_channel_that_is_set_wrongly_is_refused_without_its_secret(
             "routes name channels that are not there: chat",
         ),
         ("[[deliver.routes]]\nchannels = []", "channels"),
+        ('[[deliver.routes]]\nowners = []\nchannels = ["all"]', "owners"),
+        (
+            '[[deliver.routes]]\nupkeep = true\nactions = ["rotate"]\nchannels = ["all"]',
+            "a route with upkeep = true carries no alerts",
+        ),
+        (
+            '[[deliver.routes]]\nupkeep = true\nseverity = "low"\nchannels = ["all"]',
+            "a route with upkeep = true carries no alerts",
+        ),
+        (
+            '[deliver.channels.pager]\nkind = "pagerduty"\nrouting_key = { env = "X" }\n'
+            '[[deliver.routes]]\nupkeep = true\nchannels = ["pager"]',
+            "upkeep is nothing to page anybody for: pager is of kind pagerduty",
+        ),
         (
             '[deliver]\nquiet_hours = { start = "22:00", end = "07:00", time_zone = "Berlin" }',
             "no time zone 'Berlin'",

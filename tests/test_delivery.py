@@ -222,7 +222,7 @@ def test_a_review_and_its_messages_commit_together(
         assert [lake.value(f"SELECT count(*) FROM lake.{name}") for name in tables] == [1] * 4
 
 
-def test_the_next_week_of_a_theft_goes_on_in_the_same_alert(setup: Setup) -> None:
+def test_a_theft_that_goes_on_is_told_again_from_elsewhere_only(setup: Setup) -> None:
     setup.run("deliver")
     more = [
         {**event, "timestamp": event["timestamp"].replace("10-01", "10-08"),
@@ -231,10 +231,19 @@ def test_the_next_week_of_a_theft_goes_on_in_the_same_alert(setup: Setup) -> Non
     ]  # fmt: skip
     setup.load(daily(date(2026, 10, 5), 7) + more, "next.jsonl")
     assert setup.run("review", "--week", "2026-W41").code == 0
+    # From the network that it was told of: one open case, and no news each week.
+    assert setup.run("deliver").out == "nothing is due\n"
+    elsewhere = [
+        {**event, "ip": "193.32.248.7", "timestamp": event["timestamp"].replace("10-08", "10-15"),
+         "request_id": event["request_id"] + "-3"}
+        for event in more
+    ]  # fmt: skip
+    setup.load(daily(date(2026, 10, 12), 7) + elsewhere, "later.jsonl")
+    assert setup.run("review", "--week", "2026-W42").code == 0
     assert setup.run("deliver").out == "log: 1 sent\n"
     first, second = setup.messages()
     assert (second["kind"], second["alert_id"]) == ("update", first["alert_id"])
-    assert "week 2026-W41" in second["window"]
+    assert "week 2026-W42" in second["window"]
 
 
 def test_an_undone_verdict_is_told_where_its_alert_was_closed(setup: Setup) -> None:
@@ -251,4 +260,93 @@ def test_an_undone_verdict_is_told_where_its_alert_was_closed(setup: Setup) -> N
     assert len({message["alert_id"] for message in setup.messages()}) == 1
     refused = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "x",
                         "--until", "2026-12-01")  # fmt: skip
-    assert (refused.code, "--until goes with expected" in refused.err) == (2, True)
+    assert (refused.code, "--until does not go with undo" in refused.err) == (2, True)
+
+
+UPKEEP = """
+[deliver.channels.log]
+kind = "file"
+path = "{log}"
+
+[deliver.channels.team]
+kind = "file"
+path = "{team}"
+
+[[deliver.routes]]
+channels = ["log"]
+
+[[deliver.routes]]
+owners = ["team-b"]
+upkeep = true
+channels = ["team"]
+"""
+
+
+@pytest.fixture
+def old_key(loaded: Path, tmp_path: Path) -> Setup:
+    """The lake before any review, with a key that is overdue and a route for its upkeep."""
+    shutil.copytree(loaded, tmp_path / "lake")
+    made = Setup(tmp_path, tmp_path / "lake", tmp_path / "keywatch.toml", tmp_path / "team.jsonl")
+    made.settings(UPKEEP.format(log=tmp_path / "log.jsonl", team=made.out))
+    made.inventory(
+        key_id="crowd_00", name="nightly", owner="team-b", created_at="2026-04-08T00:00:00Z"
+    )
+    return made
+
+
+def test_a_whole_week_s_review_sends_the_owner_his_upkeep_once(old_key: Setup) -> None:
+    for week in ("2026-W39", "2026-W40", "2026-W40"):
+        assert old_key.run("review", "--week", week).code == 0
+    dry = old_key.run("deliver", "--dry-run")
+    assert "Upkeep of 1 key, week 2026-W40  [low]" in dry.out
+    assert old_key.run("deliver").out == "log: 1 sent\nteam: 1 sent\n"
+    (message,) = old_key.messages()
+    jsonschema.validate(message, deliver.message_schema(), cls=jsonschema.Draft202012Validator)
+    assert (message["kind"], message["alert_id"], message["action"]) == ("upkeep", None, "none")
+    assert message["upkeep"] == [
+        {
+            "rule": "rotation_overdue",
+            "key_id": "crowd_00",
+            "key": "ply_live_prod_4f8a2c…9e1d",
+            "name": "nightly",
+            "owner": "team-b",
+            "environment": "prod",
+            "action": "rotate",
+            "due_on": "2026-07-07",
+            "days": 90,
+            "explanation": "rotation is 90 days overdue, since 2026-07-07",
+        }
+    ]
+    # More of the week is loaded and it is reviewed again: it has had its message.
+    old_key.load([line("2026-10-04T23:00:00", key_id="crowd_01")], "late.jsonl")
+    assert old_key.run("review", "--week", "2026-W40").code == 0
+    assert old_key.run("deliver").out == "nothing is due\n"
+
+
+def test_a_route_that_is_added_later_gets_the_week_s_upkeep_too(old_key: Setup) -> None:
+    assert old_key.run("review", "--week", "2026-W40").code == 0
+    old_key.run("deliver")
+    more = old_key.folder / "more.jsonl"
+    text = UPKEEP.format(log=old_key.folder / "log.jsonl", team=old_key.out)
+    old_key.settings(
+        f'{text}[deliver.channels.more]\nkind = "file"\npath = "{more}"\n'
+        '[[deliver.routes]]\nupkeep = true\nchannels = ["more"]\n'
+    )
+    assert old_key.run("review", "--week", "2026-W40").code == 0
+    assert old_key.run("deliver").out == "more: 1 sent\n"
+    assert len(old_key.messages()) == 1
+
+
+def test_the_feed_sends_no_upkeep_and_upkeep_is_no_finding(old_key: Setup) -> None:
+    watched = old_key.run("watch", "--no-deliver")
+    assert watched.code == 0, watched.err
+    with Lake.open(old_key.lake) as lake:
+        kinds = lake.rows("SELECT DISTINCT kind FROM lake.deliveries")
+    assert kinds == [("trigger",)]
+    quiet = old_key.run("review", "--week", "2026-W38", "--format", "json", "--fail-on", "rotate")
+    review = json.loads(quiet.out)
+    assert [finding["action"] for finding in review["hygiene"]] == ["rotate"]
+    assert {case["action"] for case in review["cases"]} == {"none"}
+    assert quiet.code == 0
+    for action in ("investigate", "none"):
+        assert old_key.run("review", "--week", "2026-W38", "--fail-on", action).code == 0

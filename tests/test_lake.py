@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
-from keywatch.lake import FORMAT_VERSION, Lake
+from keywatch.lake import FORMAT_VERSION, Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 
@@ -113,7 +113,12 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
         new = lake.rows(columns)
     with Lake.open(tmp_path / "old", create=True) as lake, lake.writing():
         lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text')")
-        for table in ("alerts", "deliveries", "delivery_outcomes", "watches"):
+        for day in ("2020-01-01", "9999-12-31"):
+            lake.execute(
+                "INSERT INTO lake.suppressions VALUES ('s', 'v', 'k', 'AS64496', 'ana', 'moved', "
+                f"DATE '2019-10-01', DATE '{day}', NULL)"
+            )
+        for table in ("alerts", "deliveries", "delivery_outcomes", "watches", "new_networks"):
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
@@ -122,6 +127,8 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
         for table, column in (
             ("keys", "honey"), ("activity", "peak_per_minute"), ("verdicts", "origins"),
             ("verdicts", "families"), ("suppressions", "families"), ("activity_hours", "address"),
+            ("replayed_visits", "network"), ("replayed_visits", "goes_on"),
+            ("replayed_visits", "ruled"), ("replayed_visits", "moved"),
         ):  # fmt: skip
             lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
         lake.execute(
@@ -134,6 +141,13 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
             assert lake.rows(columns) == new
             assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text")]
+            families = ["origin", "endpoints", "client", "all"]
+            ended, cut = lake.rows(
+                "SELECT ends_on, families FROM lake.suppressions ORDER BY ends_on"
+            )
+            assert ended == (date(2020, 1, 1), families)
+            assert cut[1] == families
+            assert timedelta(days=179) <= cut[0] - utc_now().date() <= timedelta(days=181)
             assert lake.rows("FROM lake.activity_hours") == [
                 ("k", datetime(2026, 9, 30, 10), "192.0.2.1", 1, 1)
             ]

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keywatch import detectors, pipeline
+from keywatch.catalogue import catalogue_endpoints
 from keywatch.errors import UsageError
 from keywatch.ingest import load_files
 from keywatch.lake import Lake
 from keywatch.model import Case, Review, Window
 from keywatch.origins import OriginReader
 from keywatch.power import THEFTS
+from keywatch.replay import Replay, Replays
+from keywatch.replay import _stored as stored
 from keywatch.report import (
     power_sentences,
     rehearsal_document,
@@ -28,6 +35,7 @@ from keywatch.report import (
     render_review,
     render_verdict,
 )
+from keywatch.scoring import WindowEvidence
 from keywatch.settings import IngestSettings, ReviewSettings, ScoringSettings, Settings
 from keywatch.sources import find_files
 from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
@@ -106,14 +114,15 @@ def test_compromised_keeps_it_out_and_asks_who_else_came_from_there(tmp_path: Pa
         assert ("key_1", AWAY) in opened.rows("SELECT key_id, address FROM quarantine")
 
 
+@pytest.mark.usefixtures("mid_october")
 def test_an_expected_change_is_familiar_until_its_end(two_weeks: Path) -> None:
     assert find(pipeline.review(two_weeks, week(), SETTINGS)).action != "none"
     report = pipeline.give_verdict(
         two_weeks, "key_1", "expected", SETTINGS, by="ana", because="moved",
-        until=date(2026, 10, 7), window=week(),
+        until=date(2026, 10, 17), window=week(),
     )  # fmt: skip
     (expected,) = report.suppressions
-    assert (expected.starts_on, expected.ends_on) == (date(2026, 10, 1), date(2026, 10, 7))
+    assert (expected.starts_on, expected.ends_on) == (date(2026, 10, 1), date(2026, 10, 17))
     again = pipeline.review(two_weeks, week(), SETTINGS)
     assert origin_bits(find(again)) == 0
     assert again.coverage.suppressions == report.suppressions
@@ -136,7 +145,7 @@ def test_a_verdict_says_who_and_why(two_weeks: Path, given: dict[str, Any], said
 
 
 def test_a_verdict_needs_an_alert(two_weeks: Path) -> None:
-    with pytest.raises(UsageError, match="no alert of a key"):
+    with pytest.raises(UsageError, match="no week was reviewed yet"):
         pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="x")
 
 
@@ -205,6 +214,9 @@ def test_one_new_address_on_many_keys_is_one_campaign_that_raises_them_all(tmp_p
     assert AWAY in group.origin
     actions = {case.key_id: case.action for case in answer.cases}
     assert all(actions[key_id] != "none" for key_id in group.key_ids)
+    assert {(one.key_id, one.outcome) for one in answer.new_networks} == {
+        (key_id, f"to {actions[key_id]}; campaign of 6 keys") for key_id in group.key_ids
+    }
 
 
 def test_keys_that_move_together_and_behave_as_ever_are_one_migration(tmp_path: Path) -> None:
@@ -220,6 +232,9 @@ def test_keys_that_move_together_and_behave_as_ever_are_one_migration(tmp_path: 
     (group,) = answer.groups
     assert (group.kind, group.key_ids) == ("migration", tuple(moved))
     assert [case.key_id for case in answer.alerted() if case.key_id in moved] == []
+    assert {(one.key_id, one.old_place_in_use, one.outcome) for one in answer.new_networks} == {
+        (key_id, False, "migration of 8 keys, to be confirmed") for key_id in moved
+    }
 
 
 def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
@@ -256,12 +271,48 @@ def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
             load_files(lake, find_files([str(old)]), IngestSettings(), reader)
             locator = Renamed(reader) if renamed else reader
             load_files(lake, find_files([str(new)]), IngestSettings(), locator)
-        case = find(pipeline.review(folder, week(), SETTINGS))
-        bits[renamed] = origin_bits(case)
+        answer = pipeline.review(folder, week(), SETTINGS)
+        assert answer.new_networks == ()
+        bits[renamed] = origin_bits(find(answer))
         with Lake.open(folder) as lake:
             kept = lake.value("SELECT count(*) FROM lake.origins WHERE address = $a", a=HOME)
             assert kept == 1 + renamed
     assert bits[True] == pytest.approx(bits[False])
+
+
+@pytest.mark.parametrize("has_facts", [False, True])
+def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
+    detectors_ = ("a", "b")
+    judged = WindowEvidence(
+        detectors=detectors_,
+        visits=tuple((f"key_{n}", FIRST, "192.0.2.0/24") for n in range(4)),
+        networks=("AS1", "", "AS2", "AS3"),
+        goes_on=np.array([True, False, False, False]),
+        bits=np.arange(8.0).reshape(4, 2),
+        facts=np.array([0.0, 0.0, 0.0, 24.0 * has_facts]),
+        ruled=np.array([False, True, False, False]),
+        moved=np.array([False, False, True, False]),
+        cases=np.array([20, 30]),
+    ).without_facts()
+    with Lake.in_memory() as lake:
+        lake.execute(
+            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (1, $first)",
+            first=MONDAY - timedelta(weeks=20),
+        )
+        for method in ("m", "another"):
+            Replays(method, 1, (Replay(week(), judged, is_new=True),)).keep(lake)
+        found = stored(lake, "m", week(), detectors_)
+        assert found is not None
+        assert not found.is_new
+        for each in fields(WindowEvidence):
+            one, other = getattr(judged, each.name), getattr(found.evidence, each.name)
+            assert np.array_equal(one, other), each.name
+        assert stored(lake, "m", week(1), detectors_) is None
+        lake.execute(
+            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (2, $first)",
+            first=MONDAY,
+        )
+        assert stored(lake, "m", week(), detectors_) is None  # a late load: it is judged anew
 
 
 def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> None:
@@ -278,6 +329,53 @@ def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> N
     assert "crowd_07" in render_power(powers)
     with pytest.raises(UsageError, match="nobody"):
         pipeline.power_of_keys(lake, week(), SETTINGS, "nobody")
+
+
+KINDS = {
+    "scan": "45.153.78.122",  # a hosting network abroad
+    "bulk_read": "45.153.78.122",
+    "home_reader": "37.4.9.8",  # another provider in Germany
+    "same_provider": "87.128.1.1",  # the key's own provider
+}
+
+
+def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
+    """As `sql/inject.sql` makes it: so many requests of the kind on the window's last day."""
+    paths = ["/v1/checks/{id}"] * requests
+    if kind == "scan":
+        names = [each.name for each in catalogue_endpoints() if ":" not in each.name]
+        paths = random.Random(1).sample([n[4:] for n in names if n.startswith("GET ")], requests)
+    return [
+        line(
+            f"2026-10-04T12:{n:02}:30", ip=KINDS[kind],
+            endpoint=path.replace("{id}", f"{9000 + n}"),
+            status=200 if path.startswith("/v1/checks") else 403,
+            **({} if kind in ("home_reader", "same_provider") else {"user_agent": "curl/8.4.0"}),
+        )
+        for n, path in enumerate(paths)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind: str) -> None:
+    usual = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
+    (power,) = pipeline.power_of_keys(quiet, week(), usual, "status board")
+    least = power.requests[kind]
+    for requests in (1, 10):
+        lake = tmp_path / f"lake-{requests}"
+        shutil.copytree(quiet, lake)
+        log = tmp_path / f"{requests}.jsonl"
+        text = "".join(json.dumps(event) + "\n" for event in theft_of(kind, requests))
+        log.write_text(text, "utf-8")
+        pipeline.ingest(lake, [str(log)], usual)
+        case = find(pipeline.review(lake, week(), usual, keep=False))
+        promised = least is not None and least <= requests
+        assert (case.action != "none") == promised, (requests, least, case.bits)
 
 
 def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> None:
@@ -355,6 +453,7 @@ def quarantined(lake: Path, window: Window) -> set[str]:
         return {key_id for (key_id,) in opened.rows("SELECT key_id FROM quarantine")}
 
 
+@pytest.mark.usefixtures("mid_october")
 def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(two_weeks: Path) -> None:
     first = pipeline.review(two_weeks, week(), SETTINGS)
     judge: dict[str, Any] = {"by": "ana", "window": week()}

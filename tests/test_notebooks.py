@@ -22,7 +22,10 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
-    "weekly_review": (2, ("action", "owner", "summary", "counted_bits", "not_assessable", "note")),
+    "weekly_review": (
+        2, ("action", "owner", "summary", "counted_bits", "old_place_in_use", "not_assessable",
+            "note"),
+    ),
     "investigate_key": (
         4, ("Revoke", "requests_before", "agent", "previous", "ip", "consumers", "user_agent"),
     ),

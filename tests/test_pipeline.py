@@ -123,7 +123,9 @@ def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
 
 
 @pytest.mark.parametrize("budget", [10.0, 0.0])
-def test_in_brief_the_cases_without_an_action_say_less(stolen: Path, budget: float) -> None:
+def test_in_brief_the_cases_without_an_action_say_less(tmp_path: Path, budget: float) -> None:
+    # Without an inventory there are no scopes, and no fact that asks to look at calls beyond them.
+    stolen = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + theft() + crowd(), [])
     scoring = ScoringSettings(investigate_per_1000_keys=budget)
     settings = Settings(scoring=scoring, review=ReviewSettings(power_keys=0))
     case = pipeline.review(stolen, WEEK, settings, keep=False).cases[0]

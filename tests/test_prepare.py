@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from keywatch import detectors
-from keywatch.lake import Lake
+from keywatch.catalogue import catalogue_endpoints
+from keywatch.content import content_path
+from keywatch.lake import Lake, sql_text
 from keywatch.model import Window
 
 START, END = date(2026, 9, 28), date(2026, 10, 5)
@@ -25,18 +29,20 @@ def lake() -> Iterator[Lake]:
 
 def use(lake: Lake, day: date, *, key_id: str = "k", address: str = "192.0.2.1",
         endpoint: str = "GET /a", status_class: str = "2xx", agent: str = "curl/8",
-        events: int = 1, objects: int = 0, load_id: int = 1) -> None:  # fmt: skip
-    """A row of activity at noon, and its hour."""
-    noon = datetime.combine(day, time(12))
+        events: int = 1, objects: int = 0, load_id: int = 1, hour: int = 12,
+        hashes: Sequence[int] = ()) -> None:  # fmt: skip
+    """A row of activity, at noon unless said, and its hour."""
+    moment = datetime.combine(day, time(hour))
     lake.execute(
         "INSERT INTO lake.activity VALUES ($key_id, $day, $address, $endpoint, $status_class, "
-        "$agent, $events, [], $objects, 0, 0, $noon, $noon, $load_id, $events)",
+        "$agent, $events, $hashes, $objects, 0, 0, $moment, $moment, $load_id, $events)",
         key_id=key_id, day=day, address=address, endpoint=endpoint, status_class=status_class,
-        agent=agent, events=events, objects=objects, noon=noon, load_id=load_id,
+        agent=agent, events=events, objects=objects, moment=moment, load_id=load_id,
+        hashes=list(hashes),
     )  # fmt: skip
     lake.execute(
-        "INSERT INTO lake.activity_hours VALUES ($key_id, $noon, $address, $events, $load_id)",
-        key_id=key_id, noon=noon, address=address, events=events, load_id=load_id,
+        "INSERT INTO lake.activity_hours VALUES ($key_id, $moment, $address, $events, $load_id)",
+        key_id=key_id, moment=moment, address=address, events=events, load_id=load_id,
     )  # fmt: skip
 
 
@@ -217,6 +223,105 @@ def test_the_newest_import_of_a_key_is_in_force(lake: Lake) -> None:
     ) == [("k", "new", None, "prod", True), ("unlisted", None, None, "stg", False)]
 
 
+def test_an_environment_is_one_word_however_it_is_written(lake: Lake) -> None:
+    words = {
+        "a": "Production",
+        "b": " prod ",
+        "c": "staging",
+        "d": "DEV",
+        "e": "development",
+        "f": "qa",
+    }
+    for key_id, environment in words.items():
+        own_key(lake, key_id, environment=environment)
+    prepare(lake)
+    assert dict(lake.rows("SELECT key_id, environment FROM keys")) == {
+        "a": "prod", "b": "prod", "c": "stg", "d": "dev", "e": "dev", "f": "qa",
+    }  # fmt: skip
+
+
+def test_an_import_that_changes_the_scopes_is_a_change_in_whatever_order_they_are(
+    lake: Lake,
+) -> None:
+    for import_id, scopes in enumerate((["b", "a"], ["a", "b"], ["a"], ["a", "c"]), start=1):
+        own_key(
+            lake, "k", import_id=import_id, scopes=scopes, imported_at=datetime(2026, 9, import_id)
+        )
+    own_key(lake, "unscoped")
+    own_key(lake, "unscoped", import_id=2, scopes=["a"])
+    prepare(lake)
+    assert lake.rows("FROM scope_changes ORDER BY ALL") == [
+        ("k", datetime(2026, 9, 3), ["a", "b"], ["a"]),
+        ("k", datetime(2026, 9, 4), ["a"], ["a", "c"]),
+    ]  # fmt: skip
+
+
+def test_a_planted_key_is_marked(lake: Lake) -> None:
+    own_key(lake, "a", honey=True)
+    own_key(lake, "b")
+    prepare(lake)
+    assert lake.rows("SELECT key_id, honey FROM keys ORDER BY key_id") == [
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_a_full_key_is_the_one_s_that_is_shown_like_it(lake: Lake) -> None:
+    shown = "ply_live_prod_4f8a2c…9e1d"
+    own_key(lake, "owner", key=shown)
+    for key_id in ("twin_1", "twin_2"):
+        own_key(lake, key_id, key="ply_test_stg_90b781…11ee")
+    digest = "0123456789abcdef"
+    for day, path, agent, exposed in (
+        (
+            START,
+            f"/a?key={shown}#{digest}&other=ply_test_stg_90b781…11ee#{digest}",
+            f"x/1 {shown}#{digest}",
+            True,
+        ),
+        (START, f"/a?key={shown}", "x/1", False),
+        (YESTERDAY, f"/a?key={shown}#{digest}", "x/1", True),
+        (END, f"/a?key={shown}#{digest}", "x/1", True),
+    ):
+        lake.execute(
+            "INSERT INTO lake.events (day, ts, key_id, endpoint, path, user_agent, exposed) "
+            "VALUES ($day, $day, 'sender', 'GET /a', $path, $agent, $exposed)",
+            day=day, path=path, agent=agent, exposed=exposed,
+        )  # fmt: skip
+    prepare(lake)
+    assert lake.rows("FROM exposures ORDER BY ALL") == [
+        ("owner", shown, "sender", ["the URL", "the user agent"], "GET /a", 1, START, START),
+        (None, "ply_test_stg_90b781…11ee", "sender", ["the URL"], "GET /a", 1, START, START),
+    ]  # fmt: skip
+
+
+def test_the_fullest_minute_is_of_calls_with_a_limit(lake: Lake) -> None:
+    use(lake, YESTERDAY, endpoint="GET /v1/metrics", events=7)
+    use(lake, START, endpoint="GET /v1/metrics", events=50)
+    use(lake, START, endpoint="GET /v1/metrics/{id}", events=70, status_class="429")
+    use(lake, START, endpoint="GET /v1/checks", events=99)
+    origin(lake, "192.0.2.1", prefix="192.0.2.0/24", located=False)
+    detectors.prepare(lake, WINDOW, 90, catalogue_endpoints())
+    assert lake.rows("FROM visit_rates") == [
+        ("k", START, "192.0.2.0/24", "read:metrics", 60, 70, 50),
+    ]  # fmt: skip
+    assert lake.rows("FROM baseline_rates") == [("k", "read:metrics", 7)]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "granted"),
+    [
+        (["read:checks"], True), (["read:*"], True), (["admin:*"], True), (["*"], True),
+        (["write:checks", "read:alerts"], False), (["write:*"], False), ([], False), (None, None),
+    ],
+)  # fmt: skip
+def test_a_scope_is_granted_by_its_name_or_by_a_wildcard(
+    lake: Lake, scopes: list[str] | None, granted: bool | None
+) -> None:
+    said = "SELECT grants($scopes::VARCHAR[], 'read:checks')"
+    assert lake.value(said, scopes=scopes) is granted
+
+
 def test_a_prefix_in_two_networks_is_known_by_the_more_telling_one(lake: Lake) -> None:
     prefix = "192.0.2.0/24"
     origin(lake, "192.0.2.1", prefix=prefix, asn=1, organization="Home", country="AT")
@@ -266,3 +371,422 @@ def test_ties_are_broken_by_name(lake: Lake) -> None:
     assert lake.rows("SELECT DISTINCT usual_endpoint, usual_agent FROM key_history") == [
         ("GET /a", "a/1")
     ]
+
+
+MAY, JULY, AUGUST = datetime(2026, 5, 1), datetime(2026, 7, 15), datetime(2026, 8, 15)
+TEAM = {"owner": "team", "environment": "prod", "scopes": ["r", "w"]}
+
+
+def successors(lake: Lake) -> list[tuple[Any, ...]]:
+    prepare(lake)
+    return lake.rows("SELECT key_id, replaces, is_guess FROM successors ORDER BY ALL")
+
+
+@pytest.mark.parametrize(
+    ("older", "younger"),
+    [
+        ("grafana-2", "grafana-2-v2"),
+        ("grafana", "grafana-new"),
+        ("grafana", "Grafana_rotated"),
+        ("grafana-old", "grafana"),
+        ("grafana", "grafana (v2)"),
+        ("grafana(v2)", "grafana(v3)"),
+        ("grafana v9", "grafana v10"),
+        ("grafana", "grafana 2026-08-15"),
+        ("grafana-2026-06", "grafana-2026-08"),
+        ("grafana-20260615", "grafana-20260815"),
+        ("grafana", "grafana"),
+    ],
+)
+def test_what_a_name_says_of_a_rotation_is_a_guess(lake: Lake, older: str, younger: str) -> None:
+    own_key(lake, "a", name=older, created_at=JULY, **TEAM)
+    own_key(lake, "b", name=younger, created_at=AUGUST, **TEAM)
+    use(lake, START, key_id="a")
+    use(lake, START, key_id="b")
+    assert successors(lake) == [("b", "a", True)]
+    assert ("b", "a") in lake.rows("FROM lineage")
+
+
+@pytest.mark.parametrize(
+    ("older", "younger"),
+    [
+        ("web-1", "web-2"),
+        ("web1", "web2"),
+        ("web", "web-2"),
+        ("probe-ipv4", "probe-ipv6"),
+        ("web-v2", "web-v1"),
+        ("web-new", "web"),
+        ("web-2026-08", "web-2026-06"),
+        ("customer-202601", "customer-202602"),
+        ("v1", "v2"),
+        ("web", "web-v2-new"),
+        ("web", "webhook-v2"),
+    ],
+)
+def test_two_names_are_two_keys(lake: Lake, older: str, younger: str) -> None:
+    own_key(lake, "a", name=older, created_at=JULY, **TEAM)
+    own_key(lake, "b", name=younger, created_at=AUGUST, **TEAM)
+    use(lake, START, key_id="a")
+    use(lake, START, key_id="b")
+    assert successors(lake) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"owner": "another"},
+        {"owner": None},
+        {"environment": "stg"},
+        {"scopes": ["r", "w", "admin:*"]},
+        {"scopes": None},
+        {"created_at": JULY + timedelta(hours=3)},
+        {"created_at": None},
+    ],
+)
+def test_owner_environment_scopes_and_day_have_to_fit_too(
+    lake: Lake, other: dict[str, Any]
+) -> None:
+    own_key(lake, "a", name="web", created_at=JULY, **TEAM)
+    own_key(lake, "b", **{"name": "web-v2", "created_at": AUGUST} | TEAM | other)
+    assert successors(lake) == []
+
+
+def test_of_three_versions_each_replaces_the_one_before_it(lake: Lake) -> None:
+    for key_id, name, made in (("a", "w-v1", MAY), ("b", "w-v2", JULY), ("c", "w-v3", AUGUST)):
+        own_key(lake, key_id, name=name, created_at=made, **TEAM)
+    assert successors(lake) == [("b", "a", True), ("c", "b", True)]
+
+
+def test_where_two_could_be_the_successor_none_is(lake: Lake) -> None:
+    for key_id, name, made in (("a", "w", MAY), ("b", "w-v2", JULY), ("c", "w-v2", AUGUST)):
+        own_key(lake, key_id, name=name, created_at=made, **TEAM)
+    assert successors(lake) == []
+    for key_id, name, made in (("d", "x", MAY), ("e", "x", JULY), ("f", "x", AUGUST)):
+        own_key(lake, key_id, name=name, created_at=made, **TEAM)
+    assert successors(lake) == []
+
+
+def test_what_the_inventory_says_is_no_guess_and_leaves_none(lake: Lake) -> None:
+    own_key(lake, "a", name="web", created_at=JULY, **TEAM)
+    own_key(lake, "b", name="web-v2", created_at=AUGUST, **TEAM)
+    own_key(lake, "c", name="else", created_at=AUGUST, replaces="a", owner="team")
+    assert successors(lake) == [("c", "a", False)]
+
+
+def test_two_that_are_used_side_by_side_for_a_whole_baseline_are_two_keys(lake: Lake) -> None:
+    own_key(lake, "a", name="api-v1", created_at=MAY, **TEAM)
+    own_key(lake, "b", name="api-v2", created_at=datetime(2026, 6, 1), **TEAM)
+    use(lake, START, key_id="b")
+    assert successors(lake) == [("b", "a", True)]  # the old one is silent
+    use(lake, START, key_id="a")
+    assert successors(lake) == []
+
+
+# -------------------------------------------------------------------- what is strange is not learnt
+
+BASELINES = re.findall(r"CREATE OR REPLACE TEMP (?:TABLE|VIEW) (baseline\w*)", sql_text("prepare"))
+STRANGER, OWN = "203.0.113.9", "192.0.2.1"
+LAST_WEEK = START - timedelta(days=7)
+RUN = {"start": datetime.combine(LAST_WEEK, time()), "end": WINDOW.start}
+
+
+def reviewed(lake: Lake, first: date = LAST_WEEK) -> None:
+    """The lake was reviewed, for the first time the week from `first` on."""
+    lake.execute(
+        "INSERT INTO lake.runs VALUES ('r', $start, $end, 1, 'c', '1', $end, '{}')",
+        start=datetime.combine(first, time()),
+        end=datetime.combine(first + timedelta(days=7), time()),
+    )
+
+
+def flag(lake: Lake, day: date, prefix: str = "203.0.113.0/24", key_id: str = "k") -> None:
+    lake.execute(
+        "INSERT INTO lake.flagged_visits VALUES ('r', $start, $end, $key_id, $day, $prefix)",
+        key_id=key_id, day=day, prefix=prefix, **RUN,
+    )  # fmt: skip
+
+
+def verdict(lake: Lake, what: str, origins: list[str] | None = None, key_id: str = "k") -> None:
+    lake.execute(
+        "INSERT INTO lake.verdicts VALUES ('v', $key_id, $start, $end, $what, 'ana', 'x', $end, "
+        "NULL, $origins, NULL)",
+        key_id=key_id, what=what, origins=origins, **RUN,
+    )  # fmt: skip
+
+
+def places(lake: Lake) -> None:
+    origin(lake, OWN, prefix="192.0.2.0/24", asn=1, organization="Own", country="DE")
+    origin(lake, STRANGER, prefix="203.0.113.0/24", asn=9, organization="Else", country="RO")
+
+
+def a_month(lake: Lake, *, with_stranger: bool) -> None:
+    """A key's own calls, and on one day a stranger's who differs in all that a baseline has."""
+    places(lake)
+    visits = [(START - timedelta(days=n), OWN, 12, "GET /v1/checks", "curl/8", 1)
+              for n in range(-6, 28)]  # fmt: skip
+    if with_stranger:
+        # From a Sunday, where the key rests at night.
+        visits.append((START - timedelta(days=1), STRANGER, 3, "GET /v1/metrics", "wget/1", 2))
+    for day, address, hour, endpoint, agent, hash_ in visits:
+        use(lake, day, address=address, hour=hour, endpoint=endpoint, agent=agent, hashes=[hash_])
+        lake.execute(
+            "INSERT INTO lake.transitions VALUES ('k', $day, $address, '', $endpoint, 1, 1)",
+            day=day, address=address, endpoint=endpoint,
+        )  # fmt: skip
+    detectors.prepare(lake, WINDOW, 90, catalogue_endpoints())
+
+
+def test_the_baselines_are_found() -> None:
+    manual = (content_path("detectors") / "README.md").read_text("utf-8")
+    assert set(re.findall(r"`(baseline_[a-z_]+)`", manual)) <= set(BASELINES)
+    assert len(BASELINES) == len(set(BASELINES))
+
+
+@pytest.fixture(scope="module")
+def months() -> dict[str, dict[str, list[Any]]]:
+    """Each baseline of lakes that differ in what a stranger did, and what was said of it."""
+    found = {}
+    for name in ("never", "flagged", "compromised", "benign", "expected", "elsewhere", "ordinary"):
+        with Lake.in_memory() as lake:
+            if name not in ("never", "ordinary"):
+                reviewed(lake)
+                flag(lake, YESTERDAY)
+            if name in ("compromised", "benign", "expected"):
+                verdict(lake, name)
+            if name == "elsewhere":  # a verdict on another place of the case
+                verdict(lake, "benign", ["198.51.100.0/24"])
+            a_month(lake, with_stranger=name != "never")
+            tables = [*BASELINES, "key_history"]
+            found[name] = {table: sorted(map(repr, lake.rows(f"FROM {table}"))) for table in tables}
+    return found
+
+
+@pytest.mark.parametrize("table", [*BASELINES, "key_history"])
+def test_what_was_flagged_is_in_no_baseline_until_it_is_judged_to_be_the_owner_s(
+    months: dict[str, dict[str, list[Any]]], table: str
+) -> None:
+    without, with_it = months["never"][table], months["ordinary"][table]
+    assert without != with_it, "the stranger does nothing that this table would show"
+    for name in ("flagged", "compromised", "elsewhere"):
+        assert months[name][table] == without, name
+    for name in ("benign", "expected"):
+        assert months[name][table] == with_it, name
+
+
+# ----------------------------------------------------------------- networks that are not usual yet
+
+
+def unsettled(lake: Lake) -> list[tuple[str, str]]:
+    prepare(lake)
+    return lake.rows("SELECT key_id, network FROM unsettled_networks ORDER BY ALL")
+
+
+def a_quarter(lake: Lake, key_id: str = "k", *, days: int = 80, until: date = END,
+              address: str = OWN) -> None:  # fmt: skip
+    """Daily use from one address, until the window's end unless said."""
+    for n in range((until - START).days + days):
+        use(lake, START - timedelta(days=days - n), key_id=key_id, address=address)
+
+
+@pytest.mark.parametrize("since_days", [1, 7, 30, 60])
+def test_a_new_network_does_not_become_usual_by_lasting(lake: Lake, since_days: int) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=63))
+    a_quarter(lake)
+    a_quarter(lake, days=since_days, address=STRANGER)
+    assert unsettled(lake) == [("k", "AS9")]
+    assert lake.rows("SELECT DISTINCT network FROM baseline_networks") == [("AS1",)]
+    assert lake.rows("SELECT networks, seen_networks FROM key_history") == [(1, 2)]
+    assert lake.rows("FROM new_networks") == [("k", "AS9", True)]
+
+
+def test_networks_from_before_the_first_review_are_usual(lake: Lake) -> None:
+    places(lake)
+    a_quarter(lake)
+    a_quarter(lake, days=30, address=STRANGER)
+    assert unsettled(lake) == []
+    reviewed(lake, START - timedelta(days=29))  # the day after
+    assert unsettled(lake) == []
+    reviewed(lake, START - timedelta(days=30))
+    assert unsettled(lake) == [("k", "AS9")]
+
+
+def test_the_networks_of_a_key_s_first_week_are_usual(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=90))
+    a_quarter(lake, days=30)
+    for n, is_late in ((24, False), (23, True)):  # the first is its seventh day
+        use(lake, START - timedelta(days=n), address=STRANGER)
+        assert unsettled(lake) == ([("k", "AS9")] if is_late else [])
+        lake.execute(f"DELETE FROM lake.activity WHERE address = '{STRANGER}'")
+    # Of a key of fewer than five days nobody can tell.
+    for n in (60, 50, 40, 20):
+        use(lake, START - timedelta(days=n), key_id="seldom")
+    use(lake, START, key_id="seldom")
+    use(lake, START - timedelta(days=5), key_id="seldom", address=STRANGER)
+    assert unsettled(lake) == []
+
+
+@pytest.mark.parametrize(
+    ("others", "owner", "days", "is_usual"),
+    [(2, "team", 3, True), (1, "team", 3, False), (2, "else", 3, False), (2, "team", 2, False)],
+)
+def test_two_other_keys_of_the_owner_make_a_network_usual(
+    lake: Lake, others: int, owner: str, days: int, is_usual: bool
+) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=63))
+    own_key(lake, "k", owner="team")
+    a_quarter(lake)
+    use(lake, START - timedelta(days=20), address=STRANGER)
+    for n in range(others):
+        own_key(lake, f"other_{n}", owner=owner)
+        a_quarter(lake, f"other_{n}")
+        a_quarter(lake, f"other_{n}", days=days, address=STRANGER)
+    assert (("k", "AS9") not in unsettled(lake)) == is_usual
+
+
+@pytest.mark.parametrize(("silent_days", "is_usual"), [(7, True), (6, False)])
+def test_a_network_is_usual_that_did_the_work_while_the_older_ones_were_silent(
+    lake: Lake, silent_days: int, is_usual: bool
+) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=63))
+    silent_from = START - timedelta(days=40)
+    a_quarter(lake, until=silent_from)
+    a_quarter(lake, days=40 - silent_days)  # the old place comes back
+    a_quarter(lake, days=40, address=STRANGER)
+    assert (unsettled(lake) == []) == is_usual
+
+
+def test_a_handful_of_days_is_no_work(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=63))
+    a_quarter(lake, until=START - timedelta(days=20))
+    for n in (20, 19):
+        use(lake, START - timedelta(days=n), address=STRANGER)
+    use(lake, START, address=STRANGER)
+    assert unsettled(lake) == [("k", "AS9")]
+    use(lake, START - timedelta(days=15), address=STRANGER)
+    assert unsettled(lake) == []
+
+
+@pytest.mark.parametrize("what", ["benign", "expected", "compromised"])
+def test_a_verdict_makes_the_prefix_usual_that_it_is_about(lake: Lake, what: str) -> None:
+    places(lake)
+    origin(lake, "203.0.114.9", prefix="203.0.114.0/24", asn=9, country="RO")
+    reviewed(lake)
+    a_quarter(lake)
+    for n in (1, 2, 3):
+        use(lake, START - timedelta(days=n), address=STRANGER)
+        use(lake, START - timedelta(days=n), address="203.0.114.9")
+    flag(lake, YESTERDAY)
+    verdict(lake, what)
+    prepare(lake)
+    usual = [("192.0.2.0/24", 80)] + [("203.0.113.0/24", 3)] * (what != "compromised")
+    assert lake.rows("SELECT prefix, days FROM baseline_prefixes ORDER BY ALL") == usual
+
+
+# ---------------------------------------------------------------------------------------- the stays
+
+
+def hourly(lake: Lake, since: datetime, until: datetime, address: str = OWN) -> None:
+    """A call in each hour, half open."""
+    for n in range(int((until - since) / timedelta(hours=1))):
+        moment = since + timedelta(hours=n)
+        use(lake, moment.date(), hour=moment.hour, address=address)
+
+
+def stay(lake: Lake) -> dict[str, Any]:
+    prepare(lake)
+    row: list[dict[str, Any]] = lake.table("FROM stays").to_pylist()
+    assert len(row) == 1
+    return row[0]
+
+
+MONTH_AGO = WINDOW.start - timedelta(days=28)
+NOON = datetime.combine(START + timedelta(days=2), time(12))
+
+
+def test_who_goes_on_leaves_no_silence_around_a_stay(lake: Lake) -> None:
+    places(lake)
+    hourly(lake, MONTH_AGO, WINDOW.end)
+    hourly(lake, NOON, NOON + timedelta(hours=10), STRANGER)
+    found = stay(lake)
+    assert (found["since"], found["until"], found["done"], found["goes_on"]) == (
+        NOON, NOON + timedelta(hours=9), 10, False,
+    )  # fmt: skip
+    assert (found["owner_goes_on"], found["is_beside"]) == (True, True)
+    assert (found["missing_events"], found["silence_bits"]) == (0, 0)
+
+
+def test_who_moved_has_left_a_silence_to_the_end(lake: Lake) -> None:
+    places(lake)
+    hourly(lake, MONTH_AGO, NOON)
+    hourly(lake, NOON, WINDOW.end, STRANGER)
+    found = stay(lake)
+    # From the hour after the first one to the last: Wednesday 13:00 to Sunday 23:00.
+    assert (found["silent_since"], found["silent_until"]) == (NOON, None)
+    assert found["missing_events"] == pytest.approx(4 * 24 + 11)
+    assert found["silence_bits"] == pytest.approx(0.5 * np.log2(1 + 107 / 0.5))
+    assert (found["owner_goes_on"], found["is_beside"]) == (False, False)
+
+
+def test_who_comes_back_was_silent_meanwhile(lake: Lake) -> None:
+    places(lake)
+    back = NOON + timedelta(days=1)
+    hourly(lake, MONTH_AGO, NOON)
+    hourly(lake, NOON, back, STRANGER)
+    hourly(lake, back, WINDOW.end)
+    found = stay(lake)
+    assert (found["silent_since"], found["silent_until"]) == (NOON, back)
+    assert found["missing_events"] == pytest.approx(23)
+    assert not found["is_beside"]
+    # Who is back within a day may never have been away.
+    assert found["owner_goes_on"]
+
+
+@pytest.mark.parametrize(("hours", "is_handover"), [(2, True), (3, True), (4, False)])
+def test_a_handover_may_take_some_hours(lake: Lake, hours: int, is_handover: bool) -> None:
+    places(lake)
+    last = NOON + timedelta(hours=hours)
+    hourly(lake, MONTH_AGO, last + timedelta(hours=1))
+    hourly(lake, NOON, WINDOW.end, STRANGER)
+    found = stay(lake)
+    assert found["is_beside"] != is_handover
+    if is_handover:
+        assert (found["silent_since"], found["silent_until"]) == (last + timedelta(hours=1), None)
+        assert found["missing_events"] == pytest.approx(4 * 24 + 11 - hours)
+    else:
+        assert (found["silent_until"], found["silence_bits"]) == (last, 0)
+
+
+def test_a_stay_that_goes_on_began_with_the_window(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake)
+    hourly(lake, MONTH_AGO, WINDOW.end)
+    hourly(lake, NOON - timedelta(days=7), NOON, STRANGER)
+    found = stay(lake)
+    assert (found["goes_on"], found["since"]) == (True, WINDOW.start)
+    assert found["until"] == NOON - timedelta(hours=1)
+    assert (found["is_beside"], found["silence_bits"]) == (True, 0)
+
+
+def test_a_key_without_a_past_has_no_new_networks(lake: Lake) -> None:
+    places(lake)
+    use(lake, START, address=STRANGER)
+    prepare(lake)
+    assert lake.rows("FROM new_networks") == lake.rows("FROM stays") == []
+
+
+def test_a_place_of_the_owner_s_is_where_another_key_was_seen_on_three_days(lake: Lake) -> None:
+    places(lake)
+    for key_id, owner, days in (("k", "team", 9), ("long", "team", 3), ("short", "team", 2),
+                                ("else", "other", 9)):  # fmt: skip
+        own_key(lake, key_id, owner=owner)
+        a_quarter(lake, key_id, days=days, address=OWN if key_id == "k" else STRANGER)
+    prepare(lake)
+    assert lake.rows("FROM owner_places ORDER BY ALL") == [
+        ("k", "203.0.113.0/24"), ("long", "192.0.2.0/24"), ("short", "192.0.2.0/24"),
+        ("short", "203.0.113.0/24"),
+    ]  # fmt: skip

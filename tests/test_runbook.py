@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -32,12 +33,43 @@ def test_a_stolen_key_is_revoked_before_it_is_replaced() -> None:
     assert "no use since" in check
 
 
-def test_a_key_that_is_due_is_replaced_before_it_is_revoked() -> None:
-    replace, switch, revoke, check = runbook.steps("rotate", PULSELY)
+def test_an_exposed_key_is_replaced_before_it_is_revoked() -> None:
+    replace, mend, revoke, check = runbook.steps("rotate", PULSELY)
     assert replace.startswith("Make a replacement")
-    assert switch.startswith("Switch")
-    assert revoke.startswith("When the log shows no more use")
+    assert mend == (
+        "Mend what exposed the old key (see why), and switch the consumers to the new one: "
+        "Grafana/10 at Hetzner, DE (1,440 requests a day)"
+    )
+    assert revoke.startswith(
+        "Revoke ply_live_prod_4f8a2c…9e1d as soon as the log shows no more use of it"
+    )
     assert check.startswith("Check")
+
+
+def test_an_exposed_key_of_aws_too_and_its_sessions_are_ended() -> None:
+    replace, mend, off, check = runbook.steps("rotate", AWS)
+    assert replace.startswith("Make a replacement: `aws iam create-access-key")
+    assert mend.endswith("(see why); no other consumer was seen in the window")
+    assert off.startswith("When its last use is past, turn it off")
+    assert check.startswith("Check")
+    session = KeyAtHand("ASIAIOSFODNN7EXAMPLE", "x", 0)
+    assert runbook.steps("rotate", session)[0].startswith("End the role's sessions now")
+
+
+def test_an_exposed_key_that_is_revoked_needs_no_replacement() -> None:
+    revoked = replace(PULSELY, revoked_at=datetime(2026, 10, 1))
+    first, check = runbook.steps("rotate", revoked)
+    assert first.startswith("The key is revoked already")
+    assert check.startswith("Check")
+
+
+def test_a_key_to_rotate_that_is_strange_as_well_is_asked_about_first() -> None:
+    ask, look, *rest = runbook.steps("rotate", PULSELY, suspected=True)
+    assert ask == (
+        "Ask team-a whether the use from 45.153.78.0/24 is theirs; if it is not, revoke the key now"
+    )
+    assert look == "Look at what was done from 45.153.78.0/24: 412 requests"
+    assert tuple(rest) == runbook.steps("rotate", PULSELY)
 
 
 def test_a_doubted_key_is_asked_about_first() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,6 +45,16 @@ def caught(scores: Floats, stolen: Flags, false_alarms: int) -> Floats:
 def share(part: float, whole: float) -> float:
     """`part` of `whole`; nan of nothing."""
     return part / whole if whole else float("nan")
+
+
+def wilson(hits: int, tries: int) -> tuple[float, float]:
+    """A 95 % interval of a share (Wilson 1927); [0, 1] of nothing."""
+    if not tries:
+        return 0.0, 1.0
+    z = 1.959964
+    middle = (hits + z**2 / 2) / (tries + z**2)
+    half = z / (tries + z**2) * math.sqrt(hits * (tries - hits) / tries + z**2 / 4)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _ties(scores: Floats, stolen: Flags) -> list[tuple[int, int]]:

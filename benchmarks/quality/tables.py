@@ -48,7 +48,7 @@ def contenders(group: str, worlds: list[Figures]) -> Table:
     rows = [
         (
             CONTENDERS[name].title,
-            *(_spread(world["contenders"][name][field] for world in worlds)
+            *(spread(world["contenders"][name][field] for world in worlds)
               for field in columns.values()),
         )
         for name in worlds[0]["contenders"]
@@ -85,10 +85,10 @@ def actions(group: str, worlds: list[Figures]) -> Table:
     rows = [
         (
             name,
-            _spread(each[f"{flag}_precision"] for each in ours),
-            _spread(each[f"{flag}_recall"] for each in ours),
-            _spread(each[f"false_{flag}s_per_1000"] for each in ours),
-            _spread(world["quiet"][f"{flag}s_per_1000"] for world in worlds if "quiet" in world),
+            spread(each[f"{flag}_precision"] for each in ours),
+            spread(each[f"{flag}_recall"] for each in ours),
+            spread(each[f"false_{flag}s_per_1000"] for each in ours),
+            spread(world["quiet"][f"{flag}s_per_1000"] for world in worlds if "quiet" in world),
         )
         for name, flag in (("revoke", "revoke"), ("revoke or investigate", "alert"))
     ]
@@ -103,7 +103,7 @@ def rates(group: str, worlds: list[Figures]) -> Table:
         each = [world["rates"][nominal] for world in worlds]
         revokes, false = (sum(one[what] for one in each) for what in ("revokes", "false_revokes"))
         rows.append((nominal, f"{share(false, revokes):.3f}", f"{false} of {revokes}",
-                     _spread(one["recall"] for one in each)))  # fmt: skip
+                     spread(one["recall"] for one in each)))  # fmt: skip
     return Table(f"{group}: false revokes", ("nominal", "realised", "false", "recall"), rows)
 
 
@@ -136,7 +136,7 @@ def ablation(group: str, worlds: list[Figures]) -> Table:
         row = [f"without {family}"]
         for field in ("average_precision", "recall_at_budget", "alert_recall"):
             change = _mean(one[field] for one in less) - _mean(one[field] for one in whole)
-            row += [_spread(one[field] for one in less), f"{change:+.3f}"]
+            row += [spread(one[field] for one in less), f"{change:+.3f}"]
         rows.append(tuple(row))
     header = ("", "avg. precision", "change", "recall at 1‰", "change", "alert recall",
               "change")  # fmt: skip
@@ -170,7 +170,7 @@ def all_tables(group: str, worlds: list[Figures]) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _spread(values: Iterable[float]) -> str:
+def spread(values: Iterable[float]) -> str:
     """Mean and extremes; of one world just its value, of none a dash."""
     known = [value for value in values if not np.isnan(value)]
     if not known:

@@ -24,6 +24,7 @@ import keywatch
 from keywatch import pipeline, sample
 from keywatch.content import content_path
 from keywatch.lake import Lake
+from keywatch.sample import Planned
 from keywatch.settings import Settings
 
 CACHE = Path(tempfile.gettempdir()) / "keywatch-benchmarks" / "quality"
@@ -46,18 +47,19 @@ AFTER_THE_LAKE = {
 class World:
     """A made world of `keys` keys: `weeks` weeks of log, of which the last one is reviewed.
 
-    `thefts` is the number of stolen keys, None for as many as the generator likes.
+    `thefts` is the number of stolen keys, or those planned; None for as many as the generator
+    likes.
     """
 
     seed: int
     keys: int
     weeks: int
-    thefts: int | None = None
+    thefts: int | tuple[Planned, ...] | None = None
 
     @cached_property
     def folder(self) -> Path:
         """Logs, inventory and truth; made where they are missing."""
-        made_of = _digest(self.seed, self.keys, self.weeks, self.thefts, _generator())
+        made_of = digest(self.seed, self.keys, self.weeks, self.thefts, _generator())
         name = f"world-{self.keys}-{self.weeks}-{self.seed}-{made_of}"
 
         def make(folder: Path) -> None:
@@ -65,17 +67,20 @@ class World:
                 folder, keys=self.keys, weeks=self.weeks, seed=self.seed, thefts=self.thefts
             )
 
-        return _kept(CACHE / name, make)
+        return kept(CACHE / name, make)
+
+    def lake_digest(self, settings: Settings) -> str:
+        """Names all that a lake depends on but the log."""
+        return digest(settings.ingest, settings.geoip, _ingest())
 
     def lake(self, settings: Settings) -> Path:
         """The world's lake; loaded where it is missing."""
-        made_of = _digest(settings.ingest, settings.geoip, _ingest())
 
         def load(lake: Path) -> None:
             pipeline.ingest(lake, [str(self.folder / "logs")], settings)
             pipeline.import_keys(lake, self.folder / "inventory.jsonl", settings)
 
-        return _kept(self.folder / f"lake-{made_of}", load)
+        return kept(self.folder / f"lake-{self.lake_digest(settings)}", load)
 
     @cached_property
     def truth(self) -> pd.DataFrame:
@@ -154,7 +159,7 @@ class World:
         def write(file: Path) -> None:
             make().to_parquet(file)
 
-        return pd.read_parquet(_kept(self.folder / f"{name}-{_digest(*parts)}.parquet", write))
+        return pd.read_parquet(kept(self.folder / f"{name}-{digest(*parts)}.parquet", write))
 
     def keep_json(self, name: str, parts: Sequence[object], make: Callable[[], Any]) -> Any:
         """As `keep_frame`, for what JSON can say."""
@@ -162,8 +167,8 @@ class World:
         def write(file: Path) -> None:
             file.write_text(json.dumps(make()), encoding="utf-8")
 
-        kept = _kept(self.folder / f"{name}-{_digest(*parts)}.json", write)
-        return json.loads(kept.read_text("utf-8"))
+        file = kept(self.folder / f"{name}-{digest(*parts)}.json", write)
+        return json.loads(file.read_text("utf-8"))
 
 
 @cache
@@ -185,7 +190,7 @@ def _generator() -> str:
 
 @cache
 def _ingest() -> str:
-    return _digest(
+    return digest(
         _digest_files(CODE, without=AFTER_THE_LAKE),
         inspect.getsource(pipeline.ingest),
         inspect.getsource(pipeline.import_keys),
@@ -202,7 +207,8 @@ def _times() -> tuple[int, ...]:
 _TIMES = _times()
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """12 hex digits of the parts' text."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -219,7 +225,7 @@ def _digest_files(paths: Iterable[Path], without: Set[str] = frozenset()) -> str
     return whole.hexdigest()
 
 
-def _kept(place: Path, make: Callable[[Path], None]) -> Path:
+def kept(place: Path, make: Callable[[Path], None]) -> Path:
     """`place`, which `make` writes (a file or a folder) when it isn't there."""
     if place.exists():
         return place

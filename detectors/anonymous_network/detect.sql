@@ -1,6 +1,6 @@
--- grain: visit; reads visits, key_history, baseline_networks
+-- grain: visit; reads visits, key_history, baseline_networks, owner_places
 -- Bits of the network's class under a Dirichlet predictive over the days of the key's own past;
--- without a past only the prior speaks.
+-- without a past only the prior speaks. A place of the owner's other keys hides nobody.
 WITH class_days AS (
     SELECT key_id, class, sum(days) AS days FROM baseline_networks GROUP BY key_id, class
 ),
@@ -21,6 +21,7 @@ scored AS (
     JOIN key_history AS h USING (key_id)
     LEFT JOIN class_days AS c ON c.key_id = v.key_id AND c.class = v.class
     WHERE v.class IN ('hosting', 'vpn', 'proxy', 'tor', 'relay')
+        AND NOT EXISTS (FROM owner_places AS o WHERE o.key_id = v.key_id AND o.prefix = v.prefix)
 )
 
 SELECT

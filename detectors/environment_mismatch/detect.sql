@@ -1,4 +1,4 @@
--- grain: visit; reads visits, keys, owner_prefixes
+-- grain: visit; reads visits, keys, owner_prefixes, visit_objects, baseline_objects
 -- A prefix belongs to an environment when the owner's keys of that environment alone used it: a key
 -- that came from there before has made it a shared one.
 WITH prefix_environment AS (
@@ -7,6 +7,29 @@ WITH prefix_environment AS (
     WHERE environment IS NOT NULL
     GROUP BY owner, prefix
     HAVING count(DISTINCT environment) = 1 AND sum(days) >= $fewest_days
+),
+
+-- So does an object: a check, an alert.
+known_objects AS (
+    SELECT k.owner, b.endpoint, b.object, min(k.environment) AS environment,
+        count(DISTINCT k.environment) = 1 AND sum(b.days) >= $fewest_days AS is_of_one
+    FROM baseline_objects AS b
+    JOIN keys AS k USING (key_id)
+    WHERE k.owner IS NOT NULL AND k.environment IS NOT NULL
+    GROUP BY ALL
+),
+
+touched AS (
+    SELECT
+        o.key_id, o.day, o.prefix, k.environment, count(*) AS known,
+        count(*) FILTER (n.is_of_one AND n.environment <> k.environment) AS strange,
+        min(n.environment) FILTER (n.is_of_one AND n.environment <> k.environment) AS whose,
+        min(o.endpoint) FILTER (n.is_of_one AND n.environment <> k.environment) AS endpoint
+    FROM visit_objects AS o
+    JOIN keys AS k USING (key_id)
+    JOIN known_objects AS n ON n.owner = k.owner AND n.endpoint = o.endpoint AND n.object = o.object
+    WHERE k.environment IS NOT NULL
+    GROUP BY ALL
 )
 
 SELECT
@@ -19,6 +42,15 @@ FROM visits AS v
 JOIN keys AS k USING (key_id)
 JOIN prefix_environment AS p ON p.owner = k.owner AND p.prefix = v.prefix
 WHERE k.environment <> p.environment
+UNION ALL
+SELECT
+    key_id, day, prefix, $objects_bits AS bits,
+    format('objects of the {} environment', environment) AS typical,
+    format('{} of {} are of {} keys alone, such as at {}', strange, counted(known, 'known object'), whose,
+        endpoint) AS actual,
+    format('a {} key is at the objects of the {} environment', environment, whose) AS explanation
+FROM touched
+WHERE strange >= $fewest_objects AND strange > $foreign_share * known
 UNION ALL
 SELECT
     v.key_id, v.day, v.prefix, $label_bits AS bits,

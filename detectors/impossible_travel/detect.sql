@@ -1,4 +1,4 @@
--- grain: visit; reads visits, baseline_days_abroad, baseline_networks, key_history
+-- grain: visit; reads visits, baseline_days_abroad, baseline_networks, key_history, owner_places
 -- Great-circle distance between consecutive visits, less both accuracy radii, over the time between
 -- them. Never by geography alone: the network must be new to the key too. Beta-binomial predictive
 -- by the days on which the key is in several countries anyhow.
@@ -26,6 +26,7 @@ impossible AS (
         AND NOT (l.class = 'hosting' AND l.from_class = 'hosting')
         AND NOT EXISTS (FROM baseline_networks AS p
             WHERE p.key_id = l.key_id AND p.network = l.network)
+        AND NOT EXISTS (FROM owner_places AS o WHERE o.key_id = l.key_id AND o.prefix = l.prefix)
 )
 
 SELECT

@@ -1,4 +1,4 @@
--- grain: visit; reads visits, baseline_days_abroad, key_history, baseline_networks
+-- grain: visit; reads visits, baseline_days_abroad, key_history, baseline_networks, owner_places
 -- Beta-binomial predictive of a day on which the key is used in two countries, by its own days. Said of
 -- the visit in a country that is new to the key, while another visit is under way elsewhere.
 WITH pairs AS (
@@ -8,6 +8,7 @@ WITH pairs AS (
     JOIN visits AS b ON b.key_id = a.key_id AND b.day = a.day AND b.country <> a.country
     WHERE a.country <> '-' AND b.country <> '-' AND a.first_ts <= b.last_ts AND b.first_ts <= a.last_ts
         AND NOT EXISTS (FROM baseline_networks AS p WHERE p.key_id = a.key_id AND p.country = a.country)
+        AND NOT EXISTS (FROM owner_places AS o WHERE o.key_id = a.key_id AND o.prefix = a.prefix)
 )
 
 SELECT

@@ -2,8 +2,8 @@
 --   peers, expected_endpoints, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation) and
--- to all keys, whichever expect it more. Or its peers begin with it too: a release. The more
--- probable story counts.
+-- to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it too: a
+-- release. The more probable story counts.
 WITH candidates AS (
     SELECT e.*
     FROM visit_endpoints AS e
@@ -34,7 +34,7 @@ peer_users AS (
 ),
 
 all_users AS (
-    SELECT endpoint, sum(keys) AS keys FROM peer_users GROUP BY endpoint
+    SELECT endpoint, sum(keys) AS keys, sum(beginning) AS beginning FROM peer_users GROUP BY endpoint
 ),
 
 groups AS (
@@ -55,7 +55,8 @@ fresh AS (
             $all_strength_keys) AS all_share,
         coalesce(x.share, 0) AS expected_share,
         coalesce(p.keys, 0) - (o.key_id IS NOT NULL)::INT AS peers_calling,
-        coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning
+        coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning,
+        coalesce(a.beginning, 0) - (o.key_id IS NOT NULL)::INT AS all_beginning, g.all_keys
     FROM candidates AS c
     JOIN key_history AS h USING (key_id)
     JOIN groups AS g USING (key_id)
@@ -70,8 +71,12 @@ scored AS (
         *,
         bits((peers_calling + $peer_strength_keys * greatest(all_share, expected_share))
             / (peer_keys + $peer_strength_keys)) AS endpoint_bits,
-        bits(peers_beginning / (peer_keys + $peer_strength_keys)) AS release_bits,
-        peers_beginning >= $release_peers AND release_bits < day_bits + endpoint_bits AS released
+        least(
+            CASE WHEN peers_beginning >= $release_peers
+                THEN bits(peers_beginning / (peer_keys + $peer_strength_keys)) END,
+            CASE WHEN all_beginning >= greatest($release_keys, $release_share * all_keys)
+                THEN bits(all_beginning / (all_keys + $peer_strength_keys)) END) AS release_bits,
+        coalesce(release_bits < day_bits + endpoint_bits, false) AS released
     FROM fresh
 ),
 
@@ -98,7 +103,7 @@ SELECT
             counted(any_value(active_days), 'day'), any_value(usual_endpoint)) END AS typical,
     format('{} new: {}', count(*), string_agg(endpoint, ', ' ORDER BY rank) FILTER (rank <= 3))
         || CASE WHEN count(*) > 3 THEN ', …' ELSE '' END AS actual,
-    CASE WHEN bool_and(released) THEN 'endpoints that this key''s peers begin to call as well'
+    CASE WHEN bool_and(released) THEN 'endpoints that other keys begin to call as well'
         WHEN max(endpoint_bits) FILTER (NOT released) < 1
             THEN 'endpoints that are new for this key, though most of its peers call them'
         WHEN any_value(active_days) = 0 THEN 'endpoints that keys like this one seldom call'

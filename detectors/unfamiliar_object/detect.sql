@@ -1,4 +1,4 @@
--- grain: visit; reads visit_objects, baseline_objects, key_history
+-- grain: visit; reads window_activity, visit_objects, baseline_objects, key_history
 -- Log-likelihood ratio of each object of a visit: a stranger, to whom nearly every object is a new one,
 -- against the key, by how often its objects at that endpoint are new (Good-Turing: distinct objects in
 -- object-days; backing off to all its endpoints). Keys that walk along new ids are used to them.
@@ -16,6 +16,15 @@ totals AS (
 
 known AS (SELECT DISTINCT key_id, object FROM baseline_objects),
 
+-- Of many objects only the smallest hashes are kept: up to `bound` all of them are known, which is a fair
+-- sample. A visit has no fewer objects than its largest part, and no more than its parts together.
+sketches AS (
+    SELECT key_id, day, prefix, max(objects) AS least, sum(objects) AS most,
+        min(object_hashes[-1]) FILTER (objects > $sketch_objects) AS bound
+    FROM window_activity
+    GROUP BY ALL
+),
+
 chances AS (
     SELECT
         v.*, k.object IS NULL AS is_new,
@@ -29,20 +38,31 @@ chances AS (
 ),
 
 scored AS (
-    SELECT key_id, day, prefix, count(DISTINCT object) AS objects,
-        count(DISTINCT object) FILTER (is_new) AS new_objects,
+    SELECT key_id, day, prefix, any_value(s.bound) AS bound, any_value(s.least) AS least,
+        any_value(s.most) AS most,
+        count(DISTINCT object) FILTER (object <= coalesce(s.bound, object)) AS known,
+        count(DISTINCT object) FILTER (is_new AND object <= coalesce(s.bound, object)) AS known_new,
         sum(CASE WHEN is_new THEN least(log2($new_to_a_stranger / new), $most_bits_an_object)
             ELSE log2((1 - $new_to_a_stranger) / (1 - new)) END) AS bits
     FROM chances
+    JOIN sketches AS s USING (key_id, day, prefix)
     GROUP BY ALL
+),
+
+counted_objects AS (
+    SELECT *, CASE WHEN bound IS NULL THEN known
+        ELSE greatest(least, least(most, round(known * pow(2, 32) / (bound + 1)))) END AS objects
+    FROM scored
 )
 
 SELECT
     s.key_id, s.day, s.prefix, greatest(s.bits, -$most_familiar_bits) AS bits,
-    format('{} on {}', counted(t.objects, 'object'), counted(h.active_days, 'day')) AS typical,
-    format('{} of {} new', s.new_objects, counted(s.objects, 'object')) AS actual,
+    format('{}{} on {}', CASE WHEN h.max_objects > $sketch_objects THEN 'at least ' ELSE '' END,
+        counted(t.objects, 'object'), counted(h.active_days, 'day')) AS typical,
+    format('{}{} of {} new', CASE WHEN s.bound IS NULL THEN '' ELSE 'about ' END,
+        round(s.objects * s.known_new / s.known)::BIGINT, counted(s.objects, 'object')) AS actual,
     CASE WHEN s.bits > 0 THEN 'objects that this key never touched'
         ELSE 'the objects that this key always touches' END AS explanation
-FROM scored AS s
+FROM counted_objects AS s
 JOIN totals AS t USING (key_id)
 JOIN key_history AS h USING (key_id)

@@ -31,6 +31,18 @@ owners AS (
     GROUP BY ALL
 ),
 
+owners_at_all AS (
+    SELECT owner, level, value, count(DISTINCT key_id) AS keys
+    FROM (
+        SELECT k.owner, b.key_id, unnest(['prefix', 'network', 'country']) AS level,
+            unnest([b.prefix, b.network, b.country]) AS value
+        FROM baseline_prefixes AS b
+        JOIN keys AS k USING (key_id)
+        WHERE k.owner IS NOT NULL
+    )
+    GROUP BY ALL
+),
+
 owners_in_all AS (
     SELECT owner, level, sum(keys) AS uses, count(*) AS types FROM owners GROUP BY ALL
 ),
@@ -48,20 +60,23 @@ fresh AS (
 -- grain: fresh address, level; `new` = how often the key's next value is a new one, of `trials`
 levels AS (
     SELECT key_id, owner, address, 'address' AS level, address AS value, prefix AS within,
-        novelty(addresses - 1, address_days - 1, $new_address_prior, $prior_strength_trials) AS new,
+        novelty(seen_addresses - 1, seen_address_days - 1, $new_address_prior, $prior_strength_trials) AS new,
         NULL AS trials
     FROM fresh
     UNION
     SELECT key_id, owner, address, 'prefix', prefix, prefix,
-        novelty(prefixes - 1, addresses - 1, $new_prefix_prior, $prior_strength_trials), addresses
+        novelty(seen_prefixes - 1, seen_addresses - 1, $new_prefix_prior, $prior_strength_trials),
+        seen_addresses
     FROM fresh
     UNION
     SELECT key_id, owner, address, 'network', network, network,
-        novelty(networks - 1, prefixes - 1, $new_network_prior, $prior_strength_trials), prefixes
+        novelty(seen_networks - 1, seen_prefixes - 1, $new_network_prior, $prior_strength_trials),
+        seen_prefixes
     FROM fresh WHERE located
     UNION
     SELECT key_id, owner, address, 'country', country, country,
-        novelty(countries - 1, networks - 1, $new_country_prior, $prior_strength_trials), networks
+        novelty(seen_countries - 1, seen_networks - 1, $new_country_prior, $prior_strength_trials),
+        seen_networks
     FROM fresh WHERE country <> '-'
 ),
 
@@ -80,19 +95,24 @@ ratios AS (
     SELECT
         l.*, n.times IS NOT NULL AS is_known, coalesce(o.keys, 0) AS owner_keys,
         -- Of few keys nobody can tell what everybody does.
-        predictive(coalesce(e.keys, 0), coalesce(i.uses, 0),
+        -- The owner's own keys are no "everybody": a stranger is as rare at the owner's office as others are.
+        predictive(greatest(coalesce(e.keys, 0) - coalesce(w.keys, 0), 0), greatest(coalesce(i.uses, 0) - coalesce(u.uses, 0), 0),
             CASE l.level WHEN 'country' THEN $country_share WHEN 'network' THEN $network_share
                 ELSE $prefix_share END, $everybody_strength_keys) AS share,
         coalesce((1 - new) * n.times / l.trials, 0) / share AS own,
         predictive(t.types - 1, t.uses - 1, $new_to_owner_prior, $prior_strength_trials)
             AS new_of_owner,
-        (1 - new_of_owner) * coalesce(o.keys, 0) / t.uses / share + new_of_owner AS of_owner
+        (1 - new_of_owner) * coalesce(o.keys, 0) / t.uses / share AS own_owner
     FROM levels AS l
     LEFT JOIN known AS n USING (key_id, level, value)
     -- An address is as common as its prefix.
     LEFT JOIN everybody AS e
         ON e.level = replace(l.level, 'address', 'prefix') AND e.value = l.within
     LEFT JOIN everybody_in_all AS i ON i.level = replace(l.level, 'address', 'prefix')
+    LEFT JOIN owners_at_all AS w
+        ON w.owner = l.owner AND w.level = replace(l.level, 'address', 'prefix') AND w.value = l.within
+    LEFT JOIN (SELECT owner, level, sum(keys) AS uses FROM owners_at_all GROUP BY ALL) AS u
+        ON u.owner = l.owner AND u.level = replace(l.level, 'address', 'prefix')
     LEFT JOIN owners AS o ON o.owner = l.owner AND o.level = l.level AND o.value = l.value
     LEFT JOIN owners_in_all AS t ON t.owner = l.owner AND t.level = l.level
 ),
@@ -102,7 +122,8 @@ fresh_addresses AS (SELECT DISTINCT key_id, address FROM fresh),
 -- What no database can place says nothing at its level: ratio 1.
 countries AS (
     SELECT f.key_id, f.address,
-        coalesce(own + new * (coalesce(of_owner, 1) + 1) / 2, 1) AS ratio,
+        own_owner + new_of_owner AS owner_ratio,
+        coalesce(own + new * (coalesce(owner_ratio, 1) + 1) / 2, 1) AS ratio,
         coalesce(is_known, false) AS is_known
     FROM fresh_addresses AS f
     LEFT JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'country'
@@ -110,7 +131,8 @@ countries AS (
 
 networks AS (
     SELECT f.key_id, f.address,
-        coalesce(own + new * (coalesce(of_owner, f.ratio) + f.ratio) / 2, 1) AS ratio,
+        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.owner_ratio) AS owner_ratio,
+        coalesce(own + new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2, 1) AS ratio,
         coalesce(r.is_known, false) AS is_known, f.is_known AS country_known
     FROM countries AS f
     LEFT JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'network'
@@ -118,7 +140,8 @@ networks AS (
 
 prefixes AS (
     SELECT f.key_id, f.address,
-        own + new * (coalesce(of_owner, f.ratio) + f.ratio) / 2 AS ratio,
+        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.owner_ratio) AS owner_ratio,
+        own + new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2 AS ratio,
         r.is_known AS prefix_known, f.is_known AS network_known, f.country_known,
         r.owner_keys > 0 AS owner_knows
     FROM networks AS f
@@ -126,7 +149,7 @@ prefixes AS (
 ),
 
 addresses AS (
-    SELECT f.*, new * (coalesce(of_owner, f.ratio) + f.ratio) / 2 AS address_ratio
+    SELECT f.*, new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2 AS address_ratio
     FROM prefixes AS f
     JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'address'
 ),

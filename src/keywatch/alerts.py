@@ -1,9 +1,10 @@
 """What a channel hears of: a key, or keys that belong together, from the first action to the end.
 
 An *alert* is opened when a review first gives a key (or a campaign or migration of keys) an action.
-It is told again when it rises to a more urgent action, grows, gets more keys, or goes on in a later
-window; it is closed by a verdict that the use was the owner's, or when the key is revoked and the
-log shows no use since. A verdict that it was a theft leaves it acknowledged until then.
+It is told again when it rises to a more urgent action, grows, gets more keys, or comes again in a
+later window, from elsewhere than the network that it was told of; it is closed by a verdict that
+the use was the owner's, or when the key is revoked and the log shows no use since. A verdict that
+it was a theft leaves it acknowledged until then.
 
 `update`, `judge`, `withdraw` and `follow_up` say what changes; `store` keeps it. Call
 both inside one `Lake.writing`, so that what is told commits together with what it is told of.
@@ -22,19 +23,23 @@ import pyarrow as pa
 
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
+from keywatch.missed import missed_case
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
+from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
 
 Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
 What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
+_REVOKED = "revoked at "
+"""How a key's part ended that was revoked begins."""
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
-    "key_id", "key", "name", "owner", "environment", "action", "bits", "summary", "origins",
-    "evidence", "blast_radius", "impact", "steps",
+    "key_id", "key", "name", "owner", "environment", "action", "bits", "summary",
+    "blast_radius", "impact", "steps",
 )  # fmt: skip
 _MOST_OF_A_GROUP = 3
 
@@ -56,6 +61,7 @@ class Member:
     first_told_use_at: datetime | None = None
     used_after: bool = False
     ended: str | None = None
+    by_verdict: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def update(lake: Lake, review: Review, grow_bits: float) -> list[Change]:
     for subject in _subjects(review):
         told = _told(subject, [alert for alert in known if alert.alert_id not in taken])
         if told is None:
-            changes.append(Change("trigger", _opened(subject, review, "")))
+            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, "")))
             continue
         if told.kind == subject.kind and told.kind != "key":
             taken.add(told.alert_id)
@@ -117,25 +123,54 @@ def update(lake: Lake, review: Review, grow_bits: float) -> list[Change]:
         if own:
             changes.append(Change("update", _changed(told, subject, review.window, why)))
         else:
-            changes.append(Change("trigger", _opened(subject, review, why)))
+            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, why)))
     return changes
 
 
-def judge(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Change]:
-    """What a verdict changes: *benign*, *expected* end a key's part, *compromised* confirms it."""
+def judge(
+    lake: Lake,
+    report: VerdictReport,
+    by: str,
+    because: str,
+    settings: ReviewSettings | None = None,
+) -> list[Change]:
+    """What a verdict changes: *benign*, *expected* end a key's part, *compromised* confirms it.
+
+    They end nothing while a flagged visit is left that they are not about. A theft that nobody has
+    been told of becomes an alert, acknowledged from the start; one that was taken for the owner's
+    is told again.
+    """
     said = _said(report.verdict, by, because)
-    changes = []
-    judged = report.window
-    for alert in _in_force(lake, "state <> 'closed'"):
-        if not _overlap(alert.window, judged) or report.key_id not in alert.key_ids:
-            continue
-        if report.verdict == "compromised":
-            stolen: Action = "revoke"
-            changed = _next(alert, said, action=stolen, state="acknowledged")
-            changes.append(Change("acknowledge", changed))
-        else:
-            changes.append(_ended(alert, {report.key_id: said}, said))
-    return changes
+    mine = [
+        alert
+        for alert in _relevant(lake, report.window)
+        if _overlap(alert.window, report.window) and report.key_id in alert.key_ids
+    ]
+    current = [alert for alert in mine if alert.state != "closed"]
+    if report.verdict != "compromised":
+        ending = [] if report.left else current
+        return [_ended(alert, {report.key_id: said}, said) for alert in ending]
+    stolen: dict[str, Any] = {"action": "revoke", "state": "acknowledged"}
+    if current:
+        return [Change("acknowledge", _next(alert, said, **stolen)) for alert in current]
+    own = [alert for alert in mine if alert.kind == "key"]
+    if not own:
+        case = missed_case(lake, report.key_id, report.window, settings or ReviewSettings())
+        return [Change("trigger", _opened_by_verdict(case, report, said))]
+    newest = max(own, key=lambda alert: alert.changed_at)
+    if any(str(member.ended).startswith(_REVOKED) for member in newest.members):
+        return []
+    members = tuple(replace(member, ended=None) for member in newest.members)
+    return [Change("trigger", _next(newest, said, members=members, **stolen))]
+
+
+def _opened_by_verdict(case: Case, report: VerdictReport, said: str) -> Alert:
+    subject = _Subject(
+        "key", (replace(_member(case), by_verdict=True),), case.action, case.bits,
+        case_document(case),
+    )  # fmt: skip
+    opened = _opened(subject, f"{report.window.start} {said}", report.window, said)
+    return replace(opened, state="acknowledged")
 
 
 def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[Change]:
@@ -165,6 +200,9 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
         if restored is not None and restored.verdict != "compromised":
             before = _said(restored.verdict, restored.by, restored.because)
             changes.append(_ended(reopened, {report.key_id: before}, said))
+            continue
+        if restored is None and all(m.by_verdict for m in members):
+            changes.append(_ended(reopened, {report.key_id: said}, said))
             continue
         action = _most_urgent(m.action for m in members) if restored is None else "revoke"
         state: State = "open" if restored is None else "acknowledged"
@@ -250,6 +288,7 @@ class _Subject:
     action: Action
     bits: float
     document: dict[str, Any]
+    goes_on: bool = False
 
 
 def _subjects(review: Review) -> list[_Subject]:
@@ -262,13 +301,13 @@ def _subjects(review: Review) -> list[_Subject]:
         if group.kind == "migration":
             # A stolen key that moved along is a case of its own, not a part of a move to confirm.
             members = [case for case in members if case.action in ("investigate", "none")]
-        elif all(case.action == "none" for case in members):
-            members = []
+        elif all(case.action in ("rotate", "none") for case in members):
+            members = []  # an exposed key is no theft: it is told by itself
         if members:
             subjects.append(_group_subject(group, members))
             told.update(case.key_id for case in members)
     subjects += [
-        _Subject("key", (_member(case),), case.action, case.bits, case_document(case))
+        _Subject("key", (_member(case),), case.action, case.bits, case_document(case), case.goes_on)
         for case in review.alerted()
         if case.key_id not in told
     ]
@@ -295,9 +334,13 @@ def _group_subject(group: Group, members: Sequence[Case]) -> _Subject:
 def _in_brief(case: Case) -> dict[str, Any]:
     document = case_document(case)
     brief = {name: document[name] for name in _GROUP_CASE}
-    for name in ("origins", "evidence"):
-        brief[name] = brief[name][:_MOST_OF_A_GROUP]
-    return brief
+    origins, evidence = document["origins"], [e for e in document["evidence"] if e["bits"] > 0]
+    return brief | {
+        "origins": origins[:_MOST_OF_A_GROUP],
+        "more_origins": document["more_origins"] + len(origins[_MOST_OF_A_GROUP:]),
+        "evidence": evidence[:_MOST_OF_A_GROUP],
+        "more_evidence": len(evidence[_MOST_OF_A_GROUP:]),
+    }
 
 
 def _member(case: Case) -> Member:
@@ -351,16 +394,32 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
         new = {member.key_id for member in subject.members} - set(told.key_ids)
         if new:
             return f"{len(new)} more {'key' if len(new) == 1 else 'keys'}: {', '.join(sorted(new))}"
-    if window.start >= told.window.end:
+    if window.start >= told.window.end and not _is_the_same(told, subject):
         return "goes on in a later window"
     return ""
 
 
-def _opened(subject: _Subject, review: Review, why: str) -> Alert:
+def _is_the_same(told: Alert, subject: _Subject) -> bool:
+    """Whether it is the network of which was told, which the key has come from ever since.
+
+    That stays one open alert, which is not told again each week.
+    """
+    origins = subject.document.get("origins")
+    if not subject.goes_on or not origins:
+        return False
+    return any(
+        (origin["asn"], origin["prefix"]) == (origins[0]["asn"], origins[0]["prefix"])
+        or (origin["asn"] is not None and origin["asn"] == origins[0]["asn"])
+        for origin in told.document.get("origins", ())
+    )  # fmt: skip
+
+
+def _opened(subject: _Subject, cause: str, window: Window, why: str) -> Alert:
+    """An alert that a run, or a verdict, is the `cause` of."""
     now = utc_now()
     origin = str(subject.document.get("origin", ""))
     key_ids = sorted(member.key_id for member in subject.members)
-    parts = (review.run.id, subject.kind, origin, *key_ids)
+    parts = (cause, subject.kind, origin, *key_ids)
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return Alert(
         alert_id=f"alert_{digest[:16]}",
@@ -369,7 +428,7 @@ def _opened(subject: _Subject, review: Review, why: str) -> Alert:
         members=subject.members,
         action=subject.action,
         bits=subject.bits,
-        window=review.window,
+        window=window,
         state="open",
         document=subject.document,
         opened_at=now,
@@ -420,9 +479,9 @@ def _is_news(member: Member, last_use: datetime) -> bool:
 def _no_use_since(
     revoked_at: datetime, last_use: datetime | None, refused: int, read_until: datetime
 ) -> str:
-    text = f"revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, no use since"
+    text = f"{_REVOKED}{revoked_at:%Y-%m-%d %H:%M} UTC, no use since"
     if last_use is not None:
-        text = f"revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, no use since {last_use:%Y-%m-%d %H:%M}"
+        text += f" {last_use:%Y-%m-%d %H:%M}"
     if refused:
         text += f" (about {refused:,} requests were refused)"
     return f"{text}; the log was read until {read_until:%Y-%m-%d %H:%M} UTC"

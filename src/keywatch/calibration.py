@@ -1,23 +1,29 @@
 """How sure a case is: earlier windows are replayed, and their scores say what ordinary weeks give.
 
-Three steps, all free of assumptions about how evidence is distributed:
+Three steps; only the tail assumes how evidence is distributed:
 
 1. What each detector says is put on one scale: the bits of how rare so much of it was among the
    keys of the replayed windows, or its own bits where those are fewer: neither may claim more than
    the other. Keys are in two folds, and a key's scale is made of the other fold's.
 2. What is strange about *where* a visit comes from and about *what* it does are apart, and add up.
-   Of the detectors of origin the strongest counts; the others see one strange deed from several
-   sides, so they add up as the root of their squares. What speaks for the owner is taken off. A
-   case's score is its worst visit's. Its conformal p-value is the share of replayed cases with a
-   score at least as high, itself included (Bates, Candès, Lei, Romano and Sesia 2023, "Testing for
-   outliers with conformal p-values", eq. 2). It is never below 1/(n + 1): with few replayed cases
-   nothing strong can be claimed.
+   Either is one strange thing seen from several sides, so its detectors add up as the root of their
+   squares; of those that ask the same question the strongest counts. What a visit does is one
+   likelihood ratio: the root of what speaks against the owner less the root of what speaks for it
+   is B bits, but a thief has the owner's program or its log with probability pi, and then does as
+   the owner does: log2(pi + (1 - pi) * 2^B), never below log2(pi). So habits excuse no place by
+   more than that. A case's score is its worst visit's. Its conformal p-value is the share of
+   replayed cases with a score at least as high, itself included (Bates, Candès, Lei, Romano and
+   Sesia 2023, "Testing for outliers with conformal p-values", eq. 2). Beyond the largest replayed
+   scores an exponential tail says how rare more would be (peaks over a threshold: Pickands 1975,
+   with the shape 0: scores are bits, and capped). With few cases the rate is mostly the prior's.
 3. Benjamini and Hochberg's step-up (1995) over all keys in use turns p-values into q-values, the
-   false discovery rate at which a case would still be alerted.
+   false discovery rate at which a case would still be alerted. A campaign is one hypothesis, with
+   Simes's p-value (1986).
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,26 +31,39 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import gammaincinv
 
 from keywatch.model import FAMILIES
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 FOLDS = 2
+
+# The tail: the largest 2 % of the replayed scores, 20 at least where there are as many above 0.
+TAIL_SHARE = 0.02
+TAIL_CASES = 20
+# What is believed of its rate before: as of 5 cases of a tail half as steep as bits promise (ln 2).
+PRIOR_CASES = 5.0
+PRIOR_RATE = math.log(2) / 2
+# The rate is a quantile of what is then believed of it, and never steeper than bits promise.
+TAIL_QUANTILE = 0.1
 
 
 @dataclass(frozen=True)
 class Visits:
     """The evidence of the visits of one window or of several; a row a visit.
 
-    `case` numbers the row's case (a key in a window); `fold` is its key's. `bits` has a column a
+    `case` numbers the row's case (a key in a window); `fold` is its key's; `group` numbers the
+    visits that are judged as one (a key at a network that is new to it). `bits` has a column a
     detector, 0 where it says nothing. `cases` counts all keys in use, those without a row too,
     in each fold.
     """
 
     case: Ints
     fold: Ints
+    group: Ints
     bits: Floats
     cases: Ints
 
@@ -61,20 +80,42 @@ def fold_of(key_id: str) -> int:
 
 def concatenate(parts: Sequence[Visits], detectors: int) -> Visits:
     """The visits of several windows; their cases stay apart."""
-    cases: list[Ints] = []
-    first = 0
-    for part in parts:
-        cases.append(part.case + first)
-        first += int(part.case.max(initial=-1)) + 1
     empty = np.zeros(0, np.int64)
     return Visits(
-        case=np.concatenate([empty, *cases]),
+        case=_apart([part.case for part in parts]),
         fold=np.concatenate([empty, *(part.fold for part in parts)]),
+        group=_apart([part.group for part in parts]),
         bits=np.concatenate([np.zeros((0, detectors)), *(part.bits for part in parts)]),
         cases=np.sum([part.cases for part in parts], axis=0)
         if parts
         else np.zeros(FOLDS, np.int64),
     )
+
+
+def _apart(parts: Sequence[Ints]) -> Ints:
+    """The numbers of the parts, one after the other, so that none stands in two of them."""
+    numbers = [np.zeros(0, np.int64)]
+    first = 0
+    for part in parts:
+        numbers.append(part + first)
+        first += int(part.max(initial=-1)) + 1
+    return np.concatenate(numbers)
+
+
+def together(bits: Floats, group: Ints) -> Floats:
+    """What each detector says of the group that each row is in; same shape as `bits`.
+
+    What speaks against the owner does so once: the strongest of its visits. Where none does, what
+    speaks for the owner is the mean.
+    """
+    count = int(group.max(initial=-1)) + 1
+    most = np.full((count, bits.shape[1]), -np.inf)
+    np.maximum.at(most, group, bits)
+    total = np.zeros_like(most)
+    np.add.at(total, group, bits)
+    mean = total / np.maximum(np.bincount(group, minlength=count), 1)[:, np.newaxis]
+    said: Floats = np.where(most > 0, most, mean)[group]
+    return said
 
 
 @dataclass(frozen=True)
@@ -83,6 +124,12 @@ class Families:
 
     of_detector: Ints
     caps: Floats
+    of_question: Ints | None = None
+    """Detectors with the same number ask the same question; None: each its own."""
+    of_move: Flags | None = None
+    """What they say for the owner is that the key moved, which no thief can imitate; None: none."""
+    imitators: float = 0.1
+    """The share of thieves who call what the owner calls, as the owner does."""
     origin: int = FAMILIES.index("origin")
 
     def capped(self, detectors: Floats) -> Floats:
@@ -104,24 +151,60 @@ class Families:
     def shares(self, detectors: Floats) -> Floats:
         """What each detector adds to the total of a visit: 0 or more; same shape as `detectors`."""
         counted = self.capped(detectors)
-        against = np.maximum(counted, 0.0)
         is_origin = self.of_detector == self.origin
-        where = np.where(is_origin, against, 0.0)
-        strongest = where.max(axis=1, initial=0.0, keepdims=True)
-        squares = np.where(is_origin, 0.0, against) ** 2
-        root = np.sqrt(squares.sum(axis=1, keepdims=True))
-        adds = strongest * _parts(where) + root * _parts(squares)
-        left = np.maximum(
-            adds.sum(axis=1, keepdims=True) + np.minimum(counted, 0.0).sum(axis=1, keepdims=True),
-            0.0,
-        )
+        squares = self._against(counted) ** 2
+        adds = np.zeros_like(counted)
+        for part in (np.where(is_origin, squares, 0.0), np.where(is_origin, 0.0, squares)):
+            adds += np.sqrt(part.sum(axis=1, keepdims=True)) * _parts(part)
+        for_owner = np.minimum(counted, 0.0)
+        is_move = np.zeros(len(is_origin), bool) if self.of_move is None else self.of_move
+        move = np.where(is_move, for_owner, 0.0).sum(axis=1, keepdims=True)
+        habits = np.sqrt(np.where(is_move, 0.0, for_owner**2).sum(axis=1, keepdims=True))
+        where = np.where(is_origin, adds, 0.0).sum(axis=1, keepdims=True)
+        what = np.where(is_origin, 0.0, adds).sum(axis=1, keepdims=True)
+        deeds = np.log2(self.imitators + (1 - self.imitators) * np.exp2(what - habits))
+        left = np.maximum(where + move + deeds, 0.0)
         shared: Floats = left * _parts(adds)
         return shared
+
+    def _against(self, counted: Floats) -> Floats:
+        """What speaks against the owner: of each question the strongest detector's bits."""
+        against: Floats = np.maximum(counted, 0.0)
+        if self.of_question is None:
+            return against
+        for question in np.unique(self.of_question):
+            columns = np.flatnonzero(self.of_question == question)
+            strongest = columns[against[:, columns].argmax(axis=1)]
+            for column in columns:
+                against[strongest != column, column] = 0.0
+        return against
+
+    def findings(self, detectors: Floats, least: float) -> tuple[Ints, Ints]:
+        """How many questions of origin and other families give `least` bits or more.
+
+        And how many of the other families alone.
+        """
+        origin = self._against(self.capped(detectors))[:, self.of_detector == self.origin]
+        others: Ints = (np.delete(self.bits(detectors), self.origin, axis=1) >= least).sum(axis=1)
+        return (origin >= least).sum(axis=1) + others, others
 
     def total(self, detectors: Floats) -> Floats:
         """The bits of each visit, never below 0."""
         total: Floats = self.shares(detectors).sum(axis=1)
         return total
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Exponential beyond `start` bits: the `share` of cases there, and the `rate` by bit.
+
+    `cases` is the number of replayed scores that it was made from, beside the prior.
+    """
+
+    start: float
+    share: float
+    rate: float
+    cases: int
 
 
 @dataclass(frozen=True)
@@ -154,7 +237,7 @@ class Calibration:
         return out
 
     def p_values(self, scores: Floats) -> Floats:
-        """Conformal p-values of case `scores`, higher being stranger."""
+        """P-values of case `scores`, higher being stranger: conformal, or the tail's."""
         ordered = self._ordered_scores
         as_high = np.where(
             scores > 0,
@@ -162,7 +245,25 @@ class Calibration:
             self.replayed.total,
         )
         p: Floats = (1 + as_high) / (self.replayed.total + 1)
-        return p
+        tail = self.tail
+        beyond = tail.share * np.exp(-tail.rate * np.maximum(scores - tail.start, 0.0))
+        return np.where(scores > tail.start, np.minimum(p, beyond), p)
+
+    def cases_of(self, bits: float) -> int:
+        """How many replayed cases have a score of at least `bits`."""
+        return int((self._ordered_scores >= bits).sum())
+
+    @cached_property
+    def tail(self) -> Tail:
+        """What is said of scores beyond the largest replayed ones."""
+        ordered = self._ordered_scores
+        most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.replayed.total))
+        start = float(ordered[-most - 1]) if len(ordered) > most else 0.0
+        over = ordered[ordered > start] - start
+        bits = over.sum() + PRIOR_CASES / PRIOR_RATE
+        rate = float(gammaincinv(len(over) + PRIOR_CASES, TAIL_QUANTILE) / bits)
+        share = (len(over) + 1) / (self.replayed.total + 1)
+        return Tail(start, share, min(rate, math.log(2)), len(over))
 
     @cached_property
     def replayed_bits(self) -> Floats:
@@ -171,7 +272,8 @@ class Calibration:
 
     @cached_property
     def _ordered_scores(self) -> Floats:
-        scores = most_of_case(self.replayed.case, self.families.total(self.replayed_bits))
+        bits = together(self.replayed_bits, self.replayed.group)
+        scores = most_of_case(self.replayed.case, self.families.total(bits))
         return np.sort(scores[scores > 0])
 
 
@@ -199,3 +301,29 @@ def q_values(p_values: Floats, tests: int) -> Floats:
     q = np.empty_like(ranked)
     q[order] = np.minimum(np.minimum.accumulate(ranked[::-1])[::-1], 1.0)
     return q
+
+
+def q_values_of_groups(p_values: Floats, tests: int, groups: Sequence[Ints]) -> Floats:
+    """As `q_values`, where each of the disjoint `groups` (positions in `p_values`) is one test.
+
+    A group's p-value is Simes's. Its members are no surer than it is, nor than they are alone.
+    """
+    if not groups:
+        return q_values(p_values, tests)
+    simes = np.array(
+        [np.min(np.sort(p_values[g]) * len(g) / np.arange(1, len(g) + 1)) for g in groups]
+    )
+    alone = np.delete(p_values, np.concatenate(groups))
+    tested = np.sort(np.concatenate([alone, simes]))
+    tests -= sum(len(group) - 1 for group in groups)
+    at = np.append(q_values(tested, tests), 1.0)
+
+    def step_up(p: Floats) -> Floats:
+        rank = np.searchsorted(tested, p, side="right")
+        q: Floats = np.minimum(at[rank], p * tests / np.maximum(rank, 1))
+        return q
+
+    q: Floats = np.minimum(step_up(p_values), 1.0)
+    for group, p in zip(groups, simes, strict=True):
+        q[group] = np.maximum(q[group], step_up(np.array([p])))
+    return np.minimum(q, 1.0)

@@ -29,7 +29,9 @@ from keywatch.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.settings import IngestSettings
 from keywatch.sources.files import find_files
 
-_EVIDENCE = ("key_id", "day", "prefix", "bits", "typical", "actual", "explanation")
+_EVIDENCE = (
+    "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "due_on", "rotate",
+)  # fmt: skip
 _TABLES = ("window", "origins", "keys", "events", "expect", "params")
 _TOP = {"title", "baseline_days", "familiar", *_TABLES}
 _FIELDS = {
@@ -37,7 +39,7 @@ _FIELDS = {
     "origins": {"address", *ORIGIN_SCHEMA.names},
     "keys": {
         "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
-        "revoked_at", "replaces",
+        "revoked_at", "replaces", "honey", "imported_on",
     },
     "events": {
         "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes",
@@ -150,7 +152,10 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
         locator = _CaseOrigins(case.get("origins", []))
         load_files(lake, find_files([str(log)]), IngestSettings(), locator)
-    insert_keys(lake, case.get("keys", []))
+    keys = case.get("keys", [])
+    for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
+        imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
+        insert_keys(lake, imported, _midnight(day))
 
 
 def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -52,7 +52,7 @@ class Endpoint:
     CALL and `template` the event source without `.amazonaws.com`, a colon and the event
     name: `iam:CreateUser`. `scope` is None when any key may call it. `why` says in a few
     words what a thief gains (empty when `sensitivity` is `none`); `technique` is the
-    MITRE ATT&CK id, where one fits.
+    MITRE ATT&CK id, where one fits; `requests_per_minute` is the limit of its scope, if any.
     """
 
     method: str
@@ -61,6 +61,7 @@ class Endpoint:
     sensitivity: Sensitivity
     why: str = ""
     technique: str | None = None
+    requests_per_minute: int | None = None
 
     @property
     def name(self) -> str:
@@ -119,9 +120,9 @@ def read_catalogue(path: Path) -> Catalogue:
         raise top.error(f"name is {name!r}, but the file is {path.name}; make them the same")
     scopes = tuple(_read_scope(entry) for entry in top.entries("scopes", _SCOPE_FIELDS))
     top.refuse_twice("scopes", [scope.name for scope in scopes])
-    known = {scope.name for scope in scopes}
+    limits = {scope.name: scope.requests_per_minute for scope in scopes}
     endpoints = tuple(
-        _read_endpoint(entry, known) for entry in top.entries("endpoints", _ENDPOINT_FIELDS)
+        _read_endpoint(entry, limits) for entry in top.entries("endpoints", _ENDPOINT_FIELDS)
     )
     top.refuse_twice("endpoints", [" ".join(_key(each)) for each in endpoints])
     return Catalogue(name, endpoints, scopes, top.text("credit", ""))
@@ -187,7 +188,7 @@ def _read_scope(entry: _Entry) -> Scope:
     return Scope(entry.text("name"), entry.text("meaning"), limit)
 
 
-def _read_endpoint(entry: _Entry, scopes: set[str]) -> Endpoint:
+def _read_endpoint(entry: _Entry, limits: Mapping[str, int | None]) -> Endpoint:
     method, template = entry.text("method"), entry.text("template")
     if method == "CALL":
         shape, example = _CALL, "iam:CreateUser"
@@ -198,7 +199,7 @@ def _read_endpoint(entry: _Entry, scopes: set[str]) -> Endpoint:
     if not shape.fullmatch(template):
         raise entry.error(f"template {template!r} must look like {example}")
     scope = entry.text("scope") if "scope" in entry.table else None
-    if scope is not None and scope not in scopes:
+    if scope is not None and scope not in limits:
         raise entry.error(f"scope {scope!r} is not in [[scopes]]; add it or correct the name")
     sensitivity = entry.text("sensitivity")
     if sensitivity not in get_args(Sensitivity):
@@ -209,4 +210,5 @@ def _read_endpoint(entry: _Entry, scopes: set[str]) -> Endpoint:
     technique = entry.text("technique") if "technique" in entry.table else None
     if technique is not None and not _TECHNIQUE.fullmatch(technique):
         raise entry.error(f"technique {technique!r} must be an ATT&CK id such as T1098.001")
-    return Endpoint(method, template, scope, cast(Sensitivity, sensitivity), why, technique)
+    limit = limits[scope] if scope is not None else None
+    return Endpoint(method, template, scope, cast(Sensitivity, sensitivity), why, technique, limit)

@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
 from keywatch.errors import KeywatchError, SecretError, UsageError
-from keywatch.model import ACTIONS, Action, Review, Window
+from keywatch.model import ACTIONS, Family, Review, Window
 from keywatch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _DEMO_SEED = 1
 
 Format = Literal["text", "json", "html", "ocsf"]
 CaseFormat = Literal["text", "json"]
+Finding = Literal["revoke", "rotate", "investigate"]
 
 app = App(
     name="keywatch",
@@ -184,8 +185,9 @@ def review(
     to: date | None = None,
     format: Format = "text",
     output: Path | None = None,
+    networks: bool = False,
     missed: bool = False,
-    fail_on: Action | None = None,
+    fail_on: Finding | None = None,
     schema: bool = False,
     common: Common = _DEFAULTS,
 ) -> None:
@@ -204,24 +206,35 @@ def review(
         ocsf: a Detection Finding a line for each case that needs an action.
     output
         Write to this file instead of the terminal; all or nothing.
+    networks
+        Show all networks that are new to a key, alerted or not, and nothing else.
     missed
         Review each week that is over and has no review yet, write its page into the settings'
         report folder, and send what is due: for cron.
     fail_on
-        Exit 1 when a case has this action or a more urgent one.
+        Exit 1 when a case has this action or a more urgent one: revoke before rotate before
+        investigate, so investigate means any finding. Upkeep is none, whatever it advises.
     schema
         Print the JSON Schema of --format json, and stop.
     """
     from keywatch import pipeline
-    from keywatch.report import json_text, render_review, review_document, review_schema
+    from keywatch.report import (
+        json_text,
+        render_new_networks,
+        render_review,
+        review_document,
+        review_schema,
+    )
 
     if schema:
         _write(json_text(review_schema()), output)
         return
     settings = common.settings()
     window = _window(week, from_, to)
+    if networks and format != "text":
+        raise UsageError(f"--networks is text; --format {format} has them with the rest")
     if missed:
-        if window or output or format != "text":
+        if window or output or networks or format != "text":
             raise UsageError("--missed names the weeks and the pages itself")
         _review_missed(common.lake, settings, fail_on)
         return
@@ -238,12 +251,13 @@ def review(
     else:
         answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
         color = output is None and _color()
-        _write(render_review(answer, color=color, width=_width()), output)
+        render = render_new_networks if networks else render_review
+        _write(render(answer, color=color, width=_width()), output)
     if fail_on is not None and _worst(answer, fail_on):
         raise SystemExit(EXIT_FINDINGS)
 
 
-def _review_missed(lake: Path, settings: Settings, fail_on: Action | None) -> None:
+def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> None:
     from keywatch import pipeline
     from keywatch.report.phrases import window_label
 
@@ -274,7 +288,7 @@ def _write_page(
     return answer
 
 
-def _worst(answer: Review, fail_on: Action) -> bool:
+def _worst(answer: Review, fail_on: Finding) -> bool:
     urgent = ACTIONS[: ACTIONS.index(fail_on) + 1]
     return any(case.action in urgent for case in answer.cases)
 
@@ -411,31 +425,44 @@ def verdict(
     by: str,
     because: str,
     until: date | None = None,
+    origin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    family: Annotated[tuple[Family, ...], Parameter(negative=())] = (),
     week: str | None = None,
     from_: Annotated[date | None, Parameter(name="--from")] = None,
     to: date | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say what a key's alert was: the next reviews learn from it.
+    """Say what a key's use was: the next reviews learn from it.
+
+    An alert can be judged, and any other use too, such as a theft that no review named.
 
     Parameters
     ----------
     key
         The key's id, its masked form or its name.
     verdict
-        benign: the owner's own, once. expected: the owner's from now on. compromised: a theft.
+        benign: the owner's own, once. expected: the owner's, until an end. compromised: a theft.
         undo: withdraws the newest of these on the key; all of them stay in the history.
     by
         Who says so.
     because
         Why.
     until
-        The last day (UTC) on which an expected change is expected; 90 days when not given.
+        The last day (UTC) on which an expected change is expected: after today, 180 days at most;
+        90 days when not given.
+    origin
+        What is meant: an address or prefix (each stands for its /24 or /48), or a network such as
+        AS64496; again for more. Else the visits that were flagged, or, where none was, those from
+        networks that are new to the key. A whole network is expected only if it is named.
+    family
+        What is expected from there: origin, endpoints, volume, client, policy or all; again for
+        more. Else origin and client where the key's place was strange, and where it was not, what
+        was, less policy.
     week
-        The ISO week of the alert; the key's newest alert when no window is given, or, to undo, the
-        one judged last.
+        The ISO week; without a window the key's newest alert, of a key without one the week
+        reviewed last, or, to undo, the one judged last.
     from_
-        First day of the alert's window (UTC).
+        First day of the window (UTC).
     to
         The day after the window's last one (UTC).
     """
@@ -444,8 +471,9 @@ def verdict(
 
     settings, window = common.settings(), _window(week, from_, to)
     if verdict == "undo":
-        if until is not None:
-            raise UsageError("--until goes with expected only")
+        for option, given in (("--until", until), ("--origin", origin), ("--family", family)):
+            if given:
+                raise UsageError(f"{option} does not go with undo")
         report = pipeline.undo_verdict(
             common.lake, key, settings, by=by, because=because, window=window, on_wait=_say
         )
@@ -459,6 +487,8 @@ def verdict(
             because=because,
             until=until,
             window=window,
+            origins=origin,
+            families=family,
             on_wait=_say,
         )
     print(render_verdict(report))
@@ -507,7 +537,7 @@ def triage(
 def watch(
     *paths: str,
     send: Annotated[bool, Parameter(name="--deliver")] = True,
-    fail_on: Action | None = None,
+    fail_on: Finding | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
     """Load what is new, judge what it touched, and send what it changes; for every few minutes.
@@ -519,7 +549,8 @@ def watch(
     send
         Send what is due afterwards.
     fail_on
-        Exit 1 when an alert was opened or grew that has this action or a more urgent one.
+        Exit 1 when an alert was opened or grew that has this action or a more urgent one: revoke
+        before rotate before investigate, so investigate means any alert. Upkeep is none.
     """
     from keywatch import pipeline
     from keywatch.report import render_load
@@ -665,14 +696,26 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 
 
 @app.command
-def doctor(*, common: Common = _DEFAULTS) -> None:
-    """Say what is installed, how the lake and the channels are, and the GeoIP databases' age."""
-    from keywatch.diagnosis import diagnose
+def doctor(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> None:
+    """Say what is installed, how the lake and the channels are, and which expectations end.
 
-    print(f"keywatch {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    Parameters
+    ----------
+    format
+        text, or json: the versions, and what was found with its status (ok, note, bad).
+    """
+    from keywatch.diagnosis import diagnose
+    from keywatch.report import json_text
+
+    python, system = platform.python_version(), platform.platform()
     found = diagnose(common.lake, common.settings())
-    for one in found:
-        print(f"{'BAD ' if one.exit_code else 'note' if one.note else 'ok  '} {one.text}")
+    if format == "json":
+        versions = {"keywatch": __version__, "python": python, "platform": system}
+        _write(json_text(versions | {"found": [one.document() for one in found]}), None)
+    else:
+        print(f"keywatch {__version__}, Python {python}, {system}")
+        for one in found:
+            print(f"{one.status.upper() if one.exit_code else one.status:4} {one.text}")
     if worst := max(one.exit_code for one in found):
         raise SystemExit(worst)
 

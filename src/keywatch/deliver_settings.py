@@ -165,16 +165,33 @@ ChannelSettings = Annotated[
 
 
 class Route(_Section):
-    """Alerts of these actions, from this severity up, go to these channels."""
+    """Alerts of these actions, from this severity up, go to these channels; or upkeep does."""
 
     actions: tuple[Action, ...] = ("revoke", "rotate", "investigate")
     severity: Severity = SEVERITIES[-1]
     """The least severity."""
+    owners: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Of keys of these owners, as the inventory names them; absent: of all keys."""
+    upkeep: bool = False
+    """The weekly list of upkeep, in place of alerts."""
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.upkeep and self.model_fields_set & {"actions", "severity"}:
+            raise ValueError(
+                "a route with upkeep = true carries no alerts: give actions and severity to a "
+                "route of its own"
+            )
+        return self
+
+    def is_for(self, owner: str | None) -> bool:
+        """Whether a key of `owner` is among those that it is about."""
+        return self.owners is None or owner in self.owners
 
 
 class QuietHours(_Section):
-    """When `investigate` waits; from may be later than to, over midnight."""
+    """When what is not to be revoked waits; from may be later than to, over midnight."""
 
     start: time
     end: time
@@ -208,7 +225,7 @@ class DeliverSettings(_Section):
     quiet_hours: QuietHours | None = None
     channels: dict[str, ChannelSettings] = {}
     routes: tuple[Route, ...] = ()
-    """Without any, every channel gets every alert."""
+    """Without any for alerts, every channel gets every alert; upkeep goes by routes alone."""
     approved_channels: tuple[str, ...] = ()
     """They hear of a `revoke` that an analyst approved and of nothing else: what revokes keys."""
 
@@ -231,4 +248,10 @@ class DeliverSettings(_Section):
             raise ValueError(f"approved_channels are not there: {', '.join(unknown)}")
         if both := sorted(named & set(self.approved_channels)):
             raise ValueError(f"of routes and approved_channels only one can name {', '.join(both)}")
+        weekly = {name for route in self.routes if route.upkeep for name in route.channels}
+        if pagers := sorted(name for name in weekly if self.channels[name].kind == "pagerduty"):
+            raise ValueError(
+                f"upkeep is nothing to page anybody for: {', '.join(pagers)} is of kind pagerduty; "
+                "name another channel in the route with upkeep = true"
+            )
         return self

@@ -15,10 +15,10 @@ from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError
 from keywatch.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.lake import Lake, sql_text
-from keywatch.model import Family, Window
+from keywatch.model import ACTIONS, Action, Family, Status, Window
 
 GRAINS = ("visit", "key_day", "key")
-STATUSES = ("draft", "test", "stable")
+FACT_ACTIONS = ACTIONS[:-1]
 HISTORIES = ("none", "own", "owner", "peers")
 """Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'."""
 
@@ -28,6 +28,9 @@ _CLOCKS = re.compile(r"\b(now|current_date|current_timestamp|today|random|uuid)\
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
+_CONTRACT = {"key_id": "VARCHAR", "day": "DATE", "prefix": "VARCHAR", "bits": "DOUBLE",
+             "typical": "VARCHAR", "actual": "VARCHAR", "explanation": "VARCHAR"}  # fmt: skip
+"""The columns of every detector's query."""
 _USED_ENDPOINTS = "SELECT key_id, endpoint FROM baseline_endpoints ORDER BY ALL"
 
 
@@ -40,13 +43,21 @@ class Detector:
     kind: str
     family: Family
     grain: str
-    status: str
+    status: Status
     technique: str
     history: str
+    question: str
+    """Detectors that ask the same question see the same: the strongest of them counts."""
+    backstop: bool
+    """A rule that decides where too little was ordinary yet to calibrate; it adds no bits."""
+    speaks_of_moves: bool
+    """What it says for the owner is that the key moved, and not that it behaves as ever."""
     hygiene: bool
     """A matter of upkeep: shown, never added to the suspicion."""
     certain_bits: float | None
-    """Evidence of at least this much is a fact: no cap, no second family needed."""
+    """Evidence of at least this much is a fact, which needs no statistics."""
+    action: Action | None
+    """What such a fact asks for by itself; ``revoke`` says that it is a theft."""
     known_gaps: str
     false_positives: str
     params: Mapping[str, float | str]
@@ -57,6 +68,19 @@ class Detector:
     def parameters(self) -> set[str]:
         """The ``$names`` of its query."""
         return set(_PARAMETERS.findall(_without_comments(self.sql)))
+
+    @property
+    def counts(self) -> bool:
+        """Whether it adds to the suspicion: upkeep and rules don't, nor what is not yet stable."""
+        return self.status == "stable" and not self.hygiene and not self.backstop
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All that its evidence, and what is made of it, depend on."""
+        params = tuple(sorted(self.params.items()))
+        return (self.id, self.kind, self.family, self.question, self.status, self.hygiene,
+                self.backstop, self.speaks_of_moves, self.certain_bits, self.action, self.sql,
+                params)  # fmt: skip
 
 
 def load_detectors(folder: Path | None = None) -> list[Detector]:
@@ -89,8 +113,12 @@ def load_detector(folder: Path) -> Detector:
         raise DetectorError(f"{file}: {', '.join(missing)} missing; see detectors/README.md")
     return Detector(
         id=folder.name,
-        hygiene=bool(values.get("hygiene", False)),
+        question=values.get("question", folder.name),
+        backstop=values.get("backstop", False),
+        speaks_of_moves=values.get("speaks_of_moves", False),
+        hygiene=values.get("hygiene", False),
         certain_bits=values.get("certain_bits"),
+        action=values.get("action"),
         params=values.get("params", {}),
         sql=sql,
         folder=folder,
@@ -135,8 +163,8 @@ def prepare_window(lake: Lake, window: Window, baseline_days: int) -> None:
         lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
-        "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, bits DOUBLE, typical VARCHAR, "
-        "actual VARCHAR, explanation VARCHAR)"
+        "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, status VARCHAR, bits DOUBLE, "
+        "typical VARCHAR, actual VARCHAR, explanation VARCHAR, due_on DATE, rotate BOOLEAN)"
     )
 
 
@@ -144,11 +172,13 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE catalogue AS SELECT unnest($names::VARCHAR[]) AS endpoint, "
         "unnest($scopes::VARCHAR[]) AS scope, unnest($sensitivities::VARCHAR[]) AS sensitivity, "
-        "unnest($whys::VARCHAR[]) AS why",
+        "unnest($whys::VARCHAR[]) AS why, "
+        "unnest($limits::BIGINT[]) AS requests_per_minute",
         names=[entry.name for entry in catalogue],
         scopes=[entry.scope for entry in catalogue],
         sensitivities=[entry.sensitivity for entry in catalogue],
         whys=[entry.why for entry in catalogue],
+        limits=[entry.requests_per_minute for entry in catalogue],
     )
 
 
@@ -175,14 +205,17 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
 
 
 def _add(lake: Lake, detector: Detector, rows: str, parameters: Mapping[str, object]) -> None:
+    # By name: upkeep may say when it is due and whether to rotate, other evidence does not.
+    contract = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _CONTRACT.items())
     lake.execute(
-        "INSERT INTO evidence SELECT key_id, day::DATE, prefix, $detector_id, $detector_family, "
-        "$detector_hygiene, bits, typical, actual, explanation "
+        f"INSERT INTO evidence BY NAME SELECT * REPLACE ({contract}), $detector_id AS detector, "
+        "$detector_family AS family, $detector_hygiene AS hygiene, $detector_status AS status "
         f"FROM {rows} WHERE abs(bits) > $least_bits ORDER BY ALL",
         **parameters,
         detector_id=detector.id,
         detector_family=detector.family,
         detector_hygiene=detector.hygiene,
+        detector_status=detector.status,
         least_bits=_LEAST_BITS,
     )
 
@@ -194,11 +227,12 @@ def check(detector: Detector) -> list[str]:
         ("kind", detector.kind, tuple(KINDS)),
         ("family", detector.family, get_args(Family)),
         ("grain", detector.grain, GRAINS),
-        ("status", detector.status, STATUSES),
+        ("status", detector.status, get_args(Status)),
         ("history", detector.history, HISTORIES),
     ):
         if value not in allowed:
             wrong.append(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+    wrong += _check_roles(detector) + _check_facts(detector)
     sql = _without_comments(detector.sql)
     if _CLOCKS.search(sql):
         wrong.append("detect.sql reads a clock or a random source; windows are arguments")
@@ -216,6 +250,44 @@ def check(detector: Detector) -> list[str]:
     if len(cases) < 2:
         wrong.append("cases/ needs a positive and a negative case at least")
     return wrong + _check_columns(detector)
+
+
+def _check_roles(detector: Detector) -> list[str]:
+    """What is wrong with the fields that say how its evidence is used."""
+    wrong = []
+    flags = ("hygiene", "backstop", "speaks_of_moves")
+    for name in flags:
+        value = getattr(detector, name)
+        if not isinstance(value, bool):
+            wrong.append(f"{name} is {value!r}; true or false is expected")
+    question: object = detector.question
+    if not isinstance(question, str) or not question.strip():
+        wrong.append(f"question is {question!r}; a text that detectors of the same question share")
+    roles = [name for name in flags if getattr(detector, name) is True]
+    if len(roles) > 1:
+        wrong.append(f"{' and '.join(roles)} exclude each other: only one can be true")
+    if detector.backstop is True and detector.certain_bits is not None:
+        wrong.append("backstop and certain_bits exclude each other: a rule is no fact")
+    return wrong
+
+
+def _check_facts(detector: Detector) -> list[str]:
+    """What is wrong with `certain_bits` and the `action` of such evidence."""
+    bits, action = detector.certain_bits, detector.action
+    if bits is None and action is None:
+        return []
+    if bits is None or action is None:
+        there, missing = ("action", "certain_bits") if bits is None else ("certain_bits", "action")
+        return [f"{there} needs {missing}: from how many bits evidence is certain, and what then"]
+    wrong = []
+    # TOML's true is a number to Python.
+    if isinstance(bits, bool) or not isinstance(bits, int | float) or bits <= 0:
+        wrong.append(f"certain_bits is {bits!r}; a number above 0 is expected")
+    if action not in FACT_ACTIONS:
+        wrong.append(f"action is {action!r}; allowed are {', '.join(FACT_ACTIONS)}")
+    if detector.hygiene:
+        wrong.append("hygiene and action exclude each other: upkeep asks for nothing urgent")
+    return wrong
 
 
 def _check_columns(detector: Detector) -> list[str]:

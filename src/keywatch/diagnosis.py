@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from keywatch import deliver, detectors
+from keywatch import deliver, detectors, verdicts
 from keywatch.errors import KeywatchError, LakeError, SecretError
 from keywatch.lake import Lake, duckdb_version, utc_now
+from keywatch.model import Suppression
+from keywatch.report import printable
 from keywatch.settings import GeoIPSettings, Settings
 
 if TYPE_CHECKING:
@@ -19,24 +22,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing `diagnose` looked at; `exit_code` is not 0 when it stands in the way."""
+    """One thing `diagnose` looked at; `exit_code` is not 0 when it stands in the way.
+
+    `suppression`: that it is about, where what is expected ends.
+    """
 
     text: str
     note: bool = False
     exit_code: int = 0
+    suppression: Suppression | None = None
+
+    @property
+    def status(self) -> str:
+        """``bad``, ``note`` or ``ok``."""
+        return "bad" if self.exit_code else "note" if self.note else "ok"
+
+    def document(self) -> dict[str, Any]:
+        """The same for JSON."""
+        told: dict[str, Any] = {"status": self.status, "text": self.text}
+        if self.suppression is not None:
+            days = {
+                name: getattr(self.suppression, name).isoformat()
+                for name in ("starts_on", "ends_on")
+            }
+            told["suppression"] = asdict(self.suppression) | days
+        return told
 
 
 _OLD_GEOIP_DAYS = 90
+_ENDING_DAYS = 14
+"""How long before and after its end a suppression is named."""
+_MOST_TEXT = 500
 
 
 def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
-    """Settings, the lake, the GeoIP databases' age, the detectors and the channels."""
+    """Settings, the lake, the GeoIP databases' age, the detectors, the channels, what ends soon."""
     parts: tuple[Callable[[], list[Diagnosis]], ...] = (
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
         lambda: [_lake_diagnosis(lake_folder, settings)],
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
         lambda: _channel_diagnoses(lake_folder, settings),
+        lambda: _ending_diagnoses(lake_folder, settings),
     )
     found: list[Diagnosis] = []
     for part in parts:
@@ -97,3 +124,20 @@ def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
         else:
             found.append(Diagnosis(text, note=standing.dead > 0 or channel is None))
     return found
+
+
+def _ending_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+    """What is expected until a day that is near, and what was until not long ago."""
+    today, near = utc_now().date(), timedelta(days=_ENDING_DAYS)
+    ending: tuple[Suppression, ...] = ()
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        ending = verdicts.ending(lake, today - near, today + near)
+    return [_ending_diagnosis(each, today) for each in ending]
+
+
+def _ending_diagnosis(one: Suppression, today: date) -> Diagnosis:
+    text = (
+        f"{one.origin} {'was' if one.ends_on < today else 'is'} expected of {one.key_id} until "
+        f"{one.ends_on} ({', '.join(one.families)}), says {one.owner}: {one.because}"
+    )
+    return Diagnosis(printable(text, max_length=_MOST_TEXT), note=True, suppression=one)

@@ -28,6 +28,7 @@ _SCHEMA = pa.schema(
         ("expires_at", pa.timestamp("us")),
         ("revoked_at", pa.timestamp("us")),
         ("replaces", pa.string()),
+        ("honey", pa.bool_()),
     ]
 )
 
@@ -48,8 +49,13 @@ def import_keys(
         return len(rows), insert_keys(lake, rows)
 
 
-def insert_keys(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Add what is new of `rows` as one import; returns how many keys are new or changed."""
+def insert_keys(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], imported_at: datetime | None = None
+) -> int:
+    """Add what is new of `rows` as one import of now, or of the time given.
+
+    Returns how many keys are new or changed.
+    """
     if not rows:
         return 0
     complete = [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
@@ -66,7 +72,7 @@ def insert_keys(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> int:
         f"INSERT INTO lake.keys BY NAME SELECT $id AS import_id, $now AS imported_at, {columns} "
         "FROM new_keys ORDER BY key_id",
         id=import_id,
-        now=utc_now(),
+        now=imported_at or utc_now(),
     )
     return int(lake.value("SELECT count(*) FROM new_keys"))
 
@@ -101,12 +107,16 @@ def _row(line: str, where: str, redactor: Redactor) -> dict[str, Any]:
     scopes = values["scopes"]
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
         raise InputError(f"{where}: scopes must be a list of texts")
+    honey = values.get("honey")
+    if honey is not None and not isinstance(honey, bool):
+        met = redactor.redact(json.dumps(honey))
+        raise InputError(f"{where}: honey is {met}; write true or false, or leave it out")
     row: dict[str, Any] = {
         name: redactor.redact(str(values[name])) if values.get(name) is not None else None
         for name in ("key_id", "name", "owner", "environment", "replaces")
     }
     row |= {name: _time(values.get(name), f"{where}: {name}") for name in _TIMES}
-    return {**row, "key": redactor.mask_key(str(values["key"])), "scopes": scopes}
+    return {**row, "key": redactor.mask_key(str(values["key"])), "scopes": scopes, "honey": honey}
 
 
 def _time(value: object, where: str) -> datetime | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import date, datetime, timedelta
@@ -14,6 +13,7 @@ from keywatch import (
     alerts,
     deliver,
     detectors,
+    new_networks,
     power,
     recommend,
     scoring,
@@ -32,10 +32,11 @@ from keywatch.model import (
     Standing,
     Window,
 )
-from keywatch.replay import Judge, Replays, replay, windows_before
+from keywatch.replay import Judge, Replays, replay, revokes, thefts, windows_before
 from keywatch.report import case_document
 from keywatch.settings import Settings
 from keywatch.triage import find_groups, raise_together
+from keywatch.weeks import is_newest_week
 
 OnText = Callable[[str], None]
 
@@ -51,9 +52,11 @@ def judge_of(
 ) -> tuple[list[detectors.Detector], Judge]:
     """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
 
-    It judges windows that are replayed for it too.
+    Drafts are left out: they run in their own cases and in the workbench only. Windows that are
+    replayed for it are judged too.
     """
-    loaded = detectors.load_detectors() if loaded is None else list(loaded)
+    found = detectors.load_detectors() if loaded is None else loaded
+    loaded = [detector for detector in found if detector.status != "draft"]
     days = settings.review.baseline_days
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
@@ -95,28 +98,42 @@ def make_review(
 
     replays = replay(lake, window, settings, loaded, judge_once)
     families = scoring.families_of(loaded, settings.scoring)
-    calibration = replays.calibration(families, settings)
+    replayed = replays.judged(families, settings)
+    left_out = thefts(replayed)
+    calibration = replays.calibration(families, left_out)
     # Last, so that the temporary tables are the window's.
     judged[window] = judge(window)
-    scored = scoring.score(lake, judged[window], calibration or families, settings.scoring)
     groups = find_groups(lake)
+    campaigns = [group.key_ids for group in groups if group.kind == "campaign"]
+    scored = scoring.score(
+        lake,
+        judged[window],
+        calibration or families,
+        settings.scoring,
+        campaigns,
+        [each.evidence for each in replays.replays],
+    )
     scored = raise_together(scored, groups)
     standings = _standings(lake, settings.review.warm_up_days)
-    cases = tuple(recommend.build_cases(lake, scored, standings, whole=whole))
+    cases = tuple(recommend.build_cases(lake, scored, standings, loaded, whole=whole))
     coverage = _coverage(lake, window, standings, settings)
-    summary = _calibration(lake, replays, calibration, settings)
+    remaining = replays.judged(families, settings, left_out) if any(left_out) else replayed
+    summary = (
+        None
+        if calibration is None
+        else _calibration(lake, calibration, settings, replayed, remaining)
+    )
+    networks = new_networks.find(lake, window, groups, standings)
     coverage = replace(
         coverage,
+        keys_without_past=new_networks.keys_without_past(lake),
         notes=coverage.notes + _calibration_notes(summary, coverage, settings),
         calibration=summary,
         suppressions=verdicts.in_force(lake, window),
     )
     run = _run(lake, window, settings, loaded)
-    hygiene = lake.rows(
-        "SELECT key_id, detector, explanation FROM evidence WHERE hygiene "
-        "ORDER BY detector, bits DESC, key_id"
-    )
-    if calibration is not None:
+    hygiene = _hygiene(lake, window)
+    if calibration is not None and settings.review.power_keys:
         # Last: it takes the place of the window's visits.
         powers = power.power_of_keys(
             lake, window, loaded, calibration, settings.scoring, settings.review.power_keys
@@ -128,10 +145,27 @@ def make_review(
         coverage=coverage,
         cases=cases,
         groups=tuple(groups),
-        hygiene=tuple(HygieneFinding(*row) for row in hygiene),
+        hygiene=hygiene,
+        new_networks=networks,
         standings=standings,
     )
     return answer, replays
+
+
+def _hygiene(lake: Lake, window: Window) -> tuple[HygieneFinding, ...]:
+    """Upkeep by rule, what has been due for longest or weighs most first."""
+    rows = lake.rows(
+        """
+        SELECT e.key_id, e.detector, e.explanation, k.key, k.name, k.owner, k.environment,
+            CASE WHEN e.rotate THEN 'rotate' ELSE 'none' END, e.due_on, $end::DATE - e.due_on
+        FROM evidence AS e
+        LEFT JOIN keys AS k USING (key_id)
+        WHERE e.hygiene AND e.status = 'stable'
+        ORDER BY e.detector, e.bits DESC, e.due_on, e.key_id
+        """,
+        end=window.end,
+    )
+    return tuple(HygieneFinding(*row) for row in rows)
 
 
 def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
@@ -140,10 +174,10 @@ def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.
         "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
         "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
         "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
-        "ORDER BY key_id, day, address)) FROM quarantine)"
+        "ORDER BY key_id, day, address)) FROM strange_days)"
     )[0]
     parts = [window.start, window.end, state, settings.config_hash, __version__]
-    parts += [(detector.id, detector.sql, detector.params) for detector in loaded]
+    parts += [detector.identity for detector in loaded]
     run_id = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     before = lake.value("SELECT lake_snapshot FROM lake.runs WHERE run_id = $id", id=run_id)
     snapshot = lake.snapshot if before is None else before
@@ -175,16 +209,21 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
 
 
 def _calibration(
-    lake: Lake, replays: Replays, calibration: Calibration | None, settings: Settings
-) -> CalibrationSummary | None:
-    if calibration is None:
-        return None
+    lake: Lake,
+    calibration: Calibration,
+    settings: Settings,
+    replayed: Sequence[Sequence[scoring.ScoredCase]],
+    remaining: Sequence[Sequence[scoring.ScoredCase]],
+) -> CalibrationSummary:
+    """`replayed` are the cases of each replayed window, `remaining` those that are not left out."""
     judged, benign = verdicts.realised(lake)
     return CalibrationSummary(
-        windows=len(replays.replays),
+        windows=len(replayed),
         cases=calibration.replayed.total,
         nominal_rate=settings.scoring.false_revoke_rate,
-        replayed_revokes=replays.revoked(calibration, settings),
+        replayed_revokes=revokes(replayed),
+        left_out=sum(map(len, thefts(replayed))),
+        remaining_revokes=revokes(remaining),
         judged=judged,
         judged_benign=benign,
     )
@@ -261,23 +300,15 @@ def _notes(
 def _calibration_notes(
     calibration: CalibrationSummary | None, coverage: Coverage, settings: Settings
 ) -> tuple[str, ...]:
-    rate = settings.scoring.false_revoke_rate
-    in_use = coverage.keys - coverage.silent
     if calibration is None:
         return (
             "Too little history can be replayed to calibrate the scores: only facts are revoked, "
             "and the threshold in the settings decides what to look at.",
         )
-    # Benjamini and Hochberg: the smallest p-value times the keys in use must not be over the rate.
-    needed = math.ceil(in_use / (rate * (calibration.cases + 1)))
-    if needed > 1:
-        return (
-            f"{calibration.cases:,} replayed cases let no p-value be below "
-            f"{1 / (calibration.cases + 1):.2g}: with {in_use:,} keys in use, revoke at a false "
-            f"discovery rate of {rate:g} can be claimed only where {needed} keys or more stand out "
-            "as much; what stands out alone is to be looked at.",
-        )
-    return ()
+    return (
+        f"P-values below {1 / (calibration.cases + 1):.2g} are extrapolated from "
+        f"{calibration.cases:,} replayed cases by an exponential tail.",
+    )
 
 
 def _span(seconds: float) -> str:
@@ -291,19 +322,28 @@ def _span(seconds: float) -> str:
 def keep(lake: Lake, answer: Review, replays: Replays, settings: Settings, on_wait: OnText) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there.
 
-    What is to be told of the recommendations commits with them.
+    What is to be told of the recommendations commits with them, and so does the week's upkeep where
+    it is the newest whole week: of an older one it would be out of date.
     """
-    stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
-    if lake.value(stored, id=answer.run.id):
+    weekly = is_newest_week(lake, answer.window)
+    if _is_stored(lake, answer) and not (
+        weekly and deliver.upkeep_is_due(lake, answer, settings.deliver)
+    ):
         return
     with lake.writing(on_wait):
-        if lake.value(stored, id=answer.run.id):
-            return
-        replays.keep(lake)
-        _keep_flags(lake, answer)
-        _keep_run(lake, answer)
-        changes = alerts.update(lake, answer, settings.deliver.grow_bits)
-        deliver.tell(lake, changes, settings.deliver)
+        if not _is_stored(lake, answer):
+            replays.keep(lake)
+            _keep_flags(lake, answer)
+            _keep_run(lake, answer)
+            changes = alerts.update(lake, answer, settings.deliver.grow_bits)
+            deliver.tell(lake, changes, settings.deliver)
+        if weekly:
+            deliver.enqueue_upkeep(lake, answer, settings.deliver)
+
+
+def _is_stored(lake: Lake, answer: Review) -> bool:
+    stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
+    return bool(lake.value(stored, id=answer.run.id))
 
 
 def keep_news(lake: Lake, answer: Review, replays: Replays, settings: Settings) -> list[Change]:
@@ -331,9 +371,12 @@ def suspicious_visits(lake: Lake) -> list[tuple[str, date, str]]:
 
 
 def _keep_flags(lake: Lake, answer: Review) -> None:
-    """The newest review of a window says what is suspicious in it."""
+    """The newest review of a window says what is suspicious in it; what a verdict says stays."""
     window = {"start": answer.window.start, "end": answer.window.end}
-    same = "window_start = $start AND window_end = $end"
+    same = (
+        "window_start = $start AND window_end = $end "
+        "AND run_id NOT IN (SELECT verdict_id FROM lake.verdicts)"
+    )
     before = f"SELECT key_id, day, prefix FROM lake.flagged_visits WHERE {same}"
     if set(lake.rows(before, **window)) == set(suspicious_visits(lake)):
         return
@@ -373,6 +416,7 @@ def _keep_run(lake: Lake, answer: Review, only: Sequence[str] | None = None) -> 
         f"FROM scored_cases WHERE {of_keys} ORDER BY bits DESC, key_id",
         **named,
     )
+    new_networks.keep(lake, run.id, answer.new_networks)
     alerted = answer.alerted()
     lake.execute(
         "INSERT INTO lake.recommendations SELECT $id, unnest($key_ids::VARCHAR[]), "

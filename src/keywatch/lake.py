@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 4
 _TABLES = ("schema", "schema_alerts")
-_MACROS = ("macros", "verdicts")
+_MACROS = ("macros", "places", "verdicts")
 _UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",)}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"

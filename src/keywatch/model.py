@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
@@ -14,6 +14,9 @@ Action = Literal["revoke", "rotate", "investigate", "none"]
 ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 """From the most to the least urgent."""
 
+Status = Literal["draft", "test", "stable"]
+"""How far a detector has come: tried by its author only, shown and not counted, counted."""
+
 Severity = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 """How soon somebody has to hear of it, the soonest first."""
@@ -22,6 +25,11 @@ Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
 Family = Literal["origin", "endpoints", "volume", "client", "policy", "all"]
 FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "policy", "all")
 """Kinds of evidence that can be strange independently of each other."""
+
+
+def most_urgent(actions: Iterable[Action]) -> Action:
+    """The most urgent of `actions`; ``none`` of none."""
+    return min(actions, key=ACTIONS.index, default="none")
 
 
 @dataclass(frozen=True)
@@ -48,21 +56,28 @@ class CalibrationSummary:
 
     `cases` are the keys in use in the `windows` replayed; no p-value is below ``1 / (cases + 1)``.
     `replayed_revokes` of them would have been revoked at the `nominal_rate`, the false discovery
-    rate of ``revoke``, by statistics. `judged` of the revokes so far have a verdict, of which
-    `judged_benign` were no theft: the realised rate.
+    rate of ``revoke``, by statistics; `left_out` are those of them that are no part of ordinary
+    weeks, and `remaining_revokes` what would have been revoked of the rest. `judged` of the revokes
+    so far have a verdict, of which `judged_benign` were no theft: the realised rate.
     """
 
     windows: int
     cases: int
     nominal_rate: float
     replayed_revokes: int = 0
+    left_out: int = 0
+    remaining_revokes: int = 0
     judged: int = 0
     judged_benign: int = 0
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """An origin that is expected of a key: who says so, why, and from when until when."""
+    """What is expected of a key from an origin (a prefix, or a network that was named).
+
+    `owner` says so, and why; from `starts_on` to `ends_on`, both included. What these `families` of
+    evidence say against the key there does not count.
+    """
 
     key_id: str
     origin: str
@@ -70,6 +85,7 @@ class Suppression:
     because: str
     starts_on: date
     ends_on: date
+    families: tuple[Family, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,8 @@ class Coverage:
     calibration: CalibrationSummary | None = None
     suppressions: tuple[Suppression, ...] = ()
     power: tuple[Power, ...] = ()
+    keys_without_past: int = 0
+    """Keys in use of which nothing was seen before: no network of theirs is listed as new."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +137,18 @@ class Origin:
     first_seen: datetime
     last_seen: datetime
     requests: int
+    requests_suspicious: int = 0
+    """Of the suspicious visits."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one detector says; `bits` ≥ 0, and 0 is ordinary."""
+    """What one detector says; `bits` ≥ 0, and 0 is ordinary.
+
+    `bits` are what it adds to the case, `said_bits` what the detector itself gives: upkeep, a
+    detector on trial (`status` ``test``) and a fact that is no theft add nothing. `action` is what
+    a fact asks for by itself, None where it is no fact.
+    """
 
     detector: str
     family: Family
@@ -131,11 +156,23 @@ class Evidence:
     typical: str
     actual: str
     explanation: str
+    said_bits: float | None = None
+    status: Status = "stable"
+    action: Action | None = None
+
+    @property
+    def order(self) -> tuple[int, float, str]:
+        """Facts before the rest, the most urgent first; then by bits; then by name."""
+        return ACTIONS.index(self.action or "none"), -self.bits, self.detector
 
 
 @dataclass(frozen=True)
 class Case:
-    """One key in one window: everything an analyst needs to decide."""
+    """One key in one window: everything an analyst needs to decide.
+
+    `origins` are the first of them, the suspicious ones before the others, and `more_origins`
+    counts the rest.
+    """
 
     key_id: str
     key: str | None
@@ -154,6 +191,9 @@ class Case:
     impact: dict[str, Any]
     steps: tuple[str, ...]
     events_query: str
+    goes_on: bool = False
+    """It is of a network, new to the key, that it came from before the window as well."""
+    more_origins: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,15 +204,62 @@ class Group:
     key_ids: tuple[str, ...]
     origin: str
     explanation: str
+    network: str = ""
+
+
+@dataclass(frozen=True)
+class NewNetwork:
+    """A network that a key came from for the first time, as far as its baseline goes back.
+
+    `network` is an AS number (``AS9009``), or what stands for one; `prefixes` are the busiest.
+    `requests`, `first_seen` and `last_seen` are the window's. `owner_keys` of the owner's other
+    keys came from there before, the first one on `owner_since`; `open_since` is the day on which
+    this key's use of it was flagged and has not been explained since. `action` is the case's where
+    use from there is part of it, `bits` are the strangest visit's, and `outcome` is what was made
+    of it.
+    """
+
+    key_id: str
+    key: str | None
+    name: str | None
+    owner: str | None
+    network: str
+    organization: str | None
+    countries: tuple[str, ...]
+    origin_class: str
+    prefixes: tuple[str, ...]
+    addresses: int
+    requests: int
+    first_seen: datetime
+    last_seen: datetime
+    old_place_in_use: bool
+    """Whether a network of the baseline was used after `first_seen`."""
+    owner_keys: int
+    owner_since: date | None
+    open_since: date | None
+    action: Action
+    bits: float
+    outcome: str
 
 
 @dataclass(frozen=True)
 class HygieneFinding:
-    """A key that breaks a rule of upkeep and is not suspected for it."""
+    """A key that breaks a rule of upkeep, or soon will, and is not suspected for it.
+
+    `action` is ``rotate`` where a rotation mends it, else ``none``; it is advice and never the
+    action of a case. `days` have gone by since `due_on` at the window's end; less than 0 are left.
+    """
 
     key_id: str
     detector: str
     explanation: str
+    key: str | None = None
+    name: str | None = None
+    owner: str | None = None
+    environment: str | None = None
+    action: Action = "none"
+    due_on: date | None = None
+    days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +272,7 @@ class Review:
     cases: tuple[Case, ...]
     groups: tuple[Group, ...] = ()
     hygiene: tuple[HygieneFinding, ...] = ()
+    new_networks: tuple[NewNetwork, ...] = ()
     attribution: str = ATTRIBUTION
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """What could be said of each key, silent ones too."""

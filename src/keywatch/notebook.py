@@ -18,13 +18,13 @@ whatever the caller of the API chose: it is data, and nothing to be run or trust
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from keywatch import history, pipeline, weeks
+from keywatch import history, new_networks, pipeline, weeks
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
@@ -156,6 +156,10 @@ class LakeView:
         """The cases of the newest reviewed window, as of `WeekView.cases`."""
         return self.week().cases()
 
+    def new_networks(self, week: str | None = None) -> Frame:
+        """The networks that were new to a key in a reviewed week, as of `WeekView.new_networks`."""
+        return self.week(week).new_networks()
+
     def keys(self) -> Frame:
         """Every key of the inventory and of the log, with the days it was seen on."""
         return self.sql(
@@ -252,19 +256,23 @@ class JudgingLake(LakeView):
         *,
         until: date | None = None,
         week: str | None = None,
+        origins: Iterable[str] = (),
+        families: Iterable[str] = (),
     ) -> VerdictReport:
-        """Say what a key's alert was, as ``keywatch verdict`` does; returns what it changed.
+        """Say what a key's use was, as ``keywatch verdict`` does; returns what it changed.
 
-        Without a week the key's newest alert is meant. `until` goes with *expected*.
+        Without a week the key's newest alert is meant, or, of a key that has none, the week
+        reviewed last. `origins` (addresses, prefixes, networks) are what it is about, where that is
+        not what was flagged. `until` and `families` go with *expected*.
 
         Raises:
-            UsageError: no alert of such a key, or no reason is given.
+            UsageError: no such use of such a key, no reason is given, or the end is too far.
             LakeError: somebody else writes, and went on for too long.
         """
         window = weeks.week_window(week) if week else None
         return pipeline.give_verdict(
             self.folder, key, verdict, self._settings, by=self.by, because=because, until=until,
-            window=window,
+            window=window, origins=origins, families=families,
         )  # fmt: skip
 
     def undo(self, key: str, because: str, *, week: str | None = None) -> VerdictReport:
@@ -304,6 +312,7 @@ class WeekView:
         self._view = view
         self._cases = _cases(lake, self.run_id, self.window)
         self._evidence = _evidence(lake, self.run_id, None)
+        self._new_networks = new_networks.kept(lake, self.run_id)
 
     def __repr__(self) -> str:
         return f"<{window_label(self.window)}, run {self.run_id}>"
@@ -332,6 +341,14 @@ class WeekView:
     def evidence(self) -> Frame:
         """What each detector said, by key, day and prefix; as of `KeyView.evidence`."""
         return self._view._frame(self._evidence)
+
+    def new_networks(self) -> Frame:
+        """Networks that a key came from for the first time, alerted or not; alerted ones first.
+
+        Columns as of `keywatch.model.NewNetwork` (class is its origin_class). A key without any
+        past is left out; ``coverage["keys_without_past"]`` counts them.
+        """
+        return self._view._frame(self._new_networks)
 
     def key(self, key: str) -> KeyView:
         """One key in this window; as of `LakeView.key`."""
@@ -429,12 +446,13 @@ class KeyView:
 
         Columns: key_id, day, prefix (null: of the key), detector, family, bits (the detector's
         own), counted_bits (what of it is in the case's bits; null where it does not count),
-        typical, actual, explanation.
+        status (test: shown, not counted), action (what a fact asks for by itself), typical,
+        actual, explanation.
         """
         return self._frame("evidence")
 
     def verdicts(self) -> Frame:
-        """Every verdict on the key, newest first: who, why, of which window, until when."""
+        """Every verdict on the key, newest first: who, why, of which window, about what."""
         return self._frame("verdicts")
 
     def events(self, limit: int = 1_000) -> Frame:
@@ -584,7 +602,8 @@ def _evidence(lake: Lake, run_id: str | None, key_id: str | None) -> pa.Table:
         """
         WITH counted AS (
             SELECT key_id, unnest(from_json(document -> 'evidence', '[{"detector": "VARCHAR",
-                "bits": "DOUBLE", "actual": "VARCHAR", "explanation": "VARCHAR"}]'),
+                "bits": "DOUBLE", "actual": "VARCHAR", "explanation": "VARCHAR",
+                "status": "VARCHAR", "action": "VARCHAR"}]'),
                 recursive := true)
             FROM lake.recommendations
             WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
@@ -600,7 +619,7 @@ def _evidence(lake: Lake, run_id: str | None, key_id: str | None) -> pa.Table:
 
         SELECT s.key_id, s.day, s.prefix, s.detector, s.family, s.bits,
             CASE WHEN s.is_first THEN c.bits END AS counted_bits,
-            s.typical, s.actual, s.explanation
+            c.status, c.action, s.typical, s.actual, s.explanation
         FROM said AS s
         LEFT JOIN counted AS c ON c.key_id = s.key_id AND c.detector = s.detector
             AND c.actual = s.actual AND c.explanation = s.explanation
@@ -630,7 +649,8 @@ def _document(
 
 def _verdicts(lake: Lake, key_id: str) -> pa.Table:
     return lake.table(
-        "SELECT window_start, window_end, verdict, by_whom AS judged_by, because, given_at, until "
+        "SELECT window_start, window_end, verdict, by_whom AS judged_by, because, given_at, until, "
+        "origins, families, verdict_id IN (SELECT verdict_id FROM verdicts_in_force()) AS in_force "
         "FROM lake.verdicts WHERE key_id = $key_id ORDER BY given_at DESC",
         key_id=key_id,
     )

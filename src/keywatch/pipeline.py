@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,7 +14,7 @@ from keywatch.errors import UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake
 from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
-from keywatch.replay import replay
+from keywatch.replay import replay, thefts
 from keywatch.report.phrases import iso_week
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.watch import Watched
@@ -328,7 +329,7 @@ def power_of_keys(
         loaded, judge = judging.judge_of(lake, reviewed, settings)
         families = scoring.families_of(loaded, settings.scoring)
         replays = replay(lake, reviewed, settings, loaded, judge)
-        calibration = replays.calibration(families, settings)
+        calibration = replays.calibration(families, thefts(replays.judged(families, settings)))
         if calibration is None:
             raise UsageError("too little history can be replayed to calibrate by")
         judge(reviewed)
@@ -357,18 +358,22 @@ def give_verdict(
     because: str,
     until: date | None = None,
     window: Window | None = None,
+    origins: Iterable[str] = (),
+    families: Iterable[str] = (),
     on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
-    """Keep an analyst's verdict on a key's case (`keywatch.verdicts.give`)."""
+    """Keep an analyst's verdict on a key's case (`keywatch.verdicts.give`), and tell of it."""
     with (
         Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
         lake.writing(on_wait),
     ):
         report = verdicts.give(
-            lake, key, verdict, by=by, because=because, until=until, window=window
-        )
-        deliver.tell(lake, alerts.judge(lake, report, by, because), settings.deliver)
-        return report
+            lake, key, verdict, by=by, because=because, until=until, window=window,
+            origins=origins, families=families,
+        )  # fmt: skip
+        changes = alerts.judge(lake, report, by, because, settings.review)
+        deliver.tell(lake, changes, settings.deliver)
+        return replace(report, alert=changes[0].what if changes else "")
 
 
 def undo_verdict(
@@ -387,8 +392,9 @@ def undo_verdict(
         lake.writing(on_wait),
     ):
         report = verdicts.undo(lake, key, by=by, because=because, window=window)
-        deliver.tell(lake, alerts.withdraw(lake, report, by, because), settings.deliver)
-        return report
+        changes = alerts.withdraw(lake, report, by, because)
+        deliver.tell(lake, changes, settings.deliver)
+        return replace(report, alert=changes[0].what if changes else "")
 
 
 def deliver_due(

@@ -1,8 +1,8 @@
 """Detection power: which thefts of a key would be caught, and after how many requests.
 
 Made visits stand in for the window's, each of one kind and size, and go through the same
-detectors and the same calibration. A theft counts as caught where its conformal p-value is within
-the analysts' budget: what would be said of it if it came alone.
+detectors, the same calibration and the same decision as a review's. A theft counts as caught where
+the review would name it, to revoke or to investigate, if it came alone while its owner goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from keywatch.calibration import Calibration
 from keywatch.detectors import Detector
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Power, Window
-from keywatch.scoring import gather, visit_bits
+from keywatch.scoring import as_cases, decide_alone, gather, visit_bits
 from keywatch.settings import ScoringSettings
 
 SIZES = (1, 3, 10, 30, 100)
@@ -68,17 +68,18 @@ def power_of_keys(
         if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
             detectors.run(lake, detector, window)
     evidence = gather(lake, loaded)
-    _, bits = visit_bits(evidence, calibration)
-    share = settings.investigate_per_1000_keys / 1000
-    caught = (calibration.p_values(bits) <= share) | (evidence.facts > 0)
+    counted, bits = visit_bits(evidence, calibration)
+    visits = range(len(evidence.visits))
+    cases = as_cases(evidence, calibration.families, counted, bits, settings, visits)
+    named = decide_alone(cases, evidence.keys, calibration, settings)
     lake.execute("CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence")
     found: dict[str, dict[str, int | None]] = {
         key_id: dict.fromkeys(THEFTS)
         for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
     }
-    for (key_id, _, prefix), is_caught in zip(evidence.visits, caught, strict=True):
+    for (key_id, _, prefix), case in zip(evidence.visits, named, strict=True):
         theft, _, size = prefix.partition(":")
-        if is_caught:
+        if case.action != "none":
             least = found[key_id][theft]
             found[key_id][theft] = min(int(size), least or int(size))
     return [KeyPower(key_id, requests) for key_id, requests in found.items()]

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
 
 from keywatch import runbook
+from keywatch.detectors import Detector
 from keywatch.lake import Lake
 from keywatch.model import Action, Case, Evidence, Origin, Standing
+from keywatch.report.phrases import listed
 from keywatch.scoring import ScoredCase
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
+_MOST_PREFIXES = 5
 _SUSPICIOUS_SHARE = 0.5
+_LEAST_SUSPICIOUS_BITS = 0.01
 
 
 def build_cases(
-    lake: Lake, scored: Sequence[ScoredCase], standings: dict[str, Standing], *, whole: bool
+    lake: Lake,
+    scored: Sequence[ScoredCase],
+    standings: dict[str, Standing],
+    detectors: Sequence[Detector],
+    *,
+    whole: bool,
 ) -> list[Case]:
-    """Cases of the JSON contract for `scored`, in its order.
+    """Cases of the JSON contract for `scored`, in its order; `detectors` gave the evidence.
 
     Without `whole`, those that need no action have no origins, blast radius, impact and query: to
     read these for every key takes longer than to judge it.
 
     Reads the temporary tables of `detectors.prepare` and `scoring.score`; makes ``scored_cases``
-    (key_id, day, prefix, bits, action, p_value, q_value).
+    (key_id, day, prefix, bits, action, suspected, p_value, q_value).
     """
     _keep_cases(lake, scored)
     _mark_visits(lake, whole)
-    facts = _Facts(lake)
+    facts = _Facts(lake, detectors)
     return [
-        _case(one, standings.get(one.key_id, "silent"), facts, whole or one.action != "none")
+        _case(one, standings.get(one.key_id, "silent"), facts, whole or one.recommended != "none")
         for one in scored
     ]
 
@@ -45,7 +55,8 @@ def _keep_cases(lake: Lake, scored: Sequence[ScoredCase]) -> None:
         "day": pa.array([one.day for one in scored], pa.date32()),
         "prefix": pa.array([one.prefix for one in scored], pa.string()),
         "bits": pa.array([one.bits for one in scored], pa.float64()),
-        "action": pa.array([one.action for one in scored], pa.string()),
+        "action": pa.array([one.recommended for one in scored], pa.string()),
+        "suspected": pa.array([one.action != "none" for one in scored], pa.bool_()),
         "p_value": pa.array([one.p_value for one in scored], pa.float64()),
         "q_value": pa.array([one.q_value for one in scored], pa.float64()),
     }
@@ -54,19 +65,57 @@ def _keep_cases(lake: Lake, scored: Sequence[ScoredCase]) -> None:
 
 
 def _mark_visits(lake: Lake, whole: bool) -> None:
-    """``case_visits``: the visits of the whole cases; suspicious are the worst and its like."""
+    """``case_visits``: the visits of the whole cases; suspicious are the worst and its like.
+
+    So are all visits from a place that these brought: a network, or a prefix of one, that is new to
+    the key. To a key without a past every place is new: of such a key nothing is added. None is of
+    a key that only facts speak of which are no theft: an exposed key is not yet misused.
+    """
     lake.execute(
         """
         CREATE OR REPLACE TEMP TABLE case_visits AS
-        SELECT v.*, coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
-            c.action <> 'none' AND (worst OR coalesce(s.bits, 0) >= $share * c.bits) AS suspicious
-        FROM visits AS v
-        JOIN scored_cases AS c USING (key_id)
-        LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
-            AND s.prefix = v.prefix
-        WHERE $whole OR c.action <> 'none'
+        WITH marked AS (
+            SELECT v.*, h.active_days,
+                coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
+                c.suspected
+                    AND (worst OR coalesce(s.bits, 0) >= greatest($share * c.bits, $least))
+                    AS strange
+            FROM visits AS v
+            JOIN scored_cases AS c USING (key_id)
+            JOIN key_history AS h USING (key_id)
+            LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
+                AND s.prefix = v.prefix
+            WHERE $whole OR c.action <> 'none'
+        ),
+
+        brought AS (
+            SELECT key_id, network AS place FROM marked
+            ANTI JOIN baseline_networks USING (key_id, network)
+            WHERE strange AND active_days > 0
+            UNION
+            SELECT key_id, prefix FROM marked
+            ANTI JOIN baseline_prefixes USING (key_id, prefix)
+            WHERE strange AND active_days > 0
+        ),
+
+        expected AS (
+            SELECT DISTINCT v.key_id, v.day, v.prefix
+            FROM marked AS v
+            JOIN lake.suppressions AS s
+                ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
+                 AND list_contains(s.families, 'origin')
+                AND v.day BETWEEN s.starts_on AND s.ends_on
+        )
+
+        SELECT m.* EXCLUDE (active_days, strange),
+            strange OR e.key_id IS NULL AND EXISTS (
+                FROM brought AS b
+                WHERE b.key_id = m.key_id AND b.place IN (m.network, m.prefix)) AS suspicious
+        FROM marked AS m
+        LEFT JOIN expected AS e USING (key_id, day, prefix)
         """,
         share=_SUSPICIOUS_SHARE,
+        least=_LEAST_SUSPICIOUS_BITS,
         whole=whole,
     )
 
@@ -74,17 +123,57 @@ def _mark_visits(lake: Lake, whole: bool) -> None:
 class _Facts:
     """What the cases need, by key, read once for all of them."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, detectors: Sequence[Detector]) -> None:
+        self.detectors = detectors
         self.keys = _one(lake.records("SELECT * FROM keys SEMI JOIN scored_cases USING (key_id)"))
         self.evidence = _many(
             lake.records(
                 """
-            SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
-            FROM evidence AS e
-            JOIN scored_cases AS c ON c.key_id = e.key_id AND (e.day IS NULL
-                OR e.day = c.day AND coalesce(e.prefix = c.prefix, true))
-            LEFT JOIN facts AS f USING (detector)
-            ORDER BY e.bits DESC, e.detector, e.day, e.prefix
+            WITH cases AS (
+                SELECT c.key_id, c.day, c.prefix, v.network
+                FROM scored_cases AS c
+                LEFT JOIN visits AS v USING (key_id, day, prefix)
+            ),
+
+            -- The visits of a key at a network that is new to it are judged as one: each detector
+            -- is shown where it says most.
+            judged AS (
+                SELECT c.key_id, v.day, v.prefix, v.day = c.day AND v.prefix = c.prefix AS worst
+                FROM cases AS c
+                JOIN visits AS v USING (key_id)
+                WHERE v.day = c.day AND v.prefix = c.prefix OR v.network = c.network
+                    AND EXISTS (FROM new_networks AS n
+                        WHERE n.key_id = v.key_id AND n.network = v.network)
+            ),
+
+            said AS (
+                SELECT e.*, j.worst, sum(e.bits) OVER (
+                    PARTITION BY e.key_id, e.detector, j.day, j.prefix) AS visit_bits
+                FROM evidence AS e
+                JOIN judged AS j ON j.key_id = e.key_id AND j.day = coalesce(e.day, j.day)
+                    AND j.prefix = coalesce(e.prefix, j.prefix)
+                WHERE e.day IS NOT NULL
+                UNION ALL
+                SELECT e.*, true, e.bits FROM evidence AS e SEMI JOIN scored_cases USING (key_id)
+                WHERE e.day IS NULL
+            )
+
+            SELECT DISTINCT s.* EXCLUDE (worst, visit_bits),
+                f.action AS fact_action, s.detector IN (FROM rules) AS is_rule
+            FROM (
+                FROM said
+                QUALIFY rank() OVER (PARTITION BY key_id, detector
+                    ORDER BY visit_bits DESC, worst DESC, day, prefix) = 1
+                UNION
+                -- What a fact asks for that is no theft counts for the key, whatever its visit.
+                SELECT e.*, false, e.bits
+                FROM evidence AS e
+                SEMI JOIN scored_cases USING (key_id)
+                JOIN facts AS f
+                    ON f.detector = e.detector AND e.bits >= f.certain_bits AND f.action <> 'revoke'
+            ) AS s
+            LEFT JOIN facts AS f ON f.detector = s.detector AND s.bits >= f.certain_bits
+            ORDER BY bits DESC, s.detector, day, prefix
             """
             )
         )
@@ -95,16 +184,19 @@ class _Facts:
                 SELECT w.key_id, p.ip, nullif(p.prefix, p.ip) AS prefix, p.asn, p.organization,
                     nullif(p.country, '-') AS country, p.class,
                     min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
-                    sum(w.events)::BIGINT AS requests, bool_or(v.worst) AS worst
+                    sum(w.events)::BIGINT AS requests,
+                    coalesce(sum(w.events) FILTER (v.suspicious), 0)::BIGINT AS requests_suspicious,
+                    bool_or(v.worst) AS worst, bool_or(v.suspicious) AS suspicious
                 FROM window_activity AS w
                 JOIN places AS p USING (place_id)
                 JOIN case_visits AS v
                     ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = w.prefix
                 GROUP BY ALL
             )
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY worst DESC, requests DESC, ip)
-                <= $most
-            ORDER BY key_id, worst DESC, requests DESC, ip
+            SELECT *, count(*) OVER (PARTITION BY key_id) AS origins
+            QUALIFY row_number() OVER (PARTITION BY key_id
+                ORDER BY worst DESC, suspicious DESC, requests DESC, ip) <= $most
+            ORDER BY key_id, worst DESC, suspicious DESC, requests DESC, ip
             """,
                 most=_MOST_ORIGINS,
             )
@@ -112,25 +204,64 @@ class _Facts:
         self.visits = _many(
             lake.records(
                 """
-            SELECT key_id, suspicious,
-                sum(events)::BIGINT AS events, sum(objects)::BIGINT AS objects,
+            SELECT key_id, suspicious, sum(events)::BIGINT AS events,
                 sum(response_bytes)::BIGINT AS response_bytes, count(DISTINCT day) AS days,
-                min(first_ts) AS first_ts, max(last_ts) AS last_ts,
-                list(DISTINCT prefix ORDER BY prefix)[:5] AS prefixes
+                list(DISTINCT prefix ORDER BY prefix) AS prefixes
             FROM case_visits
             GROUP BY ALL
             """
             )
         )
+        # Roll-ups count an object once a day, address and endpoint: of several days only the events
+        # can tell how many they are.
+        self.objects: dict[str, int] = dict(
+            lake.rows(
+                """
+            SELECT e.key_id, count(DISTINCT e.object)
+            FROM lake.events AS e
+            SEMI JOIN (
+                FROM visit_addresses
+                SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
+            ) USING (key_id, day, address)
+            WHERE e.day >= getvariable('window_start') AND e.day < getvariable('window_end')
+            GROUP BY e.key_id
+            """
+            )
+        )
+        self.addresses = _many(
+            lake.records(
+                """
+            SELECT key_id, addresses, list(day ORDER BY day) AS days
+            FROM (
+                SELECT v.key_id, v.day, list(DISTINCT a.address ORDER BY a.address) AS addresses
+                FROM case_visits AS v
+                JOIN visit_addresses AS a USING (key_id, day, prefix)
+                JOIN scored_cases AS c USING (key_id)
+                WHERE v.suspicious OR c.action = 'none' AND v.worst
+                GROUP BY v.key_id, v.day
+            )
+            GROUP BY key_id, addresses
+            ORDER BY key_id, days
+            """
+            )
+        )
+        self.window_days: tuple[date, date] = lake.rows(
+            "SELECT getvariable('window_start')::DATE, getvariable('window_end')::DATE"
+        )[0]
         self.consumers = _many(
             lake.records(
                 """
+            WITH ordinary AS (
+                SELECT *, count(DISTINCT day) OVER (PARTITION BY key_id) AS days
+                FROM case_visits WHERE NOT suspicious
+            )
+
+            SELECT *, count(*) OVER (PARTITION BY key_id) AS consumers
             FROM (
                 SELECT v.key_id, a.agent, min(v.place) AS origin,
-                    sum(a.events) / count(DISTINCT v.day) AS requests_per_day
-                FROM case_visits AS v
+                    sum(a.events) / any_value(v.days) AS requests_per_day
+                FROM ordinary AS v
                 JOIN visit_agents AS a USING (key_id, day, prefix)
-                WHERE NOT v.suspicious
                 GROUP BY v.key_id, a.agent, v.network
             )
             QUALIFY row_number() OVER (
@@ -184,6 +315,7 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
     evidence = _evidence(one, facts)
     blast_radius = _blast_radius(one.key_id, key, facts) if whole else {}
     impact = _impact(one.key_id, facts) if whole else {}
+    origins = facts.origins[one.key_id]
     return Case(
         key_id=one.key_id,
         key=key.get("key"),
@@ -191,16 +323,19 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
         owner=key.get("owner"),
         environment=key.get("environment"),
         standing=standing,
-        action=one.action,
+        goes_on=one.goes_on,
+        action=one.recommended,
         bits=one.bits,
         p_value=one.p_value,
         q_value=one.q_value,
-        summary=_summary(one.action, evidence),
+        summary=_summary(one.recommended, evidence),
         origins=tuple(
             Origin(row["ip"], row["prefix"], row["asn"], row["organization"], row["country"],
-                   row["class"], row["first_seen"], row["last_seen"], row["requests"])
-            for row in facts.origins[one.key_id]
+                   row["class"], row["first_seen"], row["last_seen"], row["requests"],
+                   row["requests_suspicious"])
+            for row in origins
         ),
+        more_origins=origins[0]["origins"] - len(origins) if origins else 0,
         evidence=evidence,
         blast_radius=blast_radius,
         impact=impact,
@@ -210,34 +345,60 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
 
 
 def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
-    """That of the worst visit, of its day, and of the key itself; their bits add up to the case's.
+    """That of the worst visit and of those that are judged with it, of their days, and of the key.
 
-    Upkeep and what speaks for the owner have 0 bits here, and what speaks against as much less.
+    Their bits add up to the case's. Of what went on from earlier windows only the titles are known.
+
+    Facts come first, the most urgent before the others. What does not count has 0 bits here, and so
+    has what speaks for the owner; what speaks against has as much less.
     """
     rows = [row for row in facts.evidence[one.key_id] if row["bits"] > 0]
     said: dict[str, float] = defaultdict(float)
     for row in rows:
-        said[row["detector"]] += row["bits"]
+        if row["fact_action"] is None:
+            said[row["detector"]] += row["bits"]
     items = [
         Evidence(
             detector=row["detector"],
             family=row["family"],
-            bits=float(row["bits"])
-            if row["certain"]
-            else one.shares.get(row["detector"], 0.0) * row["bits"] / said[row["detector"]],
+            bits=_counted_bits(row, one.shares, said),
             typical=row["typical"],
             actual=row["actual"],
             explanation=row["explanation"],
+            said_bits=float(row["bits"]),
+            status=row["status"],
+            action=one.action if row["is_rule"] and one.by_rule else row["fact_action"],
         )
         for row in rows
     ]
-    return tuple(sorted(items, key=lambda item: (-item.bits, item.detector)))
+    items += [
+        Evidence(
+            detector=each.id,
+            family=each.family,
+            bits=one.shares[each.id],
+            typical="",
+            actual="in an earlier week, from the same network",
+            explanation=each.title,
+        )
+        for each in facts.detectors
+        if one.shares.get(each.id, 0.0) > 0 and each.id not in said
+    ]
+    return tuple(sorted(items, key=lambda item: item.order))
+
+
+def _counted_bits(
+    row: Mapping[str, Any], shares: Mapping[str, float], said: Mapping[str, float]
+) -> float:
+    """What a row of evidence adds to its case: all of a theft's, nothing of another fact's."""
+    if row["fact_action"] is not None:
+        return float(row["bits"]) if row["fact_action"] == "revoke" else 0.0
+    return float(shares.get(row["detector"], 0.0) * row["bits"] / said[row["detector"]])
 
 
 def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
-    """One sentence: the strongest reason of each family, the strongest first."""
+    """One sentence: the strongest reason of each family, facts and the strongest first."""
     strongest: dict[str, Evidence] = {}
-    for item in (item for item in evidence if item.bits > 0):
+    for item in (item for item in evidence if item.bits > 0 or item.action):
         strongest.setdefault(item.family, item)
     if not strongest:
         return "nothing out of the ordinary"
@@ -255,13 +416,14 @@ def _blast_radius(key_id: str, key: dict[str, Any], facts: _Facts) -> dict[str, 
             {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
         )[:_MOST_SENSITIVE],
         "requests_suspicious": sum(row["events"] for row in suspicious),
-        "objects_suspicious": sum(row["objects"] for row in suspicious),
+        "objects_suspicious": facts.objects.get(key_id, 0) if suspicious else 0,
         "response_bytes_suspicious": sum(row["response_bytes"] for row in suspicious),
     }
 
 
 def _impact(key_id: str, facts: _Facts) -> dict[str, Any]:
     legitimate = [row for row in facts.visits[key_id] if not row["suspicious"]]
+    consumers = facts.consumers[key_id]
     return {
         "legitimate_requests_per_day": round(
             sum(row["events"] / row["days"] for row in legitimate), 1
@@ -269,8 +431,9 @@ def _impact(key_id: str, facts: _Facts) -> dict[str, Any]:
         "consumers": [
             {"agent": row["agent"], "origin": row["origin"],
              "requests_per_day": round(row["requests_per_day"], 1)}
-            for row in facts.consumers[key_id]
+            for row in consumers
         ],
+        "consumers_total": consumers[0]["consumers"] if consumers else 0,
         "successor_key_id": facts.successors.get(key_id),
         "scopes_needed": sorted(
             {row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]}
@@ -285,12 +448,12 @@ def _steps(
     impact: dict[str, Any],
     facts: _Facts,
 ) -> tuple[str, ...]:
-    if one.action == "none":
+    if one.recommended == "none":
         return ()
     suspicious = next((row for row in facts.visits[one.key_id] if row["suspicious"]), None)
     at_hand = runbook.KeyAtHand(
         key_id=one.key_id,
-        where=", ".join(suspicious["prefixes"]) if suspicious else "the origins above",
+        where=listed(suspicious["prefixes"], _MOST_PREFIXES) if suspicious else "the origins above",
         requests=blast_radius["requests_suspicious"],
         key=key.get("key"),
         owner=key.get("owner"),
@@ -299,25 +462,39 @@ def _steps(
         successor_key_id=impact["successor_key_id"],
         scopes_needed=tuple(impact["scopes_needed"]),
         consumers=tuple(impact["consumers"]),
+        consumers_total=impact["consumers_total"],
     )
-    return runbook.steps(one.action, at_hand)
+    return runbook.steps(one.recommended, at_hand, suspected=one.action != "none")
 
 
 def _events_query(one: ScoredCase, facts: _Facts) -> str:
-    """SQL over the lake that shows the worst visit's events, or all of the window's."""
-    condition = f"key_id = {_literal(one.key_id)}"
-    addresses = [row for row in facts.origins[one.key_id] if row["worst"]]
-    if one.day is not None:
-        condition += f" AND day = DATE '{one.day}'"
-    if one.prefix is not None and addresses:
-        listed = ", ".join(_literal(row["ip"]) for row in addresses)
-        condition += f" AND address IN ({listed})"
+    """SQL over the lake that shows the suspicious requests, all of them and no other.
+
+    Of a case without an action it shows the worst visit's, or all of the window's.
+    """
+    start, end = facts.window_days
+    visits = " OR ".join(
+        _among("day", [f"DATE '{day}'" for day in row["days"]])
+        + " AND "
+        + _among("address", [literal(address) for address in row["addresses"]])
+        for row in facts.addresses[one.key_id]
+    )
     return (
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
-        f"WHERE {condition} ORDER BY ts"
+        f"WHERE key_id = {literal(one.key_id)} "
+        f"AND ({visits or _between(start, end)}) ORDER BY ts"
     )
 
 
-def _literal(text: str) -> str:
+def _between(start: date, end: date) -> str:
+    return f"day >= DATE '{start}' AND day < DATE '{end}'"
+
+
+def _among(column: str, values: Sequence[str]) -> str:
+    return f"{column} = {values[0]}" if len(values) == 1 else f"{column} IN ({', '.join(values)})"
+
+
+def literal(text: str) -> str:
+    """`text` as SQL writes it."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'"

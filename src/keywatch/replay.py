@@ -7,8 +7,8 @@ detectors are others, or when a load has added to it since.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -19,24 +19,60 @@ from keywatch.calibration import (
     Calibration,
     Families,
     concatenate,
-    q_values,
 )
 from keywatch.detectors import Detector
 from keywatch.lake import Lake
 from keywatch.model import Window
-from keywatch.scoring import WindowEvidence, counting, visit_table
+from keywatch.scoring import (
+    ScoredCase,
+    WindowEvidence,
+    counting,
+    judge_cases,
+    visit_table,
+)
 from keywatch.settings import Settings
 
 Judge = Callable[[Window], WindowEvidence]
 
+THEFT_RATE = 0.02
+"""Cases of a replayed window that would be revoked at this false discovery rate are no part of
+ordinary weeks. Below the rate of ``revoke``: what is left out in error makes the rest look quieter.
+"""
+
+
+def thefts(judged: Sequence[Sequence[ScoredCase]]) -> list[set[str]]:
+    """Of each window's cases the keys that are no part of ordinary weeks."""
+    return [
+        {
+            case.key_id
+            for case in cases
+            if case.action == "revoke" and (case.q_value or 0.0) <= THEFT_RATE
+        }
+        for cases in judged
+    ]
+
+
+def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
+    """How many of the windows' cases would have been revoked."""
+    return sum(case.action == "revoke" for cases in judged for case in cases)
+
 
 @dataclass(frozen=True)
 class Replay:
-    """One replayed window; `is_new` where the lake does not have it yet."""
+    """One replayed window; `is_new` where the lake does not have it yet.
+
+    `stolen` are the keys that a verdict says were stolen in it.
+    """
 
     window: Window
     evidence: WindowEvidence
     is_new: bool
+    stolen: frozenset[str] = frozenset()
+
+    @property
+    def ordinary(self) -> WindowEvidence:
+        """Its evidence less thefts, and less what goes on from windows before."""
+        return self.evidence.without(self.stolen).begun()
 
 
 @dataclass(frozen=True)
@@ -47,36 +83,38 @@ class Replays:
     load_id: int
     replays: tuple[Replay, ...]
 
-    def calibration(self, families: Families, settings: Settings) -> Calibration | None:
-        """What they give; None where they are too few to tell what the analysts' budget is of.
+    def calibration(
+        self, families: Families, left_out: Sequence[Set[str]] = ()
+    ) -> Calibration | None:
+        """What they give, less the keys `left_out` of each; None where nothing can be replayed.
 
-        The budget looks at one case in so many: with fewer cases no p-value is as small.
+        What is strange is not learnt: `left_out` is what `thefts` finds.
         """
-        visits = concatenate(
-            [replay.evidence.as_visits() for replay in self.replays], len(families.of_detector)
-        )
-        share = settings.scoring.investigate_per_1000_keys / 1000
-        if not visits.total or 0 < (visits.total + 1) * share < 1:
-            return None
-        return Calibration(visits, families)
+        parts = [part.as_visits() for part in self._ordinary(left_out)]
+        visits = concatenate(parts, len(families.of_detector))
+        return Calibration(visits, families) if visits.total else None
 
-    def revoked(self, calibration: Calibration, settings: Settings) -> int:
-        """How many replayed cases would have been revoked: false alarms, if all was well then."""
-        scoring = settings.scoring
-        revoked, first = 0, 0
-        for replay in self.replays:
-            count = len(replay.evidence.visits)
-            bits = calibration.replayed_bits[first : first + count]
-            case = calibration.replayed.case[first : first + count]
-            first += count
-            total = calibration.families.total(bits)
-            worst = np.lexsort((-total, case))
-            worst = worst[np.diff(case[worst], prepend=-1) != 0]
-            q = q_values(calibration.p_values(total[worst]), replay.evidence.keys)
-            of_family = calibration.families.bits(bits[worst])
-            has_two = (of_family >= scoring.second_family_bits).sum(axis=1) >= 2
-            revoked += int(((q <= scoring.false_revoke_rate) & has_two).sum())
-        return revoked
+    def judged(
+        self, families: Families, settings: Settings, left_out: Sequence[Set[str]] = ()
+    ) -> list[list[ScoredCase]]:
+        """The cases of each window as the others judge it, less the keys `left_out` of each."""
+        parts = self._ordinary(left_out)
+        visits = [part.as_visits() for part in parts]
+        judged: list[list[ScoredCase]] = []
+        for nth, part in enumerate(parts):
+            others = concatenate(visits[:nth] + visits[nth + 1 :], len(families.of_detector))
+            judged.append(
+                judge_cases(part, Calibration(others, families), settings.scoring)[0]
+                if others.total
+                else []
+            )
+        return judged
+
+    def _ordinary(self, left_out: Sequence[Set[str]]) -> list[WindowEvidence]:
+        parts = [replay.ordinary for replay in self.replays]
+        if not left_out:
+            return parts
+        return [part.without(keys) for part, keys in zip(parts, left_out, strict=True)]
 
     def keep(self, lake: Lake) -> None:
         """Store those that are new; call it inside `Lake.writing`."""
@@ -100,10 +138,15 @@ class Replays:
             cases=replay.evidence.cases.tolist(),
         )
         bits = pa.array(replay.evidence.bits.tolist(), pa.list_(pa.float64()))
-        with lake.registered("replay_rows", visit_table(replay.evidence, bits)):
+        table = visit_table(replay.evidence, bits)
+        table = table.append_column("network", pa.array(replay.evidence.networks, pa.string()))
+        for name in ("goes_on", "ruled", "moved"):
+            table = table.append_column(name, pa.array(getattr(replay.evidence, name), pa.bool_()))
+        with lake.registered("replay_rows", table):
             lake.execute(
                 "INSERT INTO lake.replayed_visits "
-                "SELECT $method, $start, $end, key_id, day, prefix, bits FROM replay_rows",
+                "SELECT $method, $start, $end, key_id, day, prefix, bits, network, goes_on, ruled, "
+                "moved FROM replay_rows",
                 **named,
             )
 
@@ -119,7 +162,21 @@ def replay(
         _stored(lake, method, earlier, names) or _judged(earlier, judge)
         for earlier in windows_before(lake, window, settings)
     ]
-    return Replays(method, load_id, tuple(found))
+    return Replays(
+        method,
+        load_id,
+        tuple(replace(each, stolen=_stolen(lake, each.window)) for each in found),
+    )
+
+
+def _stolen(lake: Lake, window: Window) -> frozenset[str]:
+    rows = lake.rows(
+        "SELECT DISTINCT key_id FROM verdicts_in_force() "
+        "WHERE verdict = 'compromised' AND window_start < $end AND window_end > $start",
+        start=window.start,
+        end=window.end,
+    )
+    return frozenset(key_id for (key_id,) in rows)
 
 
 def windows_before(lake: Lake, window: Window, settings: Settings) -> list[Window]:
@@ -156,8 +213,8 @@ def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...])
     if not found:
         return None
     rows = lake.table(
-        f"SELECT key_id, day, prefix, bits FROM lake.replayed_visits WHERE {same} "
-        "ORDER BY key_id, day, prefix",
+        "SELECT key_id, day, prefix, bits, network, goes_on, ruled, moved "
+        f"FROM lake.replayed_visits WHERE {same} ORDER BY key_id, day, prefix",
         **named,
     )
     columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]
@@ -165,8 +222,12 @@ def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...])
     evidence = WindowEvidence(
         detectors=detectors,
         visits=tuple(zip(*columns, strict=True)),
+        networks=tuple(rows["network"].to_pylist()),
+        goes_on=np.array(rows["goes_on"].to_pylist(), bool),
         bits=bits.reshape(-1, len(detectors)),
         facts=np.zeros(len(rows)),
+        ruled=np.array(rows["ruled"].to_pylist(), bool),
+        moved=np.array(rows["moved"].to_pylist(), bool),
         cases=np.array(found[0][0], np.int64),
     )
     return Replay(window, evidence, is_new=False)
@@ -175,5 +236,5 @@ def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...])
 def _method(settings: Settings, detectors: Sequence[Detector]) -> str:
     """Names how windows are judged: 16 hex digits."""
     parts: list[object] = [__version__, settings.review.baseline_days]
-    parts += [(each.id, each.sql, sorted(each.params.items())) for each in detectors]
+    parts += [each.identity for each in counting(detectors)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,7 +1,8 @@
 """What to do about a key, step by step: replace it, switch its consumers, revoke it, check.
 
 A stolen key is revoked first: until then the thief uses it, and what breaks meanwhile is said
-beside the steps. A key that is only due for rotation is replaced first.
+beside the steps. A key to rotate, such as one that was exposed, is replaced first, then revoked:
+nobody is seen to misuse it, and its consumers go on.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _OLDER_SESSIONS = (
 class KeyAtHand:
     """What the steps depend on: the key as the inventory has it, and who uses it.
 
-    `consumers` have agent, origin and requests_per_day, `scopes_needed` are those that ordinary use
-    needs; `where` names the suspicious origins and `requests` counts what was done from there.
+    `consumers` have agent, origin and requests_per_day and are the first of `consumers_total`;
+    `scopes_needed` are those that ordinary use needs; `where` names the suspicious origins and
+    `requests` counts what was done from there.
     """
 
     key_id: str
@@ -44,6 +46,7 @@ class KeyAtHand:
     successor_key_id: str | None = None
     scopes_needed: tuple[str, ...] = ()
     consumers: tuple[dict[str, Any], ...] = field(default=())
+    consumers_total: int = 0
 
     @property
     def shown(self) -> str:
@@ -51,20 +54,27 @@ class KeyAtHand:
         return self.key or self.key_id
 
 
-def steps(action: Action, at_hand: KeyAtHand) -> tuple[str, ...]:
-    """The steps in their order; none for a key that needs no action."""
-    look = f"Look at what was done from {at_hand.where}: {at_hand.requests:,} requests"
+def steps(action: Action, at_hand: KeyAtHand, *, suspected: bool = False) -> tuple[str, ...]:
+    """The steps in their order; none for a key that needs no action.
+
+    `suspected`: a key to rotate is used in a strange way as well.
+    """
+    done = f": {at_hand.requests:,} requests" if at_hand.requests else ""
+    look = f"Look at what was done from {at_hand.where}{done}"
+    owner = at_hand.owner or "the key's owner"
+    ask = f"Ask {owner} whether the use from {at_hand.where} is theirs"
     if action == "none":
         return ()
     if action == "rotate":
-        return _Vendor.of(at_hand).rotate()
+        rotation = _Vendor.of(at_hand).rotate()
+        doubt = (f"{ask}; if it is not, revoke the key now", look) if suspected else ()
+        return (*doubt, *rotation)
     stolen = _Vendor.of(at_hand).revoke()
     if action == "revoke":
         return (*stolen[:-1], look, stolen[-1])
-    owner = at_hand.owner or "the key's owner"
     first, *rest = stolen
     return (
-        f"Ask {owner} whether the use from {at_hand.where} is theirs",
+        ask,
         look,
         f"If nobody knows of it, it is stolen, and what follows is to do: {_lower(first)}",
         *rest,
@@ -94,16 +104,27 @@ class _Vendor(ABC):
 
     @abstractmethod
     def rotate(self) -> tuple[str, ...]:
-        """For a key whose time is up."""
+        """For a key that others may have read; nobody is seen to misuse it."""
 
     def switch(self, to_it: str = "Switch the consumers to it") -> str:
+        if consumers := self._consumers():
+            return f"{to_it}: {consumers}"
+        return "No other consumer was seen in the window: nothing has to be switched"
+
+    def mend(self) -> str:
+        """Or the new key is exposed as the old one was."""
+        mend = "Mend what exposed the old key (see why)"
+        if consumers := self._consumers():
+            return f"{mend}, and switch the consumers to the new one: {consumers}"
+        return f"{mend}; no other consumer was seen in the window"
+
+    def _consumers(self) -> str:
         consumers = "; ".join(
             f"{one['agent']} at {one['origin']} ({one['requests_per_day']:,.0f} requests a day)"
             for one in self.at_hand.consumers
         )
-        if consumers:
-            return f"{to_it}: {consumers}"
-        return "No other consumer was seen in the window: nothing has to be switched"
+        more = self.at_hand.consumers_total - len(self.at_hand.consumers)
+        return f"{consumers}; and {more:,} more" if consumers and more > 0 else consumers
 
     def check(self) -> str:
         return (
@@ -130,11 +151,13 @@ class _Pulsely(_Vendor):
         )
 
     def rotate(self) -> tuple[str, ...]:
+        if self.at_hand.revoked_at is not None:
+            return self.revoke()
         return (
             self._replacement(),
-            self.switch(),
-            f"When the log shows no more use of it, revoke {self.at_hand.shown} (Pulsely "
-            "dashboard: Settings, API keys, Revoke)",
+            self.mend(),
+            f"Revoke {self.at_hand.shown} as soon as the log shows no more use of it (Pulsely "
+            "dashboard: Settings, API keys, Revoke): until then whoever has read it can use it",
             self.check(),
         )
 
@@ -169,7 +192,7 @@ class _AwsKey(_Vendor):
     def rotate(self) -> tuple[str, ...]:
         return (
             self._replacement(),
-            self.switch(),
+            self.mend(),
             f"When its last use is past, turn it off: `{self._command('update-access-key')} "
             "--status Inactive`, then "
             f"`{self._command('delete-access-key')}`",

@@ -1,18 +1,21 @@
 """Evidence adds up: per visit, then per case, then an action.
 
 How it adds up stands in `keywatch.calibration`. A cap on each detector keeps one oddity from making
-a case by itself; ``revoke`` needs two families. A fact (evidence of a detector's ``certain_bits``
-or more) has no cap and needs no second family. Where earlier windows could be replayed, a detector
-counts by how rare so much of it was in them, and actions follow the false discovery rate and the
-analysts' budget; else it counts as it says, nothing but facts is revoked, and a threshold makes the
-rest.
+a case by itself; ``revoke`` needs two findings (families, or questions of origin) and a least of
+bits. A fact (evidence of a detector's ``certain_bits`` or more) needs no statistics: one that asks
+for ``revoke`` is a theft and has no cap; one that asks for less adds nothing to the suspicion, and
+the more urgent of both is recommended. Where earlier windows could be replayed, a detector counts
+by how rare so much of it was in them, and actions follow the false discovery rate and the analysts'
+budget; else it counts as it says, and a threshold says what to look at. Rules (``backstop``) decide
+where too little was ordinary yet to tell how rare a score is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TypeVar
 
@@ -23,19 +26,26 @@ from keywatch.calibration import (
     FOLDS,
     Calibration,
     Families,
+    Flags,
     Floats,
     Ints,
     Visits,
     fold_of,
-    q_values,
+    q_values_of_groups,
+    together,
 )
 from keywatch.detectors import Detector
 from keywatch.lake import Lake
-from keywatch.model import FAMILIES, Action, Family
+from keywatch.model import FAMILIES, Action, Family, most_urgent
 from keywatch.settings import ScoringSettings
 
 _Name = TypeVar("_Name", bound=str)
 
+_FEWEST_FINDINGS = 2
+FEWEST_ODD_CASES = 5
+"""Replayed cases worth a look: with fewer, rules decide what statistics can't."""
+MOVED_BITS = 3.0
+"""From so improbable a silence of the usual places on, a key may have moved."""
 _BITS_DIGITS = 6
 """A sum of doubles depends on their order: rounded, so that a tie is one and is broken by name."""
 
@@ -45,15 +55,24 @@ class WindowEvidence:
     """What the detectors say of one window's visits.
 
     `visits` (key_id, day, prefix) stand beside the rows of `bits` (a column each of the counting
-    `detectors` in their order) and of `facts` (bits that have no cap). `cases` counts all keys in
-    use by fold, those without evidence too.
+    `detectors` in their order), of `facts` (the bits, without a cap, of facts that are thefts), of
+    `ruled` (what a rule says, where it is asked) and of `moved` (the key's usual places were silent
+    meanwhile). `networks` are those of the visits that are new to their keys, else empty; `goes_on`
+    says which of them were there before the window. `cases` counts all keys in use by fold, those
+    without evidence too. `fact_actions` has what facts ask for, the most urgent of each key that
+    has any; a key in it may have no visit.
     """
 
     detectors: tuple[str, ...]
     visits: tuple[tuple[str, date, str], ...]
+    networks: tuple[str, ...]
+    goes_on: Flags
     bits: Floats
     facts: Floats
+    ruled: Flags
+    moved: Flags
     cases: Ints
+    fact_actions: Mapping[str, Action] = field(default_factory=dict)
 
     @property
     def keys(self) -> int:
@@ -62,27 +81,59 @@ class WindowEvidence:
 
     def as_visits(self) -> Visits:
         """The same for calibration."""
-        numbers: dict[str, int] = {}
         key_ids = [key_id for key_id, _, _ in self.visits]
         return Visits(
-            case=np.array([numbers.setdefault(each, len(numbers)) for each in key_ids], np.int64),
+            case=_numbered(key_ids),
             fold=np.array([fold_of(each) for each in key_ids], np.int64),
+            group=_numbered(
+                [
+                    (visit[0], network) if network else visit
+                    for visit, network in zip(self.visits, self.networks, strict=True)
+                ]
+            ),
             bits=self.bits,
             cases=self.cases,
         )
 
     def without_facts(self) -> WindowEvidence:
-        """The same less the keys of which facts are known."""
-        known = {visit[0] for visit, bits in zip(self.visits, self.facts, strict=True) if bits}
-        kept = np.array([visit[0] not in known for visit in self.visits], bool)
-        dropped = np.bincount([fold_of(key_id) for key_id in known], minlength=FOLDS)
-        return WindowEvidence(
-            self.detectors,
-            tuple(visit for visit in self.visits if visit[0] not in known),
-            self.bits[kept],
-            self.facts[kept],
-            self.cases - dropped,
+        """The same less the keys that are known to be stolen."""
+        return self.without(
+            {visit[0] for visit, bits in zip(self.visits, self.facts, strict=True) if bits}
         )
+
+    def without(self, key_ids: Set[str]) -> WindowEvidence:
+        """The same less some of its keys."""
+        folds = np.array([fold_of(key_id) for key_id in key_ids], np.int64)
+        kept = self._only(np.array([visit[0] not in key_ids for visit in self.visits], bool))
+        return replace(kept, cases=self.cases - np.bincount(folds, minlength=FOLDS))
+
+    def begun(self) -> WindowEvidence:
+        """The same less what goes on from earlier windows, which have judged it."""
+        return self._only(~self.goes_on)
+
+    def at(self, places: Set[tuple[str, str]]) -> WindowEvidence:
+        """The visits of some keys at networks that are new to them: (key_id, network)."""
+        visits = zip(self.visits, self.networks, strict=True)
+        return self._only(np.array([(one[0], network) in places for one, network in visits], bool))
+
+    def _only(self, kept: Flags) -> WindowEvidence:
+        rows = np.flatnonzero(kept).tolist()
+        return replace(
+            self,
+            visits=tuple(self.visits[i] for i in rows),
+            networks=tuple(self.networks[i] for i in rows),
+            goes_on=self.goes_on[kept],
+            bits=self.bits[kept],
+            facts=self.facts[kept],
+            ruled=self.ruled[kept],
+            moved=self.moved[kept],
+        )
+
+
+def _numbered(values: Sequence[Hashable]) -> Ints:
+    """Each value's number, equal where the values are."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(each, len(numbers)) for each in values], np.int64)
 
 
 @dataclass(frozen=True)
@@ -90,7 +141,12 @@ class ScoredCase:
     """One key's worst visit; `day` and `prefix` are None where all evidence is the key's own.
 
     Facts apart: `families` are the bits of each family that says something, less than 0 where it
-    speaks for the owner; `shares` what each detector adds to the case's bits.
+    speaks for the owner; `shares` what each detector adds to the case's bits; `findings` counts the
+    families and the questions of origin that say enough, `deeds` the families without origin.
+    `ruled`: a rule speaks against the key, and decides it (`by_rule`) where statistics can't;
+    `moved`: its usual places were silent meanwhile; `goes_on`: it was at that network, new to it,
+    before the window. `action` is what its use asks for, `fact_action` what the key's facts ask
+    for, thefts or not.
     """
 
     key_id: str
@@ -103,11 +159,23 @@ class ScoredCase:
     action: Action
     p_value: float | None = None
     q_value: float | None = None
+    findings: int = 0
+    deeds: int = 0
+    ruled: bool = False
+    by_rule: bool = False
+    moved: bool = False
+    goes_on: bool = False
+    fact_action: Action = "none"
+
+    @property
+    def recommended(self) -> Action:
+        """What to do about the key: the more urgent of both."""
+        return most_urgent((self.action, self.fact_action))
 
 
 def counting(detectors: Iterable[Detector]) -> list[Detector]:
-    """Those that add to the suspicion; the others are upkeep."""
-    return [detector for detector in detectors if not detector.hygiene]
+    """Those that add to the suspicion; the others are upkeep, rules, or on trial."""
+    return [detector for detector in detectors if detector.counts]
 
 
 def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Families:
@@ -117,23 +185,35 @@ def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Fam
             [FAMILIES.index(each.family) for each in counting(detectors)], np.int64
         ),
         caps=np.array([settings.family_caps_bits.get(family, math.inf) for family in FAMILIES]),
+        of_question=np.unique([each.question for each in counting(detectors)], return_inverse=True)[
+            1
+        ],
+        of_move=np.array([each.speaks_of_moves for each in counting(detectors)], bool),
+        imitators=settings.imitators,
     )
 
 
 def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
-    """The temporary table ``evidence`` by visit and detector; upkeep is left out.
+    """The temporary table ``evidence`` by visit and detector; only what counts.
 
-    So are visits of which nothing speaks against the owner, and what an analyst expects of a key:
-    where it comes from, and how it is used from there.
-    Makes the temporary table ``facts`` (detector, certain_bits).
+    Left out are visits of which nothing speaks against the owner, and what speaks against it in the
+    families of evidence that an analyst expects from there.
+    Makes the temporary tables ``facts`` (detector, certain_bits, action) and ``rules`` (detector).
     """
-    columns = [detector.id for detector in counting(detectors)]
-    certain = {d.id: d.certain_bits for d in detectors if d.certain_bits is not None}
+    counted = counting(detectors)
+    columns = [detector.id for detector in counted]
+    rules = [each.id for each in detectors if each.backstop and each.status == "stable"]
+    certain = [each for each in counted if each.certain_bits is not None and each.action]
     lake.execute(
-        "CREATE OR REPLACE TEMP TABLE facts AS "
-        "SELECT unnest($detectors::VARCHAR[]) AS detector, unnest($bits::DOUBLE[]) AS certain_bits",
-        detectors=list(certain),
-        bits=[float(bits) for bits in certain.values()],
+        "CREATE OR REPLACE TEMP TABLE facts AS SELECT unnest($detectors::VARCHAR[]) AS detector, "
+        "unnest($bits::DOUBLE[]) AS certain_bits, unnest($actions::VARCHAR[]) AS action",
+        detectors=[each.id for each in certain],
+        bits=[each.certain_bits for each in certain],
+        actions=[each.action for each in certain],
+    )
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE rules AS SELECT unnest($rules::VARCHAR[]) AS detector",
+        rules=rules,
     )
     sums = ", ".join(
         f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0)" for name in columns
@@ -144,7 +224,10 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
             SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
             FROM evidence AS e
             LEFT JOIN facts AS f USING (detector)
-            WHERE NOT e.hygiene
+            WHERE (list_contains($columns::VARCHAR[], e.detector)
+                    OR e.detector IN (FROM rules))
+                -- A fact that asks for less than to revoke is no theft: it makes no visit strange.
+                AND NOT coalesce(e.bits >= f.certain_bits AND f.action <> 'revoke', false)
         ),
 
         -- What is said of a whole day, or of the key, belongs to each of its visits.
@@ -159,31 +242,57 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
         ),
 
         expected AS (
-            SELECT DISTINCT v.key_id, v.day, v.prefix
+            SELECT DISTINCT v.key_id, v.day, v.prefix, unnest(s.families) AS family
             FROM visits AS v
             JOIN lake.suppressions AS s
-                ON s.key_id = v.key_id AND s.origin IN (v.network, v.prefix)
+                ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
                 AND v.day BETWEEN s.starts_on AND s.ends_on
         )
 
-        SELECT key_id, day, prefix, {sums}, coalesce(sum(bits) FILTER (certain), 0)
+        SELECT key_id, day, prefix, coalesce(any_value(n.network), ''),
+            coalesce(any_value(n.goes_on), false),
+            coalesce(bool_or(detector IN (FROM rules)), false),
+            coalesce(any_value(t.silence_bits), 0) >= $moved_bits,
+            {sums}, coalesce(sum(bits) FILTER (certain), 0)
         FROM by_visit AS b
-        WHERE certain OR family IN ('volume', 'policy') OR NOT EXISTS (
-            FROM expected AS e WHERE e.key_id = b.key_id AND e.day = b.day AND e.prefix = b.prefix)
+        LEFT JOIN visits AS v USING (key_id, day, prefix)
+        LEFT JOIN new_networks AS n USING (key_id, network)
+        LEFT JOIN stays AS t USING (key_id, network)
+        WHERE certain OR bits < 0 OR NOT EXISTS (
+            FROM expected AS e WHERE e.key_id = b.key_id AND e.day = b.day
+                AND e.prefix = b.prefix AND e.family = b.family)
         GROUP BY key_id, day, prefix
         HAVING bool_or(bits > 0)
         ORDER BY key_id, day, prefix
-        """
+        """,
+        columns=columns,
+        moved_bits=MOVED_BITS,
     )
     folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
-    numbers = np.array([row[3:] for row in rows], np.float64).reshape(-1, len(columns) + 1)
+    numbers = np.array([row[7:] for row in rows], np.float64).reshape(-1, len(columns) + 1)
     return WindowEvidence(
         detectors=tuple(columns),
         visits=tuple(row[:3] for row in rows),
+        networks=tuple(row[3] for row in rows),
+        goes_on=np.array([row[4] for row in rows], bool),
+        ruled=np.array([row[5] for row in rows], bool),
+        moved=np.array([row[6] for row in rows], bool),
         bits=numbers[:, :-1],
         facts=numbers[:, -1],
         cases=np.bincount(np.array(folds, np.int64), minlength=FOLDS),
+        fact_actions=_fact_actions(lake),
     )
+
+
+def _fact_actions(lake: Lake) -> dict[str, Action]:
+    """The most urgent action that facts ask for, of each key of which there are any."""
+    asked: dict[str, list[Action]] = defaultdict(list)
+    for key_id, action in lake.rows(
+        "SELECT DISTINCT e.key_id, f.action FROM evidence AS e "
+        "JOIN facts AS f ON f.detector = e.detector AND e.bits >= f.certain_bits ORDER BY ALL"
+    ):
+        asked[key_id].append(action)
+    return {key_id: most_urgent(actions) for key_id, actions in asked.items()}
 
 
 def score(
@@ -191,28 +300,47 @@ def score(
     evidence: WindowEvidence,
     scale: Calibration | Families,
     settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
+    earlier: Sequence[WindowEvidence] = (),
 ) -> list[ScoredCase]:
     """Cases of every key with evidence or upkeep, most suspicious first.
 
+    The keys of a campaign are one test; `earlier` is as of `visit_bits`.
     Makes the temporary table ``visit_scores`` (key_id, day, prefix, bits).
     """
-    counted, bits = visit_bits(evidence, scale)
+    cases, bits = judge_cases(evidence, scale, settings, campaigns, earlier)
     _keep_visit_scores(lake, evidence, bits)
-    cases = decide(
-        _strangest(evidence, families_in(scale), counted, bits), evidence.keys, scale, settings
-    )
     scored = {case.key_id for case in cases}
-    return cases + [
+    cases += [
         ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
         for (key_id,) in lake.rows(
             "SELECT DISTINCT key_id FROM evidence WHERE bits > 0 ORDER BY key_id"
         )
         if key_id not in scored
     ]
+    asked = evidence.fact_actions
+    return [replace(case, fact_action=asked.get(case.key_id, "none")) for case in cases]
+
+
+def judge_cases(
+    evidence: WindowEvidence,
+    scale: Calibration | Families,
+    settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
+    earlier: Sequence[WindowEvidence] = (),
+) -> tuple[list[ScoredCase], Floats]:
+    """The decided cases, most suspicious first, and the bits of each visit."""
+    counted, bits = visit_bits(evidence, scale, earlier)
+    cases = _strangest(evidence, families_in(scale), counted, bits, settings)
+    return decide(cases, evidence.keys, scale, settings, campaigns), bits
 
 
 def _strangest(
-    evidence: WindowEvidence, families: Families, counted: Floats, bits: Floats
+    evidence: WindowEvidence,
+    families: Families,
+    counted: Floats,
+    bits: Floats,
+    settings: ScoringSettings,
 ) -> list[ScoredCase]:
     """The strangest visit of each key as a case, most suspicious first; nothing is decided yet.
 
@@ -227,7 +355,25 @@ def _strangest(
     ):
         worst.setdefault(evidence.visits[i][0], i)
     rows = sorted(worst.values(), key=lambda i: (-bits[i], -raw[i], evidence.visits[i]))
-    of_family, shares = families.bits(counted[rows]), families.shares(counted[rows])
+    ruled = {evidence.visits[i][0] for i in np.flatnonzero(evidence.ruled).tolist()}
+    return [
+        replace(case, ruled=case.key_id in ruled)
+        for case in as_cases(evidence, families, counted, bits, settings, rows)
+    ]
+
+
+def as_cases(
+    evidence: WindowEvidence,
+    families: Families,
+    counted: Floats,
+    bits: Floats,
+    settings: ScoringSettings,
+    rows: Sequence[int],
+) -> list[ScoredCase]:
+    """The visits of these `rows`, each as a case; nothing is decided yet."""
+    chosen = counted[list(rows)]
+    of_family, shares = families.bits(chosen), families.shares(chosen)
+    findings, deeds = families.findings(chosen, settings.second_family_bits)
     return [
         ScoredCase(
             *evidence.visits[i],
@@ -236,6 +382,11 @@ def _strangest(
             shares=_said(evidence.detectors, shares[row]),
             certain=bool(evidence.facts[i] > 0),
             action="none",
+            findings=int(findings[row]),
+            deeds=int(deeds[row]),
+            ruled=bool(evidence.ruled[i]),
+            moved=bool(evidence.moved[i]),
+            goes_on=bool(evidence.goes_on[i]),
         )
         for row, i in enumerate(rows)
     ]
@@ -250,13 +401,36 @@ def families_in(scale: Calibration | Families) -> Families:
     return scale.families if isinstance(scale, Calibration) else scale
 
 
-def visit_bits(evidence: WindowEvidence, scale: Calibration | Families) -> tuple[Floats, Floats]:
-    """What each detector says of each visit on the scale, and the visit's bits in all."""
-    counted = evidence.bits
+def visit_bits(
+    evidence: WindowEvidence,
+    scale: Calibration | Families,
+    earlier: Sequence[WindowEvidence] = (),
+) -> tuple[Floats, Floats]:
+    """What each detector says of each visit on the scale, and the visit's bits in all.
+
+    The visits of a key at a network that is new to it are judged as one, with those of `earlier`
+    windows where it goes on.
+    """
+    going_on = {
+        (visit[0], network)
+        for visit, network, goes_on in zip(
+            evidence.visits, evidence.networks, evidence.goes_on, strict=True
+        )
+        if goes_on
+    }
+    parts = [evidence, *(one.at(going_on) for one in earlier if going_on)]
+    whole = replace(
+        evidence,
+        visits=tuple(visit for part in parts for visit in part.visits),
+        networks=tuple(network for part in parts for network in part.networks),
+        bits=np.concatenate([part.bits for part in parts]),
+    ).as_visits()
+    counted = whole.bits
     if isinstance(scale, Calibration):
-        counted = scale.calibrated(evidence.as_visits())
-    total = families_in(scale).total(counted)
-    return counted, np.round(total + evidence.facts, _BITS_DIGITS)
+        counted = scale.calibrated(whole)
+    said = together(counted, whole.group)[: len(evidence.visits)]
+    total = families_in(scale).total(said)
+    return said, np.round(total + evidence.facts, _BITS_DIGITS)
 
 
 def decide(
@@ -264,33 +438,83 @@ def decide(
     keys: int,
     scale: Calibration | Families,
     settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
 ) -> list[ScoredCase]:
     """`cases`, most suspicious first, with p-value, q-value and action; `keys` are in use."""
     if not isinstance(scale, Calibration):
-        return [replace(case, action=_uncalibrated(case, settings)) for case in cases]
+        return [_uncalibrated(case, settings) for case in cases]
     p_values = scale.p_values(np.array([case.bits for case in cases]))
-    q = q_values(p_values, keys)
+    q = q_values_of_groups(p_values, keys, _groups([case.key_id for case in cases], campaigns))
+    return _decided(cases, p_values, q, keys, scale, settings)
+
+
+def decide_alone(
+    cases: Sequence[ScoredCase], keys: int, scale: Calibration, settings: ScoringSettings
+) -> list[ScoredCase]:
+    """As `decide`, each of the cases as if nothing else were strange among the `keys`."""
+    p_values = scale.p_values(np.array([case.bits for case in cases]))
+    return _decided(cases, p_values, np.minimum(p_values * keys, 1.0), keys, scale, settings)
+
+
+def _decided(
+    cases: Sequence[ScoredCase],
+    p_values: Floats,
+    q_values: Floats,
+    keys: int,
+    scale: Calibration,
+    settings: ScoringSettings,
+) -> list[ScoredCase]:
     share = settings.investigate_per_1000_keys / 1000
+    if share:
+        share = max(share, settings.investigate_at_least / max(keys, 1))
+    # Where ordinary weeks give nothing at all, the least trifle is rarer than the budget.
+    look_bits = -math.log2(share) if share else math.inf
+    is_quiet = scale.cases_of(look_bits) < FEWEST_ODD_CASES
     decided = []
-    for case, p_value, q_value in zip(cases, p_values.tolist(), q.tolist(), strict=True):
+    for case, p_value, q_value in zip(cases, p_values.tolist(), q_values.tolist(), strict=True):
         action: Action = "none"
-        if case.certain or (q_value <= settings.false_revoke_rate and _has_two(case, settings)):
+        by_rule = False
+        if case.certain or (q_value <= settings.false_revoke_rate and _is_enough(case, settings)):
             action = "revoke"
-        # Where ordinary weeks give nothing at all, the least trifle is rarer than the budget.
-        elif 0 < p_value <= share and case.bits >= -math.log2(share):
+        elif is_quiet and case.ruled:
+            action, by_rule = settings.unfamiliar_place, True
+        elif p_value <= share and case.bits >= look_bits:
             action = "investigate"
-        decided.append(replace(case, action=action, p_value=p_value, q_value=q_value))
+        decided.append(
+            replace(case, action=action, p_value=p_value, q_value=q_value, by_rule=by_rule)
+        )
     return decided
 
 
-def _has_two(case: ScoredCase, settings: ScoringSettings) -> bool:
-    return sum(bits >= settings.second_family_bits for bits in case.families.values()) >= 2
+def _is_enough(case: ScoredCase, settings: ScoringSettings) -> bool:
+    """Whether a case is strange enough, and in enough ways, to revoke it by statistics.
+
+    A key that may have moved takes more than strange places: its owner was silent meanwhile.
+    """
+    return (
+        case.bits >= settings.revoke_bits
+        and case.findings >= _FEWEST_FINDINGS
+        and (not case.moved or case.deeds > 0)
+    )
 
 
-def _uncalibrated(case: ScoredCase, settings: ScoringSettings) -> Action:
+def _groups(key_ids: Sequence[str], campaigns: Sequence[Sequence[str]]) -> list[Ints]:
+    """The positions of each campaign's keys; campaigns that share a key are one."""
+    at = {key_id: position for position, key_id in enumerate(key_ids)}
+    joined: list[set[int]] = []
+    for campaign in campaigns:
+        members = {at[key_id] for key_id in campaign if key_id in at}
+        members.update(*(group for group in joined if group & members))
+        joined = [group for group in joined if not group & members] + [members]
+    return [np.array(sorted(group), np.int64) for group in joined if len(group) > 1]
+
+
+def _uncalibrated(case: ScoredCase, settings: ScoringSettings) -> ScoredCase:
     if case.certain:
-        return "revoke"
-    return "investigate" if case.bits >= settings.investigate_bits else "none"
+        return replace(case, action="revoke")
+    if case.ruled:
+        return replace(case, action=settings.unfamiliar_place, by_rule=True)
+    return replace(case, action="investigate" if case.bits >= settings.investigate_bits else "none")
 
 
 def visit_table(evidence: WindowEvidence, bits: pa.Array) -> pa.Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -87,8 +87,16 @@ class ScoringSettings(_Section):
     """The expected share of ``revoke`` that hits innocent keys, at most (false discovery rate)."""
     investigate_per_1000_keys: Annotated[float, Field(ge=0, le=1000)] = 10
     """The analysts' budget: innocent keys to look at in a window, as many as expected at most."""
+    investigate_at_least: Annotated[float, Field(ge=0)] = 0.1
+    """The budget of a small lake, in innocent keys a window; whichever budget is larger counts."""
+    unfamiliar_place: Literal["revoke", "investigate"] = "revoke"
+    """What the rule of the same name says, where too little was ordinary yet to calibrate."""
     second_family_bits: Bits = 3.0
-    """``revoke`` by statistics needs a second family with at least this much."""
+    """``revoke`` by statistics needs two families, or questions of origin, with this much each."""
+    revoke_bits: Bits = 10.0
+    """``revoke`` by statistics needs at least this much in all."""
+    imitators: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """The share of thieves who call what the owner calls: bounds what speaks for the owner."""
     family_caps_bits: dict[Family, Bits] = {
         "origin": 20.0,
         "endpoints": 14.0,

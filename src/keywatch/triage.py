@@ -25,7 +25,7 @@ _GROUPS = """
         -- A campaign's evidence begins with what is shared: an address or a prefix.
         SELECT *, CASE WHEN detector = $campaign THEN split_part(actual, ' ', 1) END AS shared
         FROM evidence
-        WHERE detector IN ($campaign, $migration)
+        WHERE detector IN ($campaign, $migration) AND status = 'stable'
     ) AS e
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN visit_addresses AS a USING (key_id, day, prefix)
@@ -50,6 +50,7 @@ def find_groups(lake: Lake) -> list[Group]:
                     f"{', '.join(origins)} ({place})",
                     f"one new origin is used with {len(key_ids)} keys of several owners: "
                     "one thief, until somebody explains it",
+                    network,
                 )
             )
         else:
@@ -63,6 +64,7 @@ def find_groups(lake: Lake) -> list[Group]:
                     f"{network}: {shown} ({place})",
                     f"{len(key_ids)} keys moved together and otherwise behave as ever: "
                     "confirm the move once for all of them",
+                    network,
                 )
             )
     return groups

@@ -26,6 +26,13 @@ def last_full_week(lake: Lake) -> Window:
     return week_of(monday)
 
 
+def is_newest_week(lake: Lake, window: Window) -> bool:
+    """Whether it is the last ISO week that is over, as of the lake's last event."""
+    last = lake.value("SELECT max(day) FROM lake.activity")
+    over = last is not None and last >= window.end.date() - timedelta(days=1)
+    return over and window == last_full_week(lake)
+
+
 def week_of(monday: date) -> Window:
     """The seven days from `monday` on."""
     start = datetime.combine(monday, time())

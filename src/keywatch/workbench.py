@@ -139,7 +139,8 @@ class DetectorView:
     def replay(self, weeks: int = 2) -> Any:
         """What reviews of the last `weeks` weeks would alert, as set up and with this detector.
 
-        All detectors judge; this one takes the place of the bundled one of its id, or is one more.
+        All detectors judge but drafts; this one takes the place of the bundled one of its id, or is
+        one more, and counts as if it were stable.
         Takes about as long as `weeks` reviews twice over. Columns: week, key_id, name, action and
         bits (as set up; null: no alert), action_then and bits_then (with this detector), summary.
 
@@ -150,7 +151,7 @@ class DetectorView:
             raise UsageError("a replay needs a window of one week, and one week or more")
         span = Window(self.window.end - weeks * _WEEK, self.window.end)
         others = {each.id: each for each in detectors.load_detectors()}
-        others[self.detector.id] = self.detector
+        others[self.detector.id] = replace(self.detector, status="stable")
         in_order = [others[name] for name in sorted(others)]
         found = pipeline.rehearse(self._lake_folder, span, self._settings, others=in_order)
         return self._frame(_side_by_side(found.alerts, found.against or ()))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from keywatch import alerts
 from keywatch.alerts import Change
-from keywatch.deliver.message import Message, alert_message, with_id
+from keywatch.deliver.message import Message, alert_message, upkeep_message, with_id
 from keywatch.lake import Lake
 from keywatch.model import Case, Group, Review
 from tests.report.reviews import DOUBTED, FULL, SCANNED
@@ -24,6 +24,12 @@ def changes_of(review: Review) -> list[Change]:
     """What a new lake has to tell of `review`."""
     with Lake.in_memory() as lake:
         return alerts.update(lake, review, 10.0)
+
+
+def upkeep_of(review: Review) -> Message:
+    """The week's upkeep as one message."""
+    message = upkeep_message(review.hygiene, review.window, "2026-10-05T06:00:00Z")
+    return with_id(message, "msg_upkeep", "upkeep")
 
 
 def messages_of(review: Review) -> list[Message]:

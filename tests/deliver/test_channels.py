@@ -24,7 +24,7 @@ from keywatch.deliver.channels import open_channel
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.message import Message
 from keywatch.deliver_settings import ChannelSettings
-from tests.deliver.alerts_of import SOLO, messages_of
+from tests.deliver.alerts_of import SOLO, messages_of, upkeep_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
 from tests.report.reviews import FULL, filled_with
 
@@ -174,6 +174,36 @@ def test_what_arrives_keeps_to_the_receiver_s_limits(
         assert key.key_id in text
     for reason in message.reasons:
         assert reason.actual.split()[0] in text
+
+
+@pytest.mark.parametrize("name", [name for name in HTTP if name != "pagerduty"])
+@pytest.mark.parametrize("text", [None, *HOSTILE[:2]], ids=["ordinary", "all", "formula"])
+def test_a_week_s_upkeep_arrives_whole_and_harmless(
+    name: str, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = upkeep_of(FULL if text is None else filled_with(text))
+    kind = HTTP[name]
+    with (
+        Receiver(lambda _: kind.fine).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        channel.send(Envelope(message))
+    (request,) = receiver.requests
+    kind.check(request)
+    texts = list(texts_in(request.json))
+    assert message.id in request.body.decode()
+    if text is None:
+        for item in message.upkeep:
+            assert any(item.key_id in each for each in texts)
+        assert any("rotate by 2026-10-12" in each for each in texts)
+        assert any("since 2026-08-10" in each for each in texts)
+    for each in texts:
+        assert "\x1b" not in each
+        assert "\u202e" not in each
+        assert name == "webhook" or "https://evil" not in each
+    if name == "webhook":
+        assert request.json["kind"] == "upkeep"
+        assert (request.json["action"], request.json["severity"]) == ("none", "low")
 
 
 @pytest.mark.parametrize("name", HTTP)

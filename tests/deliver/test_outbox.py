@@ -16,10 +16,19 @@ from keywatch.deliver.journal import Journal, Record
 from keywatch.deliver.message import Attachment
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Action, Case, Window
+from keywatch.model import Action, Case, HygieneFinding, Review, Window
 from keywatch.verdicts import VerdictReport
 from tests.deliver.alerts_of import review_of
-from tests.report.reviews import DOUBTED, SCANNED, WEEK
+from tests.report.reviews import (
+    DOUBTED,
+    EXPOSED,
+    FULL,
+    LATE,
+    REMINDED,
+    SCANNED,
+    SECOND,
+    WEEK,
+)
 
 LONG_AGO = timedelta(days=2)
 
@@ -132,6 +141,138 @@ def test_a_channel_that_is_added_hears_what_nobody_has_answered(lake: Lake) -> N
     outbox.enqueue(lake, outbox.catch_up(lake, after), after)
     assert told(planned(lake, after), "new") == [("trigger", "key_0700353")]
     assert outbox.catch_up(lake, after) == []
+
+
+def test_owners_hear_of_their_own_keys(lake: Lake) -> None:
+    settings = settings_of(
+        channels={name: {"kind": "stdout"} for name in ("a", "b", "all")},
+        routes=[
+            {"owners": ["team-observability"], "channels": ["a"]},
+            {"owners": ["team-delivery", "team-mobile"], "channels": ["b"]},
+            {"channels": ["all"]},
+        ],
+    )
+    unowned = replace(SCANNED, key_id="key_unowned", owner=None)
+    reviewed(lake, settings, SCANNED, unowned, EXPOSED)
+    made = planned(lake, settings)
+    subjects = {name: {title for _, title in told(made, name)} for name in settings.channels}
+    assert subjects == {
+        "a": {"key_0700353"},
+        "b": {"key_0700620"},
+        "all": {"key_0700353", "key_unowned", "key_0700620"},
+    }
+
+
+def test_a_campaign_is_told_to_each_owner_of_its_keys(lake: Lake) -> None:
+    settings = settings_of(
+        channels={name: {"kind": "stdout"} for name in ("a", "b", "c")},
+        routes=[
+            {"owners": ["team-observability"], "channels": ["a"]},
+            {"owners": ["team-delivery"], "channels": ["b"]},
+            {"owners": ["team-mobile"], "channels": ["c"]},
+        ],
+    )
+    review = review_of(SCANNED, SECOND, groups=FULL.groups)
+    tell(lake, alerts.update(lake, review, 10.0), settings)
+    assert sorted(planned(lake, settings).to_send) == ["a", "b"]
+    assert outbox.catch_up(lake, settings) == []
+
+
+# ----------------------------------------------------------------------------------------- upkeep
+
+
+def upkeep_settings(**values: Any) -> DeliverSettings:
+    return settings_of(
+        channels={name: {"kind": "stdout", "messages_per_hour": 1} for name in ("team", "all")},
+        routes=[
+            {"owners": ["team-billing"], "upkeep": True, "channels": ["team"]},
+            {"upkeep": True, "channels": ["all"]},
+        ],
+        **values,
+    )
+
+
+def week_of(start: datetime, *findings: HygieneFinding) -> Review:
+    window = Window(start, start + timedelta(days=7))
+    return replace(review_of(), window=window, hygiene=findings)
+
+
+def test_a_week_s_upkeep_goes_to_each_channel_once_and_to_the_owner_s_route(lake: Lake) -> None:
+    settings = upkeep_settings()
+    review = week_of(WEEK.start, LATE, REMINDED)
+    assert outbox.upkeep_is_due(lake, review, settings)
+    assert outbox.enqueue_upkeep(lake, review, settings) == 2
+    assert not outbox.upkeep_is_due(lake, review, settings)
+    again = replace(review, run=replace(review.run, id="run_2"), hygiene=(LATE,))
+    assert outbox.enqueue_upkeep(lake, again, settings) == 0
+    made = planned(lake, settings)
+    keys_of = {
+        name: [item.key_id for item in one.message.upkeep] for name, (one,) in made.to_send.items()
+    }
+    assert keys_of == {"team": ["key_0700500"], "all": ["key_0700353", "key_0700500"]}
+    arrived(lake, made)
+    assert outbox.enqueue_upkeep(lake, review, settings) == 0
+    assert outbox.pending(lake) == []
+    assert lake.value("SELECT count(*) FROM lake.alerts") == 0
+
+
+def test_upkeep_of_a_key_with_an_alert_waits_for_it(lake: Lake) -> None:
+    both = replace(week_of(WEEK.start, LATE, REMINDED), cases=(SCANNED,))
+    outbox.enqueue_upkeep(lake, both, upkeep_settings())
+    (one,) = planned(lake, upkeep_settings()).to_send["all"]
+    assert [item.key_id for item in one.message.upkeep] == ["key_0700500"]
+    assert one.message.why.endswith(
+        "1 rotation due. No key here is suspected. To rotate one, make a replacement, switch its "
+        "consumers to it, then revoke the old one."
+    )
+
+
+def test_upkeep_is_sent_by_routes_alone(lake: Lake) -> None:
+    review = week_of(WEEK.start, LATE, REMINDED)
+    for routes in ([], [{"channels": ["all"]}]):
+        assert outbox.enqueue_upkeep(lake, review, settings_of(routes=routes)) == 0
+    only_upkeep = upkeep_settings()
+    nothing_to_do = week_of(WEEK.start)
+    assert outbox.enqueue_upkeep(lake, nothing_to_do, only_upkeep) == 0
+    # A route for upkeep takes no alert from anybody.
+    reviewed(lake, only_upkeep, SCANNED)
+    assert sorted(planned(lake, only_upkeep).to_send) == ["all", "team"]
+
+
+def test_upkeep_takes_no_alert_s_place_in_the_hour(lake: Lake) -> None:
+    settings = upkeep_settings()
+    outbox.enqueue_upkeep(lake, week_of(WEEK.start, LATE), settings)
+    reviewed(lake, settings, SCANNED)
+    made = planned(lake, settings)
+    assert [one.message.kind for one in made.to_send["all"]] == ["trigger", "upkeep"]
+    arrived(lake, made)
+    outbox.enqueue_upkeep(lake, week_of(WEEK.end, LATE), settings)
+    assert [one.message.kind for one in planned(lake, settings).to_send["all"]] == ["upkeep"]
+
+
+def test_a_newer_week_s_upkeep_takes_the_place_of_one_that_waits(lake: Lake) -> None:
+    settings = upkeep_settings()
+    outbox.enqueue_upkeep(lake, week_of(WEEK.start, LATE), settings)
+    outbox.enqueue_upkeep(lake, week_of(WEEK.end, LATE), settings)
+    made = planned(lake, settings)
+    (one,) = made.to_send["all"]
+    assert one.message.title == "Upkeep of 1 key, week 2026-W41"
+    arrived(lake, made)
+    assert outbox.pending(lake) == []
+
+
+@pytest.mark.parametrize("kind", ["upkeep", "rotate"])
+def test_quiet_hours_hold_back_upkeep_and_what_is_to_be_rotated(kind: str, lake: Lake) -> None:
+    quiet = {"start": "22:00", "end": "07:00"}
+    settings = upkeep_settings(quiet_hours=quiet)
+    if kind == "upkeep":
+        outbox.enqueue_upkeep(lake, week_of(WEEK.start, LATE), settings)
+    else:
+        reviewed(lake, settings, EXPOSED)
+    night = datetime(2026, 10, 5, 23)
+    lake.execute("UPDATE lake.deliveries SET created_at = $now", now=night - LONG_AGO)
+    assert planned(lake, settings, night).to_send == {}
+    assert planned(lake, settings, datetime(2026, 10, 6, 7)).to_send != {}
 
 
 # ------------------------------------------------------------------------------- order, superseding

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from keywatch.deliver.wording import as_text, inert
-from tests.deliver.alerts_of import messages_of, review_of
-from tests.report.reviews import FULL, SCANNED, SECOND
+from keywatch.deliver.message import alert_message, summary_message
+from keywatch.deliver.wording import as_text, inert, reason_text, upkeep_lines
+from tests.deliver.alerts_of import changes_of, messages_of, review_of, upkeep_of
+from tests.report.reviews import DOUBTED, EXPOSED, FULL, LATE, REMINDED, SCANNED, SECOND
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -49,6 +51,57 @@ def test_what_a_program_would_follow_is_broken(text: str, shown: str) -> None:
 def test_an_alert_as_text_has_all_that_is_needed_to_decide() -> None:
     (message,) = messages_of(review_of(SCANNED))
     assert as_text(message) == (GOLDEN / "alert.txt").read_text(encoding="utf-8")
+
+
+def test_a_week_s_upkeep_as_text() -> None:
+    assert as_text(upkeep_of(FULL)) == (GOLDEN / "upkeep.txt").read_text(encoding="utf-8")
+
+
+def test_more_upkeep_than_fits_is_counted_and_no_rule_is_left_out() -> None:
+    many = [replace(LATE, key_id=f"key_{n:03}") for n in range(50)]
+    message = upkeep_of(replace(FULL, hygiene=(*many, REMINDED)))
+    assert message.title == "Upkeep of 51 keys, week 2026-W40"
+    assert message.why.startswith("50 rotation overdue, 1 rotation due.")
+    assert [item.rule for item in message.upkeep] == ["rotation_overdue"] * 20 + ["rotation_due"]
+    assert message.more_upkeep == 30
+    assert upkeep_lines(message)["not listed here"] == [
+        "and 30 more: keywatch review --week 2026-W40 --format json has them all"
+    ]
+
+
+def test_a_key_to_rotate_is_replaced_first_and_says_what_it_is() -> None:
+    (message,) = messages_of(review_of(EXPOSED))
+    assert (message.action, message.severity) == ("rotate", "medium")
+    lines = as_text(message).splitlines()
+    assert lines[0] == "ROTATE key_0700620 (Mobile app)  [medium]"
+    steps = [line.partition(".")[2].strip() for line in lines if line.startswith("  do ")]
+    assert [step.split()[0] for step in steps] == ["Make", "Mend", "Revoke", "Check"]
+
+
+def test_a_fact_without_bits_is_a_reason_and_has_none() -> None:
+    (change,) = changes_of(review_of(replace(EXPOSED, bits=0.0)))
+    (fact,) = change.alert.document["evidence"]
+    document = change.alert.document | {"evidence": [fact | {"bits": 0.0, "action": "rotate"}]}
+    message = alert_message(replace(change, alert=replace(change.alert, document=document)))
+    assert reason_text(message.reasons[0]) == (
+        "The full key stood in a path, a query or an agent, where others read it."
+    )
+    summary = summary_message([message], "2026-10-05T06:00:00Z")
+    assert summary.title == "1 more alert: 1 to rotate"
+    assert summary.worst == ("ROTATE key_0700620 (Mobile app)",)
+
+
+def test_a_campaign_tells_apart_what_is_stolen_exposed_and_to_be_asked() -> None:
+    asked = replace(DOUBTED, key_id="key_asked")
+    group = replace(FULL.groups[0], key_ids=("key_0700353", "key_0700620", "key_asked"))
+    (message,) = messages_of(review_of(SCANNED, EXPOSED, asked, groups=[group]))
+    assert message.steps == (
+        "Revoke now: ply_live_prod_4f8a2c…9e1d",
+        "Then replace each and switch its consumers: keywatch case KEY tells how",
+        "Replace, then revoke: ply_live_prod_a1b2c3…77aa",
+        "Ask the owners whether this use is theirs: key_asked",
+        "Import the inventory with revoked_at: Keywatch says whether use follows",
+    )
 
 
 def test_a_campaign_as_text_names_its_keys() -> None:

@@ -44,7 +44,9 @@ class Served:
 
     def client(self) -> httpx.Client:
         """A browser that has opened the address."""
-        client = httpx.Client(base_url=self.root, follow_redirects=True, trust_env=False)
+        client = httpx.Client(
+            base_url=self.root, follow_redirects=True, trust_env=False, timeout=60
+        )
         self.clients.append(client)
         assert client.get(self.address).status_code == 200
         return client
@@ -171,13 +173,33 @@ def test_what_is_wrong_with_a_verdict_is_told(served: Served) -> None:
         ({"because": " ", "verdict": "benign"}, "because WHY"),
         ({"because": "x", "verdict": "fine"}, "No such verdict"),
         ({"because": "x", "verdict": "expected", "until": "soon"}, "is no day"),
-        ({"because": "x", "verdict": "benign", "key": "nobody"}, "no alert of a key"),
+        ({"because": "x", "verdict": "benign", "key": "nobody"}, "no key"),
     ):
         answer = client.post("/verdict", data=form | wrong, headers=own)
         assert (answer.status_code, told.lower() in answer.text.lower()) == (400, True), told
     for path, told in (("/case", "No key is named"), ("/?week=soon", "no ISO week"),
                        ("/chart?key=key_2&chart=pie", "no such chart")):  # fmt: skip
         assert told.lower() in client.get(path).text.lower()
+
+
+def test_a_verdict_says_what_is_meant_of_a_key_that_no_alert_named(served: Served) -> None:
+    client = served.client()
+    page = client.get("/case?key=crowd_07&week=2026-W40").text
+    assert '<input type="checkbox" name="origin" value="84.151.10.0/24">' in page
+    said = {"because": "a release", "verdict": "expected", "origin": "84.151.10.0/24"}
+    chosen = {**form_of(page), **said, "family": ["endpoints", "volume"]}
+    own = {"origin": served.root.rstrip("/")}
+    answer = client.post("/verdict", data=chosen, headers=own)
+    assert answer.status_code == 200, answer.text
+    with Lake.open(served.lake) as lake:
+        given = lake.rows(
+            "SELECT origin, families FROM lake.suppressions WHERE key_id = 'crowd_07'"
+        )
+    assert given == [("84.151.10.0/24", ["endpoints", "volume"])]
+    undone = client.post(
+        "/verdict", data=form_of(page) | {"because": "none", "verdict": "undo"}, headers=own
+    )
+    assert undone.status_code == 200
 
 
 def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(

@@ -13,6 +13,7 @@ from keywatch import cases, detectors
 from keywatch.content import content_path
 from keywatch.detectors import Detector
 from keywatch.errors import DetectorError
+from keywatch.lake import sql_text
 
 ALL = detectors.load_detectors()
 CASES = [(detector, file) for detector in ALL for file in cases.case_files(detector)]
@@ -46,7 +47,9 @@ def test_the_readme_says_what_the_reader_needs(detector: Detector) -> None:
     assert len(text.splitlines()) <= 40
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
-        "Why it matters", "How the bits come about", "Known gaps", "False positives", "Tuning",
+        "Why it matters",
+        "How it decides" if detector.backstop else "How the bits come about",
+        "Known gaps", "False positives", "Tuning",
     ]  # fmt: skip
     linked = re.findall(r"\(cases/([a-z0-9_]+)\.toml\)", text)
     assert linked, "no worked example"
@@ -62,17 +65,64 @@ def test_ids_are_unique_and_folders_are_named_after_them() -> None:
 def test_the_design_s_detectors_are_there() -> None:
     by_family = {
         "origin": "unfamiliar_origin impossible_travel anonymous_network parallel_origins "
-        "shared_origin fleet_move relocation",
+        "shared_origin fleet_move relocation unfamiliar_place",
         "endpoints": "unfamiliar_endpoint endpoint_mix endpoint_sequence unfamiliar_object "
         "sensitive_call",
-        "volume": "request_burst rate_limit_pressure bulk_read object_enumeration",
+        "volume": "request_burst rate_limit_pressure missing_rate_limit bulk_read "
+        "object_enumeration",
         "client": "unfamiliar_agent off_hours dormant_wake",
         "policy": "denied_probe revoked_use environment_mismatch rotation_overdue "
-        "overlap_overstay wildcard_scope unused_scope",
+        "overlap_overstay wildcard_scope unused_scope unknown_scope scope_change scope_bypass "
+        "exposed_key honey_key rotation_due",
         "all": "behaviour_forest",
     }
     found = {family: {d.id for d in ALL if d.family == family} for family in by_family}
     assert found == {family: set(ids.split()) for family, ids in by_family.items()}
+
+
+def test_the_fields_that_say_how_evidence_is_used() -> None:
+    assert {d.id for d in ALL if d.backstop} == {"unfamiliar_place"}
+    assert {d.id for d in ALL if d.speaks_of_moves} == {"relocation", "fleet_move"}
+    shared = {d.id: d.question for d in ALL if d.question != d.id}
+    assert shared == dict.fromkeys(("impossible_travel", "parallel_origins"), "two_places_at_once")
+
+
+@pytest.mark.parametrize(
+    "field", ['question = "another"', "backstop = true", "speaks_of_moves = true"]
+)
+def test_a_detector_that_is_used_otherwise_is_another(tmp_path: Path, field: str) -> None:
+    shutil.copytree(content_path("detectors") / "relocation", tmp_path / "relocation")
+    file = tmp_path / "relocation" / "detector.toml"
+    text = file.read_text("utf-8").replace("speaks_of_moves = true\n", "")
+    file.write_text(text, "utf-8")
+    before = detectors.load_detector(file.parent).identity
+    file.write_text(f"{field}\n{text}", "utf-8")
+    assert detectors.load_detector(file.parent).identity != before
+
+
+def test_the_manual_names_each_field_and_each_table() -> None:
+    text = (content_path("detectors") / "README.md").read_text("utf-8")
+    fields = set(re.findall(r"^\| (.*?) \|", text, re.MULTILINE))
+    named = set(re.findall(r"`([a-z_]+)`", " ".join(fields)))
+    used = {name for d in ALL for name in tomllib.loads((d.folder / "detector.toml").read_text())}
+    assert used - {"params"} <= named
+    made = set(
+        re.findall(
+            r"CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)", sql_text("span") + sql_text("prepare")
+        )
+    )
+    read = {
+        table
+        for d in ALL
+        for table in re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)", re.sub(r"--[^\n]*", "", d.sql))
+        if table in made
+    }
+    assert read <= set(re.findall(r"`([a-z_]+)`", text))
+
+
+def test_the_reminder_and_the_rule_have_one_period() -> None:
+    days = {d.id: d.params["rotation_days"] for d in ALL if "rotation_days" in d.params}
+    assert days == {"rotation_due": 90, "rotation_overdue": 90}
 
 
 @pytest.mark.parametrize(
@@ -82,11 +132,45 @@ def test_the_design_s_detectors_are_there() -> None:
         ("detect.sql", "$wildcard_bits", "$other_bits", "other_bits, which [params] does not set"),
         ("detect.sql", "$wildcard_bits", "1.0", "wildcard_bits, which detect.sql does not use"),
         ("detect.sql", "AS actual", "AS reality", "actual"),
+        ("detect.sql", "AS rotate", "AS revolve", "revolve"),
         ("detect.sql", "-- grain: key", "-- key", "must open with '-- grain"),
         ("detect.sql", "FROM keys", "FROM no_such_table", "no_such_table"),
         ("detector.toml", 'family = "policy"', 'family = "luck"', "family is 'luck'"),
+        ("detector.toml", '"stable"', '"done"', "status is 'done'; allowed are draft, test,"),
+        ("detector.toml", "hygiene = true", "certain_bits = 5", "certain_bits needs action"),
+        ("detector.toml", "hygiene = true", 'action = "revoke"', "action needs certain_bits"),
+        (
+            "detector.toml", "hygiene = true", 'certain_bits = 5\naction = "none"',
+            "action is 'none'; allowed are revoke, rotate, investigate",
+        ),
+        (
+            "detector.toml", "hygiene = true", 'certain_bits = "5"\naction = "revoke"',
+            "certain_bits is '5'; a number above 0 is expected",
+        ),
+        (
+            "detector.toml", "hygiene = true",
+            'hygiene = true\ncertain_bits = 5\naction = "rotate"',
+            "hygiene and action exclude each other",
+        ),
+        ("detector.toml", "hygiene = true", "hygiene = 1", "hygiene is 1; true or false"),
+        ("detector.toml", "hygiene = true", 'backstop = "no"', "backstop is 'no'; true or false"),
+        (
+            "detector.toml", "hygiene = true", "speaks_of_moves = 0",
+            "speaks_of_moves is 0; true or false is expected",
+        ),
+        (
+            "detector.toml", "hygiene = true", "hygiene = true\nbackstop = true",
+            "hygiene and backstop exclude each other",
+        ),
+        (
+            "detector.toml", "hygiene = true",
+            'backstop = true\ncertain_bits = 5\naction = "revoke"',
+            "backstop and certain_bits exclude each other",
+        ),
+        ("detector.toml", "hygiene = true", "question = 3", "question is 3; a text"),
+        ("detector.toml", "hygiene = true", 'question = " "', "question is ' '; a text"),
     ],
-)
+)  # fmt: skip
 def test_a_broken_folder_is_told_in_words(
     tmp_path: Path, file: str, old: str, new: str, said: str
 ) -> None:
@@ -174,7 +258,7 @@ def test_a_wrong_expectation_does_not_pass(tmp_path: Path) -> None:
     (detector,) = (each for each in ALL if each.id == "wildcard_scope")
     right = (detector.folder / "cases" / "admin.toml").read_text("utf-8")
     for wrong in (
-        right.replace("bits = 1.0", "bits = 1.01"),
+        right.replace("bits = 0.5", "bits = 0.51"),
         right.replace('actual = "admin:*"', 'actual = "admin"'),
         right[: right.index("[[expect]]")],
         right + right[right.index("[[expect]]") :],

@@ -144,6 +144,10 @@ def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -
     halves = evidence(parts, keys, everything)
     # Objects of two parts add up to within one: everything but their count stays the same.
     counted = ("object_enumeration", "behaviour_forest")
-    assert [row for row in halves if row[3] not in counted] == [
-        row for row in whole if row[3] not in counted
-    ]
+
+    def same(rows: list[Any]) -> list[Any]:
+        # How many objects there were is told within the same bound; the bits don't change.
+        told = ("unfamiliar_object",)
+        return [row[:5] if row[3] in told else row for row in rows if row[3] not in counted]
+
+    assert same(halves) == same(whole)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
+from keywatch import runbook
 from keywatch.model import (
     Case,
     Coverage,
     Evidence,
     Group,
     HygieneFinding,
+    NewNetwork,
     Origin,
     Review,
     Run,
@@ -27,7 +29,7 @@ OFFICE = Origin(
 )  # fmt: skip
 M247 = Origin(
     "45.153.78.122", "45.153.78.0/24", 9009, "M247 Europe SRL", "RO", "hosting",
-    datetime(2026, 10, 1, 2, 11, 40), datetime(2026, 10, 1, 3, 4, 9), 412,
+    datetime(2026, 10, 1, 2, 11, 40), datetime(2026, 10, 1, 3, 4, 9), 412, 412,
 )  # fmt: skip
 HOME_V6 = Origin(
     "2a02:8109:b6bf:9200:a5d1:7c1:12fe:77", "2a02:8109:b6bf::/48", 3209, "Vodafone GmbH", "DE",
@@ -68,7 +70,7 @@ CURL = Evidence(
 )  # fmt: skip
 OVERDUE = Evidence(
     "rotation_overdue", "policy", 0.7, "rotated every 90 days", "made 146 days ago",
-    "rotation is 56 days overdue",
+    "rotation is 56 days overdue, since 2026-08-10",
 )  # fmt: skip
 
 RADIUS: dict[str, Any] = {
@@ -93,12 +95,14 @@ IMPACT: dict[str, Any] = {
         {"agent": "Grafana/10", "origin": "Deutsche Telekom AG, DE", "requests_per_day": 1439.5},
         {"agent": "curl/8", "origin": "Vodafone GmbH, DE", "requests_per_day": 0.5},
     ],
+    "consumers_total": 2,
     "successor_key_id": None,
     "scopes_needed": ["read:metrics"],
 }
 NO_IMPACT: dict[str, Any] = {
     "legitimate_requests_per_day": 0.0,
     "consumers": [],
+    "consumers_total": 0,
     "successor_key_id": None,
     "scopes_needed": [],
 }
@@ -179,6 +183,57 @@ DOUBTED = Case(
 )
 
 
+EXPOSED = Case(
+    key_id="key_0700620",
+    key="ply_live_prod_a1b2c3…77aa",
+    name="Mobile app",
+    owner="team-mobile",
+    environment="prod",
+    standing="assessed",
+    action="rotate",
+    bits=20.0,
+    p_value=None,
+    q_value=None,
+    summary="the full key stood in a path, a query or an agent, where others read it",
+    origins=(OFFICE,),
+    evidence=(
+        Evidence(
+            "exposed_key", "policy", 20.0, "the key in a header alone",
+            "12 requests with the full key, on 2026-10-01",
+            "the full key stood in a path, a query or an agent, where others read it",
+        ),
+    ),
+    blast_radius={**NO_RADIUS, "scopes_granted": ["read:metrics"], "scopes_used": ["read:metrics"]},
+    impact={**IMPACT, "scopes_needed": ["read:metrics"]},
+    steps=runbook.steps(
+        "rotate",
+        runbook.KeyAtHand(
+            "key_0700620", "the origins above", 0, "ply_live_prod_a1b2c3…77aa", "team-mobile",
+            "prod", scopes_needed=("read:metrics",), consumers=tuple(IMPACT["consumers"]),
+        ),
+    ),
+    events_query=SCANNED.events_query.replace("key_0700353", "key_0700620"),
+)  # fmt: skip
+
+
+CAUGHT = NewNetwork(
+    "key_0700353", "ply_live_prod_4f8a2c…9e1d", "Grafana dashboards", "team-observability",
+    "AS9009", "M247 Europe SRL", ("RO", "US"), "hosting", ("45.153.78.0/24", "45.153.80.0/24"), 3,
+    412, datetime(2026, 10, 1, 2, 11), datetime(2026, 10, 2, 3, 4), True, 0, None,
+    date(2026, 9, 24), "revoke", 40.68, "to revoke; flagged since 2026-09-24, still open",
+)  # fmt: skip
+MOVED = NewNetwork(
+    "key_0700500", None, None, None, "AS24940", "Hetzner Online GmbH", ("DE",), "hosting",
+    ("88.198.1.0/24",), 1, 1_440, datetime(2026, 9, 30), datetime(2026, 10, 4, 23, 59), False, 2,
+    date(2026, 7, 1), None, "none", 0.0, "migration of 3 keys, to be confirmed",
+)  # fmt: skip
+INSIDE = replace(
+    MOVED, key_id="key_0700501", name="Intern's laptop", network="private", organization=None,
+    countries=(), origin_class="private", prefixes=("10.1.2.0/24",), requests=1, owner_keys=0,
+    owner_since=None, last_seen=MOVED.first_seen, bits=2.25, outcome="too little to act on",
+)  # fmt: skip
+
+
 def watched(number: int) -> Case:
     """A case without an action, the less strange the higher its number."""
     return replace(
@@ -198,6 +253,16 @@ def watched(number: int) -> Case:
 
 UPKEEP_ONLY = replace(watched(90), key_id="key_0700077", bits=0.0, evidence=(OVERDUE,))
 
+LATE = HygieneFinding(
+    "key_0700353", "rotation_overdue", "rotation is 56 days overdue, since 2026-08-10",
+    "ply_live_prod_4f8a2c…9e1d", "Grafana dashboards", "team-observability", "prod", "rotate",
+    date(2026, 8, 10), 56,
+)  # fmt: skip
+REMINDED = replace(
+    LATE, key_id="key_0700500", detector="rotation_due", name="Billing export",
+    owner="team-billing", explanation="rotate by 2026-10-12", due_on=date(2026, 10, 12), days=-7,
+)  # fmt: skip
+
 FULL = Review(
     WEEK,
     RUN,
@@ -205,6 +270,7 @@ FULL = Review(
         keys=202, assessed=171, warming_up=11, not_assessable=6, silent=14, events=1_204_331,
         unlocated_addresses=7, keyless_events=12, rejected_lines=1, history_days=83.9,
         notes=("The last event is of 2026-10-03 21:14 UTC: the window is not full.",),
+        keys_without_past=3,
     ),
     (SCANNED, SECOND, DOUBTED, *(watched(number) for number in range(12)), UPKEEP_ONLY),
     (
@@ -212,12 +278,22 @@ FULL = Review(
               "one address that no key had used before is new on both within an hour"),
     ),
     (
-        HygieneFinding("key_0700353", "rotation_overdue", "rotation is 56 days overdue"),
-        *(HygieneFinding(f"key_07000{number}", "rotation_overdue", "rotation is 9 days overdue")
+        REMINDED,
+        LATE,
+        *(replace(LATE, key_id=f"key_07000{number}", name=f"Status page {number}", owner=None,
+                  explanation="rotation is 9 days overdue, since 2026-09-26",
+                  due_on=date(2026, 9, 26), days=9)
           for number in range(70, 81)),
-        HygieneFinding("key_0700071", "wildcard_scope", "whoever has this key can do everything"),
+        HygieneFinding(
+            "key_0700071", "wildcard_scope", "whoever has this key can do everything",
+            name="Status page 71", action="none",
+        ),
     ),
+    (CAUGHT, INSIDE, MOVED),
 )  # fmt: skip
+
+TO_ROTATE = replace(FULL, cases=(EXPOSED, DOUBTED, UPKEEP_ONLY), groups=())
+"""An exposed key, one to look at, and one that is only overdue."""
 
 QUIET = Review(
     WEEK,
@@ -286,7 +362,33 @@ def filled_with(text: str) -> Review:
         FULL,
         cases=tuple(in_case(case) for case in FULL.cases * 4),
         groups=(Group("migration", (text,) * 30, text, text),),
-        hygiene=tuple(replace(finding, key_id=text) for finding in FULL.hygiene),
+        hygiene=tuple(
+            replace(
+                finding,
+                key_id=text,
+                key=text,
+                name=text,
+                owner=text,
+                environment=text,
+                explanation=text,
+            )
+            for finding in FULL.hygiene
+        ),
+        new_networks=tuple(
+            replace(
+                one,
+                key_id=text,
+                key=text,
+                name=text,
+                owner=text,
+                network=text,
+                organization=text,
+                countries=(text,) * 9,
+                prefixes=(text,) * 5,
+                outcome=text,
+            )
+            for one in FULL.new_networks * 10
+        ),
         coverage=replace(FULL.coverage, notes=(text,)),
     )
 

@@ -68,6 +68,24 @@ def test_a_case_document_is_the_case_of_the_review() -> None:
     )
 
 
+def test_upkeep_says_what_is_due_and_whether_to_rotate() -> None:
+    hygiene = {finding["key_id"]: finding for finding in review_document(FULL)["hygiene"]}
+    assert hygiene["key_0700500"] == {
+        "key_id": "key_0700500",
+        "detector": "rotation_due",
+        "explanation": "rotate by 2026-10-12",
+        "key": "ply_live_prod_4f8a2c…9e1d",
+        "name": "Billing export",
+        "owner": "team-billing",
+        "environment": "prod",
+        "action": "rotate",
+        "due_on": "2026-10-12",
+        "days": -7,
+    }
+    wildcard = hygiene["key_0700071"]
+    assert (wildcard["action"], wildcard["due_on"], wildcard["days"]) == ("none", None, None)
+
+
 Break = Callable[[dict[str, Any]], object]
 
 
@@ -88,6 +106,10 @@ Break = Callable[[dict[str, Any]], object]
         lambda d: d["cases"][0]["blast_radius"].pop("scopes_granted"),
         lambda d: d["cases"][0]["impact"].update(cost=3),
         lambda d: d["groups"][0].update(kind="club"),
+        lambda d: d["hygiene"][0].update(action="revoke"),
+        lambda d: d["hygiene"][0].update(due_on="soon"),
+        lambda d: d["new_networks"][0].update(open_since="Thursday"),
+        lambda d: d["new_networks"][0].pop("outcome"),
     ],
 )
 def test_a_broken_document_is_not_valid(broken: Break) -> None:

@@ -15,7 +15,7 @@ import pytest
 from keywatch.model import CalibrationSummary, Review, Suppression
 from keywatch.report.html import render_html
 from tests.report.pages import details_of
-from tests.report.reviews import EMPTY, FULL, HOSTILE_TEXT, QUIET, UNJUDGED, filled_with
+from tests.report.reviews import EMPTY, FULL, HOSTILE_TEXT, QUIET, TO_ROTATE, UNJUDGED, filled_with
 
 MARKUP = '<img src=x onerror="document.title=1">\'"></title></script><!-- \u202e{{ 7 * 7 }} &lt;'
 HOSTILE = HOSTILE_TEXT.replace("\ud800", "")
@@ -157,13 +157,24 @@ def test_the_realised_rate_and_expected_changes_are_told() -> None:
         FULL.coverage,
         calibration=CalibrationSummary(8, 1_600, 0.05, 3, judged=20, judged_benign=1),
         suppressions=(
-            Suppression("key_0700353", "AS24940", "ana", "moved", *[FULL.window.start.date()] * 2),
+            Suppression(
+                "key_0700353",
+                "AS24940",
+                "ana",
+                "moved",
+                FULL.window.start.date(),
+                FULL.window.start.date(),
+                ("origin", "client"),
+            ),
         ),
     )
     shown = words(page_of(replace(FULL, coverage=coverage)).shown)
 
     assert "of 20 revokes with a verdict so far, 1 was no theft (5%)" in shown
-    assert "AS24940 is expected of key_0700353 until 2026-09-28, says ana: moved" in shown
+    assert (
+        "AS24940 is expected of key_0700353 until 2026-09-28 (origin, client), says ana: moved"
+        in shown
+    )
 
 
 def test_a_quiet_week_says_so_and_has_no_table() -> None:
@@ -173,12 +184,49 @@ def test_a_quiet_week_says_so_and_has_no_table() -> None:
     assert [1 for attributes in page.all("details") if attributes.get("class") == "case"] == []
 
 
+def test_every_new_network_is_told_alerted_or_not() -> None:
+    many = replace(FULL, new_networks=FULL.new_networks * 100)
+    page = page_of(many)
+    shown = words(page.shown)
+
+    assert "300 networks that a key came from for the first time" in shown
+    assert shown.count("AS9009 M247 Europe SRL, RO, US, hosting") == 100
+    old_place = "The old place is silent since; 2 other keys of the owner came from there since"
+    for said in ("To revoke; flagged since 2026-09-24, still open.", f"{old_place} 2026-07-01.",
+                 "Left out: 3 keys without a past"):  # fmt: skip
+        assert said in shown, said
+    rows = [row for row in page.all("tr") if row.get("data-network")]
+    assert [row["data-requests"] for row in rows[:3]] == ["412", "1", "1440"]
+    assert 'id="networks"' not in render_html(QUIET, details_of(QUIET))
+
+
 def test_upkeep_names_the_least_scopes_that_a_successor_needs() -> None:
     shown = words(page_of(FULL).shown.replace("Not needed", " Not needed"))
 
-    told = "rotation overdue: rotation is 56 days overdue Scopes needed: read:metrics Not needed: "
-    assert f"{told}read:checks" in shown
+    overdue = "rotation overdue: rotation is 56 days overdue, since 2026-08-10"
+    assert f"{overdue} Scopes needed: read:metrics Not needed: read:checks" in shown
     assert "Scopes needed: unknown Not needed: unknown" in shown
+
+
+def test_a_key_to_rotate_is_a_case_and_one_that_is_overdue_is_none() -> None:
+    page = page_of(TO_ROTATE)
+    shown = words(page.shown)
+
+    assert "1 to rotate, 1 to investigate, of 188 keys in use." in shown
+    assert "Make a replacement (Pulsely dashboard" in shown
+    assert shown.index("Make a replacement") < shown.index("Revoke ply_live_prod_a1b2c3…77aa")
+    cases = [a for a in page.all("details") if a.get("class") == "case"]
+    assert len(cases) == 2
+    assert "12 rotation overdue" in shown
+
+
+def test_upkeep_is_counted_by_rule_and_says_when_it_is_due() -> None:
+    shown = words(page_of(FULL).shown)
+
+    assert "12 rotation overdue, 1 rotation due, 1 wildcard scope." in shown
+    assert "Due: 2026-08-10, 56 days ago" in shown
+    assert "Due: 2026-10-12, 7 days left" in shown
+    assert "rotation due: rotate by 2026-10-12" in shown
 
 
 def test_keys_that_could_not_be_judged_are_named() -> None:

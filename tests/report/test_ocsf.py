@@ -12,7 +12,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from keywatch.model import Review
 from keywatch.report import case_document
 from keywatch.report.ocsf import OCSF_VERSION, ocsf_findings, ocsf_lines
-from tests.report.reviews import EMPTY, FULL, HOSTILE, QUIET
+from tests.report.reviews import EMPTY, FULL, HOSTILE, QUIET, TO_ROTATE
 
 VALIDATOR = Draft202012Validator(
     OcsfJsonSchemaEmbedded(get_ocsf_schema(version=OCSF_VERSION)).get_class_schema(
@@ -35,6 +35,17 @@ def test_the_schema_would_not_take_anything() -> None:
     (first, *_) = ocsf_findings(FULL)
     assert list(VALIDATOR.iter_errors(first | {"severity_id": 77}))
     assert list(VALIDATOR.iter_errors({k: v for k, v in first.items() if k != "finding_info"}))
+
+
+def test_an_exposed_key_is_no_stolen_one() -> None:
+    exposed, doubted = ocsf_findings(TO_ROTATE)
+    assert exposed["severity"] == doubted["severity"] == "Medium"
+    assert exposed["finding_info"]["types"] == ["Exposed API key"]
+    assert exposed["finding_info"]["title"] == "An API key was exposed: rotate it"
+    assert exposed["remediation"]["desc"].startswith("Make a replacement")
+    assert doubted["finding_info"]["types"] == ["Stolen API key"]
+    for finding in (exposed, doubted):
+        assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
 
 
 def test_lines_are_ascii_and_nothing_breaks_them() -> None:

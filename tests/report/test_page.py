@@ -186,6 +186,22 @@ def test_sorting_orders_rows_and_cases_both_ways(page: Page, by: str) -> None:
     assert shown_keys(page) == shown_cases(page) == names[::-1]
 
 
+def test_new_networks_can_be_sorted_too(page: Page) -> None:
+    def sort(head: str) -> list[str]:
+        page.locator("#networks th").get_by_role("button", name=head).click()
+        ranks = "rows => rows.map((row) => row.dataset.rank)"
+        order: list[str] = page.locator("#networks tbody tr").evaluate_all(ranks)
+        return order
+
+    cases = shown_keys(page)
+    assert sort("Requests") == ["2", "0", "1"]
+    assert sort("Requests") == ["1", "0", "2"]
+    assert sort("Bits") == ["0", "1", "2"]
+    assert sort("Network") == ["2", "0", "1"]
+    assert page.locator("th[aria-sort]").all_inner_texts() == ["Network"]
+    assert shown_keys(page) == cases
+
+
 def test_all_cases_open_and_close_at_once(page: Page) -> None:
     page.get_by_role("button", name="Open all cases").click()
     expect(page.locator(".chart svg")).to_have_count(9)

@@ -5,8 +5,10 @@ from keywatch.deliver.outbox import (
     Standing,
     awaiting_approval,
     describe,
+    enqueue_upkeep,
     standings,
     undelivered_notes,
+    upkeep_is_due,
 )
 from keywatch.deliver.run import (
     DeliveryReport,
@@ -28,6 +30,7 @@ __all__ = [
     "awaiting_approval",
     "deliver_due",
     "describe",
+    "enqueue_upkeep",
     "message_schema",
     "preview",
     "put_report",
@@ -36,4 +39,5 @@ __all__ = [
     "tell",
     "undelivered_notes",
     "unusable_channels",
+    "upkeep_is_due",
 ]

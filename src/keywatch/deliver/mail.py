@@ -22,6 +22,7 @@ from keywatch.deliver.wording import (
     key_lines,
     label,
     reason_text,
+    upkeep_lines,
 )
 from keywatch.deliver_settings import MailChannel
 from keywatch.report.phrases import count, sentence
@@ -124,6 +125,8 @@ def html_of(message: Message) -> str:
         _table(facts(message)),
         _list("ul", (*key_lines(message), *message.worst)),
     ]
+    for rule, lines in upkeep_lines(message).items():
+        parts.append(f"<h3>{_h(sentence(rule))}</h3>" + _list("ul", lines))
     for reason in message.reasons:
         parts.append(f"<p><b>{_h(reason_text(reason))}</b></p>")
         parts.append(_table([("typical", reason.typical), ("actual", reason.actual)]))

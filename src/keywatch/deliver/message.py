@@ -20,12 +20,21 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from keywatch.alerts import Alert, Change, What
-from keywatch.model import ACTIONS, ATTRIBUTION, SEVERITIES, Action, Severity, Window
+from keywatch.model import (
+    ACTIONS,
+    ATTRIBUTION,
+    SEVERITIES,
+    Action,
+    HygieneFinding,
+    Severity,
+    Window,
+)
 from keywatch.report import printable, rfc3339
-from keywatch.report.parts import if_revoked, what_was_done
+from keywatch.report.parts import if_revoked, strength, what_was_done
 from keywatch.report.phrases import count, iso_week, listed, sentence, window_label, window_options
+from keywatch.report.upkeep import by_rule, key_count, rule_counts
 
-Kind = Literal["trigger", "update", "acknowledge", "resolve", "summary", "report"]
+Kind = Literal["trigger", "update", "acknowledge", "resolve", "summary", "report", "upkeep"]
 
 _ID = 200
 _NAME = 60
@@ -36,12 +45,13 @@ _MOST_PLACES = 3
 _MOST_KEYS = 20
 _MOST_NAMED = 8
 _MOST_WORST = 10
+_MOST_OF_A_RULE = 20
 _MOST_BITS = 999.0
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Typical against actual; `bits` is what counts of it."""
+    """Typical against actual; `bits` is what counts of it, 0 where it is a fact and no theft."""
 
     bits: float
     explanation: str
@@ -72,6 +82,25 @@ class Key:
     action: Action
     bits: float
     ended: str
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """A key that breaks a rule of upkeep, or soon will; `action` is advice.
+
+    `due_on` is a date, empty where the rule has none; `days` have gone by since, or are left.
+    """
+
+    rule: str
+    key_id: str
+    key: str
+    name: str
+    owner: str
+    environment: str
+    action: Action
+    due_on: str
+    days: int | None
+    explanation: str
 
 
 @dataclass(frozen=True)
@@ -115,6 +144,8 @@ class Message:
     link: str | None = None
     attachment: Attachment | None = None
     attribution: str = ""
+    upkeep: tuple[Upkeep, ...] = ()
+    more_upkeep: int = 0
 
     @property
     def rank(self) -> float:
@@ -151,7 +182,8 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
     """
     alert = change.alert
     case = _worst_case(alert)
-    evidence = [item for item in case.get("evidence", []) if item["bits"] > 0]
+    # A fact may say what to do and have no bits.
+    evidence = [i for i in case.get("evidence", []) if i["bits"] > 0 or i.get("action")]
     origins = case.get("origins", [])
     lead = str(case["key_id"])
     over = change.what == "resolve"
@@ -170,9 +202,9 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         keys=_keys(alert),
         more_keys=max(len(alert.members) - _MOST_KEYS, 0),
         reasons=tuple(_reason(item) for item in evidence[:_MOST_REASONS]),
-        more_reasons=max(len(evidence) - _MOST_REASONS, 0),
+        more_reasons=max(len(evidence) - _MOST_REASONS, 0) + case.get("more_evidence", 0),
         places=tuple(_place(origin) for origin in origins[:_MOST_PLACES]),
-        more_places=max(len(origins) - _MOST_PLACES, 0),
+        more_places=max(len(origins) - _MOST_PLACES, 0) + case.get("more_origins", 0),
         done=what_was_done(case.get("blast_radius", {})),
         may=printable(", ".join(scopes), _SENTENCE) if scopes else "",
         if_revoked=if_revoked(case["impact"]) if case.get("impact") and not over else "",
@@ -202,7 +234,7 @@ def summary_message(messages: Sequence[Message], at: str) -> Message:
         why="So many came at once that they are told together; the most urgent first.",
         action=worst.action,
         bits=worst.bits,
-        worst=tuple(f"{one.title} ({one.bits:.1f} bits)" for one in ranked[:_MOST_WORST]),
+        worst=tuple(f"{one.title}{_in_brackets(one.bits)}" for one in ranked[:_MOST_WORST]),
         command="keywatch review",
     )
 
@@ -213,6 +245,25 @@ def report_message(title: str, attachment: Attachment, at: str) -> Message:
         id="", kind="report", at=at, title=printable(title, _SENTENCE), severity="low",
         why="The report is attached.", attachment=attachment,
     )  # fmt: skip
+
+
+def upkeep_message(findings: Sequence[HygieneFinding], window: Window, at: str) -> Message:
+    """A week's `findings` (not empty) as one message; none of them is an alert."""
+    shown = [finding for found in by_rule(findings).values() for finding in found[:_MOST_OF_A_RULE]]
+    week = iso_week(window)
+    return Message(
+        id="",
+        kind="upkeep",
+        at=at,
+        title=f"Upkeep of {count(key_count(findings), 'key')}{f', week {week}' if week else ''}",
+        severity="low",
+        why=f"{rule_counts(findings)}. No key here is suspected. To rotate one, make a "
+        "replacement, switch its consumers to it, then revoke the old one.",
+        window=window_label(window),
+        command=f"keywatch review {window_options(window)}".strip(),
+        upkeep=tuple(_upkeep(finding) for finding in shown),
+        more_upkeep=len(findings) - len(shown),
+    )
 
 
 def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
@@ -233,7 +284,17 @@ def severity_of(alert: Alert) -> Severity:
     return "low" if alert.kind == "migration" else "medium"
 
 
+def owners_of(alert: Alert) -> set[str | None]:
+    """The owners of the alert's keys; None stands for a key without one."""
+    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    return {case.get("owner") for case in cases}
+
+
 # ------------------------------------------------------------------------------------------- parts
+
+
+def _in_brackets(bits: float) -> str:
+    return f" ({strength(bits)})" if bits else ""
 
 
 def _worst_case(alert: Alert) -> dict[str, Any]:
@@ -285,6 +346,21 @@ def _fact(facts: Mapping[str, dict[str, Any]], key_id: str, name: str) -> str:
     return printable(facts.get(key_id, {}).get(name) or "", _NAME)
 
 
+def _upkeep(finding: HygieneFinding) -> Upkeep:
+    return Upkeep(
+        rule=printable(finding.detector, _NAME),
+        key_id=printable(finding.key_id, _ID),
+        key=printable(finding.key or "", _NAME),
+        name=printable(finding.name or "", _NAME),
+        owner=printable(finding.owner or "", _NAME),
+        environment=printable(finding.environment or "", _NAME),
+        action=finding.action,
+        due_on="" if finding.due_on is None else finding.due_on.isoformat(),
+        days=finding.days,
+        explanation=printable(finding.explanation, _SENTENCE),
+    )
+
+
 def _reason(item: Mapping[str, Any]) -> Reason:
     return Reason(
         bits=item["bits"],
@@ -320,11 +396,18 @@ def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
         )
     cases = alert.document["cases"]
     revoke = [each["key"] or each["key_id"] for each in cases if each["action"] == "revoke"]
-    look = [each["key"] or each["key_id"] for each in cases if each["action"] != "revoke"]
+    rotate = [each["key"] or each["key_id"] for each in cases if each["action"] == "rotate"]
+    look = [
+        each["key"] or each["key_id"]
+        for each in cases
+        if each["action"] not in ("revoke", "rotate")
+    ]
     steps = []
     if revoke:
         steps.append(f"Revoke now: {listed(revoke, _MOST_NAMED)}")
         steps.append("Then replace each and switch its consumers: keywatch case KEY tells how")
+    if rotate:
+        steps.append(f"Replace, then revoke: {listed(rotate, _MOST_NAMED)}")
     if look:
         steps.append(f"Ask the owners whether this use is theirs: {listed(look, _MOST_NAMED)}")
     return (*steps, "Import the inventory with revoked_at: Keywatch says whether use follows")

@@ -23,14 +23,17 @@ from keywatch.deliver.message import (
     Kind,
     Message,
     alert_message,
+    owners_of,
     report_message,
     severity_of,
     summary_message,
+    upkeep_message,
     with_id,
 )
-from keywatch.deliver.routing import channels_for, held_until
+from keywatch.deliver.routing import channels_for, held_until, upkeep_for
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.lake import Lake, utc_now
+from keywatch.model import Review
 from keywatch.report import rfc3339
 from keywatch.report.phrases import count
 
@@ -93,7 +96,7 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
         told = heard[alert.alert_id] & settings.channels.keys()
         new = set()
         if change.what in ("trigger", "update"):
-            new = set(channels_for(settings, alert.action, message.severity)) - told
+            new = set(_channels(settings, alert)) - told
         elif change.what == "approve":
             new = set(settings.approved_channels) - told
         for channel in sorted(told | new):
@@ -113,8 +116,12 @@ def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
     return [
         Change("trigger", alert)
         for alert in waiting
-        if set(channels_for(settings, alert.action, severity_of(alert))) - heard[alert.alert_id]
+        if set(_channels(settings, alert)) - heard[alert.alert_id]
     ]
+
+
+def _channels(settings: DeliverSettings, alert: Alert) -> list[str]:
+    return channels_for(settings, alert.action, severity_of(alert), owners_of(alert))
 
 
 def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
@@ -137,6 +144,35 @@ def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Ite
             rows.append(_row(channel, with_id(message, delivery_id, "report"), None, 1))
     _insert(lake, rows)
     return len(rows)
+
+
+def upkeep_is_due(lake: Lake, review: Review, settings: DeliverSettings) -> bool:
+    """Whether a channel that the routes name has not got the week's upkeep yet."""
+    return bool(_upkeep_rows(lake, review, settings))
+
+
+def enqueue_upkeep(lake: Lake, review: Review, settings: DeliverSettings) -> int:
+    """Put the week's upkeep into the outbox, once a channel; returns how many messages."""
+    rows = _upkeep_rows(lake, review, settings)
+    _insert(lake, rows)
+    return len(rows)
+
+
+def _upkeep_rows(lake: Lake, review: Review, settings: DeliverSettings) -> list[dict[str, object]]:
+    # What is to be done about a key with an action stands in its alert.
+    alerted = {case.key_id for case in review.alerted()}
+    rest = [finding for finding in review.hygiene if finding.key_id not in alerted]
+    rows = []
+    for channel, findings in upkeep_for(settings, rest).items():
+        week = str(review.window.start.date())
+        delivery_id = _delivery_id("upkeep", week, channel)
+        there = "SELECT count(*) FROM lake.deliveries WHERE delivery_id = $id"
+        if not lake.value(there, id=delivery_id):
+            message = upkeep_message(findings, review.window, rfc3339(utc_now()))
+            message = with_id(message, delivery_id, "upkeep")
+            # A newer week's list takes the place of one that still waits.
+            rows.append(_row(channel, message, None, review.window.start.toordinal()))
+    return rows
 
 
 def _heard(lake: Lake, alert_ids: set[str]) -> defaultdict[str, set[str]]:
@@ -165,7 +201,7 @@ def _row(channel: str, message: Message, alert_id: str | None, order: int) -> di
         "kind": message.kind,
         "severity": message.severity,
         "rank": message.rank,
-        "held_back": message.action == "investigate" and message.kind != "report",
+        "held_back": message.action in ("investigate", "rotate") or message.kind == "upkeep",
         "message": message.to_json(),
         "created_at": utc_now(),
     }
@@ -387,7 +423,8 @@ def _without_superseded(waiting: Sequence[Pending], made: Plan, now: datetime) -
     """
     by_alert: dict[tuple[str, str], list[Pending]] = defaultdict(list)
     for one in waiting:
-        by_alert[one.alert_id or one.delivery_id, one.channel].append(one)
+        weekly = "upkeep" if one.message.kind == "upkeep" else one.delivery_id
+        by_alert[one.alert_id or weekly, one.channel].append(one)
     kept: set[str] = set()
     for ones in by_alert.values():
         *before, last = sorted(ones, key=lambda one: one.order)

@@ -26,6 +26,7 @@ from keywatch.deliver.wording import (
     key_lines,
     label,
     reason_text,
+    upkeep_lines,
 )
 from keywatch.deliver_settings import SlackChannel
 from keywatch.model import Severity
@@ -188,6 +189,11 @@ def blocks_of(message: Message) -> list[dict[str, Any]]:
         *_section("", [shown.why] if shown.why else []),
         *_section("", [f"{name}: {text}" for name, text in facts(shown)]),
         *_section("", [f"• {line}" for line in (*key_lines(shown), *shown.worst)]),
+        *(
+            block
+            for rule, lines in upkeep_lines(shown).items()
+            for block in _section("", [sentence(rule), *(f"• {line}" for line in lines)])
+        ),
         *_section("Why", _reason_lines(shown)),
         *_section("Do now", [f"{n}. {sentence(step)}" for n, step in enumerate(shown.steps, 1)]),
     ]

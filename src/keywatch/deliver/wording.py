@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-from keywatch.deliver.message import Key, Message, Place, Reason
+from keywatch.deliver.message import Key, Message, Place, Reason, Upkeep
 from keywatch.report.phrases import count, sentence
+from keywatch.report.upkeep import rule_name
 
 _SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
 _MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")
@@ -22,6 +23,7 @@ _LABELS = {
     "resolve": "Closed",
     "summary": "Summary",
     "report": "Report",
+    "upkeep": "Upkeep, no alert",
 }
 
 
@@ -66,7 +68,7 @@ def _inert_value(value: Any) -> Any:
         return inert(value)
     if isinstance(value, tuple):
         return tuple(_inert_value(item) for item in value)
-    if isinstance(value, Key | Reason | Place):
+    if isinstance(value, Key | Reason | Place | Upkeep):
         return replace(
             value,
             **{item.name: _inert_value(getattr(value, item.name)) for item in fields(value)},
@@ -80,8 +82,9 @@ def label(message: Message) -> str:
 
 
 def reason_text(reason: Reason) -> str:
-    """The explanation with its bits."""
-    return f"{sentence(reason.explanation)} ({reason.bits:.1f} bits)"
+    """The explanation with its bits; a fact that has none stands by itself."""
+    bits = f" ({reason.bits:.1f} bits)" if reason.bits else ""
+    return f"{sentence(reason.explanation)}{bits}"
 
 
 def place_text(place: Place) -> str:
@@ -128,6 +131,19 @@ def key_lines(message: Message) -> list[str]:
     return [key_text(key) for key in message.keys] + more
 
 
+def upkeep_lines(message: Message) -> dict[str, list[str]]:
+    """A line a key with upkeep to do, by the rule it breaks; the last one says how many more."""
+    rules: dict[str, list[str]] = {}
+    for item in message.upkeep:
+        who = ", ".join(part for part in (item.name, item.owner or "no owner") if part)
+        line = f"{item.key_id} ({who}): {item.explanation}"
+        rules.setdefault(rule_name(item.rule), []).append(line)
+    if message.more_upkeep:
+        more = f"and {message.more_upkeep:,} more"
+        rules["not listed here"] = [f"{more}: {message.command} --format json has them all"]
+    return rules
+
+
 def as_text(message: Message) -> str:
     """The whole message as plain text, lines of any length."""
     lines = [f"{message.title}  [{message.severity}]"]
@@ -136,6 +152,8 @@ def as_text(message: Message) -> str:
     for name, text in facts(message):
         lines.append(f"  {name:11}{text}")
     lines += [f"  - {line}" for line in (*key_lines(message), *message.worst)]
+    for rule, keys in upkeep_lines(message).items():
+        lines += [f"  {rule}", *(f"  - {line}" for line in keys)]
     for reason in message.reasons:
         lines.append(f"  why        {reason_text(reason)}")
         lines.append(f"             typical  {reason.typical}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import parse_qs, urlencode
 
 import pyarrow as pa
@@ -26,16 +26,18 @@ from starlette.routing import Route
 from keywatch import pipeline
 from keywatch.desk.guard import Guard
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
-from keywatch.model import ACTIONS, Review
+from keywatch.model import ACTIONS, FAMILIES, Review
 from keywatch.notebook import JudgingLake, KeyView, LakeView, WeekView
 from keywatch.report.html import render_html, render_page
 from keywatch.report.phrases import iso_week, window_label
-from keywatch.verdicts import Verdict
+from keywatch.verdicts import Verdict, latest_end
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from keywatch.settings import Settings
+
+_Asked = TypeVar("_Asked")
 
 _STATES = {"open": "not judged", "judged": "judged", "all": "all"}
 _SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -47,6 +49,9 @@ _SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 _CHARTS = ("timeline", "map", "endpoints")
 _MOST_CASES = 500
 _MOST_KEYS_KEPT = 32
+_MOST_ADDRESSES = 40
+_NO_CASE = {"action": "none", "bits": None, "summary": "", "steps": (), "events_query": ""}
+"""Of a key that no alert named."""
 _MOST_FORM_BYTES = 64 * 1024
 _WAIT_SECONDS = 5.0
 """How long a verdict waits for another writer: somebody sits before the page."""
@@ -104,9 +109,7 @@ class Desk:
         """
         return await to_thread.run_sync(make, limiter=self._turn)
 
-    def _answer(
-        self, make: Callable[[Mapping[str, str]], Response], asked: Mapping[str, str]
-    ) -> Response:
+    def _answer(self, make: Callable[[_Asked], Response], asked: _Asked) -> Response:
         try:
             return make(asked)
         except KeywatchError as e:
@@ -180,15 +183,18 @@ class Desk:
         label = iso_week(week.window) or ""
         named = {"key": key.key_id, "week": label}
         verdicts = _rows(key.verdicts())
-        (in_force,) = [
-            row for row in _rows(week.cases()) if row["key_id"] == key.key_id
-        ] or [{}]  # fmt: skip
+        judged = (week.window.start, week.window.end)
+        in_force = [
+            row
+            for row in verdicts
+            if row["in_force"] and (row["window_start"], row["window_end"]) == judged
+        ]
         evidence = [row for row in _rows(key.evidence()) if row["counted_bits"] is not None]
         return self._html(
             "desk_case.html.j2",
             title=f"{key.facts.name or key.key_id}, {window_label(week.window)}",
             key=key,
-            case=key.case or {},
+            case=key.case or _NO_CASE,
             window=window_label(week.window),
             facts=_facts(key),
             evidence=evidence,
@@ -198,10 +204,13 @@ class Desk:
             endpoints=_rows(key.endpoints())[:20],
             neighbours=_rows(key.neighbours())[:20],
             verdicts=verdicts,
-            in_force=in_force,
+            in_force=in_force[0] if in_force else None,
             week=label,
             form_token=self._form_token,
             words=get_args(Verdict),
+            families=FAMILIES,
+            places=_places(key),
+            latest_end=latest_end(),
             back=_link("/", week=label),
             report=_link("/report", week=label),
         )
@@ -251,23 +260,27 @@ class Desk:
 
     async def _verdict(self, request: Request) -> Response:
         form = await _form(request)
-        if form is None or not self._guard.is_own_form(form.get("form_token", "")):
+        if form is None or not self._guard.is_own_form(_one(form, "form_token")):
             refused = UsageError("the form is not of this page; open the case again")
             answer = self._sorry(refused)
             answer.status_code = 403
             return answer
         return await self._in_turn(partial(self._answer, self._given, form))
 
-    def _given(self, form: Mapping[str, str]) -> Response:
+    def _given(self, form: Mapping[str, Sequence[str]]) -> Response:
         assert self._judge is not None
-        key, week, because = form.get("key", ""), form.get("week") or None, form.get("because", "")
-        said = form.get("verdict", "")
+        key, week = _one(form, "key"), _one(form, "week") or None
+        because, said = _one(form, "because"), _one(form, "verdict")
         if said == "undo":
             self._judge.undo(key, because, week=week)
         elif said in get_args(Verdict):
             verdict: Any = said
-            until = _day(form.get("until", "")) if said == "expected" else None
-            self._judge.verdict(key, verdict, because, until=until, week=week)
+            is_expected = said == "expected"
+            self._judge.verdict(
+                key, verdict, because, week=week, origins=form.get("origin", ()),
+                until=_day(_one(form, "until")) if is_expected else None,
+                families=form.get("family", ()) if is_expected else (),
+            )  # fmt: skip
         else:
             raise UsageError("no such verdict")
         return RedirectResponse(_link("/case", key=key, week=week or "") + "#verdict", 303)
@@ -306,20 +319,29 @@ def _facts(key: KeyView) -> list[tuple[str, str]]:
     return [fact for fact in facts if fact[1]]
 
 
+def _places(key: KeyView) -> dict[str, str]:
+    """The prefixes of the week and whose they are, the most used first."""
+    used = [row for row in _rows(key.origins("address")) if row["requests_now"]]
+    return {row["prefix"]: row["origin"] for row in used[:_MOST_ADDRESSES]}
+
+
 def _link(path: str, **parameters: str) -> str:
     told = {name: value for name, value in parameters.items() if value}
     return f"{path}?{urlencode(told)}" if told else path
 
 
-async def _form(request: Request) -> dict[str, str] | None:
+async def _form(request: Request) -> dict[str, list[str]] | None:
     """The fields of a form; None where it is none, or too large."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _MOST_FORM_BYTES:
             return None
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
-    return {name: values[0] for name, values in fields.items()}
+    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+def _one(form: Mapping[str, Sequence[str]], name: str) -> str:
+    return form.get(name, ("",))[0]
 
 
 def _day(text: str) -> date | None:

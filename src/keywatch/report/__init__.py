@@ -22,7 +22,7 @@ from keywatch.report.outcome import (
     render_verdict,
 )
 from keywatch.report.safe_text import printable
-from keywatch.report.text import render_review
+from keywatch.report.text import render_new_networks, render_review
 
 __all__ = [
     "case_document",
@@ -33,6 +33,7 @@ __all__ = [
     "render_case",
     "render_demo_verdict",
     "render_load",
+    "render_new_networks",
     "render_power",
     "render_rehearsal",
     "render_review",

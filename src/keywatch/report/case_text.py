@@ -6,7 +6,6 @@ Every value that comes from a log or an inventory goes through `printable`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 from keywatch.history import Details
 from keywatch.model import Case, Evidence, Origin, Review
@@ -18,15 +17,19 @@ from keywatch.report.parts import (
     SENTENCE_LENGTH,
     STANDINGS,
     STYLES,
+    TRIAL,
     action_label,
     add_attribution,
     add_title,
     compared,
     if_revoked,
     numbered,
+    on_trial,
     reasons_of,
     some_names,
+    strength,
     upkeep_of,
+    weight,
     what_was_done,
 )
 from keywatch.report.phrases import count, sentence, span
@@ -35,7 +38,7 @@ from keywatch.report.text_charts import add_charts
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 8
-_QUERY_LENGTH = 4000
+_QUERY_LENGTH = 20_000
 
 _BAR_LENGTH = 28
 _BAR_BITS = 14.0
@@ -57,22 +60,21 @@ def render_case(
     page = Page(width, color=color)
     add_title(page, f"Keywatch case {printable(case.key_id, ID_LENGTH)}", review)
     page.blank()
-    page.add(styled((action_label(case.action), STYLES[case.action]), f"  {case.bits:.1f} bits"))
+    page.add(styled((action_label(case.action), STYLES[case.action]), strength(case.bits, "  ")))
     page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
     page.heading("The key")
     page.add(Grid(_key_facts(case, review)), indent=2)
     _add_why(page, case, review)
     if details is not None:
         add_charts(page, case, review.window, details, width)
-    _add_origins(page, case.origins)
+    _add_origins(page, case)
     _add_stakes(page, case)
     if case.steps:
         page.heading("What to do")
         page.add(Grid(numbered(case.steps), align=("right",)), indent=2)
     if case.events_query:
         page.heading("The events, in the lake")
-        for line in _cut(case.events_query, _QUERY_LENGTH).split("\n"):
-            page.add(printable(line, _QUERY_LENGTH), indent=2)
+        page.add(_query(case), indent=2)
     add_attribution(page, review)
     return page.text
 
@@ -116,6 +118,7 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
         bars: list[list[Cell]] = [
             [family, f"{sums[family]:.1f}", styled((_bar(sums[family]), STYLES[case.action]))]
             for family in ranked
+            if sums[family]
         ]
         total = sum(sums.values())
         capped = total - case.bits > 0.05
@@ -128,6 +131,9 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
         rows += [["", "", ""], *(_reason(item) for item in families[family])]
     if rows:
         page.add(Grid(rows, align=("right",)), indent=2)
+    if trial := on_trial(case):
+        page.heading(TRIAL.capitalize())
+        page.add(Grid([_reason(item) for item in trial], align=("right",)), indent=2)
     upkeep = [item for item in case.evidence if item.detector in upkeep_of(case, review)]
     if upkeep:
         page.heading("Upkeep, not counted")
@@ -142,14 +148,14 @@ def _bar(bits: float) -> str:
 def _reason(item: Evidence) -> list[Cell]:
     detector = printable(item.detector, NAME_LENGTH).replace("_", " ")
     return [
-        styled((f"{item.bits:.1f}", "bold")),
+        styled((weight(item), "bold")),
         Stack((detector, styled((item.family, "dim")))),
         compared(item),
     ]
 
 
-def _add_origins(page: Page, origins: Sequence[Origin]) -> None:
-    if not origins:
+def _add_origins(page: Page, case: Case) -> None:
+    if not case.origins:
         return
     page.heading("Where it was used from in this window")
     heads = ("requests", "first and last, UTC", "address and network")
@@ -158,14 +164,22 @@ def _add_origins(page: Page, origins: Sequence[Origin]) -> None:
         [
             f"{origin.requests:,}",
             span(origin.first_seen, origin.last_seen),
-            Stack((printable(origin.ip, ID_LENGTH), styled((_network(origin), "dim")))),
+            Stack((_address(origin), styled((_network(origin), "dim")))),
         ]
-        for origin in origins[:_MOST_ORIGINS]
+        for origin in case.origins[:_MOST_ORIGINS]
     ]
     page.add(Grid(rows, align=("right",)), indent=2)
-    if len(origins) > _MOST_ORIGINS:
-        more = count(len(origins) - _MOST_ORIGINS, "more address", "more addresses")
-        page.add(f"and {more}", indent=2)
+    if more := max(len(case.origins) - _MOST_ORIGINS, 0) + case.more_origins:
+        page.add(f"and {count(more, 'more address', 'more addresses')}", indent=2)
+
+
+def _address(origin: Origin) -> Cell:
+    """The address, and how many of its requests are suspicious where some are."""
+    address = printable(origin.ip, ID_LENGTH)
+    if not origin.requests_suspicious:
+        return address
+    whole = origin.requests_suspicious == origin.requests
+    return f"{address} · {'suspicious' if whole else f'{origin.requests_suspicious:,} suspicious'}"
 
 
 def _network(origin: Origin) -> str:
@@ -196,9 +210,14 @@ def _add_stakes(page: Page, case: Case) -> None:
         ]  # fmt: skip
         if consumers:
             page.add(Grid(consumers, align=("right",)), indent=2)
+        if (more := impact.get("consumers_total", 0) - len(consumers)) > 0:
+            page.add(f"and {count(more, 'more consumer')}", indent=2)
         if needed := impact.get("scopes_needed"):
             page.add(f"A replacement needs no more than: {some_names(needed)}", indent=2)
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _query(case: Case) -> str:
+    """The query, which is of no use when it is cut."""
+    if len(case.events_query) > _QUERY_LENGTH:
+        return "Too long to show here: keywatch case KEY --format json has it."
+    return printable(case.events_query, 10 * _QUERY_LENGTH)

@@ -14,6 +14,7 @@ from keywatch.model import (
     Evidence,
     Group,
     HygieneFinding,
+    NewNetwork,
     Origin,
     Rehearsal,
     RehearsedAlert,
@@ -50,6 +51,7 @@ def review_document(review: Review) -> dict[str, Any]:
         "cases": [case_document(case) for case in review.cases],
         "groups": [_group(group) for group in review.groups],
         "hygiene": [_hygiene(finding) for finding in review.hygiene],
+        "new_networks": [_new_network(one) for one in review.new_networks],
         "attribution": review.attribution,
     }
     return {name: _unicode(value) for name, value in document.items()}
@@ -64,12 +66,14 @@ def case_document(case: Case) -> dict[str, Any]:
         "owner": case.owner,
         "environment": case.environment,
         "standing": case.standing,
+        "goes_on": case.goes_on,
         "action": case.action,
         "bits": round(case.bits, _BITS_DIGITS),
         "p_value": case.p_value,
         "q_value": case.q_value,
         "summary": case.summary,
         "origins": [_origin(origin) for origin in case.origins],
+        "more_origins": case.more_origins,
         "evidence": [_evidence(evidence) for evidence in case.evidence],
         "blast_radius": case.blast_radius,
         "impact": case.impact,
@@ -142,6 +146,7 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
         "keyless_events": coverage.keyless_events,
         "rejected_lines": coverage.rejected_lines,
         "history_days": coverage.history_days,
+        "keys_without_past": coverage.keys_without_past,
         "notes": list(coverage.notes),
         "calibration": None if coverage.calibration is None else asdict(coverage.calibration),
         "power": [asdict(power) for power in coverage.power],
@@ -150,6 +155,7 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
                 **asdict(suppression),
                 "starts_on": suppression.starts_on.isoformat(),
                 "ends_on": suppression.ends_on.isoformat(),
+                "families": list(suppression.families),
             }
             for suppression in coverage.suppressions
         ],
@@ -167,6 +173,7 @@ def _origin(origin: Origin) -> dict[str, Any]:
         "first_seen": rfc3339(origin.first_seen),
         "last_seen": rfc3339(origin.last_seen),
         "requests": origin.requests,
+        "requests_suspicious": origin.requests_suspicious,
     }
 
 
@@ -178,7 +185,14 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "typical": evidence.typical,
         "actual": evidence.actual,
         "explanation": evidence.explanation,
+        "said_bits": _rounded(evidence.said_bits),
+        "status": evidence.status,
+        "action": evidence.action,
     }
+
+
+def _rounded(bits: float | None) -> float | None:
+    return None if bits is None else round(bits, _BITS_DIGITS)
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -195,6 +209,38 @@ def _hygiene(finding: HygieneFinding) -> dict[str, Any]:
         "key_id": finding.key_id,
         "detector": finding.detector,
         "explanation": finding.explanation,
+        "key": finding.key,
+        "name": finding.name,
+        "owner": finding.owner,
+        "environment": finding.environment,
+        "action": finding.action,
+        "due_on": None if finding.due_on is None else finding.due_on.isoformat(),
+        "days": finding.days,
+    }
+
+
+def _new_network(one: NewNetwork) -> dict[str, Any]:
+    return {
+        "key_id": one.key_id,
+        "key": one.key,
+        "name": one.name,
+        "owner": one.owner,
+        "network": one.network,
+        "organization": one.organization,
+        "countries": list(one.countries),
+        "class": one.origin_class,
+        "prefixes": list(one.prefixes),
+        "addresses": one.addresses,
+        "requests": one.requests,
+        "first_seen": rfc3339(one.first_seen),
+        "last_seen": rfc3339(one.last_seen),
+        "old_place_in_use": one.old_place_in_use,
+        "owner_keys": one.owner_keys,
+        "owner_since": one.owner_since and one.owner_since.isoformat(),
+        "open_since": one.open_since and one.open_since.isoformat(),
+        "action": one.action,
+        "bits": round(one.bits, _BITS_DIGITS),
+        "outcome": one.outcome,
     }
 
 

@@ -22,13 +22,19 @@ from markupsafe import Markup, escape
 from keywatch.history import Details
 from keywatch.model import Review
 from keywatch.report import charts, drawn, views
-from keywatch.report.parts import BITS_MEANING, action_label
+from keywatch.report.parts import (
+    BITS_MEANING,
+    NEW_NETWORKS_MEANING,
+    TRIAL,
+    action_label,
+    weight,
+)
 from keywatch.report.phrases import count, rate, sentence, span, window_label
 from keywatch.report.safe_text import printable
 
 _MOST_CASES = 200
 _TEXT_LENGTH = 600
-_QUERY_LENGTH = 4_000
+_QUERY_LENGTH = 100_000
 _ATTRIBUTION_URL = "https://db-ip.com"
 
 
@@ -52,9 +58,12 @@ def render_html(review: Review, details: Details) -> str:
             more_cases=details.cases[_MOST_CASES:],
             bits_scale=max((case.bits for case in shown), default=0.0) or 1.0,
             bits_meaning=BITS_MEANING,
+            networks=views.network_rows(review),
+            networks_meaning=NEW_NETWORKS_MEANING,
             watched=views.watched(review),
             changes=details.changes,
             upkeep=views.upkeep(review, details),
+            upkeep_line=views.upkeep_line(review),
             coverage=views.coverage_view(review, details),
             attribution_url=_ATTRIBUTION_URL,
             actions=list(dict.fromkeys(case.action for case in shown)),
@@ -87,8 +96,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
-        window_label=window_label, query=_query, commands=_with_commands,
+        window_label=window_label, query=_query, commands=_with_commands, weight=weight,
     )  # fmt: skip
+    environment.globals["trial"] = TRIAL
     return environment
 
 

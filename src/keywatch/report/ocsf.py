@@ -24,11 +24,18 @@ _SEVERITY: dict[Action, tuple[int, str]] = {
 }
 _TITLES: dict[Action, str] = {
     "revoke": "An API key looks stolen: revoke it",
-    "rotate": "An API key has to be rotated",
+    "rotate": "An API key was exposed: rotate it",
     "investigate": "An API key is used in a strange way: look closer",
     "none": "An API key is used as ever",
 }
+_TYPES: dict[Action, str] = {
+    "revoke": "Stolen API key",
+    "rotate": "Exposed API key",
+    "investigate": "Stolen API key",
+    "none": "API key in use",
+}
 _STATISTICAL = 3
+_ON_TRIAL = {"state_id": 3, "state": "Experimental"}
 
 
 def ocsf_lines(review: Review) -> str:
@@ -82,11 +89,14 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             "uid": f"{told['key_id']}:{review.window.start:%Y-%m-%d}:{review.window.end:%Y-%m-%d}",
             "title": _TITLES[case.action],
             "desc": told["summary"],
-            "types": ["Stolen API key"],
+            "types": [_TYPES[case.action]],
             "created_time": end,
             **_when_seen(seen),
             "analytic": _analytic("keywatch"),
-            "related_analytics": [_analytic(item["detector"]) for item in told["evidence"]],
+            "related_analytics": [
+                _analytic(item["detector"]) | (_ON_TRIAL if item["status"] == "test" else {})
+                for item in told["evidence"]
+            ],
         },
         "evidences": [
             *({"src_endpoint": _endpoint(origin)} for origin in told["origins"]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.power import THEFTS, KeyPower, summary
 from keywatch.report.layout import Cell, Grid, Page
-from keywatch.report.phrases import iso_week, window_label
+from keywatch.report.phrases import iso_week, listed, window_label
 from keywatch.report.safe_text import printable
 from keywatch.verdicts import Given, VerdictReport
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
 
 _ALERTS = ("revoke", "rotate", "investigate")
+_MOST = 8
 
 
 def render_load(report: LoadReport) -> str:
@@ -54,7 +55,8 @@ def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> s
     stolen = {key_id for key_id, row in by_key.items() if row["stolen"]}
     actions = {case.key_id: case.action for case in review.cases}
     revoked = [key for key in stolen if actions.get(key) == "revoke"]
-    looked_at = [key for key in stolen if actions.get(key) in ("rotate", "investigate")]
+    rotated = [key for key in stolen if actions.get(key) == "rotate"]
+    looked_at = [key for key in stolen if actions.get(key) == "investigate"]
     missed = sorted(by_key[key]["theft"] for key in stolen if actions.get(key, "none") == "none")
     innocent = [key for key, action in actions.items() if action in _ALERTS and key not in stolen]
     missed_kinds = f" ({', '.join(missed)})" if missed else ""
@@ -63,6 +65,7 @@ def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> s
         "The truth about this sample",
         f"  stolen keys           {len(stolen)} of {len(by_key)}",
         f"  named to revoke       {len(revoked)}",
+        *([f"  named to rotate       {len(rotated)}"] if rotated else []),
         f"  named to investigate  {len(looked_at)}",
         f"  missed                {len(missed)}{missed_kinds}",
         f"  innocent but alerted  {len(innocent)} ({share:.1%} of the innocent keys)",
@@ -169,13 +172,19 @@ def render_verdict(report: VerdictReport) -> str:
     else:
         lines = [f"{printable(report.key_id)} is {report.verdict}, {window_label(report.window)}."]
     said = report.verdict if report.restored is None else report.restored.verdict
-    lines.append(_COUNTED[said].format(visits=_count(len(report.flagged), "flagged visit")))
+    lines += _about_visits(report, said)
     if report.verdict == "compromised":
         lines += _also(report)
     lines += [
-        f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}."
+        f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}: what is "
+        f"strange in {' and '.join(each.families)} does not count there."
         for each in report.suppressions
     ]
+    lines += [
+        f"It was not used from {printable(origin)} in that window." for origin in report.unused
+    ]
+    if report.alert:
+        lines.append(_ALERT[report.alert])
     return "\n".join(lines)
 
 
@@ -184,6 +193,42 @@ _COUNTED = {
     "expected": "{visits} will be part of what is usual for this key.",
     "compromised": "{visits} will never be part of what is usual for this key.",
     "undo": "{visits} will be no part of what is usual for this key until it is judged.",
+}
+
+
+_ALERT = {
+    "trigger": "An alert to revoke it is opened: keywatch deliver tells the channels.",
+    "update": "Its alert is told again, as it stands now.",
+    "acknowledge": "Its alert is confirmed.",
+    "resolve": "Its alert is closed.",
+}
+
+
+def _about_visits(report: VerdictReport, said: str) -> list[str]:
+    """What comes of the visits that were flagged; what is left of them is still to be judged."""
+    if not report.flagged and not report.left:
+        return [f"No visit of it is flagged{_NOTHING.get(said, '')}."]
+    lines = [_COUNTED[said].format(visits=_count(len(report.flagged), "flagged visit"))]
+    if said == "compromised":
+        prefixes = dict.fromkeys(prefix for _, prefix in report.flagged)
+        lines.append(f"They came from {listed([printable(each) for each in prefixes], _MOST)}.")
+    if report.earlier_days:
+        lines.append(
+            f"It was used from there on {_count(report.earlier_days, 'day')} before, which stay a "
+            "part of what is usual: judge those weeks too, where it was the thief."
+        )
+    if report.left:
+        prefixes = dict.fromkeys(prefix for _, prefix in report.left)
+        lines.append(
+            f"Left to judge: {_count(len(report.left), 'flagged visit')} from "
+            f"{listed([printable(each) for each in prefixes], _MOST)}. The alert stays open."
+        )
+    return lines
+
+
+_NOTHING = {
+    "benign": ": there is nothing to make familiar, and the verdict is kept",
+    "compromised": ": there is nothing to keep out of what is usual, and the verdict is kept",
 }
 
 

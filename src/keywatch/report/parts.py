@@ -36,6 +36,12 @@ STANDINGS: dict[Standing, str] = {
 BITS_MEANING = (
     "Bits: how strange this is for the key; 10 bits is about 1 in 1,000, and bits add up."
 )
+TRIAL = "test, not counted"
+"""Of detectors that are not stable yet."""
+NEW_NETWORKS_MEANING = (
+    "Neither the key nor one that it replaces came from there before. Alerted or not: what is "
+    "unfamiliar to you too, ask its owner about."
+)
 _NO_ACTION_LABEL = "NO ACTION"
 
 
@@ -62,6 +68,11 @@ def action_label(action: Action) -> str:
     return _NO_ACTION_LABEL if action == "none" else action.upper()
 
 
+def strength(bits: float, before: str = "") -> str:
+    """``40.7 bits``; empty where a fact alone says what to do, which has none."""
+    return f"{before}{bits:.1f} bits" if bits else ""
+
+
 def numbered(steps: Sequence[str]) -> list[list[Cell]]:
     """Rows of a number and a sentence."""
     return [
@@ -76,10 +87,30 @@ def upkeep_of(case: Case, review: Review) -> set[str]:
 
 
 def reasons_of(case: Case, review: Review) -> list[Evidence]:
-    """The evidence that counts, strongest first."""
+    """The evidence that counts: facts, then the strongest first."""
     upkeep = upkeep_of(case, review)
-    counted = (item for item in case.evidence if item.detector not in upkeep)
-    return sorted(counted, key=lambda item: -item.bits)
+    counted = (
+        item for item in case.evidence if item.status == "stable" and item.detector not in upkeep
+    )
+    return sorted(counted, key=lambda item: item.order)
+
+
+def on_trial(case: Case) -> list[Evidence]:
+    """What detectors on trial say, the strongest first: shown and not counted."""
+    return sorted(
+        (item for item in case.evidence if item.status == "test"),
+        key=lambda item: (-(item.said_bits or 0.0), item.detector),
+    )
+
+
+def weight(item: Evidence) -> str:
+    """What stands in the column of bits: ``fact`` where a fact asks for less than to revoke.
+
+    Of a detector on trial it is what the detector says.
+    """
+    if item.action and not item.bits:
+        return "fact"
+    return f"{item.said_bits or 0.0 if item.status == 'test' else item.bits:.1f}"
 
 
 def compared(item: Evidence) -> Cell:
@@ -111,11 +142,11 @@ def what_was_done(radius: dict[str, Any]) -> str:
 def if_revoked(impact: dict[str, Any]) -> str:
     """What would break, in one line."""
     per_day = impact.get("legitimate_requests_per_day", 0)
-    consumers = impact.get("consumers", [])
+    consumers = impact.get("consumers_total", len(impact.get("consumers", [])))
     if not per_day and not consumers:
         stops = "no ordinary use was seen in this window"
     else:
-        stops = f"about {rate(per_day)} of {count(len(consumers), 'consumer')} would stop"
+        stops = f"about {rate(per_day)} of {count(consumers, 'consumer')} would stop"
     successor = impact.get("successor_key_id")
     if successor:
         return f"{stops}; {printable(successor, ID_LENGTH)} already replaces it"

@@ -6,7 +6,6 @@ Every value that comes from a log or an inventory goes through `printable`.
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
 from collections.abc import Sequence
 
 from keywatch.model import (
@@ -16,38 +15,45 @@ from keywatch.model import (
     Coverage,
     Evidence,
     Group,
-    HygieneFinding,
+    NewNetwork,
     Review,
 )
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
+from keywatch.report.networks import came_from, known_of, network_of
 from keywatch.report.outcome import power_sentences
 from keywatch.report.parts import (
     BITS_MEANING,
     CELL_LENGTH,
     ID_LENGTH,
     NAME_LENGTH,
+    NEW_NETWORKS_MEANING,
     SENTENCE_LENGTH,
     STANDINGS,
     STYLES,
+    TRIAL,
     action_label,
     add_attribution,
     add_title,
     compared,
     if_revoked,
     numbered,
+    on_trial,
     reasons_of,
     some_names,
+    strength,
+    weight,
     what_was_done,
 )
 from keywatch.report.phrases import count, duration, listed, named, sentence, window_options
 from keywatch.report.safe_text import printable
+from keywatch.report.upkeep import add_upkeep
 
 _MOST_BLOCKS = 25
 _MOST_REASONS = 4
 _MOST_STEPS = 3
 _MOST_WATCHED = 10
 _MOST_GROUP_KEYS = 12
-_MOST_UPKEEP_KEYS = 5
+_MOST_NETWORKS = 20
 
 
 def render_review(review: Review, *, color: bool = False, width: int = 100) -> str:
@@ -80,9 +86,19 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     if alerted:
         page.blank()
         page.rule()
+    _add_new_networks(page, review, _MOST_NETWORKS)
     _add_watched(page, review)
-    _add_upkeep(page, review.hygiene)
+    add_upkeep(page, review)
     _add_coverage(page, review.coverage)
+    add_attribution(page, review)
+    return page.text
+
+
+def render_new_networks(review: Review, *, color: bool = False, width: int = 100) -> str:
+    """Every network that is new to a key, as text; lines are as in `render_review`."""
+    page = Page(width, color=color)
+    add_title(page, "Keywatch, new networks", review)
+    _add_new_networks(page, review, len(review.new_networks))
     add_attribution(page, review)
     return page.text
 
@@ -143,11 +159,12 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     key_id = printable(case.key_id, ID_LENGTH)
     page.add(
         styled((action_label(case.action), STYLES[case.action]), "  ", (key_id, "bold"),
-               f"  {case.bits:.1f} bits")
+               strength(case.bits, "  "))
     )  # fmt: skip
     if who := _who(case):
         page.add(who)
     reasons = reasons_of(case, review)
+    trial = on_trial(case)
     # A summary that only repeats the reasons below says nothing new.
     if not set(case.summary.split("; ")) <= {r.explanation for r in reasons[:_MOST_REASONS]}:
         page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
@@ -155,6 +172,8 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     rows: list[tuple[str, Cell]] = []
     if reasons:
         rows.append(("why", _why_in_short(reasons)))
+    if trial:
+        rows.append((TRIAL, _why_in_short(trial, total=False)))
     if done := what_was_done(case.blast_radius):
         rows.append(("done", done))
     if granted := case.blast_radius.get("scopes_granted"):
@@ -181,15 +200,53 @@ def _who(case: Case) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _why_in_short(reasons: Sequence[Evidence]) -> Cell:
+def _why_in_short(reasons: Sequence[Evidence], *, total: bool = True) -> Cell:
+    """The first reasons, and what the rest have in `total`."""
     shown, rest = reasons[:_MOST_REASONS], reasons[_MOST_REASONS:]
     rows: list[list[Cell]] = [
-        [styled((f"{item.bits:.1f}", "bold")), item.family, compared(item)] for item in shown
+        [styled((weight(item), "bold")), item.family, compared(item)] for item in shown
     ]
     if rest:
         bits = sum(item.bits for item in rest)
-        rows.append([f"{bits:.1f}", "", f"{count(len(rest), 'more reason')}"])
+        rows.append([f"{bits:.1f}" if total else "", "", count(len(rest), "more reason")])
     return Grid(rows, align=("right",))
+
+
+def _add_new_networks(page: Page, review: Review, most: int) -> None:
+    """Alerted or not: what the vendor asks a person to look at every week."""
+    networks, coverage = review.new_networks, review.coverage
+    in_use = coverage.keys - coverage.silent
+    if not in_use:
+        return
+    page.heading(f"New networks: {len(networks):,}")
+    if networks:
+        page.add(styled((NEW_NETWORKS_MEANING, "dim")), indent=2)
+        page.add(
+            Grid([_new_network(one) for one in networks[:most]], align=("left", "right")), indent=2
+        )
+    elif coverage.keys_without_past < in_use:
+        page.add("No key came from a network that is new to it.", indent=2)
+    if more := max(len(networks) - most, 0):
+        command = f"keywatch review {window_options(review.window)} --networks".replace("  ", " ")
+        page.add(f"and {more:,} more: {command}", indent=2)
+    if coverage.keys_without_past:
+        left_out = count(coverage.keys_without_past, "key")
+        page.add(f"Left out: {left_out} without a past, to which every network is new.", indent=2)
+
+
+def _new_network(one: NewNetwork) -> list[Cell]:
+    label = "–" if one.action == "none" else action_label(one.action)
+    name = f"{printable(one.name, NAME_LENGTH)} " if one.name else ""
+    key_id = printable(one.key_id, ID_LENGTH)
+    return [
+        styled((label, STYLES[one.action])),
+        f"{one.bits:.1f}",
+        Stack((
+            styled((f"{name}{key_id}", "bold"), "  ", printable(network_of(one), SENTENCE_LENGTH)),
+            printable(came_from(one), SENTENCE_LENGTH),
+            sentence(printable(f"{one.outcome}; {known_of(one)}", SENTENCE_LENGTH)),
+        )),
+    ]  # fmt: skip
 
 
 def _add_watched(page: Page, review: Review) -> None:
@@ -202,21 +259,6 @@ def _add_watched(page: Page, review: Review) -> None:
     page.add(Grid(rows, align=("right",), one_line=True), indent=2)
     if len(watched) > _MOST_WATCHED:
         page.add(f"and {len(watched) - _MOST_WATCHED:,} with less", indent=2)
-
-
-def _add_upkeep(page: Page, hygiene: Sequence[HygieneFinding]) -> None:
-    if not hygiene:
-        return
-    keys: dict[str, dict[str, None]] = defaultdict(dict)
-    for finding in hygiene:
-        keys[finding.detector][finding.key_id] = None
-    rows: list[list[Cell]] = [
-        [printable(detector, NAME_LENGTH).replace("_", " "), count(len(ids), "key"),
-         listed((printable(key, ID_LENGTH) for key in ids), _MOST_UPKEEP_KEYS)]
-        for detector, ids in sorted(keys.items(), key=lambda entry: (-len(entry[1]), entry[0]))
-    ]  # fmt: skip
-    page.heading("Upkeep, not suspected")
-    page.add(Grid(rows, align=("left", "right")), indent=2)
 
 
 def _add_coverage(page: Page, coverage: Coverage) -> None:
@@ -251,7 +293,8 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
     for suppression in coverage.suppressions:
         text = (
             f"{printable(suppression.origin, CELL_LENGTH)} is expected of "
-            f"{printable(suppression.key_id, ID_LENGTH)} until {suppression.ends_on}, says "
+            f"{printable(suppression.key_id, ID_LENGTH)} until {suppression.ends_on} "
+            f"({', '.join(suppression.families)}), says "
             f"{printable(suppression.owner, NAME_LENGTH)}: "
             f"{printable(suppression.because, SENTENCE_LENGTH)}"
         )
@@ -266,6 +309,11 @@ def _sureness(calibration: CalibrationSummary) -> str:
         f"revoke at a false discovery rate of {calibration.nominal_rate:g} would have hit "
         f"{calibration.replayed_revokes:,} of them"
     )
+    if calibration.left_out:
+        told += (
+            f" ({calibration.left_out:,} are left out as thefts; of the rest "
+            f"{calibration.remaining_revokes:,})"
+        )
     if calibration.judged:
         told += (
             f"; of {calibration.judged:,} revokes with a verdict {calibration.judged_benign:,} "

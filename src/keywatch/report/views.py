@@ -10,17 +10,29 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keywatch.history import Details, GivenVerdict, ShownKey
-from keywatch.model import ACTIONS, FAMILIES, Case, Evidence, Family, Review
+from keywatch.model import (
+    ACTIONS,
+    FAMILIES,
+    Case,
+    Evidence,
+    Family,
+    HygieneFinding,
+    NewNetwork,
+    Review,
+)
+from keywatch.report.networks import known_of, network_of, places_of
 from keywatch.report.outcome import power_sentences
 from keywatch.report.parts import (
     STANDINGS,
     if_revoked,
+    on_trial,
     reasons_of,
     upkeep_of,
     what_was_done,
 )
 from keywatch.report.phrases import count, duration, listed, minute, named, window_options
 from keywatch.report.safe_text import printable
+from keywatch.report.upkeep import rule_counts, rule_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +54,7 @@ class CaseView:
     facts: tuple[tuple[str, str], ...]
     families: tuple[tuple[Family, float], ...]
     reasons: tuple[Evidence, ...]
+    trial: tuple[Evidence, ...]
     upkeep: tuple[Evidence, ...]
     done: str
     impact: str
@@ -56,6 +69,16 @@ class CaseView:
 
 
 @dataclass(frozen=True)
+class NetworkRow:
+    """A network that is new to a key, and what to say of it."""
+
+    one: NewNetwork
+    network: str
+    known: str
+    places: str
+
+
+@dataclass(frozen=True)
 class UpkeepRow:
     """A key that breaks a rule of upkeep, and what a successor of it needs."""
 
@@ -63,6 +86,8 @@ class UpkeepRow:
     name: str | None
     owner: str | None
     findings: tuple[tuple[str, str], ...]
+    due: str
+    """The first day of its rules, and how far it is; empty where they have none."""
     needed: str
     spare: str
     """What it may do and did not need."""
@@ -135,6 +160,7 @@ def _case_view(
             (family, sums[family] * kept) for family in FAMILIES if sums[family] * kept > 0.05
         ),
         reasons=tuple(reasons),
+        trial=tuple(on_trial(case)),
         upkeep=tuple(item for item in case.evidence if item.detector in upkeep),
         done=what_was_done(case.blast_radius),
         impact=if_revoked(case.impact) if case.impact else "",
@@ -227,17 +253,40 @@ def watched(review: Review) -> tuple[list[Case], int]:
     return found[:_MOST_WATCHED], max(len(found) - _MOST_WATCHED, 0)
 
 
+def network_rows(review: Review) -> list[NetworkRow]:
+    """Every network that is new to a key, in the review's order."""
+    return [
+        NetworkRow(one, network_of(one), known_of(one), places_of(one))
+        for one in review.new_networks
+    ]
+
+
 def upkeep(review: Review, details: Details) -> tuple[list[UpkeepRow], int]:
     """A row a key with upkeep to do, those with most first, and how many more there are."""
-    findings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    findings: dict[str, list[HygieneFinding]] = defaultdict(list)
     for finding in review.hygiene:
-        findings[finding.key_id].append((finding.detector.replace("_", " "), finding.explanation))
+        findings[finding.key_id].append(finding)
     rows = [_upkeep_row(key_id, found, details) for key_id, found in findings.items()]
     rows.sort(key=lambda row: (-len(row.findings), row.owner or "~", row.key_id))
     return rows[:_MOST_UPKEEP], max(len(rows) - _MOST_UPKEEP, 0)
 
 
-def _upkeep_row(key_id: str, findings: list[tuple[str, str]], details: Details) -> UpkeepRow:
+def upkeep_line(review: Review) -> str:
+    """How many keys break which rule, in a sentence."""
+    return f"{rule_counts(review.hygiene)}."
+
+
+def _due(findings: Sequence[HygieneFinding]) -> str:
+    dated = [(each.due_on, each.days) for each in findings if each.due_on is not None]
+    if not dated:
+        return ""
+    day, days = min(dated)
+    if days is None or days == 0:
+        return f"{day}"
+    return f"{day}, {count(abs(days), 'day')} {'ago' if days > 0 else 'left'}"
+
+
+def _upkeep_row(key_id: str, findings: list[HygieneFinding], details: Details) -> UpkeepRow:
     key = details.keys.get(key_id)
     used = details.used_scopes.get(key_id)
     granted = key.scopes if key else None
@@ -246,7 +295,10 @@ def _upkeep_row(key_id: str, findings: list[tuple[str, str]], details: Details) 
         key_id=key_id,
         name=key.name if key else None,
         owner=key.owner if key else None,
-        findings=tuple(dict.fromkeys(findings)),
+        findings=tuple(
+            dict.fromkeys((rule_name(each.detector), each.explanation) for each in findings)
+        ),
+        due=_due(findings),
         needed=_names(used),
         spare=_names(spare),
     )
@@ -294,6 +346,12 @@ def _sureness(review: Review) -> list[str]:
         f"at most; in the replayed windows {calibration.replayed_revokes:,} "
         f"{named(calibration.replayed_revokes, 'key')} would have been named."
     ]
+    if calibration.left_out:
+        told.append(
+            f"{calibration.left_out:,} of them {named(calibration.left_out, 'is', 'are')} left out "
+            "of the calibration as thefts; of the rest "
+            f"{calibration.remaining_revokes:,} would have been named."
+        )
     if calibration.judged:
         share = calibration.judged_benign / calibration.judged
         were = named(calibration.judged_benign, "was", "were")

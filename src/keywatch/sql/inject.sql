@@ -30,7 +30,7 @@ WITH drawn AS (
 SELECT
     d.key_id, k.theft, s.size, getvariable('window_end') - 1 AS day, format('{}:{}', k.theft, s.size) AS prefix,
     k.calls, coalesce(k.agent, d.usual_agent) AS agent,
-    CASE k.known WHEN 'network' THEN d.network ELSE format('{} {}', k.theft, d.key_id) END AS network,
+    CASE k.known WHEN 'network' THEN d.network ELSE format('{} {} {}', k.theft, s.size, d.key_id) END AS network,
     CASE k.known WHEN 'new' THEN 'new country' ELSE d.country END AS country,
     CASE k.class WHEN 'usual' THEN d.class ELSE k.class END AS class
 FROM drawn AS d
@@ -112,7 +112,19 @@ FROM injected_calls AS c
 SEMI JOIN baseline_objects AS b ON b.key_id = c.key_id AND b.endpoint = c.endpoint;
 
 CREATE OR REPLACE TEMP TABLE window_activity AS
-SELECT key_id, day, prefix, first_ts, last_ts FROM visits;
+SELECT key_id, day, prefix, first_ts, last_ts, objects, NULL::UINTEGER[] AS object_hashes FROM visits;
+CREATE OR REPLACE TEMP TABLE visit_rates AS FROM visit_rates LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, first_ts AS hour, events FROM visits LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_days AS FROM window_days LIMIT 0;
+
+-- The owner goes on meanwhile.
+CREATE OR REPLACE TEMP TABLE new_networks AS
+SELECT DISTINCT key_id, network, false AS goes_on FROM visits
+ANTI JOIN baseline_networks AS b USING (key_id, network);
+CREATE OR REPLACE TEMP TABLE stays AS
+SELECT n.key_id, n.network, n.goes_on, v.first_ts AS since, v.last_ts AS until, v.succeeded::BIGINT AS done,
+    v.first_ts AS silent_since, NULL::TIMESTAMP AS silent_until, 0.0::DOUBLE AS missing_events,
+    true AS is_beside, 0.0::DOUBLE AS silence_bits, true AS owner_goes_on
+FROM new_networks AS n
+JOIN visits AS v USING (key_id, network);

@@ -21,6 +21,9 @@ CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
     CASE WHEN x <= mu OR mu <= 0 THEN 0.0
     ELSE (x * ln(x * (r + mu) / (mu * (r + x))) + r * ln((r + mu) / (r + x))) / ln(2) END;
 
+-- Bits of no event at all where so many are expected: a Gamma-Poisson of shape 1/2, for days are uneven.
+CREATE OR REPLACE TEMP MACRO silence_bits(mu) AS 0.5 * log2(1 + mu / 0.5);
+
 -- Bits of at least x of n where each has the probability p: Chernoff's bound on the binomial's upper tail.
 CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
     CASE WHEN x <= n * p THEN 0.0
@@ -73,9 +76,30 @@ CREATE OR REPLACE TEMP MACRO agent_of(user_agent) AS
 CREATE OR REPLACE TEMP MACRO environment_of("key") AS
     nullif(regexp_extract("key", '^ply_(?:live|test)_([a-z][a-z0-9]{1,11})_', 1), '');
 
+-- One word for an environment, however it is written: Production and prod are the same.
+CREATE OR REPLACE TEMP MACRO environment_word(environment) AS
+    CASE lower(trim(environment))
+        WHEN 'production' THEN 'prod' WHEN 'staging' THEN 'stg' WHEN 'development' THEN 'dev'
+        ELSE lower(trim(environment)) END;
+
+-- Whether a key with these scopes may do what needs this one: it has it, all of its kind, or everything.
+CREATE OR REPLACE TEMP MACRO grants(scopes, scope) AS
+    list_has_any(scopes, [scope, split_part(scope, ':', 1) || ':*', 'admin:*', '*']);
+
+-- The full keys that stood in a text, as redaction left them there, less the hash.
+CREATE OR REPLACE TEMP MACRO exposed_keys(text) AS
+    list_transform(regexp_extract_all(coalesce(text, ''),
+        'ply_(?:live|test)_(?:[a-z0-9]{2,12}_)?[A-Za-z0-9]{6}…[A-Za-z0-9]{4}#[0-9a-f]{16}'),
+        lambda k: split_part(k, '#', 1));
+
 -- '1 request', '2 requests'; `ending` is what the plural adds.
 CREATE OR REPLACE TEMP MACRO counted(n, noun, ending := 's') AS
     format('{} {}{}', n::BIGINT, noun, CASE WHEN n = 1 THEN '' ELSE ending END);
+
+-- 'on 2026-09-30', 'from 2026-09-30 to 2026-10-02'.
+CREATE OR REPLACE TEMP MACRO days_between(first_day, last_day) AS
+    CASE WHEN first_day = last_day THEN format('on {}', first_day)
+    ELSE format('from {} to {}', first_day, last_day) END;
 
 -- '900 bytes', '1.2 MB'; decimal units.
 CREATE OR REPLACE TEMP MACRO bytes(n) AS CASE
@@ -95,3 +119,8 @@ CREATE OR REPLACE TEMP MACRO great_circle_km(latitude, longitude, other_latitude
 CREATE OR REPLACE TEMP MACRO place_of(class, asn, organization, country, located) AS
     CASE WHEN located THEN concat_ws(', ', concat_ws(' ', 'AS' || asn, organization),
         nullif(country, '-')) ELSE class || ' address' END;
+
+-- A key's name, and what was added to it at a rotation: -v2, (v2), -new, a month or a day.
+CREATE OR REPLACE TEMP MACRO rotation_pattern() AS
+    '^(.*[^-_ .(])(?:[-_ .]+\(?|\()(v\d{1,3}|old|new|next|rotated|20\d\d-(?:0[1-9]|1[0-2])'
+    || '(?:-(?:0[1-9]|[12]\d|3[01]))?|20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\)?$';

@@ -7,7 +7,7 @@ CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
     a.key_id, a.day, p.prefix, p.place_id, a.endpoint, a.status_class, a.agent,
     a.events, a.objects AS object_hashes, a.object_count AS objects, a.response_bytes, a.exposed,
-    a.first_ts, a.last_ts
+    a.peak_per_minute, a.first_ts, a.last_ts
 FROM lake.activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
@@ -68,7 +68,7 @@ JOIN places AS p USING (place_id);
 -- grain: key in use in the window
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: key; the inventory in force, and keys that no inventory knows
+-- grain: key; the inventory in force, and keys that no inventory knows; environments by one word each
 CREATE OR REPLACE TEMP TABLE keys AS
 WITH inventory AS (
     SELECT * FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
@@ -83,32 +83,95 @@ shown AS (
 
 SELECT
     key_id, coalesce(i."key", s."key") AS "key", i.name, i.owner,
-    coalesce(i.environment, environment_of(s."key")) AS environment,
-    environment_of(s."key") AS logged_environment,
+    environment_word(coalesce(i.environment, environment_of(s."key"))) AS environment,
+    environment_word(environment_of(s."key")) AS logged_environment,
     i.scopes, i.created_at, i.expires_at, i.revoked_at, i.replaces,
+    coalesce(i.honey, false) AS honey,
     i.key_id IS NOT NULL AS in_inventory
 FROM inventory AS i
 FULL JOIN shown AS s USING (key_id);
 
+-- grain: key, import that changed its scopes; both lists sorted
+CREATE OR REPLACE TEMP TABLE scope_changes AS
+SELECT key_id, imported_at, previous, scopes
+FROM (
+    SELECT key_id, import_id, imported_at, list_sort(scopes) AS scopes,
+        lag(list_sort(scopes)) OVER (PARTITION BY key_id ORDER BY import_id) AS previous
+    FROM lake.keys
+)
+WHERE previous <> scopes;
+
+-- grain: full key as it is shown, key that sent it, where, endpoint. A full key in a URL, an agent or another
+-- text was masked on its way in; whose it is (key_id) is null where that is not clear.
+CREATE OR REPLACE TEMP TABLE exposures AS
+WITH sent AS (
+    SELECT key_id AS sender, day, endpoint, shown, list_sort(list(DISTINCT field)) AS fields
+    FROM (
+        SELECT row_number() OVER () AS n, key_id, day, endpoint, unnest(list_concat(
+            list_transform(exposed_keys(path), lambda k: {'shown': k, 'field': 'the URL'}),
+            list_transform(exposed_keys(user_agent), lambda k: {'shown': k, 'field': 'the user agent'}),
+            list_transform(exposed_keys(concat_ws(' ', key_id, address, request_id)),
+                lambda k: {'shown': k, 'field': 'another field'})), recursive := true)
+        FROM lake.events
+        WHERE exposed AND day >= getvariable('window_start') AND day < getvariable('window_end')
+    )
+    GROUP BY n, key_id, day, endpoint, shown
+),
+
+-- Of keys that are shown alike the one in the inventory; two of these are told apart by nobody.
+known AS (
+    SELECT split_part("key", '#', 1) AS shown,
+        coalesce(min(key_id) FILTER (in_inventory), min(key_id)) AS key_id
+    FROM keys
+    GROUP BY ALL
+    HAVING count(*) = 1 OR count(*) FILTER (in_inventory) = 1
+)
+
+SELECT k.key_id, s.shown, s.sender, s.fields, s.endpoint, count(*) AS requests,
+    min(s.day) AS first_day, max(s.day) AS last_day
+FROM sent AS s
+LEFT JOIN known AS k USING (shown)
+GROUP BY ALL;
+
 -- grain: successor of a rotated key; by the inventory, or a guess where the inventory does not say and it
--- is clear: one older and one younger key of the same owner, environment, scopes and name, less what is
--- added at a rotation (-v2, -new, a date)
+-- is clear: one older and one younger key of the same owner, environment and scopes, made on different days,
+-- and of the same name less what is added at a rotation (-v2, -new, a date). A plain number is a name:
+-- web-1 and web-2 are two keys. So are two that are still used side by side when the younger one is as old as
+-- the baseline: no rotation takes so long. Of v1, v2 and v3 each replaces the one before it.
+-- Whoever can make keys can make one that looks like a successor: its past makes strange use of it stranger,
+-- never less so, and overlap_overstay says that it is a guess.
 CREATE OR REPLACE TEMP TABLE successors AS
 WITH named AS (
-    SELECT *, regexp_replace(lower(name), '[-_ .]?(v?\d{1,2}|old|new|next|rotated|\d{4}-\d\d(-\d\d)?)$', '')
-        AS stem
+    SELECT *, lower(trim(name)) AS title, list_sort(scopes) AS granted,
+        regexp_extract(title, rotation_pattern(), 1) AS kept, regexp_extract(title, rotation_pattern(), 2) AS mark
     FROM keys
     WHERE in_inventory AND name IS NOT NULL AND owner IS NOT NULL AND created_at IS NOT NULL
 ),
 
+-- turn: -old, no mark, -new or -v1, -v2, and so on, a date (its digits)
+turns AS (
+    SELECT *, coalesce(nullif(kept, ''), title) AS stem,
+        CASE
+            WHEN mark = '' THEN 0
+            WHEN mark = 'old' THEN -1
+            WHEN mark IN ('new', 'next', 'rotated') THEN 1
+            WHEN starts_with(mark, 'v') THEN mark[2:]::INTEGER
+            ELSE rpad(replace(mark, '-', ''), 8, '0')::INTEGER
+        END AS turn
+    FROM named
+),
+
 pairs AS (
     SELECT younger.key_id, older.key_id AS replaces, younger.created_at
-    FROM named AS younger
-    JOIN named AS older USING (owner, environment, stem)
-    WHERE older.created_at < younger.created_at
-        AND list_sort(older.scopes) = list_sort(younger.scopes)
+    FROM turns AS younger
+    JOIN turns AS older USING (owner, environment, stem, granted)
+    WHERE older.created_at::DATE < younger.created_at::DATE
+        AND (older.turn < younger.turn OR older.title = younger.title)
         AND younger.replaces IS NULL
+        AND (younger.created_at >= getvariable('baseline_start') OR older.key_id NOT IN (FROM window_keys))
         AND older.key_id NOT IN (SELECT replaces FROM keys WHERE replaces IS NOT NULL)
+    QUALIFY older.turn = younger.turn
+        OR older.turn = max(older.turn) FILTER (older.turn < younger.turn) OVER (PARTITION BY younger.key_id)
 )
 
 SELECT key_id, replaces, created_at, false AS is_guess FROM keys WHERE replaces IS NOT NULL
@@ -136,7 +199,111 @@ WHERE f.window_start < getvariable('window_start')
         FROM verdicts_in_force() AS v
         WHERE v.key_id = f.key_id AND v.verdict IN ('benign', 'expected')
             AND v.window_start = f.window_start AND v.window_end = f.window_end
+            AND is_about(v.origins, p.prefix, p.network, p.class)
     );
+
+-- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine
+CREATE OR REPLACE TEMP TABLE past_places AS
+SELECT l.key_id, l.ancestor, s.day, s.place_id, q.day IS NOT NULL AS is_flagged
+FROM span_places AS s
+JOIN lineage AS l ON l.ancestor = s.key_id
+LEFT JOIN quarantine AS q ON q.key_id = s.key_id AND q.day = s.day AND q.place_id = s.place_id
+WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start');
+
+-- grain: key in use, day, network, before the window, less what was flagged
+CREATE OR REPLACE TEMP TABLE network_days AS
+SELECT DISTINCT l.key_id, l.day, p.network
+FROM past_places AS l
+JOIN places AS p USING (place_id)
+WHERE NOT is_flagged;
+
+-- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is what is
+-- learnt from), a network is usual that the key used from its beginning (its first settling_days, and five
+-- days of use), or once two other keys of its owner use it, or once it did the key's work for settling_days
+-- while every older one was silent. It never is by lasting alone.
+SET VARIABLE settling_days = 7;
+CREATE OR REPLACE TEMP TABLE unsettled_networks AS
+WITH firsts AS (
+    SELECT key_id, network, min(day) AS first_day FROM network_days GROUP BY ALL
+),
+
+settled AS (
+    SELECT key_id,
+        greatest(min(day) + getvariable('settling_days'), list_sort(list(DISTINCT day))[5] + 1) AS since
+    FROM network_days
+    GROUP BY key_id
+    HAVING count(DISTINCT day) >= 5
+),
+
+late AS (
+    SELECT f.* FROM firsts AS f JOIN settled AS s USING (key_id)
+    WHERE f.first_day >= greatest(s.since, (SELECT min(window_start)::DATE FROM lake.runs))
+        AND EXISTS (FROM lake.runs)
+),
+
+-- Days on which the key was at an older network, with the ends of the time to look at.
+older_days AS (
+    SELECT l.key_id, l.network, o.day
+    FROM late AS l
+    JOIN (
+        SELECT d.key_id, d.day, min(f.first_day) AS oldest
+        FROM network_days AS d
+        JOIN firsts AS f USING (key_id, network)
+        GROUP BY ALL
+    ) AS o ON o.key_id = l.key_id AND o.day >= l.first_day AND o.oldest < l.first_day
+    UNION
+    SELECT key_id, network, first_day - 1 FROM late
+    UNION
+    SELECT key_id, network, getvariable('window_start') FROM late
+),
+
+silences AS (
+    SELECT key_id, network, day AS until, lag(day) OVER (PARTITION BY key_id, network ORDER BY day) AS since
+    FROM older_days
+),
+
+moved AS (
+    SELECT DISTINCT s.key_id, s.network
+    FROM silences AS s
+    JOIN network_days AS d
+        ON d.key_id = s.key_id AND d.network = s.network AND d.day > s.since AND d.day < s.until
+    WHERE s.until - s.since > getvariable('settling_days')
+    GROUP BY s.key_id, s.network, s.since
+    HAVING count(*) >= 3
+),
+
+owners AS (
+    SELECT k.owner, d.network, list(DISTINCT d.key_id) AS key_ids
+    FROM (SELECT key_id, network FROM network_days GROUP BY ALL HAVING count(*) >= 3) AS d
+    JOIN keys AS k USING (key_id)
+    WHERE k.owner IS NOT NULL
+    GROUP BY ALL
+)
+
+SELECT l.key_id, l.network, l.first_day
+FROM late AS l
+LEFT JOIN keys AS k USING (key_id)
+LEFT JOIN owners AS o ON o.owner = k.owner AND o.network = l.network
+ANTI JOIN moved AS m ON m.key_id = l.key_id AND m.network = l.network
+WHERE coalesce(len(list_filter(o.key_ids, lambda other: other <> l.key_id)), 0) < 2;
+
+-- grain: key, prefix of a network that a verdict says is the owner's
+CREATE OR REPLACE TEMP TABLE settled_prefixes AS
+SELECT DISTINCT f.key_id, f.prefix
+FROM lake.flagged_visits AS f
+JOIN verdicts_in_force() AS v USING (key_id, window_start, window_end)
+JOIN places AS p USING (prefix)
+WHERE v.verdict IN ('benign', 'expected') AND is_about(v.origins, p.prefix, p.network, p.class);
+
+-- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network that is
+-- not usual yet
+CREATE OR REPLACE TEMP TABLE strange_days AS
+SELECT l.key_id, l.ancestor, l.day, l.place_id, p.address
+FROM past_places AS l
+JOIN places AS p USING (place_id)
+WHERE l.is_flagged OR (
+    EXISTS (FROM unsettled_networks AS u WHERE u.key_id = l.key_id AND u.network = p.network)
+    AND NOT EXISTS (FROM settled_prefixes AS b WHERE b.key_id = l.ancestor AND b.prefix = p.prefix));
 
 -- grain: as lake.activity; the baseline of the keys in use, with what they inherit. A view: to read three
 -- columns twice costs less than to keep all of them once.
@@ -144,7 +311,8 @@ CREATE OR REPLACE TEMP VIEW baseline AS
 SELECT l.key_id, a.* EXCLUDE (key_id)
 FROM lake.activity AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
-ANTI JOIN quarantine AS q ON q.key_id = a.key_id AND q.day = a.day AND q.address = a.address
+ANTI JOIN strange_days AS q
+    ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.day AND q.address = a.address
 WHERE a.day >= getvariable('baseline_start') AND a.day < getvariable('window_start');
 
 -- grain: key, day
@@ -170,14 +338,30 @@ SELECT
 FROM baseline
 GROUP BY ALL;
 
+-- grain: key, day, prefix, scope with a documented limit; requests in the fullest minute, and of those let in.
+-- Of one address, endpoint and agent, so the key's own minute had as many at least; null before format 4
+CREATE OR REPLACE TEMP TABLE visit_rates AS
+SELECT a.key_id, a.day, a.prefix, c.scope, c.requests_per_minute, max(a.peak_per_minute) AS peak,
+    max(a.peak_per_minute) FILTER (a.status_class LIKE '2%') AS peak_succeeded
+FROM window_activity AS a
+JOIN catalogue AS c USING (endpoint)
+WHERE c.requests_per_minute IS NOT NULL
+GROUP BY ALL;
+
+-- grain: key, scope with a documented limit; the same of the past
+CREATE OR REPLACE TEMP TABLE baseline_rates AS
+SELECT b.key_id, c.scope, max(b.peak_per_minute) AS peak
+FROM baseline AS b
+JOIN catalogue AS c USING (endpoint)
+WHERE c.requests_per_minute IS NOT NULL
+GROUP BY ALL;
+
 -- grain: key, place; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_places AS
-SELECT l.key_id, s.place_id, count(DISTINCT s.day) AS days, min(s.day) AS first_day,
-    max(s.day) AS last_day
-FROM span_places AS s
-JOIN lineage AS l ON l.ancestor = s.key_id
-ANTI JOIN quarantine AS q ON q.key_id = s.key_id AND q.day = s.day AND q.place_id = s.place_id
-WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start')
+SELECT l.key_id, l.place_id, count(DISTINCT l.day) AS days, min(l.day) AS first_day,
+    max(l.day) AS last_day
+FROM past_places AS l
+ANTI JOIN strange_days AS q USING (key_id, ancestor, day, place_id)
 GROUP BY ALL;
 
 -- grain: key, address; a view, because few are asked for by name
@@ -242,12 +426,28 @@ WITH days AS (
 
 origins AS (
     SELECT key_id, sum(days) AS address_days, sum(addresses) AS addresses,
-        count(DISTINCT network) AS networks, count(DISTINCT country) AS countries
-    FROM baseline_networks GROUP BY key_id
+        count(DISTINCT network) AS networks, count(DISTINCT country) AS countries,
+        max(network_first_day) AS newest_network_day
+    FROM (
+        SELECT *, min(first_day) OVER (PARTITION BY key_id, network) AS network_first_day
+        FROM baseline_networks
+    )
+    GROUP BY key_id
 ),
 
 prefixes AS (
     SELECT key_id, count(DISTINCT prefix) AS prefixes FROM baseline_prefixes GROUP BY key_id
+),
+
+-- How often something is new includes what is not usual yet.
+seen AS (
+    SELECT l.key_id, count(DISTINCT (l.day, p.address)) AS seen_address_days,
+        count(DISTINCT p.address) AS seen_addresses, count(DISTINCT p.prefix) AS seen_prefixes,
+        count(DISTINCT p.network) AS seen_networks, count(DISTINCT p.country) AS seen_countries
+    FROM past_places AS l
+    JOIN places AS p USING (place_id)
+    WHERE NOT l.is_flagged
+    GROUP BY l.key_id
 ),
 
 usual_places AS (
@@ -284,6 +484,9 @@ SELECT
     coalesce(address_days, 0) AS address_days, coalesce(addresses, 0) AS addresses,
     coalesce(prefixes, 0) AS prefixes, coalesce(networks, 0) AS networks,
     coalesce(countries, 0) AS countries,
+    newest_network_day, coalesce(seen_address_days, 0) AS seen_address_days,
+    coalesce(seen_addresses, 0) AS seen_addresses, coalesce(seen_prefixes, 0) AS seen_prefixes,
+    coalesce(seen_networks, 0) AS seen_networks, coalesce(seen_countries, 0) AS seen_countries,
     CASE WHEN p.address IS NOT NULL
         THEN place_of(p.class, p.asn, p.organization, p.country, p.located) END AS usual_place,
     coalesce(endpoints, 0) AS endpoints, coalesce(endpoint_new_days, 0) AS endpoint_new_days,
@@ -293,6 +496,7 @@ FROM window_keys
 LEFT JOIN days USING (key_id)
 LEFT JOIN origins USING (key_id)
 LEFT JOIN prefixes USING (key_id)
+LEFT JOIN seen USING (key_id)
 LEFT JOIN usual_places USING (key_id)
 LEFT JOIN places AS p USING (address)
 LEFT JOIN endpoints USING (key_id)
@@ -314,6 +518,13 @@ JOIN keys AS k USING (key_id)
 WHERE k.owner IS NOT NULL
 GROUP BY k.owner, b.key_id, b.prefix;
 
+-- grain: key, prefix where another key of its owner was seen on three days or more: a place of the owner's
+CREATE OR REPLACE TEMP TABLE owner_places AS
+SELECT DISTINCT k.key_id, o.prefix
+FROM keys AS k
+JOIN owner_prefixes AS o ON o.owner = k.owner AND o.key_id <> k.key_id
+WHERE o.days >= 3;
+
 -- grain: key, hour; the window only
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, hour, sum(events)::BIGINT AS events
@@ -326,7 +537,8 @@ CREATE OR REPLACE TEMP VIEW baseline_hours AS
 SELECT l.key_id, a.hour, a.events
 FROM lake.activity_hours AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
-ANTI JOIN quarantine AS q ON q.key_id = a.key_id AND q.day = a.hour::DATE AND q.address = a.address
+ANTI JOIN strange_days AS q
+    ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.hour::DATE AND q.address = a.address
 WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start');
 
 -- grain: key, day, prefix, previous endpoint ('' where a session begins), endpoint
@@ -342,7 +554,8 @@ CREATE OR REPLACE TEMP TABLE baseline_transitions AS
 SELECT l.key_id, t.previous, t.endpoint, count(DISTINCT t.day) AS days
 FROM lake.transitions AS t
 JOIN lineage AS l ON l.ancestor = t.key_id
-ANTI JOIN quarantine AS q ON q.key_id = t.key_id AND q.day = t.day AND q.address = t.address
+ANTI JOIN strange_days AS q
+    ON q.key_id = l.key_id AND q.ancestor = t.key_id AND q.day = t.day AND q.address = t.address
 WHERE t.day >= getvariable('baseline_start') AND t.day < getvariable('window_start')
 GROUP BY ALL;
 
@@ -368,14 +581,113 @@ GROUP BY ALL;
 CREATE OR REPLACE TEMP TABLE baseline_days_abroad AS
 SELECT key_id, count(*) AS days
 FROM (
-    SELECT l.key_id, s.day
-    FROM span_places AS s
-    JOIN lineage AS l ON l.ancestor = s.key_id
+    SELECT l.key_id, l.day
+    FROM past_places AS l
     JOIN places AS p USING (place_id)
-    ANTI JOIN quarantine AS q ON q.key_id = s.key_id AND q.day = s.day AND q.place_id = s.place_id
-    WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start')
-        AND p.country <> '-'
-    GROUP BY l.key_id, s.day
+    ANTI JOIN strange_days AS q USING (key_id, ancestor, day, place_id)
+    WHERE p.country <> '-'
+    GROUP BY l.key_id, l.day
     HAVING min(p.country) <> max(p.country)
 )
 GROUP BY key_id;
+
+-- grain: key, network of the window that is not usual for it; goes_on: it was there before the window
+CREATE OR REPLACE TEMP TABLE new_networks AS
+SELECT DISTINCT v.key_id, v.network, p.network IS NOT NULL AS goes_on
+FROM visits AS v
+SEMI JOIN baseline_networks AS k ON k.key_id = v.key_id
+ANTI JOIN baseline_networks AS b ON b.key_id = v.key_id AND b.network = v.network
+LEFT JOIN (
+    SELECT DISTINCT l.key_id, p.network FROM past_places AS l JOIN places AS p USING (place_id)
+) AS p ON p.key_id = v.key_id AND p.network = v.network;
+
+-- grain: key, network that is new to it: from when until when the key was there, what it did (requests that
+-- were answered), whether a usual place was used after its first request and until a day after its last one
+-- (owner_goes_on), and how long all usual places were silent around it, give or take handover_hours:
+-- silent_until is when the next one was used, null where none was; missing_events is what their hours let
+-- expect in that time.
+SET VARIABLE handover_hours = 3;
+CREATE OR REPLACE TEMP TABLE stays AS
+WITH arrived AS (
+    SELECT v.key_id, v.network, n.goes_on,
+        CASE WHEN n.goes_on THEN getvariable('window_start')::TIMESTAMP ELSE min(v.first_ts) END AS since,
+        max(v.last_ts) AS until, sum(v.succeeded)::BIGINT AS done
+    FROM new_networks AS n
+    JOIN visits AS v USING (key_id, network)
+    GROUP BY v.key_id, v.network, n.goes_on
+),
+
+usual_visits AS (
+    SELECT v.key_id, v.first_ts, v.last_ts
+    FROM visits AS v
+    SEMI JOIN arrived AS a ON a.key_id = v.key_id
+    SEMI JOIN baseline_networks AS b ON b.key_id = v.key_id AND b.network = v.network
+),
+
+usual_hours AS (
+    SELECT DISTINCT h.key_id, h.hour
+    FROM lake.activity_hours AS h
+    JOIN places AS p USING (address)
+    SEMI JOIN arrived AS a ON a.key_id = h.key_id
+    SEMI JOIN baseline_networks AS b ON b.key_id = h.key_id AND b.network = p.network
+    WHERE h.hour >= getvariable('window_start') AND h.hour < getvariable('window_end')
+),
+
+silences AS (
+    SELECT a.key_id, a.network,
+        greatest(any_value(a.first_hour), max(u.hour) FILTER (u.hour <= a.handed_over)) AS silent_since,
+        min(u.hour) FILTER (u.hour > a.handed_over) AS silent_until
+    FROM (
+        SELECT *, date_trunc('hour', since) AS first_hour,
+            first_hour + to_hours(getvariable('handover_hours')) AS handed_over
+        FROM arrived
+    ) AS a
+    LEFT JOIN usual_hours AS u USING (key_id)
+    GROUP BY a.key_id, a.network
+),
+
+-- grain: key, weekend or not, hour of the day; requests in such an hour
+rates AS (
+    SELECT d.key_id, d.is_weekend, h.hour_of_day, coalesce(sum(b.events), 0) / any_value(d.days) AS an_hour
+    FROM (
+        SELECT key_id, isodow(day) > 5 AS is_weekend, count(*) AS days
+        FROM (
+            SELECT h.key_id, unnest(generate_series(
+                h.first_day, getvariable('window_start') - 1, INTERVAL 1 DAY))::DATE AS day
+            FROM key_history AS h
+            SEMI JOIN arrived AS a ON a.key_id = h.key_id
+        )
+        GROUP BY ALL
+    ) AS d
+    CROSS JOIN (SELECT unnest(range(24)) AS hour_of_day) AS h
+    LEFT JOIN (SELECT * FROM baseline_hours SEMI JOIN arrived USING (key_id)) AS b
+        ON b.key_id = d.key_id AND (isodow(b.hour) > 5) = d.is_weekend AND hour(b.hour) = h.hour_of_day
+    GROUP BY ALL
+),
+
+missing AS (
+    SELECT a.key_id, a.network, sum(r.an_hour) AS events
+    FROM arrived AS a
+    JOIN silences AS s USING (key_id, network)
+    CROSS JOIN LATERAL (
+        SELECT unnest(generate_series(
+            s.silent_since + INTERVAL 1 HOUR,
+            coalesce(s.silent_until - INTERVAL 1 HOUR, date_trunc('hour', (SELECT max(last_ts) FROM visits))),
+            INTERVAL 1 HOUR)) AS hour) AS t
+    JOIN rates AS r
+        ON r.key_id = a.key_id AND r.is_weekend = (isodow(t.hour) > 5) AND r.hour_of_day = hour(t.hour)
+    GROUP BY ALL
+)
+
+SELECT a.*,
+    CASE WHEN s.silent_since > a.since THEN s.silent_since + INTERVAL 1 HOUR ELSE a.since END AS silent_since,
+    s.silent_until, coalesce(m.events, 0) AS missing_events,
+    -- Who goes on at both places leaves no silence around the stay.
+    s.silent_until IS NOT NULL
+        AND s.silent_until < date_trunc('hour', a.until) - to_hours(getvariable('handover_hours')) AS is_beside,
+    CASE WHEN is_beside THEN 0.0 ELSE silence_bits(missing_events) END AS silence_bits,
+    EXISTS (FROM usual_visits AS u WHERE u.key_id = a.key_id AND u.last_ts > a.since
+        AND u.first_ts <= a.until + INTERVAL 1 DAY) AS owner_goes_on
+FROM arrived AS a
+JOIN silences AS s USING (key_id, network)
+LEFT JOIN missing AS m USING (key_id, network);

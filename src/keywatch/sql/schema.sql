@@ -98,7 +98,17 @@ CREATE TABLE lake.recommendations (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
 );
 
--- grain: one visit that the newest review of its window found suspicious; no baseline until judged
+-- grain: key and network that was new to it, in one run; countries, prefixes (the busiest) and the rest as of
+-- keywatch.model.NewNetwork
+CREATE TABLE lake.new_networks (
+    run_id VARCHAR, key_id VARCHAR, key VARCHAR, name VARCHAR, owner VARCHAR, network VARCHAR,
+    organization VARCHAR, countries VARCHAR[], class VARCHAR, prefixes VARCHAR[], addresses BIGINT,
+    requests BIGINT, first_seen TIMESTAMP, last_seen TIMESTAMP, old_place_in_use BOOLEAN,
+    owner_keys BIGINT, owner_since DATE, open_since DATE, action VARCHAR, bits DOUBLE, outcome VARCHAR
+);
+
+-- grain: one visit that the newest review of its window found suspicious, or a verdict says was a theft (run_id
+-- is the verdict's then); no baseline until judged
 CREATE TABLE lake.flagged_visits (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR
@@ -113,7 +123,9 @@ CREATE TABLE lake.replays (
 -- grain: one visit with evidence in a replayed window, less facts; bits by detector, in order of ids
 CREATE TABLE lake.replayed_visits (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
-    key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[]
+    key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[],
+    network VARCHAR, goes_on BOOLEAN, -- a network that is new to the key, else ''; was there before
+    ruled BOOLEAN, moved BOOLEAN      -- a rule speaks against it; the usual places were silent meanwhile
 );
 
 -- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the newest that
@@ -121,10 +133,10 @@ CREATE TABLE lake.replayed_visits (
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
-    origins VARCHAR[],         -- networks and prefixes that it is about; null: those of the case
-    families VARCHAR[]         -- kinds of evidence that are expected from there; null: see verdicts.py
+    origins VARCHAR[],         -- prefixes and networks that it is about; null: all of the case (before format 4)
+    families VARCHAR[]         -- kinds of evidence that are expected from there; null: none is
 );
--- grain: key, origin (network, or of a hosting network the prefix) that is expected from a day on
+-- grain: key, origin (prefix, or a network that was named) that is expected from a day on, for these families
 CREATE TABLE lake.suppressions (
     suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
     because VARCHAR, starts_on DATE, ends_on DATE,

@@ -15,3 +15,12 @@ FROM (
 WHERE verdict <> 'undo' AND height = final_height
 QUALIFY row_number() OVER (
     PARTITION BY key_id, window_start, window_end ORDER BY given_at DESC, verdict_id DESC) = 1;
+
+-- Whether a verdict on these origins (null: on all of its case) is about a visit: it names the prefix, or the
+-- network, less the addresses in it that anybody can rent or hide behind.
+CREATE OR REPLACE TEMP MACRO is_about(origins, prefix, network, class) AS
+    coalesce(
+        list_contains(origins, prefix)
+        OR list_contains(origins, network) AND class NOT IN ('hosting', 'vpn', 'proxy', 'tor', 'relay'),
+        true
+    );

@@ -125,6 +125,35 @@
     });
   }
 
+  // ---- sort: a click on a head, again for the other way round
+
+  function sortable(table, sorted = () => {}) {
+    const body = table.tBodies[0];
+    const heads = [...table.querySelectorAll("th[data-sort]")];
+    function sort(head) {
+      const key = head.dataset.sort;
+      const falling = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : head.classList.contains("number");
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const numeric = key === "rank" || head.classList.contains("number");
+      const order = (one, other) => {
+        const [a, b] = [one.dataset[key], other.dataset[key]];
+        return (numeric ? a - b : a.localeCompare(b)) * (falling ? -1 : 1) || one.dataset.rank - other.dataset.rank;
+      };
+      const ordered = [...body.rows].sort(order);
+      body.append(...ordered);
+      sorted(ordered);
+    }
+    for (const head of heads) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => sort(head));
+    }
+  }
+  document.querySelectorAll("table.sortable").forEach((table) => sortable(table));
+
   // ---- filter and sort: the table and the cases alike
 
   const form = document.getElementById("filter");
@@ -150,28 +179,10 @@
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
 
-  function sort(head, key) {
-    const falling = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : key === "bits";
-    document.querySelectorAll("#glance th[aria-sort]").forEach((each) => each.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    const numeric = key === "rank" || key === "bits";
-    const order = (one, other) => {
-      const [a, b] = [one.dataset[key], other.dataset[key]];
-      return (numeric ? a - b : a.localeCompare(b)) * (falling ? -1 : 1) || one.dataset.rank - other.dataset.rank;
-    };
+  sortable(document.getElementById("glance"), (ordered) => {
     const end = document.getElementById("none-shown");
-    [...rows].sort(order).forEach((row) => {
-      row.parentNode.append(row);
-      end.before(cases.find((box) => box.dataset.case === row.dataset.case));
-    });
-  }
-  for (const head of document.querySelectorAll("#glance th[data-sort]")) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...head.childNodes);
-    head.append(button);
-    button.addEventListener("click", () => sort(head, head.dataset.sort));
-  }
+    ordered.forEach((row) => end.before(cases.find((box) => box.dataset.case === row.dataset.case)));
+  });
 
   // ---- keys: the skip link leads to the first runbook, arrows from one to the next
 

@@ -1,0 +1,23 @@
+-- grain: key; reads keys, catalogue, visit_endpoints
+-- A key belongs to a catalogue's vendor where the catalogue knows another scope of it, or a call that it makes.
+WITH documented AS (SELECT DISTINCT scope FROM catalogue WHERE scope IS NOT NULL),
+
+callers AS (SELECT DISTINCT key_id FROM visit_endpoints SEMI JOIN catalogue USING (endpoint)),
+
+granted AS (
+    SELECT key_id, unnest(scopes) AS scope
+    FROM keys
+    WHERE coalesce(least(revoked_at, expires_at), $end::TIMESTAMP) >= $end
+)
+
+SELECT
+    g.key_id, NULL AS day, NULL AS prefix, $unknown_bits AS bits,
+    'scopes of the API catalogue' AS typical,
+    string_agg(DISTINCT g.scope, ', ' ORDER BY g.scope) FILTER (d.scope IS NULL) AS actual,
+    'the inventory names a scope that the vendor does not have: look at what the key may really do'
+        AS explanation
+FROM granted AS g
+LEFT JOIN documented AS d USING (scope)
+GROUP BY g.key_id
+HAVING count(*) FILTER (d.scope IS NULL) > 0
+    AND (count(d.scope) > 0 OR g.key_id IN (SELECT key_id FROM callers))
