@@ -260,7 +260,7 @@ def test_an_undone_verdict_is_told_where_its_alert_was_closed(setup: Setup) -> N
     assert len({message["alert_id"] for message in setup.messages()}) == 1
     refused = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "x",
                         "--until", "2026-12-01")  # fmt: skip
-    assert (refused.code, "--until does not go with undo" in refused.err) == (2, True)
+    assert (refused.code, "--until goes with expected" in refused.err) == (2, True)
 
 
 UPKEEP = """

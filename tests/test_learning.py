@@ -69,12 +69,12 @@ def find(answer: Review, key_id: str = "key_1") -> Case:
 
 @pytest.fixture
 def two_weeks(tmp_path: Path) -> Path:
-    """A theft on Thursday that goes on in the week after."""
+    """A theft on Thursday that goes on in the week after, within what the key may do."""
     events = daily(FIRST, 72) + crowd()
     events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
     for day in (date(2026, 10, 1), date(2026, 10, 6), date(2026, 10, 8)):
         events += visit(day)
-    return lake_of(tmp_path, events, [key()])
+    return lake_of(tmp_path, events, [key(scopes=["admin:*"])])
 
 
 def origin_bits(case: Case) -> float:
@@ -421,7 +421,11 @@ def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> 
     nothing = SETTINGS.model_copy(
         update={
             "scoring": SETTINGS.scoring.model_copy(
-                update={"investigate_per_1000_keys": 0.0, "second_family_bits": 1000.0}
+                update={
+                    "investigate_per_1000_keys": 0.0,
+                    "second_family_bits": 1000.0,
+                    "unfamiliar_place": "none",
+                }
             )
         }
     )

@@ -104,7 +104,8 @@ def test_a_stolen_key_is_to_be_revoked_with_reasons_that_add_up(answer: Review) 
     assert case.p_value is not None
     assert case.q_value is not None
     assert answer.coverage.calibration is not None
-    assert case.p_value <= 1 / (answer.coverage.calibration.cases + 1)
+    # Beyond all replayed cases the tail extrapolates.
+    assert 0 < case.p_value < 1 / (answer.coverage.calibration.cases + 1)
     assert case.origins[0].ip == AWAY
     assert case.origins[0].country is not None
 
@@ -125,14 +126,14 @@ def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
 @pytest.mark.parametrize("budget", [10.0, 0.0])
 def test_in_brief_the_cases_without_an_action_say_less(tmp_path: Path, budget: float) -> None:
     # Without an inventory there are no scopes, and no fact that asks to look at calls beyond them.
-    stolen = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + theft() + crowd(), [])
-    scoring = ScoringSettings(
-        investigate_per_1000_keys=budget, unfamiliar_place="investigate", revoke_bits=99
-    )
+    # A network that came late: the rule for keys of steady origin is not asked.
+    events = [*daily(date(2026, 8, 1), 65), line("2026-09-15T13:00:00", ip="37.4.9.8")]
+    stolen = lake_of(tmp_path, events + theft() + crowd(), [])
+    scoring = ScoringSettings(investigate_per_1000_keys=budget, revoke_bits=1000)
     settings = Settings(scoring=scoring, review=ReviewSettings(power_keys=0))
     case = pipeline.review(stolen, WEEK, settings, keep=False).cases[0]
     brief = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases[0]
-    assert case.action in (("investigate",) if budget else ("none", "investigate"))
+    assert case.action == ("investigate" if budget else "none")
     if case.action == "none":
         case = replace(case, origins=(), blast_radius={}, impact={}, events_query="")
     assert brief == case
@@ -205,8 +206,9 @@ def test_upkeep_is_shown_and_never_adds_to_the_suspicion(tmp_path: Path) -> None
         "rotation_overdue",
         "wildcard_scope",
     }
-    assert answer.coverage.calibration is None
-    assert any("Too little history" in note for note in answer.coverage.notes)
+    assert answer.coverage.calibration is not None
+    assert answer.coverage.calibration.cases == 4
+    assert any("extrapolated from 4 replayed cases" in note for note in answer.coverage.notes)
     assert [(case.action, case.bits) for case in answer.cases] == [("none", 0)]
 
 

@@ -732,6 +732,14 @@ def test_who_moved_has_left_a_silence_to_the_end(lake: Lake) -> None:
     assert (found["owner_goes_on"], found["is_beside"]) == (False, False)
 
 
+def test_of_what_comes_after_the_end_of_the_log_nothing_is_known(lake: Lake) -> None:
+    places(lake)
+    hourly(lake, MONTH_AGO, NOON)
+    hourly(lake, NOON, NOON + timedelta(hours=1), STRANGER)
+    found = stay(lake)
+    assert (found["silent_until"], found["missing_events"], found["silence_bits"]) == (None, 0, 0)
+
+
 def test_who_comes_back_was_silent_meanwhile(lake: Lake) -> None:
     places(lake)
     back = NOON + timedelta(days=1)

@@ -928,3 +928,26 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
     p = fit.p_values(families.total(fit.calibrated(week(1000))))
     for level in (0.01, 0.05, 0.2):
         assert (p <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / 300)
+
+
+@pytest.mark.parametrize("budget", [10.0, 1.0, 0.0])
+def test_a_smaller_budget_never_revokes_more(lake: Lake, budget: float) -> None:
+    visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
+    less = SETTINGS.model_copy(update={"investigate_per_1000_keys": budget})
+    (case,) = score(lake, gather(lake, ALL), calibration(ODD, keys=1000), less)
+    assert case.action == "none"
+
+
+def test_the_rule_can_be_off(lake: Lake) -> None:
+    visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
+    off = SETTINGS.model_copy(update={"unfamiliar_place": "none"})
+    for scale in (calibration({"old": (1.0, 1.0)}, keys=1000), families_of(ALL, SETTINGS)):
+        (case,) = score(lake, gather(lake, ALL), scale, off)
+        assert (case.ruled, case.action, case.by_rule) == (True, "none", False)
+
+
+def test_a_case_without_bits_is_never_looked_at(lake: Lake) -> None:
+    visit(lake, ("unfamiliar_origin", 0.5), ("endpoint_mix", -3))
+    many = SETTINGS.model_copy(update={"investigate_at_least": 10.0})
+    (case,) = score(lake, gather(lake, ALL), calibration({"old": (1.0, 1.0)}, keys=60), many)
+    assert (case.bits, case.action) == (0, "none")

@@ -30,7 +30,7 @@ BERLIN, NEIGHBOUR = "92.72.10.5", "95.90.1.2"
 OFFICE, OTHER_OFFICE, THEIRS = "92.72.10.0/24", "95.90.1.0/24", "45.153.78.0/24"
 HOSTED, TOR = "5.9.1.2", "185.220.101.5"
 DEAF = Settings(
-    scoring=ScoringSettings(family_caps_bits=dict.fromkeys(
+    scoring=ScoringSettings(unfamiliar_place="none", family_caps_bits=dict.fromkeys(
         ("origin", "endpoints", "volume", "client", "policy", "all"), 0.0
     )),
     review=ReviewSettings(power_keys=0, replayed_windows=0),
@@ -335,7 +335,10 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events += visit(date(2026, 10, 1)) + visit(date(2026, 10, 6))
     events += [line("2026-10-02T01:00:00", key_id="crowd_07", ip=AWAY)]
     made = lake_of(
-        tmp_path_factory.mktemp("missed"), events, [key(), key("key_2", replaces="key_1")]
+        tmp_path_factory.mktemp("missed"),
+        events,
+        # Within what the key may do: a call beyond its scopes would be a fact.
+        [key(scopes=["admin:*"]), key("key_2", replaces="key_1")],
     )
     answer = pipeline.review(made, week(), DEAF)
     assert answer.alerted() == ()
@@ -380,7 +383,7 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
     case = alert.document
     assert [origin["ip"] for origin in case["origins"]] == [AWAY]
     assert case["blast_radius"] == {
-        "scopes_granted": ["read:checks"],
+        "scopes_granted": ["admin:*"],
         "scopes_used": ["admin:*", "read:alerts", "read:checks"],
         "sensitive_endpoints_used": case["blast_radius"]["sensitive_endpoints_used"],
         "requests_suspicious": 10,
@@ -491,4 +494,6 @@ def test_the_command_says_what_is_meant(missed: Path) -> None:
     assert keywatch(*said, "--family", "places").code == 2
     refused = keywatch("verdict", "key_1", "undo", "--by", "ana", "--because", "x", "--origin",
                        AWAY, "--lake", missed)  # fmt: skip
-    assert (refused.code, refused.err) == (2, "keywatch: --origin does not go with undo\n")
+    assert (refused.code, refused.err) == (
+        2, "keywatch: --origin goes with a verdict; undo is of all of the newest one\n",
+    )  # fmt: skip

@@ -471,9 +471,10 @@ def verdict(
 
     settings, window = common.settings(), _window(week, from_, to)
     if verdict == "undo":
-        for option, given in (("--until", until), ("--origin", origin), ("--family", family)):
-            if given:
-                raise UsageError(f"{option} does not go with undo")
+        if until is not None or family:
+            raise UsageError(f"{'--until' if until else '--family'} goes with expected only")
+        if origin:
+            raise UsageError("--origin goes with a verdict; undo is of all of the newest one")
         report = pipeline.undo_verdict(
             common.lake, key, settings, by=by, because=because, window=window, on_wait=_say
         )

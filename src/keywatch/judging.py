@@ -302,8 +302,9 @@ def _calibration_notes(
 ) -> tuple[str, ...]:
     if calibration is None:
         return (
-            "Too little history can be replayed to calibrate the scores: only facts are revoked, "
-            "and the threshold in the settings decides what to look at.",
+            "Too little history can be replayed to calibrate the scores: facts and the rule for an "
+            "unfamiliar place decide what to revoke, and a threshold in the settings what to look "
+            "at.",
         )
     return (
         f"P-values below {1 / (calibration.cases + 1):.2g} are extrapolated from "

@@ -43,7 +43,13 @@ _Name = TypeVar("_Name", bound=str)
 
 _FEWEST_FINDINGS = 2
 FEWEST_ODD_CASES = 5
-"""Replayed cases worth a look: with fewer, rules decide what statistics can't."""
+ODD_BITS = -math.log2(0.01)
+"""Where fewer replayed cases have so many bits (1 in 100), rules decide what statistics can't.
+
+It is no matter of the analysts' budget: who looks at less must not revoke more.
+"""
+_MOST_SHARE = 0.5
+"""Of the keys in use, however many an analyst wants to look at: a case has a bit at least."""
 MOVED_BITS = 3.0
 """From so improbable a silence of the usual places on, a key may have moved."""
 _BITS_DIGITS = 6
@@ -466,17 +472,17 @@ def _decided(
 ) -> list[ScoredCase]:
     share = settings.investigate_per_1000_keys / 1000
     if share:
-        share = max(share, settings.investigate_at_least / max(keys, 1))
+        share = min(max(share, settings.investigate_at_least / max(keys, 1)), _MOST_SHARE)
     # Where ordinary weeks give nothing at all, the least trifle is rarer than the budget.
     look_bits = -math.log2(share) if share else math.inf
-    is_quiet = scale.cases_of(look_bits) < FEWEST_ODD_CASES
+    is_quiet = scale.cases_of(ODD_BITS) < FEWEST_ODD_CASES
     decided = []
     for case, p_value, q_value in zip(cases, p_values.tolist(), q_values.tolist(), strict=True):
         action: Action = "none"
         by_rule = False
         if case.certain or (q_value <= settings.false_revoke_rate and _is_enough(case, settings)):
             action = "revoke"
-        elif is_quiet and case.ruled:
+        elif is_quiet and case.ruled and settings.unfamiliar_place != "none":
             action, by_rule = settings.unfamiliar_place, True
         elif p_value <= share and case.bits >= look_bits:
             action = "investigate"
@@ -512,7 +518,7 @@ def _groups(key_ids: Sequence[str], campaigns: Sequence[Sequence[str]]) -> list[
 def _uncalibrated(case: ScoredCase, settings: ScoringSettings) -> ScoredCase:
     if case.certain:
         return replace(case, action="revoke")
-    if case.ruled:
+    if case.ruled and settings.unfamiliar_place != "none":
         return replace(case, action=settings.unfamiliar_place, by_rule=True)
     return replace(case, action="investigate" if case.bits >= settings.investigate_bits else "none")
 

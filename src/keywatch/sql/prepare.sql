@@ -522,8 +522,15 @@ GROUP BY k.owner, b.key_id, b.prefix;
 CREATE OR REPLACE TEMP TABLE owner_places AS
 SELECT DISTINCT k.key_id, o.prefix
 FROM keys AS k
-JOIN owner_prefixes AS o ON o.owner = k.owner AND o.key_id <> k.key_id
-WHERE o.days >= 3;
+JOIN (
+    SELECT m.owner, l.key_id, p.prefix
+    FROM (FROM past_places ANTI JOIN strange_days USING (key_id, ancestor, day, place_id)) AS l
+    JOIN places AS p USING (place_id)
+    JOIN keys AS m ON m.key_id = l.key_id
+    WHERE m.owner IS NOT NULL
+    GROUP BY ALL
+    HAVING count(DISTINCT l.day) >= 3
+) AS o ON o.owner = k.owner AND o.key_id <> k.key_id;
 
 -- grain: key, hour; the window only
 CREATE OR REPLACE TEMP TABLE window_hours AS
