@@ -600,6 +600,23 @@ def test_a_new_network_does_not_become_usual_by_lasting(lake: Lake, since_days: 
     assert lake.rows("FROM new_networks") == [("k", "AS9", True)]
 
 
+def test_a_baseline_that_forgets_the_old_place_s_beginning_makes_nothing_usual(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=200))
+    a_quarter(lake, days=210)
+    a_quarter(lake, days=100, address=STRANGER)
+    assert unsettled(lake) == [("k", "AS9")]  # both are older than the baseline
+    assert lake.rows("SELECT DISTINCT network FROM baseline_networks") == [("AS1",)]
+
+
+def test_a_move_that_the_baseline_no_longer_sees_is_one(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=200))
+    a_quarter(lake, days=210, until=START - timedelta(days=100))
+    a_quarter(lake, days=100, address=STRANGER)
+    assert unsettled(lake) == []
+
+
 def test_networks_from_before_the_first_review_are_usual(lake: Lake) -> None:
     places(lake)
     a_quarter(lake)
@@ -659,6 +676,23 @@ def test_a_network_is_usual_that_did_the_work_while_the_older_ones_were_silent(
     assert (unsettled(lake) == []) == is_usual
 
 
+@pytest.mark.parametrize(("silent_days", "is_usual"), [(20, True), (10, False)])
+def test_a_key_that_rests_for_days_has_moved_after_a_longer_silence(
+    lake: Lake, silent_days: int, is_usual: bool
+) -> None:
+    places(lake)
+    reviewed(lake, START - timedelta(days=80))
+    silent_from = 40
+    for n in range(80, 0, -10):
+        if not silent_from - silent_days < n <= silent_from:
+            use(lake, START - timedelta(days=n))
+    use(lake, START - timedelta(days=65))  # five days of use, none further apart than ten days
+    use(lake, START)
+    for n in range(silent_from, silent_from - silent_days, -3):
+        use(lake, START - timedelta(days=n), address=STRANGER)
+    assert (unsettled(lake) == []) == is_usual
+
+
 def test_a_handful_of_days_is_no_work(lake: Lake) -> None:
     places(lake)
     reviewed(lake, START - timedelta(days=63))
@@ -685,6 +719,23 @@ def test_a_verdict_makes_the_prefix_usual_that_it_is_about(lake: Lake, what: str
     prepare(lake)
     usual = [("192.0.2.0/24", 80)] + [("203.0.113.0/24", 3)] * (what != "compromised")
     assert lake.rows("SELECT prefix, days FROM baseline_prefixes ORDER BY ALL") == usual
+
+
+@pytest.mark.parametrize(("what", "usual"), [("expected", True), ("benign", False)])
+def test_an_expected_network_is_the_owner_s_and_a_benign_visit_speaks_for_itself(
+    lake: Lake, what: str, usual: bool
+) -> None:
+    places(lake)
+    origin(lake, "203.0.114.9", prefix="203.0.114.0/24", asn=9, country="RO")
+    reviewed(lake)
+    a_quarter(lake)
+    use(lake, YESTERDAY, address=STRANGER)
+    use(lake, YESTERDAY, address="203.0.114.9")  # never flagged
+    flag(lake, YESTERDAY)
+    verdict(lake, what, ["203.0.113.0/24", "AS9"])
+    prepare(lake)
+    expected = [("192.0.2.0/24",), ("203.0.113.0/24",)] + [("203.0.114.0/24",)] * usual
+    assert lake.rows("SELECT prefix FROM baseline_prefixes ORDER BY ALL") == expected
 
 
 # ---------------------------------------------------------------------------------------- the stays
@@ -728,8 +779,24 @@ def test_who_moved_has_left_a_silence_to_the_end(lake: Lake) -> None:
     # From the hour after the first one to the last: Wednesday 13:00 to Sunday 23:00.
     assert (found["silent_since"], found["silent_until"]) == (NOON, None)
     assert found["missing_events"] == pytest.approx(4 * 24 + 11)
-    assert found["silence_bits"] == pytest.approx(0.5 * np.log2(1 + 107 / 0.5))
+    assert found["silence_bits"] == pytest.approx(0.5 * np.log2(1 + 107 / 0.5))  # days say more
     assert (found["owner_goes_on"], found["is_beside"]) == (False, False)
+
+
+def test_a_key_that_rests_for_days_is_silent_on_days_not_in_requests(lake: Lake) -> None:
+    places(lake)
+    for n in (28, 26, 21, 19, 14, 12, 7, 5):  # Mondays and Wednesdays of four weeks
+        use(lake, START - timedelta(days=n), events=200)
+    use(lake, START + timedelta(days=1), hour=10, address=STRANGER, events=30)
+    use(lake, START + timedelta(days=2))
+    found = stay(lake)
+    # Tuesday from 11 on, Wednesday until 11: a noon of 80 requests, on (8 + 0.5) / (20 + 1) of
+    # weekdays.
+    share = 8.5 / 21
+    assert found["missing_events"] == pytest.approx(80)
+    assert found["silence_bits"] == pytest.approx(
+        -np.log2(1 - share + share * (1 + 2 * 80 / share) ** -0.5)
+    )
 
 
 def test_of_what_comes_after_the_end_of_the_log_nothing_is_known(lake: Lake) -> None:

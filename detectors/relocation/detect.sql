@@ -1,11 +1,11 @@
 -- grain: visit; reads visits, stays, key_history
 -- Less than 0 bits: while the key is at a network that is new to it, and around that time, nothing comes from
 -- where it always ran, and the new place does the work. A thief seldom makes the owner stop. The bits are how
--- improbable the silence is where the owner goes on as ever: no request where the least of what is usual at
--- such hours and what the new place did is expected, by a Gamma-Poisson (days are uneven).
+-- improbable the silence is where the owner goes on as ever (stays), and no more than a silence of as many
+-- requests as the new place did.
 SELECT
     v.key_id, v.day, v.prefix,
-    -least($most_bits, silence_bits(least(s.done, s.missing_events))) AS bits,
+    -least($most_bits, s.silence_bits, silence_bits(s.done)) AS bits,
     format('about {} in that time, mostly {}', counted(round(s.missing_events)::BIGINT, 'request'), h.usual_place)
         AS typical,
     format('none from there {} {}, but {} from {}',

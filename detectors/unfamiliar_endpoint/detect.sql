@@ -13,12 +13,12 @@ WITH candidates AS (
     WHERE c.endpoint IS NULL OR c.scope IS NOT NULL OR c.sensitivity <> 'none'
 ),
 
--- Use that others may go by: before the window, or in it from where the key always ran. One thief
--- with many keys is no release.
+-- Use that others may go by: before the window, or in it from where the key always ran. One thief with many
+-- keys is no release; nor are keys without a past, which begin with everything.
 uses AS (
     SELECT key_id, endpoint, false AS begins FROM baseline_endpoints
     UNION ALL
-    SELECT DISTINCT c.key_id, c.endpoint, true
+    SELECT DISTINCT c.key_id, c.endpoint, h.active_days > 0
     FROM candidates AS c
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN key_history AS h USING (key_id)

@@ -1,11 +1,12 @@
--- grain: visit; reads visits, stays, key_history, past_places, places, keys
+-- grain: visit; reads visits, stays, first_networks, moved_networks, settled_prefixes, past_places, places, keys
 -- The vendor's rule, for lakes with too few ordinary weeks to say how rare a score is. Steady: a key that was
--- seen on so many days, and never at a network that it did not come from in its first days. Unfamiliar: a Tor
--- exit; or, while a usual place is used as ever, a network and a country that neither the key nor another key
--- of its owner came from, or a hosting, VPN or proxy network that none of them came from. Where another key of
--- the owner moved to the same network the owner has moved.
+-- seen on so many days, from few networks, and all but most_newcomers of them from its beginning on, unless it
+-- moved there or a verdict says that it is the owner's. Unfamiliar: a Tor exit; or, while a usual place is used as ever, a network and a
+-- country that neither the key nor another key of its owner came from, or a hosting, VPN or proxy network that
+-- none of them came from, or an address that no database knows. Where another key of the owner moved to the same
+-- network the owner has moved.
 WITH seen AS (
-    SELECT DISTINCT l.key_id, p.network, p.country
+    SELECT DISTINCT l.key_id, p.network, p.country, p.class
     FROM past_places AS l
     JOIN places AS p USING (place_id)
     WHERE NOT l.is_flagged
@@ -17,29 +18,44 @@ family AS (
     JOIN keys AS o ON o.key_id = k.key_id OR o.owner = k.owner
 ),
 
+roaming AS (
+    SELECT l.key_id
+    FROM past_places AS l
+    JOIN places AS p USING (place_id)
+    JOIN first_networks AS f ON f.key_id = l.key_id AND f.network = p.network
+    ANTI JOIN moved_networks AS m ON m.key_id = f.key_id AND m.network = f.network
+    ANTI JOIN settled_prefixes AS b ON b.key_id = l.ancestor AND b.prefix = p.prefix
+    WHERE f.is_late AND NOT l.is_flagged
+    GROUP BY l.key_id
+    HAVING count(DISTINCT p.network) > $most_newcomers
+),
+
 steady AS (
     SELECT key_id, active_days, usual_place, networks AS usual_networks
     FROM key_history
-    WHERE active_days >= $steady_days AND networks <= $most_networks AND seen_networks = networks
-        AND newest_network_day < first_day + getvariable('settling_days')
+    ANTI JOIN roaming USING (key_id)
+    WHERE active_days >= $steady_days AND networks <= $most_networks
 ),
 
 strangers AS (
-    SELECT v.*, t.active_days, t.usual_place, t.usual_networks, s.silence_bits, s.owner_goes_on,
+    SELECT v.*, t.active_days, t.usual_place, t.usual_networks, s.silence_bits,
+        s.network IS NOT NULL AS is_new, coalesce(s.owner_goes_on, false) AS owner_goes_on,
         v.country <> '-' AND NOT EXISTS (
             FROM family AS f JOIN seen AS n ON n.key_id = f.member
             WHERE f.key_id = v.key_id AND n.country = v.country) AS is_abroad,
         NOT EXISTS (
             FROM family AS f JOIN seen AS n ON n.key_id = f.member
             WHERE f.key_id = v.key_id AND n.network = v.network) AS is_foreign,
+        NOT EXISTS (
+            FROM family AS f JOIN seen AS n ON n.key_id = f.member
+            WHERE f.key_id = v.key_id AND n.class = v.class) AS is_of_new_class,
         EXISTS (
             FROM family AS f JOIN stays AS m ON m.key_id = f.member
             WHERE f.key_id = v.key_id AND f.member <> v.key_id AND m.network = v.network
                 AND m.silence_bits >= $most_silence_bits) AS is_move
     FROM visits AS v
-    JOIN stays AS s USING (key_id, network)
     JOIN steady AS t USING (key_id)
-    WHERE v.located
+    LEFT JOIN stays AS s USING (key_id, network)
 )
 
 SELECT
@@ -50,10 +66,11 @@ SELECT
     format('{} from {} ({}){}', counted(events, 'request'), prefix, place,
         CASE WHEN owner_goes_on THEN ', while the usual place is used as ever' ELSE '' END) AS actual,
     CASE WHEN class = 'tor' THEN 'used from a Tor exit'
+        WHEN class = 'unknown' THEN 'used from an address that no database knows while its owner goes on elsewhere'
         WHEN is_abroad THEN 'used from an unfamiliar network and country while its owner goes on elsewhere'
         ELSE format('used from an unfamiliar {} network while its owner goes on elsewhere',
             CASE class WHEN 'vpn' THEN 'VPN' ELSE class END) END AS explanation
 FROM strangers
-WHERE class = 'tor'
-    OR is_foreign AND owner_goes_on AND NOT is_move AND silence_bits < $most_silence_bits
-        AND (is_abroad OR class IN ('hosting', 'vpn', 'proxy'))
+WHERE class = 'tor' AND is_of_new_class
+    OR is_new AND is_foreign AND owner_goes_on AND NOT is_move AND silence_bits < $most_silence_bits
+        AND (is_abroad OR class IN ('hosting', 'vpn', 'proxy') OR class = 'unknown' AND is_of_new_class)

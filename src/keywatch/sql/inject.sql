@@ -64,7 +64,7 @@ JOIN own AS o ON o.key_id = r.key_id AND r.luck >= o.beyond AND r.luck < o.upto
 WHERE r.calls = 'own'
 UNION ALL
 SELECT r.key_id, r.day, r.prefix, r.nth, s.endpoint,
-    s.scope IS NULL OR k.scopes IS NULL OR list_contains(k.scopes, s.scope), hash(r.prefix, r.nth)
+    s.scope IS NULL OR coalesce(grants(k.scopes, s.scope), true), hash(r.prefix, r.nth)
 FROM requests AS r
 JOIN scanned AS s ON s.nth = r.nth % s.endpoints
 LEFT JOIN keys AS k USING (key_id)

@@ -190,17 +190,8 @@ WITH RECURSIVE ancestors AS (
 FROM ancestors;
 
 -- grain: key, day, place; flagged in an earlier review and not judged to be the owner's
-CREATE OR REPLACE TEMP TABLE quarantine AS
-SELECT DISTINCT f.key_id, f.day, p.place_id, p.address
-FROM lake.flagged_visits AS f
-JOIN places AS p USING (prefix)
-WHERE f.window_start < getvariable('window_start')
-    AND NOT EXISTS (
-        FROM verdicts_in_force() AS v
-        WHERE v.key_id = f.key_id AND v.verdict IN ('benign', 'expected')
-            AND v.window_start = f.window_start AND v.window_end = f.window_end
-            AND is_about(v.origins, p.prefix, p.network, p.class)
-    );
+CREATE OR REPLACE TEMP VIEW quarantine AS
+FROM flagged_places WHERE day < getvariable('window_start');
 
 -- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine
 CREATE OR REPLACE TEMP TABLE past_places AS
@@ -217,62 +208,76 @@ FROM past_places AS l
 JOIN places AS p USING (place_id)
 WHERE NOT is_flagged;
 
--- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is what is
--- learnt from), a network is usual that the key used from its beginning (its first settling_days, and five
--- days of use), or once two other keys of its owner use it, or once it did the key's work for settling_days
--- while every older one was silent. It never is by lasting alone.
+-- grain: key, network of its past, since when; whether it came after the key's beginning: its first
+-- settling_days, and five days of use
 SET VARIABLE settling_days = 7;
-CREATE OR REPLACE TEMP TABLE unsettled_networks AS
-WITH firsts AS (
-    SELECT key_id, network, min(day) AS first_day FROM network_days GROUP BY ALL
-),
-
-settled AS (
+CREATE OR REPLACE TEMP TABLE first_networks AS
+WITH beginnings AS (
     SELECT key_id,
-        greatest(min(day) + getvariable('settling_days'), list_sort(list(DISTINCT day))[5] + 1) AS since
-    FROM network_days
+        greatest(min(day) + getvariable('settling_days'), list_sort(list(DISTINCT day))[5] + 1) AS until
+    FROM (SELECT l.key_id, unnest(d.days) AS day FROM lineage AS l JOIN first_days AS d ON d.key_id = l.ancestor)
+    WHERE day < getvariable('window_start')
     GROUP BY key_id
     HAVING count(DISTINCT day) >= 5
-),
+)
 
-late AS (
-    SELECT f.* FROM firsts AS f JOIN settled AS s USING (key_id)
-    WHERE f.first_day >= greatest(s.since, (SELECT min(window_start)::DATE FROM lake.runs))
-        AND EXISTS (FROM lake.runs)
-),
+SELECT l.key_id, p.network, min(f.first_day) AS first_day,
+    coalesce(min(f.first_day) >= any_value(b.until), false) AS is_late
+FROM lineage AS l
+JOIN first_places AS f ON f.key_id = l.ancestor
+JOIN places AS p USING (place_id)
+LEFT JOIN beginnings AS b ON b.key_id = l.key_id
+WHERE f.first_day < getvariable('window_start')
+GROUP BY l.key_id, p.network;
+
+-- grain: key, late network that did the key's work (on three days) while every older one was silent, for longer
+-- than settling_days, and than twice what the key ever rested before
+CREATE OR REPLACE TEMP TABLE moved_networks AS
+WITH late AS (FROM first_networks SEMI JOIN network_days USING (key_id, network) WHERE is_late),
 
 -- Days on which the key was at an older network, with the ends of the time to look at.
 older_days AS (
-    SELECT l.key_id, l.network, o.day
+    SELECT l.key_id, l.network, l.first_day, o.day
     FROM late AS l
     JOIN (
         SELECT d.key_id, d.day, min(f.first_day) AS oldest
         FROM network_days AS d
-        JOIN firsts AS f USING (key_id, network)
+        JOIN first_networks AS f USING (key_id, network)
         GROUP BY ALL
-    ) AS o ON o.key_id = l.key_id AND o.day >= l.first_day AND o.oldest < l.first_day
+    ) AS o ON o.key_id = l.key_id AND o.oldest < l.first_day
     UNION
-    SELECT key_id, network, first_day - 1 FROM late
+    SELECT key_id, network, first_day, greatest(first_day, getvariable('baseline_start')) - 1 FROM late
     UNION
-    SELECT key_id, network, getvariable('window_start') FROM late
+    SELECT key_id, network, first_day, getvariable('window_start') FROM late
 ),
 
 silences AS (
-    SELECT key_id, network, day AS until, lag(day) OVER (PARTITION BY key_id, network ORDER BY day) AS since
+    SELECT key_id, network, first_day, day AS until,
+        lag(day) OVER (PARTITION BY key_id, network ORDER BY day) AS since
     FROM older_days
 ),
 
-moved AS (
-    SELECT DISTINCT s.key_id, s.network
-    FROM silences AS s
-    JOIN network_days AS d
-        ON d.key_id = s.key_id AND d.network = s.network AND d.day > s.since AND d.day < s.until
-    WHERE s.until - s.since > getvariable('settling_days')
-    GROUP BY s.key_id, s.network, s.since
-    HAVING count(*) >= 3
-),
+rests AS (
+    SELECT key_id, network, max(until - since) AS longest
+    FROM silences
+    WHERE until < first_day - 1
+    GROUP BY ALL
+)
 
-owners AS (
+SELECT DISTINCT s.key_id, s.network
+FROM silences AS s
+JOIN network_days AS d ON d.key_id = s.key_id AND d.network = s.network AND d.day > s.since AND d.day < s.until
+LEFT JOIN rests AS r ON r.key_id = s.key_id AND r.network = s.network
+WHERE s.since >= s.first_day - 1
+    AND s.until - s.since > greatest(getvariable('settling_days'), 2 * coalesce(r.longest, 0))
+GROUP BY s.key_id, s.network, s.since
+HAVING count(*) >= 3;
+
+-- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is what is
+-- learnt from), a network is usual that the key used from its beginning, or once two other keys of its owner
+-- use it, or once the key moved there. It never is by lasting alone.
+CREATE OR REPLACE TEMP TABLE unsettled_networks AS
+WITH owners AS (
     SELECT k.owner, d.network, list(DISTINCT d.key_id) AS key_ids
     FROM (SELECT key_id, network FROM network_days GROUP BY ALL HAVING count(*) >= 3) AS d
     JOIN keys AS k USING (key_id)
@@ -280,20 +285,27 @@ owners AS (
     GROUP BY ALL
 )
 
-SELECT l.key_id, l.network, l.first_day
-FROM late AS l
+SELECT f.key_id, f.network, f.first_day
+FROM first_networks AS f
+SEMI JOIN network_days AS d ON d.key_id = f.key_id AND d.network = f.network
 LEFT JOIN keys AS k USING (key_id)
-LEFT JOIN owners AS o ON o.owner = k.owner AND o.network = l.network
-ANTI JOIN moved AS m ON m.key_id = l.key_id AND m.network = l.network
-WHERE coalesce(len(list_filter(o.key_ids, lambda other: other <> l.key_id)), 0) < 2;
+LEFT JOIN owners AS o ON o.owner = k.owner AND o.network = f.network
+ANTI JOIN moved_networks AS m ON m.key_id = f.key_id AND m.network = f.network
+WHERE f.is_late AND f.first_day >= (SELECT min(window_start)::DATE FROM lake.runs)
+    AND coalesce(len(list_filter(o.key_ids, lambda other: other <> f.key_id)), 0) < 2;
 
--- grain: key, prefix of a network that a verdict says is the owner's
+-- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is expected
 CREATE OR REPLACE TEMP TABLE settled_prefixes AS
-SELECT DISTINCT f.key_id, f.prefix
+SELECT f.key_id, f.prefix
 FROM lake.flagged_visits AS f
 JOIN verdicts_in_force() AS v USING (key_id, window_start, window_end)
 JOIN places AS p USING (prefix)
-WHERE v.verdict IN ('benign', 'expected') AND is_about(v.origins, p.prefix, p.network, p.class);
+WHERE v.verdict IN ('benign', 'expected') AND is_about(v.origins, p.prefix, p.network, p.class)
+UNION
+SELECT v.key_id, p.prefix
+FROM verdicts_in_force() AS v
+JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
+WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 
 -- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network that is
 -- not usual yet
@@ -612,7 +624,8 @@ LEFT JOIN (
 -- were answered), whether a usual place was used after its first request and until a day after its last one
 -- (owner_goes_on), and how long all usual places were silent around it, give or take handover_hours:
 -- silent_until is when the next one was used, null where none was; missing_events is what their hours let
--- expect in that time.
+-- expect in that time. silence_bits is how improbable it is: the requests that are missing, or the days, whichever
+-- says less, for a key may rest for days.
 SET VARIABLE handover_hours = 3;
 CREATE OR REPLACE TEMP TABLE stays AS
 WITH arrived AS (
@@ -653,27 +666,35 @@ silences AS (
     GROUP BY a.key_id, a.network
 ),
 
--- grain: key, weekend or not, hour of the day; requests in such an hour
-rates AS (
-    SELECT d.key_id, d.is_weekend, h.hour_of_day, coalesce(sum(b.events), 0) / any_value(d.days) AS an_hour
+-- grain: key, weekend or not; share = of such days since its first one, those on which it is used
+kinds_of_day AS (
+    SELECT d.key_id, d.is_weekend, count(*) AS days, (count(u.day) + 0.5) / (count(*) + 1) AS share
     FROM (
-        SELECT key_id, isodow(day) > 5 AS is_weekend, count(*) AS days
+        SELECT key_id, day, isodow(day) > 5 AS is_weekend
         FROM (
             SELECT h.key_id, unnest(generate_series(
                 h.first_day, getvariable('window_start') - 1, INTERVAL 1 DAY))::DATE AS day
             FROM key_history AS h
             SEMI JOIN arrived AS a ON a.key_id = h.key_id
         )
-        GROUP BY ALL
     ) AS d
+    LEFT JOIN baseline_days AS u USING (key_id, day)
+    GROUP BY ALL
+),
+
+-- grain: key, weekend or not, hour of the day; requests in such an hour
+rates AS (
+    SELECT d.key_id, d.is_weekend, any_value(d.share) AS share, h.hour_of_day,
+        coalesce(sum(b.events), 0) / any_value(d.days) AS an_hour
+    FROM kinds_of_day AS d
     CROSS JOIN (SELECT unnest(range(24)) AS hour_of_day) AS h
     LEFT JOIN (SELECT * FROM baseline_hours SEMI JOIN arrived USING (key_id)) AS b
         ON b.key_id = d.key_id AND (isodow(b.hour) > 5) = d.is_weekend AND hour(b.hour) = h.hour_of_day
     GROUP BY ALL
 ),
 
-missing AS (
-    SELECT a.key_id, a.network, sum(r.an_hour) AS events
+missing_days AS (
+    SELECT a.key_id, a.network, sum(r.an_hour) AS events, any_value(r.share) AS share
     FROM arrived AS a
     JOIN silences AS s USING (key_id, network)
     CROSS JOIN LATERAL (
@@ -683,6 +704,14 @@ missing AS (
             INTERVAL 1 HOUR)) AS hour) AS t
     JOIN rates AS r
         ON r.key_id = a.key_id AND r.is_weekend = (isodow(t.hour) > 5) AND r.hour_of_day = hour(t.hour)
+    GROUP BY a.key_id, a.network, t.hour::DATE
+),
+
+-- A day is silent where the key is not used on it at all, or only in other hours.
+missing AS (
+    SELECT key_id, network, sum(events) AS events,
+        sum(bits(1 - share + share * pow(2, -silence_bits(events / share)))) AS bits
+    FROM missing_days
     GROUP BY ALL
 )
 
@@ -692,7 +721,8 @@ SELECT a.*,
     -- Who goes on at both places leaves no silence around the stay.
     s.silent_until IS NOT NULL
         AND s.silent_until < date_trunc('hour', a.until) - to_hours(getvariable('handover_hours')) AS is_beside,
-    CASE WHEN is_beside THEN 0.0 ELSE silence_bits(missing_events) END AS silence_bits,
+    CASE WHEN is_beside THEN 0.0 ELSE least(silence_bits(missing_events), coalesce(m.bits, 0)) END
+        AS silence_bits,
     EXISTS (FROM usual_visits AS u WHERE u.key_id = a.key_id AND u.last_ts > a.since
         AND u.first_ts <= a.until + INTERVAL 1 DAY) AS owner_goes_on
 FROM arrived AS a

@@ -18,3 +18,31 @@ FROM lake.activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('span_start') AND a.day < getvariable('span_end')
 GROUP BY ALL;
+
+-- grain: key, day, place; flagged in a review and not judged to be the owner's
+CREATE OR REPLACE TEMP TABLE flagged_places AS
+SELECT DISTINCT f.key_id, f.day, p.place_id, p.address
+FROM lake.flagged_visits AS f
+JOIN places AS p USING (prefix)
+WHERE NOT EXISTS (
+    FROM verdicts_in_force() AS v
+    WHERE v.key_id = f.key_id AND v.verdict IN ('benign', 'expected')
+        AND v.window_start = f.window_start AND v.window_end = f.window_end
+        AND is_about(v.origins, p.prefix, p.network, p.class)
+);
+
+-- grain: key, place; when the key first came from there, in all of the lake: a baseline forgets
+CREATE OR REPLACE TEMP TABLE first_places AS
+SELECT a.key_id, p.place_id, min(a.day) AS first_day
+FROM lake.activity AS a
+JOIN places AS p USING (address)
+ANTI JOIN flagged_places AS q ON q.key_id = a.key_id AND q.day = a.day AND q.place_id = p.place_id
+WHERE a.day < getvariable('span_end')
+GROUP BY ALL;
+
+-- grain: key; its first five days of use, in all of the lake
+CREATE OR REPLACE TEMP TABLE first_days AS
+SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
+FROM lake.activity
+WHERE day < getvariable('span_end')
+GROUP BY key_id;
