@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
@@ -171,6 +172,46 @@ def test_the_windows_of_one_span_are_each_as_if_they_were_alone(lake: Lake) -> N
     for window in (earlier, WINDOW):
         detectors.prepare_window(lake, window, 14)
         assert answers() == alone[window]
+
+
+def test_a_rhythm_is_of_the_hours_of_each_day(lake: Lake) -> None:
+    before = YESTERDAY - timedelta(days=1)
+    for load_id in (1, 2):
+        use(lake, YESTERDAY, events=6, load_id=load_id)
+        use(lake, before, events=3, load_id=load_id)
+    lake.execute(
+        "INSERT INTO lake.activity_hours VALUES ('k', $hour, '192.0.2.1', 18, 1)",
+        hour=datetime.combine(before, time(13)),
+    )
+    use(lake, START, events=99)
+    prepare(lake)
+    assert lake.rows(
+        "SELECT key_id, days, round(exp(rate), 6), exp(hours) FROM baseline_rhythms"
+    ) == [("k", 2, 12.0, pytest.approx(math.sqrt(2)))]
+    variances = lake.rows("SELECT rate_variance, hours_variance FROM baseline_rhythms")
+    assert variances == [(pytest.approx(0, abs=1e-12), pytest.approx((math.log(2) / 2) ** 2))]
+
+
+def test_the_past_of_a_stay_has_only_what_is_usual(lake: Lake) -> None:
+    """A day at a network that was flagged is no day at two networks at once, nor of the rhythm."""
+    before = YESTERDAY - timedelta(days=1)
+    for day in (before, YESTERDAY, START):
+        use(lake, day)
+    use(lake, before, address="198.51.100.1", events=50)
+    use(lake, YESTERDAY, address="203.0.113.1", events=50)
+    use(lake, START, address="10.9.8.7", events=4)
+    flagged = "INSERT INTO lake.flagged_visits (key_id, day, prefix, window_start, window_end) "
+    lake.execute(
+        flagged + "VALUES ('k', $day, '203.0.113.0/24', $start, $end)",
+        day=YESTERDAY, start=WINDOW.start - timedelta(days=7), end=WINDOW.start,
+    )  # fmt: skip
+    prepare(lake)
+    assert lake.rows("SELECT key_id, days FROM baseline_days_beside") == [("k", 1)]
+    rates = lake.rows("SELECT days, exp(2 * rate) FROM baseline_rhythms")
+    assert rates == [(2, pytest.approx(51))]
+    assert lake.rows("FROM stay_hours") == [
+        ("k", "10.9.8.0/24", datetime.combine(START, time(12)), 4)
+    ]
 
 
 def test_keys_not_in_use_have_no_history(lake: Lake) -> None:
@@ -485,7 +526,7 @@ def test_two_that_are_used_side_by_side_for_a_whole_baseline_are_two_keys(lake: 
 # -------------------------------------------------------------------- what is strange is not learnt
 
 BASELINES = re.findall(r"CREATE OR REPLACE TEMP (?:TABLE|VIEW) (baseline\w*)", sql_text("prepare"))
-STRANGER, OWN = "203.0.113.9", "192.0.2.1"
+STRANGER, OWN, NEW = "203.0.113.9", "192.0.2.1", "192.88.99.1"
 LAST_WEEK = START - timedelta(days=7)
 RUN = {"start": datetime.combine(LAST_WEEK, time()), "end": WINDOW.start}
 
@@ -517,6 +558,7 @@ def verdict(lake: Lake, what: str, origins: list[str] | None = None, key_id: str
 def places(lake: Lake) -> None:
     origin(lake, OWN, prefix="192.0.2.0/24", asn=1, organization="Own", country="DE")
     origin(lake, STRANGER, prefix="203.0.113.0/24", asn=9, organization="Else", country="RO")
+    origin(lake, NEW, prefix="192.88.99.0/24", asn=5, organization="New", country="DE")
 
 
 def a_month(lake: Lake, *, with_stranger: bool) -> None:
@@ -524,9 +566,11 @@ def a_month(lake: Lake, *, with_stranger: bool) -> None:
     places(lake)
     visits = [(START - timedelta(days=n), OWN, 12, "GET /v1/checks", "curl/8", 1)
               for n in range(-6, 28)]  # fmt: skip
+    # Some baselines are of keys at a new network alone.
+    visits.append((START, NEW, 12, "GET /v1/checks", "curl/8", 1))
     if with_stranger:
-        # From a Sunday, where the key rests at night.
-        visits.append((START - timedelta(days=1), STRANGER, 3, "GET /v1/metrics", "wget/1", 2))
+        # From a Sunday, where the key rests at night; and once more after the owner came.
+        visits += [(YESTERDAY, STRANGER, hour, "GET /v1/metrics", "wget/1", 2) for hour in (3, 13)]
     for day, address, hour, endpoint, agent, hash_ in visits:
         use(lake, day, address=address, hour=hour, endpoint=endpoint, agent=agent, hashes=[hash_])
         lake.execute(

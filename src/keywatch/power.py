@@ -32,7 +32,14 @@ THEFTS = {
 """Kinds of injected thefts, as they are said to people; ``sql/inject.sql`` makes them."""
 
 _OF_MANY_VISITS = frozenset(
-    {"shared_origin", "fleet_move", "relocation", "parallel_origins", "impossible_travel"}
+    {
+        "shared_origin",
+        "fleet_move",
+        "relocation",
+        "parallel_origins",
+        "impossible_travel",
+        "beside_owner",
+    }
 )
 """What these say depends on the key's other visits, or on other keys'."""
 

@@ -65,12 +65,12 @@ def test_ids_are_unique_and_folders_are_named_after_them() -> None:
 def test_the_design_s_detectors_are_there() -> None:
     by_family = {
         "origin": "unfamiliar_origin impossible_travel anonymous_network parallel_origins "
-        "shared_origin fleet_move relocation unfamiliar_place",
+        "shared_origin fleet_move relocation beside_owner unfamiliar_place",
         "endpoints": "unfamiliar_endpoint endpoint_mix endpoint_sequence unfamiliar_object "
-        "sensitive_call",
+        "sensitive_call exploration",
         "volume": "request_burst rate_limit_pressure missing_rate_limit bulk_read "
         "object_enumeration",
-        "client": "unfamiliar_agent off_hours dormant_wake",
+        "client": "unfamiliar_agent off_hours dormant_wake request_rhythm",
         "policy": "denied_probe revoked_use environment_mismatch rotation_overdue "
         "overlap_overstay wildcard_scope unused_scope unknown_scope scope_change scope_bypass "
         "exposed_key honey_key rotation_due",

@@ -128,3 +128,7 @@ SELECT n.key_id, n.network, n.goes_on, v.first_ts AS since, v.last_ts AS until, 
     true AS is_beside, 0.0::DOUBLE AS silence_bits, true AS owner_goes_on
 FROM new_networks AS n
 JOIN visits AS v USING (key_id, network);
+CREATE OR REPLACE TEMP TABLE stay_hours AS
+SELECT n.key_id, n.network, date_trunc('hour', v.first_ts) AS hour, v.events
+FROM new_networks AS n
+JOIN visits AS v USING (key_id, network);

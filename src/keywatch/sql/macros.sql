@@ -30,6 +30,10 @@ CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
     ELSE x * log2(x / (n * p)) + CASE WHEN x = n THEN 0.0 ELSE (n - x) * log2((n - x) / (n * (1 - p))) END
     END;
 
+-- Natural logarithm of the density of a normal distribution at x, less its constant.
+CREATE OR REPLACE TEMP MACRO log_density(x, mean, variance) AS
+    -0.5 * ln(variance) - pow(x - mean, 2) / (2 * variance);
+
 -- An RFC 3339 time as UTC; null when it is none or has no offset. The cast to TIMESTAMP would
 -- drop an offset without a word: it serves for Z only (it takes no offset before a Z).
 CREATE OR REPLACE TEMP MACRO utc(text) AS

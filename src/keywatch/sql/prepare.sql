@@ -728,3 +728,48 @@ SELECT a.*,
 FROM arrived AS a
 JOIN silences AS s USING (key_id, network)
 LEFT JOIN missing AS m USING (key_id, network);
+
+-- grain: key, network that is new to it, hour; the window only
+CREATE OR REPLACE TEMP TABLE stay_hours AS
+SELECT h.key_id, p.network, h.hour, sum(h.events)::BIGINT AS events
+FROM lake.activity_hours AS h
+JOIN places AS p USING (address)
+SEMI JOIN new_networks AS n ON n.key_id = h.key_id AND n.network = p.network
+WHERE h.hour >= getvariable('window_start') AND h.hour < getvariable('window_end')
+GROUP BY ALL;
+
+-- grain: key that is at a new network; days = days on which its use of one network began before that of
+-- another one ended
+CREATE OR REPLACE TEMP TABLE baseline_days_beside AS
+WITH spans AS (
+    SELECT b.key_id, b.day, p.network, min(b.first_ts) AS first_ts, max(b.last_ts) AS last_ts
+    FROM baseline AS b
+    JOIN places AS p USING (address)
+    SEMI JOIN new_networks AS n ON n.key_id = b.key_id
+    GROUP BY ALL
+)
+
+SELECT key_id, count(DISTINCT day) AS days
+FROM (
+    SELECT *, max(last_ts) OVER (
+        PARTITION BY key_id, day ORDER BY first_ts, network ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS others_until
+    FROM spans
+)
+WHERE first_ts <= others_until
+GROUP BY key_id;
+
+-- grain: key; days = days seen; of these the mean and the variance of the (natural) logarithms of requests in
+-- an hour with requests, and of the number of such hours
+CREATE OR REPLACE TEMP TABLE baseline_rhythms AS
+WITH days AS (
+    SELECT key_id, hour::DATE AS day, ln(sum(events) / count(DISTINCT hour)) AS rate,
+        ln(count(DISTINCT hour)) AS hours
+    FROM baseline_hours
+    GROUP BY ALL
+)
+
+SELECT key_id, count(*) AS days, avg(rate) AS rate, var_pop(rate) AS rate_variance, avg(hours) AS hours,
+    var_pop(hours) AS hours_variance
+FROM days
+GROUP BY key_id;
