@@ -30,10 +30,10 @@ from keywatch.settings import LakeSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _TABLES = ("schema", "schema_alerts")
 _MACROS = ("macros", "places", "verdicts")
-_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",)}
+_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",)}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {

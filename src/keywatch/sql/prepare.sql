@@ -294,19 +294,6 @@ ANTI JOIN moved_networks AS m ON m.key_id = f.key_id AND m.network = f.network
 WHERE f.is_late AND f.first_day >= (SELECT min(window_start)::DATE FROM lake.runs)
     AND coalesce(len(list_filter(o.key_ids, lambda other: other <> f.key_id)), 0) < 2;
 
--- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is expected
-CREATE OR REPLACE TEMP TABLE settled_prefixes AS
-SELECT f.key_id, f.prefix
-FROM lake.flagged_visits AS f
-JOIN verdicts_in_force() AS v USING (key_id, window_start, window_end)
-JOIN places AS p USING (prefix)
-WHERE v.verdict IN ('benign', 'expected') AND is_about(v.origins, p.prefix, p.network, p.class)
-UNION
-SELECT v.key_id, p.prefix
-FROM verdicts_in_force() AS v
-JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
-WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
-
 -- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network that is
 -- not usual yet
 CREATE OR REPLACE TEMP TABLE strange_days AS

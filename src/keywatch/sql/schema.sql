@@ -144,4 +144,4 @@ CREATE TABLE lake.suppressions (
 );
 
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (4);
+INSERT INTO lake.format VALUES (5);

@@ -19,17 +19,33 @@ JOIN places AS p USING (address)
 WHERE a.day >= getvariable('span_start') AND a.day < getvariable('span_end')
 GROUP BY ALL;
 
+-- grain: key, window; the verdict in force
+CREATE OR REPLACE TEMP TABLE span_verdicts AS FROM verdicts_in_force();
+
 -- grain: key, day, place; flagged in a review and not judged to be the owner's
 CREATE OR REPLACE TEMP TABLE flagged_places AS
 SELECT DISTINCT f.key_id, f.day, p.place_id, p.address
 FROM lake.flagged_visits AS f
 JOIN places AS p USING (prefix)
 WHERE NOT EXISTS (
-    FROM verdicts_in_force() AS v
+    FROM span_verdicts AS v
     WHERE v.key_id = f.key_id AND v.verdict IN ('benign', 'expected')
         AND v.window_start = f.window_start AND v.window_end = f.window_end
         AND is_about(v.origins, p.prefix, p.network, p.class)
 );
+
+-- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is expected
+CREATE OR REPLACE TEMP TABLE settled_prefixes AS
+SELECT f.key_id, f.prefix
+FROM lake.flagged_visits AS f
+JOIN span_verdicts AS v USING (key_id, window_start, window_end)
+JOIN places AS p USING (prefix)
+WHERE v.verdict IN ('benign', 'expected') AND is_about(v.origins, p.prefix, p.network, p.class)
+UNION
+SELECT v.key_id, p.prefix
+FROM span_verdicts AS v
+JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
+WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 
 -- grain: key, place; when the key first came from there, in all of the lake: a baseline forgets
 CREATE OR REPLACE TEMP TABLE first_places AS

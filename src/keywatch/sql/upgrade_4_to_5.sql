@@ -1,0 +1,1 @@
+-- Format 5: what must never be lost.
