@@ -7,23 +7,26 @@ stored and rolled up a chunk at a time; the transaction makes the whole of it on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from keywatch import __version__
 from keywatch.activity import add_activity
-from keywatch.errors import TooManyRejectsError
+from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake, utc_now
 from keywatch.secrets import Redactor
 from keywatch.settings import IngestSettings
 from keywatch.sources import Contents, LogFile, Source, detect_source, named_source
+from keywatch.sources.files import Lines
 from keywatch.sources.parser import ParsedChunk, Parser
 
 _FIRST_REJECTS_SHOWN = 5
@@ -32,8 +35,20 @@ _RECORD = pa.schema(
     [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
     + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
     + [(name, pa.string()) for name in ("path", "sha256", "source")]
-    + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at")]
+    + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at", "waits_until")]
 )
+_LEFT_OUT = pa.schema(
+    {
+        "path": pa.string(),
+        "size_bytes": pa.int64(),
+        "modified_at": pa.timestamp("us"),
+        "reason": pa.string(),
+        "tried_by": pa.string(),
+        "seen_at": pa.timestamp("us"),
+    }
+)
+_FEW_REJECTS = 10
+"""No reason to leave a file out, as long as most of it can be read: anybody can send a bad line."""
 
 _IDENTITIES = "SELECT hash(ts, key_id, request_id) AS h FROM parsed WHERE reason IS NULL"
 _DUPLICATES = """
@@ -79,6 +94,10 @@ class FileReport:
     first_ts: datetime | None = None
     last_ts: datetime | None = None
     already_loaded: bool = False
+    left_out: str = ""
+    """Why it is left out; it is tried again when it changes."""
+    waits: bool = False
+    """Its last line is half written, and is read when it is complete."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,45 @@ class LoadReport:
         """The sum over the files of one of ``lines``, ``events`` and so on."""
         return sum(getattr(file, count) for file in self.files)
 
+    @property
+    def left_out(self) -> tuple[FileReport, ...]:
+        """The files that were found and are no part of the lake."""
+        return tuple(file for file in self.files if file.left_out)
+
+
+class _LeftOut:
+    """The files that were found and can't be taken, with the reasons; named ones are errors."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __contains__(self, file: LogFile) -> bool:
+        return file.path in self.reasons
+
+    def leave(self, file: LogFile, error: InputError) -> None:
+        """Leave `file` out.
+
+        Raises:
+            InputError: `error`, of a file that the user named.
+        """
+        if file.named:
+            raise error
+        self.reasons[file.path] = str(error).removeprefix(file.path).lstrip(":, ")
+
+
+class _StartAgain(Exception):  # noqa: N818 — no error: what is left is loaded
+    """A file that was stored in part turned out to be one to leave out."""
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Lines of one source's files; `whole` are the files that have no line anywhere else."""
+
+    source: Source
+    lines: pa.Table
+    unread: list[dict[str, Any]]
+    whole: frozenset[int]
+
 
 def load_files(
     lake: Lake,
@@ -105,39 +163,115 @@ def load_files(
 ) -> LoadReport:
     """Load `files` in one transaction; a file that was loaded before changes nothing.
 
-    `on_bytes` hears, from another thread, of stored bytes as they are read; `on_wait` is told in
-    words when another writer has to be waited for.
+    A file that was found and can't be taken is left out; one that was named is an error, and then
+    nothing is loaded. `on_bytes` hears, from another thread, of stored bytes as they are read;
+    `on_wait` is told in words when another writer has to be waited for.
 
     Raises:
-        InputError: a file can't be read, or is no known log.
-        TooManyRejectsError: more lines are bad than ``ingest.max_reject_share``; nothing was kept.
+        InputError: a file that was named can't be read, or is no known log.
+        TooManyRejectsError: more of its lines are bad than ``ingest.max_reject_share``.
         LakeBusyError: another writer did not finish in time.
     """
     source = named_source(source_name) if source_name else None
-    with lake.writing(on_wait):
-        lake.delete_orphans()
-        redactor = Redactor(lake.secret)
-        load = _Load(lake, redactor)
-        new, old = load.split_known(files)
-        sources = {file.path: source or detect_source(file) for file in new}
-        with Parser(redactor) as parser, ThreadPoolExecutor(1, "keywatch-locate") as thread:
-            chunks = (
-                parser.parse(*chunk)
-                for chunk in load.chunks(new, sources, settings.chunk_bytes, on_bytes)
+    left_out = _LeftOut()
+    while True:
+        with suppress(_StartAgain), lake.writing(on_wait):
+            return _load(lake, files, settings, locator, source, left_out, on_bytes)
+
+
+def _load(
+    lake: Lake,
+    files: list[LogFile],
+    settings: IngestSettings,
+    locator: Locator,
+    source: Source | None,
+    left_out: _LeftOut,
+    on_bytes: Callable[[int], None],
+) -> LoadReport:
+    lake.delete_orphans()
+    redactor = Redactor(lake.secret)
+    load = _Load(lake, redactor, settings, left_out)
+    new, old = load.split_known([file for file in files if file not in left_out])
+    sources = load.sources(new, source)
+    new = [file for file in new if file not in left_out]
+    with Parser(redactor) as parser, ThreadPoolExecutor(1, "keywatch-locate") as thread:
+        chunks = (
+            load.without_unreadable(
+                parser.parse(chunk.source, chunk.lines, chunk.unread), chunk.whole
             )
-            origins = [
-                thread.submit(locator.locate, addresses)
-                for chunk in _ahead(chunks)
-                if (addresses := load.take(chunk))
-            ]
-            reports = [load.report(file, sources[file.path]) for file in new]
-            first_rejects = load.first_rejects()
-            _check_rejects(reports, settings.max_reject_share, first_rejects)
-            load.record_files(new, reports)
-            new_addresses = sum(load.store_origins(located.result()) for located in origins)
-            load.locate_again(locator)
+            for chunk in load.chunks(new, sources, on_bytes)
+        )
+        origins = [
+            thread.submit(locator.locate, addresses)
+            for chunk in _ahead(chunks)
+            if (addresses := load.take(chunk))
+        ]
+        load.check_rest()
+        new = [file for file in new if file not in left_out]
+        reports = [load.report(file, sources[file.path]) for file in new]
+        first_rejects = load.first_rejects()
+        load.record_files(new, reports)
+        new_addresses = sum(load.store_origins(located.result()) for located in origins)
+        load.locate_again(locator)
     reports += [FileReport(file.path, "", already_loaded=True) for file in old]
+    not_taken = [file for file in files if file in left_out]
+    _record_left_out(lake, not_taken, left_out, settings, redactor)
+    reports += [
+        FileReport(file.path, "", left_out=left_out.reasons[file.path]) for file in not_taken
+    ]
     return LoadReport(tuple(reports), first_rejects, new_addresses)
+
+
+def _tried_by(settings: IngestSettings) -> str:
+    """What a file has to be tried again with when it is another."""
+    return f"{__version__} {settings.max_reject_share:g}"
+
+
+def _record_left_out(
+    lake: Lake,
+    files: list[LogFile],
+    left_out: _LeftOut,
+    settings: IngestSettings,
+    redactor: Redactor,
+) -> None:
+    """Remember what was left out, each state of a file once."""
+    if not files:
+        return
+    known = left_out_before(lake, files, settings)
+    now, tried_by = utc_now(), _tried_by(settings)
+    rows = [
+        {
+            "path": redactor.redact(file.path),
+            "size_bytes": file.size_bytes,
+            "modified_at": file.modified_at,
+            "reason": redactor.redact(left_out.reasons[file.path]),
+            "tried_by": tried_by,
+            "seen_at": now,
+        }
+        for file in files
+        if file.path not in known
+    ]
+    if rows:
+        lake.append("left_out_files", pa.Table.from_pylist(rows, _LEFT_OUT))
+
+
+def left_out_before(
+    lake: Lake, files: Sequence[LogFile], settings: IngestSettings
+) -> dict[str, FileReport]:
+    """Those of `files`, by path, that were left out before and would be again: nothing changed."""
+    known = {
+        tuple(state): reason
+        for *state, reason in lake.rows(
+            "SELECT path, size_bytes, modified_at, reason FROM lake.left_out_files "
+            "WHERE tried_by = $tried_by",
+            tried_by=_tried_by(settings),
+        )
+    }
+    return {
+        file.path: FileReport(file.path, "", left_out=reason)
+        for file in files
+        if (reason := known.get((file.path, file.size_bytes, file.modified_at)))
+    }
 
 
 def _ahead(chunks: Iterator[ParsedChunk]) -> Iterator[ParsedChunk]:
@@ -149,15 +283,15 @@ def _ahead(chunks: Iterator[ParsedChunk]) -> Iterator[ParsedChunk]:
             yield chunk
 
 
-def _check_rejects(reports: list[FileReport], max_share: float, first: tuple[str, ...]) -> None:
-    lines = sum(report.lines for report in reports)
-    rejects = sum(report.rejects for report in reports)
-    if lines and rejects > max_share * lines:
-        raise TooManyRejectsError(
-            f"{rejects:,} of {lines:,} lines can't be read, more than the "
-            f"{max_share:.0%} that ingest.max_reject_share allows; nothing was loaded. "
-            "The first:\n  " + "\n  ".join(first)
-        )
+def _numbered(file_id: int, lines: Lines) -> pa.Table:
+    file_ids = pa.repeat(pa.scalar(file_id, pa.int64()), len(lines.texts))
+    return pa.table([file_ids, lines.numbers, lines.texts], ["file_id", "line", "text"])
+
+
+def _chunk(
+    source: Source, parts: list[pa.Table], unread: list[dict[str, Any]], whole: set[int]
+) -> _Chunk:
+    return _Chunk(source, pa.concat_tables(parts), unread, frozenset(whole))
 
 
 def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
@@ -168,14 +302,22 @@ def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
 class _Load:
     """One load under way; its temporary tables live on the lake's connection."""
 
-    def __init__(self, lake: Lake, redactor: Redactor) -> None:
+    def __init__(
+        self, lake: Lake, redactor: Redactor, settings: IngestSettings, left_out: _LeftOut
+    ) -> None:
         self._lake = lake
         self._redactor = redactor
+        self._settings = settings
+        self._left_out = left_out
         self.load_id, self._first_file_id = lake.rows(
             "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
             "FROM lake.ingested_files"
         )[0]
         self._file_ids: dict[str, int] = {}
+        self._files: dict[int, LogFile] = {}
+        self._bad: Counter[int] = Counter()
+        self._looked_at: Counter[int] = Counter()
+        self._begun: set[int] = set()
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, tuple[datetime, datetime]] = {}
         self._addresses: set[str] = set()
@@ -185,45 +327,150 @@ class _Load:
 
         Only a file with the size of another one is read for its hash.
         """
-        known = set(self._lake.rows("SELECT size_bytes, sha256 FROM lake.ingested_files"))
+        now = utc_now()
+        known = {
+            (size, sha256): waits_until
+            for size, sha256, waits_until in self._lake.rows(
+                "SELECT size_bytes, sha256, max(waits_until) FROM lake.ingested_files GROUP BY ALL"
+            )
+        }
         sizes = Counter(file.size_bytes for file in files) + Counter(size for size, _ in known)
         new: list[LogFile] = []
         old: list[LogFile] = []
         for file in files:
-            if sizes[file.size_bytes] > 1:
-                mark = (file.size_bytes, file.sha256())
-                (old if mark in known else new).append(file)
-                known.add(mark)
-            else:
+            try:
+                again = sizes[file.size_bytes] > 1 and not file.pipe and not file.trouble
+                mark = (file.size_bytes, file.sha256()) if again else None
+            except InputError as e:
+                self._left_out.leave(file, e)
+                continue
+            if mark is None:
                 new.append(file)
+                continue
+            # The half line that it broke off in is taken as it is when nothing followed for long.
+            until = known.get(mark)
+            (old if mark in known and (until is None or until > now) else new).append(file)
+            known[mark] = None
         self._file_ids = {file.path: self._first_file_id + i for i, file in enumerate(new)}
+        self._files = {self._file_ids[file.path]: file for file in new}
         self._counts = {file_id: Counter() for file_id in self._file_ids.values()}
         return new, old
+
+    def sources(self, files: list[LogFile], named: Source | None) -> dict[str, Source | None]:
+        """The format of each file by its path; what has none is left out."""
+        found: dict[str, Source | None] = {}
+        for file in files:
+            try:
+                found[file.path] = named if named and not file.trouble else detect_source(file)
+            except InputError as e:
+                self._left_out.leave(file, e)
+        return found
 
     def chunks(
         self,
         files: list[LogFile],
         sources: dict[str, Source | None],
-        chunk_bytes: int,
         on_bytes: Callable[[int], None],
-    ) -> Iterator[tuple[Source, pa.Table]]:
-        """The lines of all files (file_id, line, text), about `chunk_bytes` of one source's."""
+    ) -> Iterator[_Chunk]:
+        """The lines of all files (file_id, line, text), about ``chunk_bytes`` of one source's."""
         for source, group in groupby(files, lambda file: sources[file.path]):
             if source is None:
                 continue
             parts: list[pa.Table] = []
-            size = 0
+            unread: list[dict[str, Any]] = []
+            size, ended = 0, set[int]()
             for file in group:
-                file_id = pa.scalar(self._file_ids[file.path], pa.int64())
-                for numbers, texts in source.lines(file, on_bytes):
-                    file_ids = pa.repeat(file_id, len(texts))
-                    parts.append(pa.table([file_ids, numbers, texts], ["file_id", "line", "text"]))
-                    size += texts.nbytes
-                    if size >= chunk_bytes:
-                        yield source, pa.concat_tables(parts)
-                        parts, size = [], 0
-            if parts:
-                yield source, pa.concat_tables(parts)
+                file_id = self._file_ids[file.path]
+                before = len(parts), len(unread)
+                try:
+                    for lines in source.lines(file, on_bytes):
+                        parts.append(_numbered(file_id, lines))
+                        unread += self._unread(file_id, lines)
+                        size += lines.texts.nbytes
+                        if size >= self._settings.chunk_bytes:
+                            self._begun.add(file_id)
+                            yield _chunk(source, parts, unread, ended)
+                            parts, unread, size, ended = [], [], 0, set()
+                            before = 0, 0
+                    if file_id not in self._begun:
+                        ended.add(file_id)
+                except InputError as e:
+                    self._left_out.leave(file, e)
+                    parts, unread = parts[: before[0]], unread[: before[1]]
+            if parts or unread:
+                yield _chunk(source, parts, unread, ended)
+
+    def _unread(self, file_id: int, lines: Lines) -> Iterator[dict[str, Any]]:
+        """The lines that the reader could not read."""
+        for one in lines.unread:
+            self._bad[file_id] += one.lines_worth - 1
+            self._looked_at[file_id] += one.lines_worth - 1
+            yield {
+                "file_id": file_id,
+                "line": one.number,
+                "reason": one.reason,
+                "text": one.text,
+                "key_id": one.key_id,
+            }
+
+    def without_unreadable(self, chunk: ParsedChunk, whole: frozenset[int]) -> ParsedChunk:
+        """`chunk` less those of its `whole` files of which too much can't be read."""
+        rows = chunk.rows
+        for of_file in pc.value_counts(rows["file_id"]).to_pylist():
+            self._looked_at[of_file["values"]] += of_file["counts"]
+        rejected = pc.is_valid(rows["reason"])
+        if not pc.any(rejected).as_py():
+            return chunk
+        bad = rows.filter(rejected).select(["file_id", "line", "reason", "key_id"]).to_pylist()
+        read = _only(rows, pc.is_null(rows["reason"])).select(["file_id", "key_id"])
+        keys_read = {
+            tuple(row.values())
+            for row in read.group_by(["file_id", "key_id"]).aggregate([]).to_pylist()
+        }
+        for row in bad:
+            # What one key sends does not say that the file is no log: its other lines can be read.
+            if row["key_id"] is None or (row["file_id"], row["key_id"]) not in keys_read:
+                self._bad[row["file_id"]] += 1
+        out = [
+            file_id
+            for file_id in {row["file_id"] for row in bad}
+            if file_id in whole and not self._acceptable(file_id, bad)
+        ]
+        if not out:
+            return chunk
+        kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
+        return ParsedChunk(chunk.source, rows.filter(kept).combine_chunks())
+
+    def _acceptable(self, file_id: int, rejects: Sequence[Mapping[str, Any]] = ()) -> bool:
+        """Whether enough of a file can be read; if not, it is left out."""
+        bad, lines = self._bad[file_id], self._looked_at[file_id]
+        share = self._settings.max_reject_share
+        if bad <= share * lines or (bad <= _FEW_REJECTS and 2 * bad <= lines):
+            return True
+        file = self._files[file_id]
+        first = sorted((row["line"], row["reason"]) for row in rejects if row["file_id"] == file_id)
+        told = "\n  ".join(
+            f"{file.path}, line {line}: {reason}" for line, reason in first[:_FIRST_REJECTS_SHOWN]
+        )
+        self._left_out.leave(
+            file,
+            TooManyRejectsError(
+                f"{file.path}: {bad:,} of {lines:,} lines can't be read, more than the {share:.0%} "
+                "that ingest.max_reject_share allows; nothing was loaded."
+                + (f" The first:\n  {told}" if told else "")
+            ),
+        )
+        return False
+
+    def check_rest(self) -> None:
+        """Look again at the files that were too large for one chunk.
+
+        Raises:
+            _StartAgain: one is to be left out after all, and some of it was stored.
+        """
+        for file_id in self._begun:
+            if self._files[file_id] in self._left_out or not self._acceptable(file_id):
+                raise _StartAgain
 
     def take(self, chunk: ParsedChunk) -> list[str]:
         """Drop duplicates, store and roll up; returns the addresses that are new."""
@@ -286,8 +533,8 @@ class _Load:
 
     def _store_rejects(self) -> None:
         self._lake.execute(
-            "INSERT INTO lake.rejects SELECT $load_id, file_id, line, reason, text FROM parsed "
-            "WHERE reason IS NOT NULL ORDER BY file_id, line",
+            "INSERT INTO lake.rejects BY NAME SELECT $load_id AS load_id, file_id, line, reason, "
+            "text, key_id, ts FROM parsed WHERE reason IS NOT NULL ORDER BY file_id, line",
             load_id=self.load_id,
         )
 
@@ -336,6 +583,7 @@ class _Load:
             rejects=counts["rejects"],
             first_ts=first,
             last_ts=last,
+            waits=file.waits_until is not None,
         )
 
     def record_files(self, files: list[LogFile], reports: list[FileReport]) -> None:
@@ -357,6 +605,7 @@ class _Load:
                     "source": report.source,
                     **{name: getattr(report, name) for name in (*_COUNTS, "first_ts", "last_ts")},
                     "loaded_at": now,
+                    "waits_until": file.waits_until,
                 }
             )
         self._lake.append("ingested_files", pa.Table.from_pylist(records, _RECORD))

@@ -87,6 +87,8 @@ class Lake:
 
     Error = duckdb.Error
     """What a failed statement raises."""
+    ResourceError = (duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.IOException)
+    """What has nothing to do with the statement or its rows."""
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings

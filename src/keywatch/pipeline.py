@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import alerts, deliver, detectors, history, judging, power, scoring, verdicts
 from keywatch.catalogue import catalogue_endpoints
-from keywatch.errors import UsageError
+from keywatch.errors import InputError, UsageError
 from keywatch.history import Details
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
 from keywatch.replay import replay, thefts
 from keywatch.report.phrases import iso_week
@@ -47,7 +47,8 @@ def ingest(
 ) -> LoadReport:
     """Load the logs under `paths` into the lake, which is made where there is none.
 
-    `on_size` hears how many stored bytes there are, `on_bytes` of each part that was read.
+    What is found in a folder and is no log is left out. `on_size` hears how many stored bytes there
+    are, `on_bytes` of each part that was read.
 
     Raises:
         InputError, LakeError, GeoIPError: nothing was loaded.
@@ -63,7 +64,18 @@ def ingest(
         OriginReader(geoip_paths(settings.geoip)) as reader,
         Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake,
     ):
-        return load_files(lake, files, settings.ingest, reader, source, on_bytes, on_wait)
+        report = load_files(lake, files, settings.ingest, reader, source, on_bytes, on_wait)
+    if len(report.left_out) == len(report.files):
+        raise InputError(
+            "no log there; "
+            + "; ".join(
+                f"{file.path}: {file.left_out}" for file in report.left_out[:_MOST_FILES_NAMED]
+            )
+        )
+    return report
+
+
+_MOST_FILES_NAMED = 5
 
 
 def ingest_new(
@@ -72,13 +84,14 @@ def ingest_new(
     """Load what is new under `places`, or under the settings' own; None where nothing is.
 
     A file counts as known where its path and size are as when it was loaded and it has not been
-    written since: so a place with years of logs is not read again every few minutes.
+    written since: so a place with years of logs is not read again every few minutes. One that was
+    left out is tried again when it has changed, and reported each time.
 
     Raises:
         UsageError: no place is named anywhere.
         InputError, LakeError, GeoIPError: nothing was loaded.
     """
-    from keywatch.ingest import load_files
+    from keywatch.ingest import LoadReport, left_out_before, load_files
     from keywatch.origins import OriginReader
     from keywatch.sources import find_files
 
@@ -87,23 +100,28 @@ def ingest_new(
         raise UsageError("name a PATH, or places under [ingest] in keywatch.toml")
     # A folder that is still empty is no mistake here.
     filled = [place for place in named if not (Path(place).is_dir() and not _has_file(place))]
-    found = find_files(filled)
+    found = find_files(filled, named=bool(places))
     with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
         known = {
-            (path, size): loaded_at
-            for path, size, loaded_at in lake.rows(
-                "SELECT path, size_bytes, max(loaded_at) FROM lake.ingested_files GROUP BY ALL"
+            (path, size): (loaded_at, waits_until)
+            for path, size, loaded_at, waits_until in lake.rows(
+                "SELECT path, size_bytes, max(loaded_at), arg_max(waits_until, loaded_at) "
+                "FROM lake.ingested_files GROUP BY ALL"
             )
         }
+        now = utc_now()
+        left_out = left_out_before(lake, found, settings.ingest)
         new = []
         for file in found:
-            loaded_at = known.get((file.path, file.size_bytes))
-            if loaded_at is None or file.modified_at is None or file.modified_at >= loaded_at:
+            loaded_at, waits_until = known.get((file.path, file.size_bytes), (None, None))
+            changed = loaded_at is None or not file.modified_at or file.modified_at >= loaded_at
+            if (changed and file.path not in left_out) or (waits_until and waits_until <= now):
                 new.append(file)
         if not new:
-            return None
+            return LoadReport(tuple(left_out.values()), (), 0) if left_out else None
         with OriginReader(geoip_paths(settings.geoip)) as reader:
-            return load_files(lake, new, settings.ingest, reader, None, _quiet, on_wait)
+            report = load_files(lake, new, settings.ingest, reader, None, _quiet, on_wait)
+        return replace(report, files=(*report.files, *left_out.values()))
 
 
 def _has_file(folder: str) -> bool:

@@ -20,9 +20,9 @@ _MOST = 8
 
 
 def render_load(report: LoadReport) -> str:
-    """A load in a few lines: counts, what was there already, and the first rejects."""
-    new = [file for file in report.files if not file.already_loaded]
-    old = len(report.files) - len(new)
+    """A load in a few lines: counts, what was there already, the first rejects, files left out."""
+    new = [file for file in report.files if not file.already_loaded and not file.left_out]
+    old = len(report.files) - len(new) - len(report.left_out)
     lines = []
     if new:
         first = min((f.first_ts for f in new if f.first_ts), default=None)
@@ -46,7 +46,24 @@ def render_load(report: LoadReport) -> str:
     if report.total("rejects"):
         lines.append(f"{report.total('rejects'):,} lines could not be read; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]
+    if waiting := sum(file.waits for file in new):
+        ends = (
+            "ends in a line that is half written" if waiting == 1 else "end in half written lines"
+        )
+        lines.append(f"{_count(waiting, 'file')} {ends}; a later load reads the rest.")
+    if report.left_out:
+        lines.append(f"{_count(len(report.left_out), 'file')} skipped:")
+        lines += [
+            f"  {printable(f'{file.path}: {_first_line(file.left_out)}', max_length=300)}"
+            for file in report.left_out[:_MOST]
+        ]
+        if (more := len(report.left_out) - _MOST) > 0:
+            lines.append(f"  and {more:,} more; keywatch doctor lists them")
     return "\n".join(lines)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from keywatch.errors import InputError
@@ -26,6 +25,11 @@ __all__ = [
 ]
 
 _LINES_TO_LOOK_AT = 50
+_OTHER_KINDS = {
+    b"PAR1": "Parquet; write it as JSON Lines (DuckDB: COPY (FROM 'x.parquet') TO 'x.jsonl')",
+    b"PK\x03\x04": "a zip archive; give it the ending .zip",
+    b"SQLite format 3\0": "a SQLite database",
+}
 
 
 def named_source(name: str) -> Source:
@@ -45,7 +49,14 @@ def detect_source(file: LogFile) -> Source | None:
     Raises:
         InputError: no source knows these lines.
     """
-    head = list(itertools.islice(_head_lines(file), _LINES_TO_LOOK_AT))
+    if file.trouble:
+        raise InputError(f"{file.path}: {file.trouble}")
+    start = file.head()
+    for mark, what in _OTHER_KINDS.items():
+        if start.startswith(mark):
+            raise InputError(f"{file.path}: is {what}")
+    text = without_mark(start, file.path).decode(errors="replace")
+    head = [line for line in text.split("\n") if line.strip()][:_LINES_TO_LOOK_AT]
     if not head:
         return None
     for source in SOURCES.values():
@@ -55,8 +66,3 @@ def detect_source(file: LogFile) -> Source | None:
         f"{file.path}, line 1: not a log that Keywatch knows ({', '.join(SOURCES)}); "
         "name the format with --source, or see README.md, Input"
     )
-
-
-def _head_lines(file: LogFile) -> Iterator[str]:
-    text = without_mark(file.head(), file.path).decode(errors="replace")
-    return (line for line in text.splitlines() if line.strip())

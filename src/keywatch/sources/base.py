@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ class Source:
             of stored bytes as they are read.
         fields: Name of the query in ``keywatch/sql`` that turns ``raw`` (file_id, line, text) into
             the fields that ``sql/parsed.sql`` reads.
+        key_id: Finds the key's id (group 1) in the text of a line that can't be read.
         names_endpoints: Whether a record names its endpoint; else it's made of method and path.
     """
 
@@ -26,4 +28,5 @@ class Source:
     recognises: Callable[[str, bool], bool]
     lines: Callable[[LogFile, Callable[[int], None]], Iterator[Lines]]
     fields: str
+    key_id: re.Pattern[str]
     names_endpoints: bool

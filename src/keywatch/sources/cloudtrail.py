@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-import pyarrow as pa
-
 from keywatch.sources.base import Source
-from keywatch.sources.files import Lines, LogFile, numbered_lines, without_mark
+from keywatch.sources.documents import record_lines
+from keywatch.sources.files import Lines, LogFile, numbered_lines
 
 _DOCUMENT = re.compile(r'\s*\{\s*"Records"\s*:')
 
@@ -20,16 +19,17 @@ def _recognises(line: str, first: bool) -> bool:
 
 
 def _lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    """A document is one text (its records are numbered from 1 in SQL); else a line is one."""
+    """The records of a document, else the lines."""
     if _DOCUMENT.match(file.head().decode("utf-8-sig", errors="replace")):
-        return _document(file, on_bytes)
+        return record_lines(file, "Records", on_bytes)
     return numbered_lines(file, on_bytes)
 
 
-def _document(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    with file.open(on_bytes) as stream:
-        text = without_mark(stream.read(), file.path)
-    yield Lines(pa.array([1], pa.int64()), pa.array([text.decode(errors="replace")]))
-
-
-SOURCE = Source("cloudtrail", _recognises, _lines, "source_cloudtrail", names_endpoints=True)
+SOURCE = Source(
+    "cloudtrail",
+    _recognises,
+    _lines,
+    "source_cloudtrail",
+    re.compile(r'"accessKeyId"\s*:\s*"(\w{16,128})"'),
+    names_endpoints=True,
+)

@@ -1,14 +1,24 @@
-"""Files as streams of numbered lines: plain, gzip or zstd, local or on an object store."""
+"""Files as streams of numbered lines: what a file is, its first bytes tell, not its name.
+
+Plain, gzip, zstd, bzip2, lz4 and xz; local, in a zip, from a pipe or on an object store.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import io
+import json
+import lzma
+import os
+import stat
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar, cast
 
@@ -17,17 +27,48 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from keywatch.errors import InputError
+from keywatch.lake import utc_now
 
-LOG_ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".log")
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 MAX_LINE_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 8 * 1024 * 1024
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_XZ = b"\xfd7zXZ\x00"
+_LONGEST_MARK_BYTES = 8
 _HEAD_BYTES = 256 * 1024
-_BLOCK_BYTES = 8 * 1024 * 1024
+_TOLD_BYTES = 64 * 1024
+"""Of a line that is too long: where its key is looked for."""
 _WHITESPACE = np.frombuffer(b" \t\r\n", dtype=np.uint8)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
-_READ_ERRORS = (OSError, EOFError, pa.ArrowInvalid)
+_READ_ERRORS = (
+    OSError, EOFError, pa.ArrowInvalid, lzma.LZMAError, zipfile.BadZipFile, zlib.error,
+    # What zipfile says of an encrypted member and of a compression it does not know.
+    RuntimeError, NotImplementedError,
+)  # fmt: skip
+_WRITTEN_ON = timedelta(days=1)
+"""A file that was written to this recently may go on: the line that it breaks off in waits."""
+_LAKE_FILES = {"key-hash.secret", "writer.lock"}
+
+
+class Unread(NamedTuple):
+    """A line that the reader already knows to be no event.
+
+    `text` is its beginning, `size_bytes` of it all, `key_id` whose it is where that can be told;
+    `lines_worth` is how many lines it stands for where its size is all that is known.
+    """
+
+    number: int
+    reason: str
+    text: str
+    size_bytes: int
+    key_id: str | None = None
+    lines_worth: int = 1
 
 
 class Lines(NamedTuple):
@@ -35,6 +76,7 @@ class Lines(NamedTuple):
 
     numbers: pa.Array
     texts: pa.Array
+    unread: tuple[Unread, ...] = ()
 
 
 class Contents(NamedTuple):
@@ -48,7 +90,18 @@ class Contents(NamedTuple):
 class LogFile:
     """A file to load; `path` as the user can find it again, `size_bytes` as listed.
 
-    `modified_at` is UTC, as listed. `contents` is known once the file has been read to its end.
+    Attributes:
+        modified_at: UTC, as listed.
+        contents: Known once the file has been read to its end.
+        named: By the user, so that what is wrong with it is an error; else it was found in a
+            folder, a glob, an archive or a bucket, and is left out.
+        location: What to open, where `path` is not it: a name that is no UTF-8, an archive.
+        member: Its name in the zip at `location`.
+        pipe: What can be read once only.
+        trouble: Why it can't be read, where the listing shows it.
+        packed: Whether it is compressed, as its first bytes tell; known once it has been opened.
+        waits_until: Where it broke off in a line that a later load will read: when that line is
+            taken as it is, should nothing follow. UTC.
     """
 
     path: str
@@ -56,6 +109,21 @@ class LogFile:
     filesystem: pafs.FileSystem | None = None
     modified_at: datetime | None = field(default=None, compare=False)
     contents: Contents | None = field(default=None, compare=False)
+    named: bool = field(default=True, compare=False)
+    location: str | None = None
+    member: str | None = None
+    pipe: _Pipe | None = field(default=None, compare=False)
+    trouble: str = field(default="", compare=False)
+    packed: bool = field(default=False, compare=False)
+    waits_until: datetime | None = field(default=None, compare=False)
+
+    def grows_until(self, quiet: timedelta) -> datetime | None:
+        """Until when somebody may be writing to it, if not now: None for what is whole.
+
+        That is `quiet` after its last change; only a plain file grows.
+        """
+        plain = not (self.filesystem or self.member or self.pipe or self.packed)
+        return self.modified_at + quiet if plain and self.modified_at is not None else None
 
     def sha256(self) -> str:
         """64 hex digits over the stored bytes; reads the file.
@@ -63,7 +131,7 @@ class LogFile:
         Raises:
             InputError: the file can't be read.
         """
-        with self._guarded(), self._open_stored() as stream:
+        with self.guarded(), self._open_stored() as stream:
             return hashlib.file_digest(cast("io.RawIOBase", stream), "sha256").hexdigest()
 
     def head(self) -> bytes:
@@ -72,8 +140,12 @@ class LogFile:
         Raises:
             InputError: the file can't be read or its compression is damaged.
         """
-        with self._guarded(), _Stored(self._open_stored()) as stored:
-            return self._decompressed(stored).read(_HEAD_BYTES)
+        with self.guarded(), _Stored(self._open_stored()) as stored:
+            stream = _decompressed(stored)[0]
+            parts = b""
+            while len(parts) < _HEAD_BYTES and (part := stream.read(_HEAD_BYTES - len(parts))):
+                parts += part
+            return parts
 
     @contextmanager
     def open(self, on_bytes: Callable[[int], None] = lambda _: None) -> Iterator[IO[bytes]]:
@@ -82,25 +154,31 @@ class LogFile:
         Raises:
             InputError: the file can't be read or its compression is damaged.
         """
-        with self._guarded(), _Stored(self._open_stored(), on_bytes) as stored:
-            yield self._decompressed(stored)
-            while stored.read(_BLOCK_BYTES):  # what may follow the compressed stream
+        with self.guarded(), _Stored(self._open_stored(again=False), on_bytes) as stored:
+            stream, packed = _decompressed(stored)
+            if packed:
+                self.packed = True
+            yield stream
+            while stored.read(BLOCK_BYTES):  # what may follow the compressed stream
                 pass
             self.contents = stored.contents
 
-    def _decompressed(self, stored: _Stored) -> IO[bytes]:
-        kind = COMPRESSIONS.get(Path(self.path).suffix.lower())
-        if kind is None:
-            return cast("IO[bytes]", stored)
-        return cast("IO[bytes]", pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), kind))
-
-    def _open_stored(self) -> IO[bytes]:
+    def _open_stored(self, *, again: bool = True) -> IO[bytes]:
+        """The stored bytes; what comes through a pipe is kept as long as it is read `again`."""
+        if self.pipe is not None:
+            return cast("IO[bytes]", self.pipe.from_start(again=again))
+        place = self.location or self.path
         if self.filesystem is not None:
-            return cast("IO[bytes]", self.filesystem.open_input_file(self.path.partition("://")[2]))
-        return Path(self.path).open("rb", buffering=0)
+            stored = self.filesystem.open_input_file(place.partition("://")[2])
+        else:
+            stored = Path(place).open("rb", buffering=0)  # noqa: SIM115 — its reader closes it
+        if self.member is None:
+            return cast("IO[bytes]", stored)
+        return cast("IO[bytes]", _Member(zipfile.ZipFile(stored), self.member))
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
+        """Say of what a read raises which file it is, and the mend."""
         try:
             yield
         except _READ_ERRORS as e:
@@ -108,6 +186,18 @@ class LogFile:
                 f"{self.path}: can't be read to its end ({e}); "
                 "is it there, readable and complete? Fetch the file again"
             ) from e
+
+
+def _decompressed(stored: _Stored) -> tuple[IO[bytes], bool]:
+    """What is in it, and whether it was compressed, as its first bytes tell."""
+    mark = stored.peek(_LONGEST_MARK_BYTES)
+    if mark.startswith(_XZ):
+        return cast("IO[bytes]", lzma.LZMAFile(cast("IO[bytes]", stored))), True
+    for first, kind in _COMPRESSIONS.items():
+        if mark.startswith(first):
+            packed = pa.PythonFile(stored, mode="r")
+            return cast("IO[bytes]", pa.CompressedInputStream(packed, kind)), True
+    return cast("IO[bytes]", stored), False
 
 
 class _Stored(io.RawIOBase):
@@ -119,16 +209,28 @@ class _Stored(io.RawIOBase):
         self._on_bytes = on_bytes
         self._size = 0
         self._sha256 = hashlib.sha256()
+        self._peeked = b""
 
     @property
     def contents(self) -> Contents:
         return Contents(self._size, self._sha256.hexdigest())
 
+    def peek(self, count: int) -> bytes:
+        """The next bytes, fewer at the end only; they are read again."""
+        while len(self._peeked) < count and (more := self._stream.read(count - len(self._peeked))):
+            self._peeked += more
+        return self._peeked[:count]
+
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        if self._peeked:
+            count = min(len(buffer), len(self._peeked))
+            memoryview(buffer)[:count] = self._peeked[:count]
+            self._peeked = self._peeked[count:]
+        else:
+            count = self._stream.readinto(buffer)  # type: ignore[attr-defined]
         self._sha256.update(memoryview(buffer)[:count])
         self._size += count
         self._on_bytes(count)
@@ -139,42 +241,170 @@ class _Stored(io.RawIOBase):
         super().close()
 
 
-def find_files(paths: list[str]) -> list[LogFile]:
-    """The log files under `paths` (files, folders, globs, ``s3://…``), sorted, each once.
+class _Pipe(io.RawIOBase):
+    """What can be read once: its beginning is kept in memory while the format is looked for.
+
+    It never goes to the disk, for it may hold full keys.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._kept = bytearray()
+        self._at = 0
+        self._keeping = True
+
+    def from_start(self, *, again: bool) -> _Pipe:
+        if not self._keeping:
+            raise OSError("a pipe can be read once only")
+        self._keeping, self._at = again, 0
+        return self
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._at < len(self._kept):
+            count = min(len(buffer), len(self._kept) - self._at)
+            memoryview(buffer)[:count] = self._kept[self._at : self._at + count]
+        else:
+            if not self._keeping:
+                self._kept, self._at = bytearray(), 0
+            count = self._stream.readinto(buffer) or 0  # type: ignore[attr-defined]
+            if self._keeping:
+                self._kept += memoryview(buffer)[:count]
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """It stays open: the format is looked for first."""
+
+
+class _Member(io.RawIOBase):
+    """A file in a zip, which is closed with it."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        super().__init__()
+        self._archive = archive
+        self._stream = archive.open(name)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        self._archive.close()
+        super().close()
+
+
+def find_files(paths: list[str], *, named: bool = True) -> list[LogFile]:
+    """The files under `paths` (files, folders, globs, ``s3://…``, ``-``), sorted, each once.
+
+    Of a folder that is every file but hidden ones (a dot comes first) and a lake's own: what it is,
+    its content tells. Without `named` even a path to a file was found, not named by the user.
 
     Raises:
         InputError: a path leads to nothing.
     """
-    found: dict[str, LogFile] = {}
+    found: dict[tuple[str, str | None], LogFile] = {}
     for path in paths:
         files = list(_remote(path) if "://" in path else _local(path))
         if not files:
-            raise InputError(
-                f"{path}: no log file there (looked for {', '.join(LOG_ENDINGS)}, "
-                f"plain or {', '.join(COMPRESSIONS)})"
-            )
-        found |= {file.path: file for file in files}
-    return [found[path] for path in sorted(found)]
+            raise InputError(f"{path}: no file there")
+        for file in files:
+            file.named = file.named and named
+            for one in _members(file):
+                found[(one.location or one.path, one.member)] = one
+    return sorted(found.values(), key=lambda file: (file.path, file.location or ""))
 
 
 def _local(path: str) -> Iterator[LogFile]:
-    if Path(path).is_dir():
-        names = [str(p) for p in Path(path).rglob("*") if p.is_file() and _is_log(p.name)]
-    elif Path(path).exists():
-        names = [path]
+    if path == "-":
+        yield LogFile("-", 0, pipe=_Pipe(sys.stdin.buffer))
+    elif Path(path).is_dir():
+        yield from _in_folder(path)
+    elif os.path.lexists(path):
+        yield _listed(path, named=True)
     else:
-        names = [p for p in glob.glob(path, recursive=True) if Path(p).is_file()]  # noqa: PTH207 — Path.glob can't take an absolute pattern
-    for name in names:
+        for name in glob.glob(path, recursive=True):  # noqa: PTH207 — Path.glob can't take an absolute pattern
+            if not Path(name).is_dir():
+                yield _listed(name, named=False)
+
+
+def _in_folder(folder: str) -> Iterator[LogFile]:
+    troubles: list[OSError] = []
+    for root, folders, names in os.walk(folder, onerror=troubles.append):
+        if set(names) >= _LAKE_FILES:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                yield _listed(os.path.join(root, name), named=False)  # noqa: PTH118 — keeps the folder as it was named
+    for trouble in troubles:
+        name = _shown(str(trouble.filename))
+        yield LogFile(name, 0, named=False, trouble=f"can't be listed ({trouble.strerror})")
+
+
+def _listed(name: str, *, named: bool) -> LogFile:
+    """The file, with what the file system says of it; a pipe that was named is opened."""
+    file = LogFile(_shown(name), 0, named=named, location=name)
+    try:
         listed = Path(name).stat()
-        modified_at = datetime.fromtimestamp(listed.st_mtime, UTC).replace(tzinfo=None)
-        yield LogFile(name, listed.st_size, modified_at=modified_at)
+        if stat.S_ISREG(listed.st_mode):
+            file.size_bytes = listed.st_size
+            file.modified_at = datetime.fromtimestamp(listed.st_mtime, UTC).replace(tzinfo=None)
+        elif named:
+            pipe = Path(name).open("rb", buffering=0)  # noqa: SIM115 — open as long as it is read
+            file.pipe = _Pipe(cast("IO[bytes]", pipe))
+        else:
+            file.trouble = "is no regular file; name it to have it read"
+    except (OSError, ValueError, OverflowError) as e:
+        file.trouble = f"can't be read ({getattr(e, 'strerror', None) or e})"
+    return file
+
+
+def _shown(name: str) -> str:
+    """A name that may be no UTF-8 as text."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _members(file: LogFile) -> Iterator[LogFile]:
+    """The files in a zip, each as found; any other file is itself."""
+    if file.pipe is not None or file.trouble or not file.path.lower().endswith(".zip"):
+        yield file
+        return
+    try:
+        with file.guarded(), file._open_stored() as stored:
+            infos = zipfile.ZipFile(stored).infolist()
+    except InputError as e:
+        file.trouble = str(e).removeprefix(f"{file.path}: ")
+        yield file
+        return
+    for info in infos:
+        inside = Path(info.filename)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside.parts)
+        if not info.is_dir() and not hidden:
+            yield LogFile(
+                f"{file.path}/{info.filename.encode(errors='replace').decode()}",
+                info.file_size,
+                file.filesystem,
+                file.modified_at,
+                named=False,
+                location=file.location or file.path,
+                member=info.filename,
+            )
 
 
 def _remote(uri: str) -> Iterator[LogFile]:
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
         info = filesystem.get_file_info(path)
-        if info.type == pafs.FileType.File:
+        if whole := info.type == pafs.FileType.File:
             infos = [info]
         else:
             infos = filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
@@ -182,21 +412,14 @@ def _remote(uri: str) -> Iterator[LogFile]:
         raise InputError(f"{uri}: can't be listed: {e}") from e
     scheme = uri.partition("://")[0]
     return (
-        LogFile(f"{scheme}://{info.path}", info.size, filesystem, _utc(info.mtime))
+        LogFile(f"{scheme}://{info.path}", info.size, filesystem, _utc(info.mtime), named=whole)
         for info in infos
-        if info.is_file and _is_log(info.path)
+        if info.is_file and not Path(info.path).name.startswith(".")
     )
 
 
 def _utc(at: datetime | None) -> datetime | None:
     return at if at is None or at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
-
-
-def _is_log(name: str) -> bool:
-    lower = name.lower()
-    for ending in COMPRESSIONS:
-        lower = lower.removesuffix(ending)
-    return lower.endswith(LOG_ENDINGS) and not Path(name).name.startswith(".")
 
 
 def without_mark(text: _Bytes, path: str) -> _Bytes:
@@ -211,42 +434,92 @@ def without_mark(text: _Bytes, path: str) -> _Bytes:
     return text.removeprefix(_UTF8_MARK) if text.startswith(_UTF8_MARK) else text
 
 
-def numbered_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+def numbered_lines(
+    file: LogFile, on_bytes: Callable[[int], None], quiet: timedelta = _WRITTEN_ON
+) -> Iterator[Lines]:
     """Lines of UTF-8 text that are not blank; bytes that are not UTF-8 become U+FFFD.
 
-    A line longer than `MAX_LINE_BYTES` is given as its beginning, which is no JSON any more.
+    A line longer than `MAX_LINE_BYTES` is unread. Where the file was written to less than `quiet`
+    ago, a last line without its end that is no whole JSON object waits (`LogFile.waits_until`).
 
     Raises:
         InputError: the file can't be read, or is UTF-16.
     """
+    file.waits_until = None
     number = 1
     rest = b""
+    long: _LongLine | None = None
     with file.open(on_bytes) as stream:
         while block := _next_block(stream, rest):
-            if number == 1 and not rest:
+            if number == 1 and not rest and long is None:
                 block = without_mark(block, file.path)
+            unread: tuple[Unread, ...] = ()
+            if long is not None:
+                cut = block.find(b"\n") + 1 or len(block)
+                long.size_bytes += cut
+                if block[cut - 1 : cut] != b"\n":
+                    continue
+                unread, long, number = (long.unread(),), None, number + 1
+                del block[:cut]
             end = block.rfind(b"\n") + 1
             rest = bytes(memoryview(block)[end:])
             if len(rest) > MAX_LINE_BYTES:
-                # Keep the beginning (it will be a reject) and drop the middle as it comes.
-                rest = rest[:1000] + b" [line too long]"
-            if end:
+                later = number + block.count(b"\n", 0, end)
+                long, rest = _LongLine(later, rest[:_TOLD_BYTES], len(rest)), b""
+            if end or unread:
                 count, lines = _split(block, end, number)
                 number += count
-                yield lines
-    if rest:
-        yield _split(bytearray(rest + b"\n"), len(rest) + 1, number)[1]
+                yield lines._replace(unread=unread + lines.unread)
+    if long is not None:
+        yield Lines(_NO_NUMBERS, _NO_TEXTS, (long.unread(),))
+    if rest.strip():
+        until = None if _is_whole(rest) else file.grows_until(quiet)
+        if until is not None and until > utc_now():
+            file.waits_until = until
+        else:
+            yield _split(bytearray(rest + b"\n"), len(rest) + 1, number)[1]
+
+
+_NO_NUMBERS = pa.array([], pa.int64())
+_NO_TEXTS = pa.array([], pa.string())
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line that lacks its end is a JSON object: the beginning of one never is."""
+    with suppress(ValueError, RecursionError):
+        return isinstance(json.loads(line.decode(errors="replace"), strict=False), dict)
+    return False
+
+
+@dataclass
+class _LongLine:
+    """A line that is longer than is read, while the rest of it comes."""
+
+    number: int
+    beginning: bytes
+    size_bytes: int
+
+    def unread(self) -> Unread:
+        return Unread(
+            self.number,
+            f"longer than {MAX_LINE_BYTES // 1024 // 1024} MiB",
+            self.beginning.decode(errors="replace"),
+            self.size_bytes,
+        )
 
 
 def _next_block(stream: IO[bytes], rest: bytes) -> bytearray:
     """`rest` and what comes after it, read into its place; empty at the end of the file."""
-    block = bytearray(len(rest) + _BLOCK_BYTES)
+    block = bytearray(len(rest) + BLOCK_BYTES)
     block[: len(rest)] = rest
+    filled = len(rest)
     with memoryview(block) as view:
-        count: int = stream.readinto(view[len(rest) :])  # type: ignore[attr-defined]
-    if not count:
+        # A pipe gives a little at a time.
+        while filled < len(block) and (count := stream.readinto(view[filled:])):  # type: ignore[attr-defined]
+            filled += count
+    if filled == len(rest):
         return bytearray()
-    del block[len(rest) + count :]
+    del block[filled:]
     return block
 
 
@@ -264,12 +537,21 @@ def _split(block: bytearray, end: int, first: int) -> tuple[int, Lines]:
     )
     numbers = np.arange(first, first + len(ends), dtype=np.int64)
     spaced = np.flatnonzero(np.isin(data[offsets[:-1]], _WHITESPACE))
-    blank = [line for line in spaced if not binary[line].as_py().strip(b" \t\r\n")]
-    if blank:
-        kept = np.delete(np.arange(len(ends)), blank)
+    left_out = [line for line in spaced if not binary[line].as_py().strip(b" \t\r\n")]
+    unread = []
+    sizes = np.diff(offsets)
+    if len(sizes) and sizes.max() > MAX_LINE_BYTES:
+        for line in np.flatnonzero(sizes > MAX_LINE_BYTES):
+            beginning = bytes(block[offsets[line] : offsets[line] + _TOLD_BYTES])
+            unread.append(_LongLine(int(numbers[line]), beginning, int(sizes[line])).unread())
+            left_out.append(line)
+    if left_out:
+        kept = np.delete(np.arange(len(ends)), left_out)
         binary, numbers = binary.take(pa.array(kept)), numbers[kept]
     try:
         texts = binary.cast(pa.string())
     except pa.ArrowInvalid:
-        texts = pa.array([line.decode(errors="replace") for line in binary.to_pylist()])
-    return len(ends), Lines(pa.array(numbers), texts)
+        texts = pa.array(
+            [line.decode(errors="replace") for line in binary.to_pylist()], pa.string()
+        )
+    return len(ends), Lines(pa.array(numbers), texts, tuple(unread))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +22,9 @@ from keywatch.secrets import (
     Redactor,
 )
 from keywatch.sources.base import Source
+from keywatch.sources.lenient import understood
 
+_READ_LENGTH, _KEPT_LENGTH, _ID_LENGTH = 20_000, 1000, 200
 _REPEATED = ("key_id", "key", "method", "user_agent")
 
 
@@ -27,9 +34,11 @@ class ParsedChunk:
 
     Attributes:
         source: The format they came in.
-        rows: The columns of ``sql/parsed.sql``, endpoint, object and agent; a row a line, or a
-            record of a document. They are in one chunk, sorted by day, key, address and time, and
-            repeated text is a dictionary of distinct values.
+        rows: The columns of ``sql/parsed.sql``, text, endpoint, object and agent; a row a line,
+            or a record of a document. They are in one chunk, sorted by day, key, address and time,
+            and repeated text is a dictionary of distinct values. A line that can't be read has a
+            reason, the beginning of its text, its key if that can be told, and its time, or that of
+            the readable line before it.
     """
 
     source: Source
@@ -66,6 +75,41 @@ def _sorted(rows: pa.Table) -> pa.Table:
     return rows.combine_chunks().take(pa.array(order)).combine_chunks()
 
 
+_LINES_A_FILE = 2**40
+
+
+def _places(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Of each row one number for its file and line: DuckDB keeps no order."""
+    places: npt.NDArray[np.int64] = (
+        rows["file_id"].to_numpy() * _LINES_A_FILE + rows["line"].to_numpy()
+    )
+    return places
+
+
+def _of_places(lines: pa.Table, rows: pa.Table) -> pa.Table:
+    """Those of `lines` that `rows` were made of."""
+    return lines.filter(pa.array(np.isin(_places(lines), _places(rows))))
+
+
+class _Times:
+    """When the lines that could be read were logged: what is known of those between them."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        places = _places(rows)
+        self._order = np.argsort(places)
+        self._places = places[self._order]
+        self._ts = rows["ts"]
+
+    def before(self, file_id: int, line: int) -> datetime | None:
+        """The time of the line before this one in the file, else of the one after; None of none."""
+        at = int(np.searchsorted(self._places, file_id * _LINES_A_FILE + line))
+        for near in (at - 1, at):
+            if 0 <= near < len(self._places) and self._places[near] // _LINES_A_FILE == file_id:
+                time: datetime = self._ts[int(self._order[near])].as_py()
+                return time
+        return None
+
+
 class Parser:
     """Makes fields of lines; a context manager. One thread at a time may use it."""
 
@@ -73,6 +117,8 @@ class Parser:
         self._scratch = Lake.scratch()
         self._scratch.create_text_function("redact", redactor.redact)
         self._scratch.create_text_function("mask_key", redactor.mask_key)
+        self._scratch.create_text_function("unquoted", lambda text: unquote(unquote(text)))
+        self._redact = redactor.redact
         self._templates = EndpointTemplates.bundled()
         self._templates_sql = sql_text("templates")
         self._parsed_sql = sql_text("parsed")
@@ -85,15 +131,29 @@ class Parser:
         """Close the database."""
         self._scratch.connection.close()
 
-    def parse(self, source: Source, lines: pa.Table) -> ParsedChunk:
-        """The fields of `lines` (file_id, line, text), which came in the format of `source`."""
-        with self._scratch.registered("raw", lines):
-            rows = self._scratch.table(
-                f"WITH fields AS ({sql_text(source.fields)}) FROM ({self._parsed_sql})",
-                suspect=SUSPECT_PATTERN,
-                full_key=FULL_KEY_PATTERN,
-                parameter=SECRET_PARAMETER_PATTERN,
-            )
+    def parse(
+        self, source: Source, lines: pa.Table, unread: Sequence[Mapping[str, Any]] = ()
+    ) -> ParsedChunk:
+        """The fields of `lines` (file_id, line, text), which came in the format of `source`.
+
+        `unread` (each its file_id, line, reason, text and key_id) are the lines that its reader could not read.
+        """
+        rows = self._fields(source, lines)
+        bad = rows["reason"].is_valid()
+        rejects = list(unread)
+        if pc.any(bad).as_py():
+            raw = _of_places(lines, rows.filter(bad))
+            rows = rows.filter(pc.invert(bad))
+            read, more = self._second_pass(source, raw)
+            times = _Times(rows)
+            rows = pa.concat_tables([rows, read])
+            rejects += more
+        elif rejects:
+            times = _Times(rows)
+        rows = rows.append_column("text", pa.nulls(len(rows), pa.string()))
+        if rejects:
+            told = [self._told(source, reject, times) for reject in rejects]
+            rows = pa.concat_tables([rows, pa.Table.from_pylist(told, rows.schema)])
         columns = {name: _encoded(rows[name]) for name in _REPEATED} | {
             "agent": self._worked_out("agent_of(text)", rows["user_agent"]),
             "address": self._worked_out("clean_address(text)", rows["address"]),
@@ -106,6 +166,63 @@ class Parser:
         for name, column in columns.items():
             rows = rows.append_column(name, column)
         return ParsedChunk(source, _sorted(rows))
+
+    def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
+        """One row a line, in their order; what the query itself fails at is a reject.
+
+        What DuckDB says of that may hold the line in full, and goes nowhere.
+        """
+        try:
+            return self._queried(source, lines)
+        except Lake.ResourceError:
+            raise
+        except Lake.Error:
+            pass
+        if len(lines) > 1:
+            half = len(lines) // 2
+            parts = (lines.slice(0, half), lines.slice(half))
+            return pa.concat_tables([self._fields(source, part) for part in parts])
+        failed = lines.select(["file_id", "line"]).to_pylist()[0] | {
+            "reason": "can't be understood"
+        }
+        return pa.Table.from_pylist([failed], self._queried(source, lines.slice(0, 0)).schema)
+
+    def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
+        with self._scratch.registered("raw", lines):
+            return self._scratch.table(
+                f"WITH fields AS ({sql_text(source.fields)}) FROM ({self._parsed_sql})",
+                suspect=SUSPECT_PATTERN,
+                full_key=FULL_KEY_PATTERN,
+                parameter=SECRET_PARAMETER_PATTERN,
+            )
+
+    def _second_pass(self, source: Source, raw: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """The fields of what can be understood of the lines `raw`, and the lines that are left."""
+        texts = [understood(text) for text in raw["text"].to_pylist()]
+        repaired = raw.set_column(2, "text", pa.array(texts, pa.string()))
+        rows = self._fields(source, repaired)
+        bad = rows["reason"].is_valid()
+        left = rows.filter(bad).select(["file_id", "line", "reason", "ts", "key_id"])
+        text_at = dict(zip(_places(raw).tolist(), raw["text"].to_pylist(), strict=True))
+        rejects = left.to_pylist()
+        for reject, place in zip(rejects, _places(left).tolist(), strict=True):
+            reject["text"] = text_at[place]
+        return rows.filter(pc.invert(bad)), rejects
+
+    def _told(self, source: Source, reject: Mapping[str, Any], times: _Times) -> dict[str, Any]:
+        """A line that can't be read, redacted and cut: with its key, if its text names one."""
+        text = reject["text"] or ""
+        key_id = reject["key_id"]
+        if key_id is None and len(found := set(source.key_id.findall(text))) == 1:
+            key_id = found.pop()
+        return {
+            "file_id": reject["file_id"],
+            "line": reject["line"],
+            "reason": reject["reason"],
+            "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
+            "key_id": key_id and self._redact(key_id)[:_ID_LENGTH],
+            "text": self._redact(text[:_READ_LENGTH])[:_KEPT_LENGTH].rstrip("\r\n"),
+        }
 
     def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
         """An SQL expression of `text`, of each distinct text of `column` and of null once."""

@@ -3,70 +3,181 @@
 from __future__ import annotations
 
 import csv
-import io
-import itertools
 import json
-from collections.abc import Callable, Iterator
-from typing import cast
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 
 import pyarrow as pa
 
 from keywatch.errors import InputError
 from keywatch.sources.base import Source
-from keywatch.sources.files import Lines, LogFile, numbered_lines, without_mark
+from keywatch.sources.files import (
+    MAX_LINE_BYTES,
+    Lines,
+    LogFile,
+    Unread,
+    numbered_lines,
+    without_mark,
+)
 
 REQUIRED = ("timestamp", "key_id", "ip", "method", "endpoint")
-_CSV_ROWS = 50_000
-_CSV_BUFFER_BYTES = 1024 * 1024
+_MARKS = {"key_id", "endpoint"}
+_SEPARATORS = ",;\t|"
+_MOST_LINES_A_ROW = 200
+_MOST_LENGTH_A_ROW = 1024 * 1024
+_TOLD_LENGTH = 20_000
+_KEY_ID = re.compile(r"[^\s,;\"']{1,200}")
+
+_CSV_QUIET = timedelta(minutes=10)
+"""After so long without a change a last row without its end is whole: only a newline would tell."""
+
+csv.field_size_limit(MAX_LINE_BYTES)
 
 
 def _recognises(line: str, first: bool) -> bool:
     if line.lstrip().startswith("{"):
         return '"key_id"' in line and '"endpoint"' in line
-    return first and {"key_id", "endpoint"} <= set(next(csv.reader([line]), []))
+    return first and set(_header(line)[1]) >= _MARKS
+
+
+def _header(line: str) -> tuple[str, list[str]]:
+    """The separator and the column names of a CSV's first line, in lower case."""
+    found = [(each, _row(line.rstrip("\r\n"), each) or []) for each in _SEPARATORS]
+    separator, names = max(found, key=lambda one: len(one[1]))
+    return separator, [name.strip().lower() for name in names]
 
 
 def _lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    first = file.head().decode("utf-8-sig", errors="replace").lstrip().partition("\n")[0]
-    if ".csv" in file.path.lower() or (not first.startswith("{") and _recognises(first, True)):
+    first = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
+    line = first.partition("\n")[0]
+    if not line.startswith("{") and (".csv" in file.path.lower() or _recognises(line, True)):
         return _csv_lines(file, on_bytes)
     return numbered_lines(file, on_bytes)
 
 
 def _csv_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    """Each row as JSON text; a row that does not fit the header as text that is no JSON."""
-    without_mark(file.head(), file.path)
-    with file.open(on_bytes) as stream:
-        buffered = io.BufferedReader(cast("io.RawIOBase", stream), _CSV_BUFFER_BYTES)
-        reader = csv.reader(io.TextIOWrapper(buffered, "utf-8-sig", errors="replace", newline=""))
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in REQUIRED if name not in header]
-        if header and missing:
+    """Each row as JSON text; a row that does not fit the header is unread."""
+    table: _Table | None = None
+    for numbers, texts, unread in numbered_lines(file, on_bytes, _CSV_QUIET):
+        lines = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
+        if table is None:
+            if not len(numbers):
+                yield Lines(numbers, texts, unread)
+                continue
+            number, line = next(lines)
+            table = _Table(file.path, number, line)
+        for number, line in lines:
+            table.take(number, line)
+        yield table.taken(unread)
+    if table is not None:
+        table.end()
+        yield table.taken(())
+
+
+class _Table:
+    """Rows of a CSV put together of its lines.
+
+    A quoted field may hold newlines, so a row may have several lines; but where the quote is never
+    closed, or what it makes of them is no row, its first line alone is at fault.
+    """
+
+    def __init__(self, path: str, number: int, line: str) -> None:
+        self._separator, self._names = _header(line)
+        missing = [name for name in REQUIRED if name not in self._names]
+        if missing:
             raise InputError(
-                f"{file.path}, line 1: the header lacks {', '.join(missing)}; "
+                f"{path}, line {number}: the header lacks {', '.join(missing)}; "
                 f"required are {', '.join(REQUIRED)}"
             )
-        rows = _rows(reader, header)
-        while batch := list(itertools.islice(rows, _CSV_ROWS)):
-            numbers, texts = zip(*batch, strict=True)
-            yield Lines(pa.array(numbers, pa.int64()), pa.array(texts, pa.string()))
+        self._open: list[tuple[int, str]] = []
+        self._open_length = 0
+        self._numbers: list[int] = []
+        self._texts: list[str] = []
+        self._unread: list[Unread] = []
 
-
-def _rows(reader: Iterator[list[str]], header: list[str]) -> Iterator[tuple[int, str]]:
-    while True:
-        number = reader.line_num + 1  # type: ignore[attr-defined]  # csv.reader has it
-        try:
-            row = next(reader)
-        except StopIteration:
+    def take(self, number: int, line: str) -> None:
+        """Take the next line."""
+        line = line.rstrip("\r\n")
+        if not self._open and (line.count('"') % 2 == 0 or self._fits(line)):
+            self._take_row(number, line)
             return
-        except csv.Error as e:
-            yield number, f"not valid CSV: {e}"
-            continue
-        if len(row) == len(header):
-            values = {name: value for name, value in zip(header, row, strict=True) if value != ""}
-            yield number, json.dumps(values, ensure_ascii=False)
-        elif row:
-            yield number, ",".join(row)
+        self._open.append((number, line))
+        self._open_length += len(line)
+        if len(self._open) == 1:
+            return
+        if line.count('"') % 2:
+            row = self._fits("\n".join(text for _, text in self._open))
+            if row is None:
+                self._give_up()
+            else:
+                self._keep(self._open[0][0], row)
+                self._open, self._open_length = [], 0
+        elif len(self._open) > _MOST_LINES_A_ROW or self._open_length > _MOST_LENGTH_A_ROW:
+            self._give_up()
+
+    def end(self) -> None:
+        """There are no more lines."""
+        while self._open:
+            self._give_up()
+
+    def taken(self, unread: Sequence[Unread]) -> Lines:
+        """What was taken since the last time."""
+        lines = Lines(
+            pa.array(self._numbers, pa.int64()),
+            pa.array(self._texts, pa.string()),
+            (*unread, *self._unread),
+        )
+        self._numbers, self._texts, self._unread = [], [], []
+        return lines
+
+    def _give_up(self) -> None:
+        """The first open line is a row by itself or none; those after it are taken again."""
+        (number, line), *rest = self._open
+        self._open, self._open_length = [], 0
+        self._take_row(number, line)
+        for one in rest:
+            self.take(*one)
+
+    def _fits(self, text: str, *, strict: bool = True) -> list[str] | None:
+        """The fields of `text` where they are one row of this table."""
+        row = _row(text, self._separator, strict=strict)
+        return row if row is not None and len(row) == len(self._names) else None
+
+    def _take_row(self, number: int, line: str) -> None:
+        if row := self._fits(line) or self._fits(line, strict=False):
+            self._keep(number, row)
+            return
+        row = _row(line, self._separator) or []
+        at = self._names.index("key_id")
+        told = row[at] if at < len(row) and _KEY_ID.fullmatch(row[at]) else None
+        why = f"has {len(row)} fields, and the header {len(self._names)}"
+        size = len(line.encode())
+        self._unread.append(Unread(number, why, line[:_TOLD_LENGTH], size, told))
+
+    def _keep(self, number: int, row: list[str]) -> None:
+        values = {
+            name: value for name, value in zip(self._names, row, strict=True) if value.strip() != ""
+        }
+        self._numbers.append(number)
+        self._texts.append(json.dumps(values, ensure_ascii=False))
 
 
-SOURCE = Source("pulsely", _recognises, _lines, "source_pulsely", names_endpoints=False)
+def _row(text: str, separator: str, *, strict: bool = False) -> list[str] | None:
+    """The fields of one row; None where `text` is none."""
+    lines = [f"{part}\n" for part in text.replace("\r", " ").split("\n")]
+    try:
+        rows = list(csv.reader(lines, delimiter=separator, strict=strict))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None if rows else []
+
+
+SOURCE = Source(
+    "pulsely",
+    _recognises,
+    _lines,
+    "source_pulsely",
+    re.compile(r'"key_id"\s*:\s*"([^"\\]{1,200})"'),
+    names_endpoints=False,
+)

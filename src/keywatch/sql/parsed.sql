@@ -1,5 +1,6 @@
 -- grain: one line; reads fields (a source's query). Nothing in full leaves this query: text is
--- redacted before it is sorted, stored or spilled, and only then cut.
+-- redacted before it is sorted, stored or spilled, and only then cut. Percent signs may be followed by
+-- anything: what is no UTF-8 is decoded by `unquoted`, which is slower.
 -- Parameters: $suspect (either of) $full_key, $parameter.
 -- A plain substring search stands before each regular expression, in a CASE because DuckDB
 -- evaluates both sides of an AND: most lines stop there.
@@ -8,12 +9,14 @@ WITH checked AS (
         *,
         CASE
             WHEN CASE WHEN contains(path, '%')
-                THEN regexp_matches(url_decode(url_decode(path)), $suspect) END THEN true
+                THEN regexp_matches(coalesce(TRY(url_decode(url_decode(path))), unquoted(path)), $suspect) END
+                THEN true
             WHEN CASE WHEN contains(path, '=') THEN regexp_matches(path, $parameter) END THEN true
             WHEN CASE WHEN contains(path, 'ply') THEN regexp_matches(path, $full_key) END THEN true
             WHEN CASE WHEN contains(user_agent, 'ply') OR contains(user_agent, '=')
                     OR contains(user_agent, '%')
-                THEN regexp_matches(url_decode(url_decode(user_agent)), $suspect) END THEN true
+                THEN regexp_matches(coalesce(TRY(url_decode(url_decode(user_agent))), unquoted(user_agent)),
+                    $suspect) END THEN true
             -- What is to be cut goes the long way too.
             WHEN strlen(path) > 2000 OR strlen(user_agent) > 500 OR strlen(key_id) > 200
                 OR strlen(request_id) > 200 OR strlen(endpoint) > 200 OR strlen(object) > 300
@@ -31,7 +34,6 @@ WITH checked AS (
 redacted AS (
     SELECT
         file_id, line, reason,
-        CASE WHEN reason IS NOT NULL THEN rtrim(left(redact(left(text, 20000)), 1000), chr(10) || chr(13)) END AS text,
         ts::DATE AS day, ts,
         CASE WHEN suspect THEN left(redact(key_id), 200) ELSE key_id END AS key_id,
         -- An AWS access key id is its own display form; a masked one stays; the rest is secret.
@@ -51,8 +53,8 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(user_agent), 500) ELSE user_agent END AS user_agent,
         response_bytes, duration_ms,
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
-        coalesce(CASE WHEN suspect THEN regexp_matches(url_decode(url_decode(concat_ws(' ', key_id,
-            address, endpoint, object, path, user_agent, request_id))), $full_key) END, false) AS exposed
+        coalesce(CASE WHEN suspect THEN regexp_matches(unquoted(concat_ws(' ', key_id, address, endpoint,
+            object, path, user_agent, request_id)), $full_key) END, false) AS exposed
     FROM checked
 )
 

@@ -29,12 +29,22 @@ CREATE TABLE lake.keyless_events AS FROM lake.events WITH NO DATA;
 CREATE TABLE lake.ingested_files (
     file_id BIGINT, load_id BIGINT, path VARCHAR, sha256 VARCHAR, size_bytes BIGINT, source VARCHAR,
     lines BIGINT, events BIGINT, duplicates BIGINT, keyless BIGINT, rejects BIGINT,
-    first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP
+    first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP,
+    waits_until TIMESTAMP      -- its last line was half written; then it is taken as it is
+);
+
+-- grain: one state of a file that was found and not loaded, and what tried it
+CREATE TABLE lake.left_out_files (
+    path VARCHAR, size_bytes BIGINT, modified_at TIMESTAMP, reason VARCHAR,
+    tried_by VARCHAR,          -- Keywatch's version and the settings that it depends on
+    seen_at TIMESTAMP
 );
 
 -- grain: one line that could not be read as an event
 CREATE TABLE lake.rejects (
-    load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR, text VARCHAR
+    load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR, text VARCHAR,
+    key_id VARCHAR,            -- whose it is, where that can be told
+    ts TIMESTAMP               -- its own, else of the readable line before it in its file
 );
 
 -- grain: one key in one import of the inventory; the newest import_id of a key is in force

@@ -1,23 +1,7 @@
--- grain: one CloudTrail record; reads raw (file_id, line, text); a line of a document is its record
+-- grain: one CloudTrail record; reads raw (file_id, line, text)
 -- Field reference: CloudTrail record contents, version 1.08 and later.
-WITH records AS (
-    SELECT file_id, line, text
-    FROM raw
-    WHERE NOT regexp_matches(text, '^\s*\{\s*"Records"\s*:')
-    UNION ALL
-    SELECT file_id, unnest(range(1, len(list) + 1)) AS line, unnest(list) AS text
-    FROM (
-        SELECT
-            file_id,
-            -- A document that is no JSON stays one record, and becomes one reject.
-            coalesce(TRY(json_transform(text, '{"Records": ["VARCHAR"]}')).Records, [text]) AS list
-        FROM raw
-        WHERE regexp_matches(text, '^\s*\{\s*"Records"\s*:')
-    )
-)
-
 SELECT
-    file_id, line, text,
+    file_id, line,
     CASE
         WHEN fields IS NULL THEN 'not valid JSON'
         WHEN fields.eventTime IS NULL THEN 'eventTime is missing'
@@ -70,6 +54,6 @@ FROM (
                 "name": "VARCHAR"
             }
         }')) AS fields
-        FROM records
+        FROM raw
     )
 )
