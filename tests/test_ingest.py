@@ -99,7 +99,9 @@ def test_paths_may_be_files_folders_and_globs(quick: Loading) -> None:
     quick.write(b"not a log", "notes.txt")
     logs = quick.folder / "logs"
     assert counts(quick.load(logs / "*.jsonl", logs / "deep")) == {"lines": 6, "events": 6}
-    assert all(file.already_loaded for file in quick.load(logs).files)
+    again = quick.load(logs)
+    assert [file.path for file in again.left_out] == [str(logs / "notes.txt")]
+    assert sum(file.already_loaded for file in again.files) == 6
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_file_that_grew_after_it_was_listed_is_recorded_as_read(loading: Loadi
 
 BAD_LINES = {
     b"{": "not valid JSON",
-    b'{"timestamp":"2026-09-30T00:00:04Z"}': "key_id is missing",
+    b'{"timestamp":"2026-09-30T00:00:04Z"}': "ip is missing",
     b"[1, 2]": "timestamp is missing",
     b"null": "not valid JSON",
     b"\x00\x00": "not valid JSON",
@@ -154,13 +156,9 @@ BAD_LINES = {
     json.dumps(event(timestamp="0026-09-30T00:00:04Z")).encode(): (
         "timestamp is not between 2000 and 2099"
     ),
-    json.dumps(event(key_id="")).encode(): "key_id is missing",
     json.dumps(event(ip=None)).encode(): "ip is missing",
     json.dumps(event(method=None)).encode(): "method is missing",
-    json.dumps(event(method="G E T")).encode(): "method is not an HTTP method",
     json.dumps(event(endpoint=None)).encode(): "endpoint is missing",
-    json.dumps(event(status=9000)).encode(): "status is not an HTTP status code",
-    json.dumps(event(status="ok")).encode(): "status is not an HTTP status code",
 }
 
 
@@ -178,12 +176,12 @@ def test_a_bad_line_is_kept_with_its_number_and_reason(
 def test_rows_that_do_not_fit_the_header_are_rejects(quick: Loading) -> None:
     table = as_csv(events(3)).splitlines()
     table.insert(2, b"too,few")
-    table.insert(3, table[1] + b",too,many")
+    table.insert(3, table[2] + b",many," + table[1])
     report = quick.take(b"\n".join(table), "log.csv", max_reject_share=1)
     assert counts(report) == {"lines": 5, "events": 3, "rejects": 2}
     assert quick.lake.rows("SELECT line, reason FROM lake.rejects ORDER BY line") == [
-        (3, "not valid JSON"),
-        (4, "not valid JSON"),
+        (3, "has 2 fields, and the header 9"),
+        (4, "has 12 fields, and the header 9"),
     ]
 
 
@@ -198,11 +196,12 @@ def test_a_line_of_twenty_megabytes_is_one_reject(quick: Loading) -> None:
 
 def test_too_many_bad_lines_fail_whole_and_leave_nothing(loading: Loading) -> None:
     before = loading.tables(), loading.parquet_files()
-    content = as_json_lines(events(18)) + b"bad\n{}\n"
+    content = as_json_lines(events(18)) + b"bad\n{}\n" + b"[]\n" * 9
     with pytest.raises(TooManyRejectsError) as raised:
         loading.take(content, chunk_bytes=1024)
     text = str(raised.value)
-    assert text.startswith("2 of 20 lines can't be read, more than the 5%")
+    log = f"{loading.folder}/logs/log.jsonl"
+    assert text.startswith(f"{log}: 11 of 29 lines can't be read, more than the 5% that ingest")
     assert f"{loading.folder}/logs/log.jsonl, line 19: not valid JSON" in text
     assert f"{loading.folder}/logs/log.jsonl, line 20: timestamp is missing" in text
     assert loading.tables() == before[0]
@@ -215,7 +214,6 @@ def test_too_many_bad_lines_fail_whole_and_leave_nothing(loading: Loading) -> No
     [
         ("cut.jsonl.gz", compressed(as_json_lines(events(2000)), ".gz")[:-2000], "can't be read"),
         ("bad.jsonl.zst", b"\x28\xb5\x2f\xfd" + b"no zstd" * 10, "can't be read"),
-        ("no.jsonl.gz", as_json_lines(events(2)), "can't be read"),
         ("u16.jsonl", as_json_lines(events(2)).decode().encode("utf-16"), "is UTF-16"),
         ("u16.csv", as_csv(events(2)).decode().encode("utf-16"), "is UTF-16"),
         ("few.csv", b"timestamp,key_id,endpoint\n", "the header lacks ip, method"),
@@ -238,7 +236,7 @@ def test_a_file_that_cannot_be_taken_is_named_and_nothing_is_kept(
 
 
 def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.jsonl: no log file there"):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no file there"):
         find_files([str(tmp_path / "nowhere.jsonl")])
 
 
@@ -354,7 +352,7 @@ def log_of(content: bytes) -> Iterator[list[LogFile]]:
 @given(lines=st.lists(LINES, max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_any_line_is_an_event_a_duplicate_or_a_reject(lines: list[bytes]) -> None:
-    lines = [json.dumps(event()).encode(), *lines]
+    lines = [json.dumps(event()).encode(), *lines, b""]
     anything = IngestSettings(max_reject_share=1, chunk_bytes=1024)
     with Lake.in_memory() as lake, log_of(b"\n".join(lines)) as files:
         report = load_files(lake, files, anything, NoWhere())

@@ -131,9 +131,14 @@ def test_a_bad_record_of_a_document_is_told_by_its_number(quick: Loading) -> Non
     ]
 
 
-def test_a_document_that_was_cut_is_one_reject(quick: Loading) -> None:
-    report = quick.take(document([record()])[:-20], "log.json", max_reject_share=1)
-    assert (report.total("lines"), report.total("rejects")) == (1, 1)
+def test_a_document_that_was_cut_is_told_as_such(quick: Loading) -> None:
+    whole = document([record(eventID=f"id-{n}") for n in range(50)])
+    for cut in (len(whole) // 2, len(whole) - 20, len(whole) - 1):
+        with pytest.raises(InputError, match=r"log\.json: breaks off in record \d+"):
+            quick.take(whole[:cut], "log.json", max_reject_share=1)
+    quick.write(document([record()]), "good.json")
+    report = quick.load(quick.folder / "logs")
+    assert (report.total("events"), len(report.left_out)) == (1, 1)
 
 
 def test_the_same_event_of_two_regions_counts_once(quick: Loading) -> None:
@@ -246,9 +251,10 @@ def test_a_log_on_an_object_store(bucket: Any, quick: Loading) -> None:
     bucket.put_object(Bucket="logs", Key="audit/readme.txt", Body=b"no log")
     uri = f"s3://logs/audit?endpoint_override={bucket.endpoint}&scheme=http&region=us-east-1"
     report = load_files(quick.lake, find_files([uri]), quick.settings, NoWhere())
-    assert (len(report.files), report.total("events")) == (2, 20)
+    assert (len(report.files), report.total("events")) == (3, 20)
+    assert [file.path for file in report.left_out] == ["s3://logs/audit/readme.txt"]
     again = load_files(quick.lake, find_files([uri]), quick.settings, NoWhere())
-    assert [file.already_loaded for file in again.files] == [True, True]
+    assert [file.already_loaded for file in again.files] == [True, True, False]
     assert again.files[0].path == "s3://logs/audit/1.jsonl"
     missing = uri.replace("/audit", "/nowhere")
     with pytest.raises(InputError, match="nowhere"):

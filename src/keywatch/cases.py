@@ -42,7 +42,7 @@ _FIELDS = {
         "revoked_at", "replaces", "honey", "imported_on",
     },
     "events": {
-        "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes",
+        "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes", "unreadable",
         "on", "from", "until", "every_days", "at", "times", "step_seconds",
     },
     "expect": set(_EVIDENCE),
@@ -151,7 +151,7 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
         log = folder / "case.jsonl"
         log.write_text("\n".join(lines) + "\n", encoding="utf-8")
         locator = _CaseOrigins(case.get("origins", []))
-        load_files(lake, find_files([str(log)]), IngestSettings(), locator)
+        load_files(lake, find_files([str(log)]), IngestSettings(max_reject_share=1), locator)
     keys = case.get("keys", [])
     for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
         imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
@@ -177,13 +177,16 @@ def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
             moment = start + timedelta(seconds=i * event.get("step_seconds", _STEP_SECONDS))
             n += 1
             method, _, path = event["endpoint"].replace("{n}", str(n)).partition(" ")
-            yield {
+            line = {
                 "timestamp": f"{moment.isoformat()}Z",
                 "ip": event["ip"].replace("{n}", str(n)),
                 "method": method,
                 "endpoint": path,
                 **fields,
             }
+            if event.get("unreadable"):
+                del line["ip"]
+            yield line
 
 
 class _CaseOrigins:

@@ -53,6 +53,8 @@ _OLD_GEOIP_DAYS = 90
 _ENDING_DAYS = 14
 """How long before and after its end a suppression is named."""
 _MOST_TEXT = 500
+_LEFT_OUT_DAYS = 30
+_MOST_FILES = 50
 
 
 def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
@@ -60,6 +62,7 @@ def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
     parts: tuple[Callable[[], list[Diagnosis]], ...] = (
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
         lambda: [_lake_diagnosis(lake_folder, settings)],
+        lambda: _left_out_diagnoses(lake_folder, settings),
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
         lambda: _channel_diagnoses(lake_folder, settings),
@@ -88,6 +91,30 @@ def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
             f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
             f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory"
         )
+
+
+def _left_out_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Files that were found in the last weeks and are no part of the lake, with the reasons."""
+    files: list[tuple[Any, ...]] = []
+    # What is wrong with the lake stands in its own line.
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        files = lake.rows(
+            "SELECT path, arg_max(reason, seen_at), max(seen_at) AS seen_at "
+            "FROM lake.left_out_files WHERE seen_at > $since "
+            "AND path NOT IN (SELECT path FROM lake.ingested_files) "
+            "GROUP BY path ORDER BY seen_at DESC, path",
+            since=utc_now() - timedelta(days=_LEFT_OUT_DAYS),
+        )
+    return [
+        Diagnosis(
+            printable(
+                f"left out since {seen_at:%Y-%m-%d}: {path}: {reason.partition(chr(10))[0]}",
+                max_length=_MOST_TEXT,
+            ),
+            note=True,
+        )
+        for path, reason, seen_at in files[:_MOST_FILES]
+    ]
 
 
 def _databases(settings: GeoIPSettings) -> list[DatabaseInfo]:

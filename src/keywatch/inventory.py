@@ -79,7 +79,8 @@ def insert_keys(
 
 def _read(file: Path, redactor: Redactor) -> list[dict[str, Any]]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: names may hold U+2028 and the like.
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f"{file}: can't be read: {e}") from e
     rows: dict[str, dict[str, Any]] = {}

@@ -33,7 +33,8 @@ from keywatch.model import (
     Window,
 )
 from keywatch.replay import Judge, Replays, replay, revokes, thefts, windows_before
-from keywatch.report import case_document
+from keywatch.report import case_document, printable
+from keywatch.report.phrases import count
 from keywatch.settings import Settings
 from keywatch.triage import find_groups, raise_together
 from keywatch.weeks import is_newest_week
@@ -263,7 +264,9 @@ def _coverage(
         keyless_events=keyless,
         rejected_lines=rejected,
         history_days=round(max(history, 0.0), 2),
-        notes=_notes(first, last, window, kinds, settings) + deliver.undelivered_notes(lake),
+        notes=_notes(first, last, window, kinds, settings)
+        + _unread_notes(lake, window)
+        + deliver.undelivered_notes(lake),
     )
 
 
@@ -294,6 +297,38 @@ def _notes(
         )
     if last < window.end - timedelta(days=1):
         notes.append(f"The last event is of {last:%Y-%m-%d %H:%M} UTC: the window is not full.")
+    return tuple(notes)
+
+
+_MOST_KEYS_NAMED = 5
+
+
+def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
+    """What the window's log has that nobody could read: the lines of keys, and whole files."""
+    keys = lake.rows(
+        "SELECT key_id, sum(lines)::BIGINT AS lines FROM unread_lines WHERE day >= $start "
+        "GROUP BY key_id ORDER BY lines DESC, key_id",
+        start=window.start.date(),
+    )
+    notes = []
+    if keys:
+        named = ", ".join(
+            f"{count(lines, 'line')} of {printable(key_id)}"
+            for key_id, lines in keys[:_MOST_KEYS_NAMED]
+        )
+        more = len(keys) - _MOST_KEYS_NAMED
+        others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
+        notes.append(f"{named}{others} could not be read: what they did is not known.")
+    files = lake.value(
+        "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
+        "AND path NOT IN (SELECT path FROM lake.ingested_files)",
+        start=window.start,
+    )
+    if files:
+        notes.append(
+            f"{count(files, 'file')} found since the window began could not be read, and "
+            f"{'is' if files == 1 else 'are'} left out: keywatch doctor says which."
+        )
     return tuple(notes)
 
 

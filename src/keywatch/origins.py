@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from functools import cache
@@ -443,6 +445,20 @@ _BUNDLED = {
 }
 
 
+@contextmanager
+def _private_copy(path: Path) -> Iterator[Path]:
+    """The file to open in place of a database of the user's: one that nobody overwrites.
+
+    It is read by mapping it into memory, and the process would die by a signal when the file gets
+    shorter meanwhile. Once it is open it needs no name. The bundled ones are nobody's to overwrite.
+    """
+    if path in map(_bundled, _BUNDLED):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="keywatch-geoip-") as folder:
+        yield Path(shutil.copy(path, folder))
+
+
 class _Database:
     """One open database."""
 
@@ -450,11 +466,13 @@ class _Database:
         self.path = path
         self.name = path.name.removesuffix(".mmdb")
         try:
-            self._reader = geoip2.database.Reader(path)
+            with _private_copy(path) as copy:
+                self._reader = geoip2.database.Reader(copy)
             metadata = self._reader.metadata()
             self.built_on = datetime.fromtimestamp(metadata.build_epoch, UTC).date()
         except (OSError, ValueError, OverflowError, maxminddb.InvalidDatabaseError) as error:
-            raise self._damaged(str(error)) from error
+            # It names the copy, which is gone by now.
+            raise self._damaged(re.sub(r"\S*/keywatch-geoip-[^/]*/", "", str(error))) from error
         self._has_ipv6 = metadata.ip_version == 6
         kind = next((word for word in _ROLES[role] if word in metadata.database_type), None)
         if kind is None:
@@ -496,7 +514,12 @@ class _Database:
                         network = getattr(model, "traits", model).network
                 except AddressNotFoundError as error:
                     said, network = _NOTHING, error.network
-                except (maxminddb.InvalidDatabaseError, TypeError, AttributeError) as error:
+                except (
+                    maxminddb.InvalidDatabaseError,
+                    TypeError,
+                    AttributeError,
+                    ValueError,
+                ) as error:
                     raise self._damaged(str(error)) from error
                 said_until = _packed(str(network.broadcast_address)) if network else b""
             answers.append(said)

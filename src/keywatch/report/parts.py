@@ -127,15 +127,20 @@ def compared(item: Evidence) -> Cell:
 
 
 def what_was_done(radius: dict[str, Any]) -> str:
-    """What was done in the suspicious visits, in one line; empty when there were none."""
-    if not radius.get("requests_suspicious"):
-        return ""
-    parts = [
-        count(radius["requests_suspicious"], "suspicious request"),
-        count(radius.get("objects_suspicious", 0), "object"),
-    ]
+    """What was done in the suspicious visits, in one line; empty when there were none.
+
+    And how many lines of the key could not be read: what they did is not known.
+    """
+    parts = []
+    if radius.get("requests_suspicious"):
+        parts = [
+            count(radius["requests_suspicious"], "suspicious request"),
+            count(radius.get("objects_suspicious", 0), "object"),
+        ]
     if size_bytes := radius.get("response_bytes_suspicious"):
         parts.append(f"{size(size_bytes)} of answers")
+    if unread := radius.get("lines_unread"):
+        parts.append(f"{count(unread, 'line')} of this key could not be read")
     return ", ".join(parts)
 
 

@@ -86,11 +86,6 @@ def _places(rows: pa.Table) -> npt.NDArray[np.int64]:
     return places
 
 
-def _of_places(lines: pa.Table, rows: pa.Table) -> pa.Table:
-    """Those of `lines` that `rows` were made of."""
-    return lines.filter(pa.array(np.isin(_places(lines), _places(rows))))
-
-
 class _Times:
     """When the lines that could be read were logged: what is known of those between them."""
 
@@ -136,15 +131,14 @@ class Parser:
     ) -> ParsedChunk:
         """The fields of `lines` (file_id, line, text), which came in the format of `source`.
 
-        `unread` (each its file_id, line, reason, text and key_id) are the lines that its reader could not read.
+        `unread` (each with file_id, line, reason, text, key_id) are those that its reader gave up.
         """
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
         rejects = list(unread)
         if pc.any(bad).as_py():
-            raw = _of_places(lines, rows.filter(bad))
+            read, more = self._second_pass(source, lines, rows.filter(bad))
             rows = rows.filter(pc.invert(bad))
-            read, more = self._second_pass(source, raw)
             times = _Times(rows)
             rows = pa.concat_tables([rows, read])
             rejects += more
@@ -196,18 +190,21 @@ class Parser:
                 parameter=SECRET_PARAMETER_PATTERN,
             )
 
-    def _second_pass(self, source: Source, raw: pa.Table) -> tuple[pa.Table, list[dict[str, Any]]]:
-        """The fields of what can be understood of the lines `raw`, and the lines that are left."""
+    def _second_pass(
+        self, source: Source, lines: pa.Table, bad: pa.Table
+    ) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """The fields of what can be understood of the lines of the rows `bad`, and what is left."""
+        raw = lines.filter(pa.array(np.isin(_places(lines), _places(bad))))
         texts = [understood(text) for text in raw["text"].to_pylist()]
-        repaired = raw.set_column(2, "text", pa.array(texts, pa.string()))
-        rows = self._fields(source, repaired)
-        bad = rows["reason"].is_valid()
-        left = rows.filter(bad).select(["file_id", "line", "reason", "ts", "key_id"])
+        rows = self._fields(source, raw.set_column(2, "text", pa.array(texts, pa.string())))
+        still_bad = rows["reason"].is_valid()
+        left = rows.filter(still_bad).select(["file_id", "line", "ts", "key_id"])
         text_at = dict(zip(_places(raw).tolist(), raw["text"].to_pylist(), strict=True))
+        reason_at = dict(zip(_places(bad).tolist(), bad["reason"].to_pylist(), strict=True))
         rejects = left.to_pylist()
         for reject, place in zip(rejects, _places(left).tolist(), strict=True):
-            reject["text"] = text_at[place]
-        return rows.filter(pc.invert(bad)), rejects
+            reject |= {"text": text_at[place], "reason": reason_at[place]}
+        return rows.filter(pc.invert(still_bad)), rejects
 
     def _told(self, source: Source, reject: Mapping[str, Any], times: _Times) -> dict[str, Any]:
         """A line that can't be read, redacted and cut: with its key, if its text names one."""

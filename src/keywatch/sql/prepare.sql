@@ -101,6 +101,13 @@ FROM (
 )
 WHERE previous <> scopes;
 
+-- grain: key, day of the window or the baseline; lines of the key that could not be read, and mostly why
+CREATE OR REPLACE TEMP TABLE unread_lines AS
+SELECT key_id, ts::DATE AS day, count(*) AS lines, mode(reason ORDER BY reason) AS reason
+FROM lake.rejects
+WHERE key_id IS NOT NULL AND ts >= getvariable('baseline_start') AND ts < getvariable('window_end')
+GROUP BY ALL;
+
 -- grain: full key as it is shown, key that sent it, where, endpoint. A full key in a URL, an agent or another
 -- text was masked on its way in; whose it is (key_id) is null where that is not clear.
 CREATE OR REPLACE TEMP TABLE exposures AS
