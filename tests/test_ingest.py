@@ -356,7 +356,9 @@ def test_any_line_is_an_event_a_duplicate_or_a_reject(lines: list[bytes]) -> Non
     anything = IngestSettings(max_reject_share=1, chunk_bytes=1024)
     with Lake.in_memory() as lake, log_of(b"\n".join(lines)) as files:
         report = load_files(lake, files, anything, NoWhere())
-        total = {name: report.total(name) for name in ("events", "duplicates", "rejects")}
+        total = {
+            name: report.total(name) for name in ("events", "duplicates", "keyless", "rejects")
+        }
         assert sum(total.values()) == report.total("lines")
         said = [line for line in lines if line.decode(errors="replace").strip(" \t\r")]
         assert report.total("lines") == len(said)

@@ -65,7 +65,7 @@ def hostile_log() -> bytes:
     lines.append(json.dumps(event(request_id="e", endpoint="/v1/ESC")).replace("ESC", escaped))
     lines.append('{"broken": "' + s["reject"])
     lines.append('{"broken": "' + "".join(f"\\u{ord(c):04X}" for c in s["reject-escaped"]))
-    return "\n".join(lines).encode()
+    return "\n".join([*lines, ""]).encode()
 
 
 def everything_in(lake: Lake) -> dict[str, bytes]:

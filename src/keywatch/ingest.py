@@ -7,7 +7,7 @@ stored and rolled up a chunk at a time; the transaction makes the whole of it on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -318,6 +318,7 @@ class _Load:
         self._bad: Counter[int] = Counter()
         self._looked_at: Counter[int] = Counter()
         self._begun: set[int] = set()
+        self._first: dict[int, list[tuple[int, str]]] = {}
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, tuple[datetime, datetime]] = {}
         self._addresses: set[str] = set()
@@ -427,37 +428,38 @@ class _Load:
             tuple(row.values())
             for row in read.group_by(["file_id", "key_id"]).aggregate([]).to_pylist()
         }
-        for row in bad:
+        for row in sorted(bad, key=lambda row: (row["file_id"], row["line"])):
+            first = self._first.setdefault(row["file_id"], [])
+            if len(first) < _FIRST_REJECTS_SHOWN:
+                first.append((row["line"], row["reason"]))
             # What one key sends does not say that the file is no log: its other lines can be read.
             if row["key_id"] is None or (row["file_id"], row["key_id"]) not in keys_read:
                 self._bad[row["file_id"]] += 1
         out = [
             file_id
             for file_id in {row["file_id"] for row in bad}
-            if file_id in whole and not self._acceptable(file_id, bad)
+            if file_id in whole and not self._acceptable(file_id)
         ]
         if not out:
             return chunk
         kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
         return ParsedChunk(chunk.source, rows.filter(kept).combine_chunks())
 
-    def _acceptable(self, file_id: int, rejects: Sequence[Mapping[str, Any]] = ()) -> bool:
+    def _acceptable(self, file_id: int) -> bool:
         """Whether enough of a file can be read; if not, it is left out."""
         bad, lines = self._bad[file_id], self._looked_at[file_id]
         share = self._settings.max_reject_share
         if bad <= share * lines or (bad <= _FEW_REJECTS and 2 * bad <= lines):
             return True
         file = self._files[file_id]
-        first = sorted((row["line"], row["reason"]) for row in rejects if row["file_id"] == file_id)
         told = "\n  ".join(
-            f"{file.path}, line {line}: {reason}" for line, reason in first[:_FIRST_REJECTS_SHOWN]
+            f"{file.path}, line {line}: {reason}" for line, reason in self._first[file_id]
         )
         self._left_out.leave(
             file,
             TooManyRejectsError(
                 f"{file.path}: {bad:,} of {lines:,} lines can't be read, more than the {share:.0%} "
-                "that ingest.max_reject_share allows; nothing was loaded."
-                + (f" The first:\n  {told}" if told else "")
+                f"that ingest.max_reject_share allows; nothing was loaded. The first:\n  {told}"
             ),
         )
         return False

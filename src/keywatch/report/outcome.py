@@ -47,9 +47,7 @@ def render_load(report: LoadReport) -> str:
         lines.append(f"{report.total('rejects'):,} lines could not be read; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]
     if waiting := sum(file.waits for file in new):
-        ends = (
-            "ends in a line that is half written" if waiting == 1 else "end in half written lines"
-        )
+        ends = "ends in a half written line" if waiting == 1 else "end in half written lines"
         lines.append(f"{_count(waiting, 'file')} {ends}; a later load reads the rest.")
     if report.left_out:
         lines.append(f"{_count(len(report.left_out), 'file')} skipped:")

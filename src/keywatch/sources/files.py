@@ -174,7 +174,7 @@ class LogFile:
             stored = Path(place).open("rb", buffering=0)  # noqa: SIM115 — its reader closes it
         if self.member is None:
             return cast("IO[bytes]", stored)
-        return cast("IO[bytes]", _Member(zipfile.ZipFile(stored), self.member))
+        return cast("IO[bytes]", _Member(stored, self.member))
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -277,16 +277,22 @@ class _Pipe(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """It stays open: the format is looked for first."""
+        """It stays open while the format is looked for."""
+        if not self._keeping and self._stream is not sys.stdin.buffer:
+            self._stream.close()
 
 
 class _Member(io.RawIOBase):
     """A file in a zip, which is closed with it."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+    def __init__(self, stored: IO[bytes], name: str) -> None:
         super().__init__()
-        self._archive = archive
-        self._stream = archive.open(name)
+        self._stored = stored
+        try:
+            self._stream = zipfile.ZipFile(stored).open(name)  # noqa: SIM115 — closed with it
+        except BaseException:
+            stored.close()
+            raise
 
     def readable(self) -> bool:
         return True
@@ -296,8 +302,9 @@ class _Member(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        self._stream.close()
-        self._archive.close()
+        if not self.closed:
+            self._stream.close()
+            self._stored.close()
         super().close()
 
 

@@ -12,7 +12,11 @@ import re
 from typing import Any
 
 _DECODER = json.JSONDecoder(
-    strict=False, parse_int=str, parse_float=str, parse_constant=lambda _: None
+    object_pairs_hook=lambda pairs: dict(reversed(pairs)),
+    strict=False,
+    parse_int=str,
+    parse_float=str,
+    parse_constant=lambda _: None,
 )
 _MOST_NESTED = 100
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -26,7 +30,7 @@ _PAUSE = re.compile(r"\s*[:,]?\s*")
 def understood(text: str) -> str | None:
     """`text` as the JSON object that it was meant to be; None where it is none.
 
-    Of a name that stands twice the last value counts, as most readers have it.
+    Of a name that stands twice the first value counts, as DuckDB has it.
     """
     repaired = _BAD_ESCAPE.sub(lambda m: m[1] or r"\\", text)
     start = _SPACE.match(repaired)
@@ -50,11 +54,12 @@ def _before_the_break(text: str, at: int) -> dict[str, Any]:
             at = _skip(text, at)
             begins = text[at : at + 1]
             try:
-                pairs[name], at = _DECODER.raw_decode(text, at)
+                value, at = _DECODER.raw_decode(text, at)
             except (ValueError, RecursionError):
                 if begins not in ("{", "[") or (end := end_of_value(text, at)) is None:
                     break
-                pairs[name], at = None, end
+                value, at = None, end
+            pairs.setdefault(name, value)
         except (ValueError, RecursionError):
             break
     return pairs

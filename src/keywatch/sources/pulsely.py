@@ -30,7 +30,9 @@ _TOLD_LENGTH = 20_000
 _KEY_ID = re.compile(r"[^\s,;\"']{1,200}")
 
 _CSV_QUIET = timedelta(minutes=10)
-"""After so long without a change a last row without its end is whole: only a newline would tell."""
+"""After so long without a change a last row without its end is whole: only a newline would tell.
+
+A file that the user names is whole."""
 
 csv.field_size_limit(MAX_LINE_BYTES)
 
@@ -58,8 +60,9 @@ def _lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
 
 def _csv_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
     """Each row as JSON text; a row that does not fit the header is unread."""
+    quiet = timedelta(0) if file.named else _CSV_QUIET
     table: _Table | None = None
-    for numbers, texts, unread in numbered_lines(file, on_bytes, _CSV_QUIET):
+    for numbers, texts, unread in numbered_lines(file, on_bytes, quiet):
         lines = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
         if table is None:
             if not len(numbers):
@@ -165,7 +168,9 @@ class _Table:
 
 def _row(text: str, separator: str, *, strict: bool = False) -> list[str] | None:
     """The fields of one row; None where `text` is none."""
-    lines = [f"{part}\n" for part in text.replace("\r", " ").split("\n")]
+    # Not splitlines, for there are other characters that end a line to it.
+    *lines, last = text.replace("\r", " ").split("\n")
+    lines = [*(f"{line}\n" for line in lines), last]
     try:
         rows = list(csv.reader(lines, delimiter=separator, strict=strict))
     except csv.Error:
