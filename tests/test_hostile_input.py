@@ -21,10 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keywatch import pipeline
+from keywatch.content import content_path
+from keywatch.diagnosis import diagnose
 from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.ingest import LoadReport, load_files
+from keywatch.inventory import import_keys
 from keywatch.lake import Lake, utc_now
+from keywatch.model import Window
+from keywatch.origins import GeoIPPaths, OriginReader
 from keywatch.report import render_load
+from keywatch.report.parts import what_was_done
 from keywatch.secrets import Redactor
 from keywatch.settings import IngestSettings, Settings
 from keywatch.sources import LogFile, find_files
@@ -33,6 +39,11 @@ from keywatch.sources.files import BLOCK_BYTES
 from keywatch.sources.lenient import understood
 from keywatch.sources.parser import Parser
 from tests.conftest import Loading, NoWhere, as_csv, as_json_lines, event, events
+
+
+def ignore(_: int) -> None:
+    return
+
 
 ODD_AGENTS = {
     r"curl \ud83d": "curl \ufffd",
@@ -297,7 +308,9 @@ def test_a_csv_is_read_in_parts_of_bounded_size(tmp_path: Path) -> None:
     rows = events(60, user_agent="x" * 500_000)
     file = tmp_path / "log.csv.gz"
     file.write_bytes(gzip.compress(as_csv(rows), 1))
-    sizes = [lines.texts.nbytes for lines in SOURCES["pulsely"].lines(LogFile(str(file), 1), int)]
+    sizes = [
+        lines.texts.nbytes for lines in SOURCES["pulsely"].lines(LogFile(str(file), 1), ignore)
+    ]
     assert len(sizes) > 3
     assert max(sizes) < 2 * BLOCK_BYTES
 
@@ -317,7 +330,7 @@ def test_a_document_is_read_in_parts_of_bounded_size(tmp_path: Path) -> None:
     records = [record(n, "x" * 100_000) for n in range(200)]
     file = tmp_path / "trail.json.gz"
     file.write_bytes(gzip.compress(json.dumps({"Records": records}).encode(), 1))
-    parts = list(record_lines(LogFile(str(file), 1), "Records", int))
+    parts = list(record_lines(LogFile(str(file), 1), "Records", ignore))
     assert len(parts) > 2
     assert max(part.texts.nbytes for part in parts) < 2 * BLOCK_BYTES
     assert [n for part in parts for n in part.numbers.to_pylist()] == list(range(1, 201))
@@ -431,7 +444,8 @@ def test_the_feed_reads_what_is_left_out_again_only_when_it_changes(tmp_path: Pa
         report = pipeline.ingest_new(lake, choices)
         assert report is not None
         assert [Path(file.path).name for file in report.left_out] == ["b.json"]
-    assert [file.path for file in report.files] == [str(logs / "b.json")]
+        told = [file.path for file in report.files]
+    assert told == [str(logs / "b.json")]
     (logs / "b.json").write_bytes(as_json_lines(events(9)[5:]))
     report = pipeline.ingest_new(lake, choices)
     assert report is not None
@@ -557,3 +571,57 @@ def test_no_bytes_stop_a_load(contents: dict[str, bytes]) -> None:
         kept = "SELECT count(*) FROM lake.events WHERE key_id = 'key_good'"
         assert lake.value(kept) == len(good)
         assert lake.value("SELECT coalesce(sum(events), 0) FROM lake.activity") == total["events"]
+
+
+# ------------------------------------------------------------------------------- what is said of it
+
+
+def test_unread_lines_are_told_in_the_case_the_coverage_and_by_doctor(tmp_path: Path) -> None:
+    rows = [
+        event(timestamp=f"2026-{day:%m-%d}T12:00:00Z", request_id=f"{day:%j}")
+        for day in (datetime(2026, 9, 1) + timedelta(days=n) for n in range(33))
+    ]
+    bad = [event(timestamp="2026-10-01T13:00:00Z", ip=None, request_id=f"b{n}") for n in range(12)]
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "a.jsonl").write_bytes(as_json_lines(rows + bad))
+    (logs / "nginx.log").write_bytes(BAD_FILES["nginx.log"])
+    pipeline.ingest(tmp_path / "lake", [str(logs)], Settings())
+    window = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+    answer = pipeline.review(tmp_path / "lake", window, Settings(), keep=False)
+    (case,) = answer.cases
+    assert case.blast_radius["lines_unread"] == 12
+    assert "12 lines of this key could not be read" in what_was_done(case.blast_radius)
+    said = [each.actual for each in case.evidence if each.detector == "unreadable_lines"]
+    assert said == ["12 lines of this key on 2026-10-01 could not be read, mostly: ip is missing"]
+    notes = " ".join(answer.coverage.notes)
+    assert "12 lines of key_0700353 could not be read: what they did is not known." in notes
+    assert "1 file found since the window began could not be read, and is left out" in notes
+    told = [one.text for one in diagnose(tmp_path / "lake", Settings()) if "left out" in one.text]
+    assert len(told) == 1
+    assert "nginx.log: line 1: not a log that Keywatch knows" in told[0]
+
+
+def test_a_database_that_is_overwritten_while_it_is_read_ends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "country.mmdb"
+    file.write_bytes(content_path("data/geoip/dbip-country-lite.mmdb").read_bytes())
+    with OriginReader(GeoIPPaths(country=file)) as reader:
+        os.truncate(file, 0)
+        found = reader.locate([f"81.2.{n}.144" for n in range(50)])
+    assert set(found["country"].to_pylist()) != {None}
+
+
+def test_a_name_in_the_inventory_may_hold_what_ends_a_line_elsewhere(tmp_path: Path) -> None:
+    names = ["next\x85line", "line\u2028separator", "file\x1cseparator"]
+    file = tmp_path / "keys.jsonl"
+    rows = [
+        {"key_id": f"k{n}", "key": "ply_…", "name": name, "environment": "prod", "scopes": ["a"],
+         "created_at": "2026-01-01T00:00:00Z"}
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps(row, ensure_ascii=False).replace("\x1c", "\\u001c") + "\n"
+                            for row in rows), "utf-8")  # fmt: skip
+    with Lake.in_memory() as lake:
+        assert import_keys(lake, file) == (3, 3)
+        stored = lake.rows("SELECT name FROM lake.keys ORDER BY key_id")
+    assert [name for (name,) in stored] == names
