@@ -236,7 +236,7 @@ def test_a_file_that_cannot_be_taken_is_named_and_nothing_is_kept(
 
 
 def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.jsonl: no file there"):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no log file there"):
         find_files([str(tmp_path / "nowhere.jsonl")])
 
 

@@ -112,13 +112,20 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
     with Lake.open(tmp_path / "new", create=True) as lake:
         new = lake.rows(columns)
     with Lake.open(tmp_path / "old", create=True) as lake, lake.writing():
-        lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text')")
+        lake.execute("INSERT INTO lake.rejects VALUES (1, 2, 3, 'why', 'text', NULL, NULL)")
         for day in ("2020-01-01", "9999-12-31"):
             lake.execute(
                 "INSERT INTO lake.suppressions VALUES ('s', 'v', 'k', 'AS64496', 'ana', 'moved', "
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
-        for table in ("alerts", "deliveries", "delivery_outcomes", "watches", "new_networks"):
+        for table in (
+            "alerts",
+            "deliveries",
+            "delivery_outcomes",
+            "watches",
+            "new_networks",
+            "left_out_files",
+        ):
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
@@ -129,6 +136,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             ("verdicts", "families"), ("suppressions", "families"), ("activity_hours", "address"),
             ("replayed_visits", "network"), ("replayed_visits", "goes_on"),
             ("replayed_visits", "ruled"), ("replayed_visits", "moved"),
+            ("rejects", "key_id"), ("rejects", "ts"), ("ingested_files", "waits_until"),
         ):  # fmt: skip
             lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
         lake.execute(
@@ -140,7 +148,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
         with Lake.open(tmp_path / "old") as lake:
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
             assert lake.rows(columns) == new
-            assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text")]
+            assert lake.rows("FROM lake.rejects") == [(1, 2, 3, "why", "text", None, None)]
             families = ["origin", "endpoints", "client", "all"]
             ended, cut = lake.rows(
                 "SELECT ends_on, families FROM lake.suppressions ORDER BY ends_on"

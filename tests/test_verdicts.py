@@ -389,6 +389,7 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
         "requests_suspicious": 10,
         "objects_suspicious": 0,
         "response_bytes_suspicious": 0,
+        "lines_unread": 0,
     }
     assert case["impact"] == {
         "legitimate_requests_per_day": 1.0,

@@ -101,6 +101,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
             "requests_suspicious": requests,
             "objects_suspicious": sum(place["objects"] for place in flagged),
             "response_bytes_suspicious": sum(place["response_bytes"] for place in flagged),
+            "lines_unread": 0,
         },
         impact={
             "legitimate_requests_per_day": used.ordinary_per_day,

@@ -415,7 +415,6 @@ def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
 def _blast_radius(key_id: str, key: dict[str, Any], facts: _Facts) -> dict[str, Any]:
     suspicious = [row for row in facts.visits[key_id] if row["suspicious"]]
     used = facts.scopes[key_id]
-    unread = facts.unread.get(key_id)
     return {
         "scopes_granted": key.get("scopes"),
         "scopes_used": sorted({row["scope"] for row in used if row["scope"]}),
@@ -425,7 +424,7 @@ def _blast_radius(key_id: str, key: dict[str, Any], facts: _Facts) -> dict[str, 
         "requests_suspicious": sum(row["events"] for row in suspicious),
         "objects_suspicious": facts.objects.get(key_id, 0) if suspicious else 0,
         "response_bytes_suspicious": sum(row["response_bytes"] for row in suspicious),
-        **({"lines_unread": unread} if unread else {}),
+        "lines_unread": facts.unread.get(key_id, 0),
     }
 
 

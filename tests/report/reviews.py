@@ -80,6 +80,7 @@ RADIUS: dict[str, Any] = {
     "requests_suspicious": 412,
     "objects_suspicious": 380,
     "response_bytes_suspicious": 1_240_000,
+    "lines_unread": 0,
 }
 NO_RADIUS: dict[str, Any] = {
     "scopes_granted": None,
@@ -88,6 +89,7 @@ NO_RADIUS: dict[str, Any] = {
     "requests_suspicious": 0,
     "objects_suspicious": 0,
     "response_bytes_suspicious": 0,
+    "lines_unread": 0,
 }
 IMPACT: dict[str, Any] = {
     "legitimate_requests_per_day": 1440.0,

@@ -321,7 +321,7 @@ def find_files(paths: list[str], *, named: bool = True) -> list[LogFile]:
     for path in paths:
         files = list(_remote(path) if "://" in path else _local(path))
         if not files:
-            raise InputError(f"{path}: no file there")
+            raise InputError(f"{path}: no log file there")
         for file in files:
             file.named = file.named and named
             for one in _members(file):
