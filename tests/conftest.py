@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,9 @@ from keywatch.lake import Lake
 from keywatch.origins import ORIGIN_SCHEMA
 from keywatch.settings import IngestSettings
 from keywatch.sources import find_files
+
+# Lakes of tests are small: a second thread costs more than it does, and the next test has the core.
+os.environ["KEYWATCH_STORAGE__THREADS"] = "1"
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

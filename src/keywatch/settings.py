@@ -38,6 +38,8 @@ class LakeSettings(_Section):
     wait_seconds: Annotated[float, Field(ge=0)] = 300
     memory_limit: str = "1GB"
     """DuckDB's own limit; the process needs about half as much again."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Cores that a command uses; all of them if absent. A small lake is judged cheapest by one."""
 
 
 class IngestSettings(_Section):
@@ -146,9 +148,10 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so where it is put and who is told of it are no part of it.
+        It names how a review is judged, so where lake and pages are and who is told are no part of
+        it.
         """
-        judged = self.model_dump_json(exclude={"deliver", "report"})
+        judged = self.model_dump_json(exclude={"deliver", "report", "storage"})
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
