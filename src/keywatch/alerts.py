@@ -28,6 +28,7 @@ from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
 from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
+from keywatch.weeks import last_event
 
 Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
@@ -245,8 +246,9 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
     """
     alerts = _in_force(lake, "state <> 'closed'")
     followed = {m.key_id for a in alerts for m in a.members if m.ended is None}
-    revoked = _use_of_revoked(lake, sorted(followed)) if followed else {}
-    read_until = lake.value("SELECT max(last_ts) FROM lake.activity")
+    read_until = last_event(lake)
+    confirmed_after = timedelta(hours=confirm_hours)
+    revoked = _use_of_revoked(lake, sorted(followed), read_until) if followed else {}
     changes: list[Change] = []
     for alert in alerts:
         ended: dict[str, str] = {}
@@ -264,7 +266,7 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
                     f"{member.key_id} is still in use: revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, "
                     f"last used at {last_use:%Y-%m-%d %H:%M} UTC"
                 )
-            elif read_until >= (last_use or revoked_at) + timedelta(hours=confirm_hours):
+            elif read_until and read_until - (last_use or revoked_at) >= confirmed_after:
                 ended[member.key_id] = _no_use_since(revoked_at, last_use, refused, read_until)
         changed = replace(alert, members=tuple(members))
         if in_use:
@@ -491,7 +493,7 @@ def _no_use_since(
 
 
 def _use_of_revoked(
-    lake: Lake, key_ids: list[str]
+    lake: Lake, key_ids: list[str], read_until: datetime | None
 ) -> dict[str, tuple[datetime, datetime | None, int]]:
     """Of the revoked of `key_ids`: when, the last use that was not refused since, and refusals."""
     rows = lake.rows(
@@ -508,9 +510,11 @@ def _use_of_revoked(
         FROM inventory AS i
         LEFT JOIN lake.activity AS a
             ON a.key_id = i.key_id AND a.day >= i.revoked_at::DATE AND a.last_ts > i.revoked_at
-        WHERE i.revoked_at <= (SELECT max(last_ts) FROM lake.activity)
+                AND a.last_ts <= $read_until
+        WHERE i.revoked_at <= $read_until
         GROUP BY ALL
         """,
+        read_until=read_until,
         key_ids=key_ids,
     )
     return {

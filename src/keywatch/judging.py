@@ -237,13 +237,14 @@ def _coverage(
 ) -> Coverage:
     kinds = list(standings.values())
     start, end = window.start, window.end
-    events, unlocated, keyless, rejected = lake.rows(
+    events, unlocated, keyless, rejected, held_back = lake.rows(
         """
         SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
             (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
                 WHERE NOT located),
             (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
-            (SELECT count(*) FROM lake.rejects)
+            (SELECT count(*) FROM lake.rejects),
+            (SELECT count(*) FROM lake.held_back)
         """,
         start=start.date(),
         end=end.date(),
@@ -262,6 +263,7 @@ def _coverage(
         unlocated_addresses=unlocated,
         keyless_events=keyless,
         rejected_lines=rejected,
+        held_back_events=held_back,
         history_days=round(max(history, 0.0), 2),
         notes=_notes(first, last, window, kinds, settings) + deliver.undelivered_notes(lake),
     )

@@ -484,7 +484,10 @@ def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Wa
     Raises:
         LakeError: there is no lake, or it stayed busy; nothing is lost.
     """
+    from keywatch.ingest import let_in_due
+
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        let_in_due(lake, settings.ingest, on_wait)
         return watch_lake(lake, settings, on_wait)
 
 

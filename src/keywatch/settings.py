@@ -48,6 +48,8 @@ class IngestSettings(_Section):
     max_reject_share: Share = 0.05
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
     """Uncompressed log text that is held in memory at once."""
+    most_ahead_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 24
+    """An event that is ahead of the clock by more is held back until its time has come."""
 
 
 class GeoIPSettings(_Section):

@@ -25,11 +25,15 @@ CREATE TABLE lake.events (
 -- grain: one request made without a key (services acting for themselves)
 CREATE TABLE lake.keyless_events AS FROM lake.events WITH NO DATA;
 
+-- grain: one request that is ahead of the clock; it is let in when its time has come
+CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
+
 -- grain: one file of one load
 CREATE TABLE lake.ingested_files (
     file_id BIGINT, load_id BIGINT, path VARCHAR, sha256 VARCHAR, size_bytes BIGINT, source VARCHAR,
     lines BIGINT, events BIGINT, duplicates BIGINT, keyless BIGINT, rejects BIGINT,
-    first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP
+    first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP,
+    held_back BIGINT           -- lines that were ahead of the clock
 );
 
 -- grain: one line that could not be read as an event
