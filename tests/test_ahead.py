@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from keywatch import pipeline
+from keywatch.errors import UsageError
 from keywatch.ingest import let_in_due
 from keywatch.lake import Lake
 from keywatch.model import Window
@@ -131,9 +132,16 @@ def test_the_clock_bounds_which_weeks_exist_in_a_lake_that_has_one_from_before(
     with Lake.open(lake) as opened:
         assert held(opened) == [datetime(2062, 3, 1)]
         assert opened.value("SELECT max(day)::VARCHAR FROM lake.activity") == "2026-10-06"
+        # Such a week was reviewed, before there was a clock to ask.
+        opened.execute(
+            "INSERT INTO lake.runs BY NAME SELECT 'far' AS run_id, "
+            "'2062-02-27'::TIMESTAMP AS window_start, '2062-03-06'::TIMESTAMP AS window_end"
+        )
     answer = pipeline.review(lake, None, SETTINGS)
     assert answer.window == LAST_WEEK
     assert answer.coverage.held_back_events == 1
     assert pipeline.missed_weeks(lake, SETTINGS) == []
+    with pytest.raises(UsageError, match=r"nothing was flagged|was not used"):
+        pipeline.give_verdict(lake, "key_0700353", "benign", SETTINGS, by="ana", because="ours")
     ran = keywatch("doctor", "--lake", lake)
     assert "1 event of 1 key held back, ahead of the clock: 2062-03-01" in ran.out

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -304,13 +304,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
         return None
     if first is None or end is None:
         raise UsageError("--from and --to go together")
-    if end <= first:
-        raise UsageError(f"--to {end} must be after --from {first}")
-    return Window(_midnight(first), _midnight(end))
+    from keywatch.weeks import days_window
 
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time())
+    return days_window(first, end)
 
 
 @app.command
