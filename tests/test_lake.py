@@ -119,7 +119,8 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
         for table in (
-            "alerts", "deliveries", "delivery_outcomes", "watches", "new_networks", "held_back",
+            "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
+            "review_queue",
         ):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(

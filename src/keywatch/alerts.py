@@ -26,6 +26,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.missed import missed_case
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
+from keywatch.report.phrases import window_label
 from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
 from keywatch.weeks import last_event
@@ -36,6 +37,8 @@ What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
 _REVOKED = "revoked at "
 """How a key's part ended that was revoked begins."""
+_LATE = "log lines came late, about the earlier"
+"""How what is told of late lines begins."""
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
@@ -92,6 +95,11 @@ class Alert:
         return tuple(member.key_id for member in self.members)
 
     @property
+    def is_late(self) -> bool:
+        """Whether its last change came of log lines that were late."""
+        return self.why.startswith(_LATE)
+
+    @property
     def still_used(self) -> bool:
         """Whether a key of it was used after its revocation."""
         return any(member.used_after and member.ended is None for member in self.members)
@@ -105,21 +113,27 @@ class Change:
     alert: Alert
 
 
-def update(lake: Lake, review: Review, grow_bits: float) -> list[Change]:
-    """Alerts that `review` opens, raises or lets grow; the others stay as they are."""
+def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = False) -> list[Change]:
+    """Alerts that `review` opens, raises or lets grow; the others stay as they are.
+
+    `is_late`: its log came late, so that what it says is about an earlier week, and says so.
+    """
     known = _relevant(lake, review.window)
     taken: set[str] = set()
     changes: list[Change] = []
     for subject in _subjects(review):
         told = _told(subject, [alert for alert in known if alert.alert_id not in taken])
         if told is None:
-            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, "")))
+            why = _late(_summary(subject), review.window) if is_late else ""
+            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, why)))
             continue
         if told.kind == subject.kind and told.kind != "key":
             taken.add(told.alert_id)
         why = _news(told, subject, review.window, grow_bits)
         if not why:
             continue
+        if is_late:
+            why = _late(why, review.window)
         own = told.state != "closed" and told.kind == subject.kind
         if own:
             changes.append(Change("update", _changed(told, subject, review.window, why)))
@@ -487,6 +501,14 @@ def _no_use_since(
     if refused:
         text += f" (about {refused:,} requests were refused)"
     return f"{text}; the log was read until {read_until:%Y-%m-%d %H:%M} UTC"
+
+
+def _summary(subject: _Subject) -> str:
+    return str(subject.document["summary" if subject.kind == "key" else "explanation"])
+
+
+def _late(why: str, window: Window) -> str:
+    return f"{_LATE} {window_label(window)}: {why}"
 
 
 # ------------------------------------------------------------------------------------ in the lake

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from keywatch import ahead
+from keywatch import ahead, late
 from keywatch.activity import add_activity
 from keywatch.errors import TooManyRejectsError
 from keywatch.lake import Lake, utc_now
@@ -358,6 +358,7 @@ class _Load:
                     self._spans[file_id] = span
         if let_in:
             self._record_let_in(let_in)
+        late.enqueue(self._lake, self.load_id, self._limit)
         return let_in, doubted and bool(let_in or self._spans)
 
     def _record_let_in(self, count: int) -> None:

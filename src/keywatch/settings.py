@@ -72,6 +72,8 @@ class ReviewSettings(_Section):
     """Earlier windows of the same length that are replayed to calibrate the scores, at most."""
     replay_history_days: Annotated[int, Field(ge=1)] = 28
     """A window with less history before it is not replayed."""
+    late_weeks: Annotated[int, Field(ge=0, le=52)] = 4
+    """Lines this late are told of; what is older is judged for the record."""
     power_keys: Annotated[int, Field(ge=0)] = 200
     """Keys that a review injects thefts into, to say what would be caught; 0: none."""
 

@@ -86,6 +86,12 @@ CREATE TABLE lake.runs (
     config_hash VARCHAR, version VARCHAR, made_at TIMESTAMP, coverage JSON
 );
 
+-- grain: one ISO week and load that touched it, until a review has judged it
+CREATE TABLE lake.review_queue (
+    window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT,
+    is_late BOOLEAN            -- the week had been over for a day
+);
+
 -- grain: what one detector says of one key, day and prefix (day and prefix null: of the key)
 CREATE TABLE lake.evidence (
     run_id VARCHAR, key_id VARCHAR, day DATE, prefix VARCHAR, detector VARCHAR, family VARCHAR,
