@@ -124,7 +124,8 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
     load(lake, late_lines, "late.jsonl")
 
     # The feed is killed when it has judged one of them.
-    keep_news, kept = judging.keep_news, []
+    keep_news = judging.keep_news
+    kept: list[Window] = []
 
     def killed(lake: Lake, answer: Any, *rest: Any) -> Any:
         if kept:
