@@ -43,6 +43,8 @@ keys_app = App(name="keys", help="The key inventory.")
 detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
 app.command(keys_app)
 app.command(detectors_app)
+lake_app = App(name="lake", help="The lake's upkeep.")
+app.command(lake_app)
 
 
 @Parameter(name="*")
@@ -690,6 +692,40 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
     if unknown:
         raise UsageError(f"no detector {', '.join(unknown)}; there are: {', '.join(found)}")
     return [found[name] for name in ids or found]
+
+
+@lake_app.command(name="maintain")
+def lake_maintain(*, common: Common = _DEFAULTS) -> None:
+    """Merge small files, expire old snapshots, remove what nobody needs; the feed does it daily."""
+    from keywatch import pipeline
+    from keywatch.maintain import render_maintained
+
+    for line in render_maintained(pipeline.maintain(common.lake, common.settings(), _say)):
+        print(line)
+
+
+@lake_app.command(name="forget")
+def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) -> None:
+    """Erase a key or an address everywhere: all that it did, all that was said of it.
+
+    Older snapshots go with it, so no stored run can be run again on just what it saw.
+
+    Parameters
+    ----------
+    named
+        A key's id, its masked form or its name; or an address.
+    yes
+        Do it; it can't be undone.
+    """
+    from keywatch import pipeline
+    from keywatch.maintain import render_forgotten
+
+    if not yes:
+        raise UsageError(
+            f"{named} would be erased for good, and older snapshots with it: add --yes"
+        )
+    for line in render_forgotten(pipeline.forget(common.lake, named, common.settings(), _say)):
+        print(line)
 
 
 @app.command

@@ -60,6 +60,14 @@ _DUPLICATES = """
     SELECT g.number FROM good AS g
     SEMI JOIN (FROM lake.held_back WHERE ts BETWEEN $first AND $last) AS h
         ON h.ts = g.ts AND h.request_id = g.request_id AND h.key_id IS NOT DISTINCT FROM g.key_id
+    UNION
+    -- Where the events were pruned, the roll-ups tell, as far as they can.
+    SELECT g.number FROM good AS g
+    SEMI JOIN (FROM lake.activity WHERE day BETWEEN $first::DATE AND $last::DATE) AS a
+        ON a.day = g.day AND a.key_id = g.key_id AND a.address = g.address
+            AND a.endpoint = g.endpoint AND a.agent IS NOT DISTINCT FROM g.agent
+            AND g.ts BETWEEN a.first_ts AND a.last_ts
+    WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)
 """
 _TABLES = {"events": "events", "keyless": "keyless_events", "held_back": "held_back"}
 _NOT_STORED = ["file_id", "line", "reason", "text"]

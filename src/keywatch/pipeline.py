@@ -19,6 +19,7 @@ from keywatch import (
     scoring,
     verdicts,
 )
+from keywatch import maintain as upkeep
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.errors import UsageError
 from keywatch.history import Details
@@ -499,7 +500,32 @@ def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Wa
 
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
         let_in_due(lake, settings.ingest, on_wait)
-        return watch_lake(lake, settings, on_wait)
+        watched = watch_lake(lake, settings, on_wait)
+        upkeep.maintain_if_due(lake, settings.storage, on_wait)
+        return watched
+
+
+def maintain(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> upkeep.Maintained:
+    """Keep the lake small and quick (`keywatch.maintain.maintain`).
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        return upkeep.maintain(lake, settings.storage, on_wait)
+
+
+def forget(
+    lake_folder: Path, named: str, settings: Settings, on_wait: OnText = _quiet
+) -> upkeep.Forgotten:
+    """Erase a key or an address from the lake (`keywatch.maintain.forget`).
+
+    Raises:
+        UsageError: the lake has never heard of it.
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        return upkeep.forget(lake, named, on_wait)
 
 
 def missed_weeks(

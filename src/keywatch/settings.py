@@ -36,6 +36,10 @@ class LakeSettings(_Section):
     data_path: str | None = None
     """Where the Parquet files go, e.g. ``s3://bucket/keywatch``; ``data`` in the lake if absent."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
+    keep_events_days: Annotated[int, Field(ge=30)] | None = None
+    """Events older than that are pruned by `keywatch lake maintain`; none is where it is absent."""
+    keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
+    """Snapshots older than that expire: a run older than that can't be run again."""
     memory_limit: str = "1GB"
     """DuckDB's own limit; the process needs about half as much again."""
 

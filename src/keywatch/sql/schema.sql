@@ -153,5 +153,12 @@ CREATE TABLE lake.suppressions (
     families VARCHAR[]
 );
 
+-- grain: one upkeep of the lake; events of days before events_before were pruned, their roll-ups stay
+CREATE TABLE lake.maintenance (
+    made_at TIMESTAMP,
+    what VARCHAR,              -- maintained; to purge: something was erased, and is in old files still
+    events_before DATE
+);
+
 CREATE TABLE lake.format (version INTEGER);
 INSERT INTO lake.format VALUES (5);

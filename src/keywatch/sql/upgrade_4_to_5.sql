@@ -13,4 +13,5 @@ GROUP BY monday
 ORDER BY monday DESC
 LIMIT 2;
 DROP TABLE lake.watches;
+CREATE TABLE lake.maintenance (made_at TIMESTAMP, what VARCHAR, events_before DATE);
 ALTER TABLE lake.ingested_files ADD COLUMN held_back BIGINT;
