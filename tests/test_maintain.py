@@ -15,8 +15,12 @@ from keywatch.lake import Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests.conftest import Loading, event, tables_of
 from tests.test_cli import keywatch
-from tests.test_pipeline import AWAY, HOME, SETTINGS, WEEK, crowd, daily, key, lake_of, theft
+from tests.test_pipeline import AWAY, HOME, WEEK, crowd, daily, key, lake_of, theft
+from tests.test_pipeline import SETTINGS as BASE
 
+SETTINGS = BASE.model_copy(
+    update={"review": BASE.review.model_copy(update={"replayed_windows": 0})}
+)
 KEEP_ONE_DAY = LakeSettings(keep_snapshots_days=1)
 
 
@@ -59,7 +63,7 @@ def test_loads_every_five_minutes_become_a_few_files_that_read_the_same(
     later = maintain.maintain(lake, KEEP_ONE_DAY, now=utc_now() + timedelta(days=2))
     assert later.unrepeatable == (WEEK,)
     assert later.snapshots_expired > loads
-    assert later.files_removed > many
+    assert later.files_removed >= many
     assert loading.parquet_files() - {stranger} >= loading.listed_files()
     assert len(loading.parquet_files()) < 20
     assert stranger.exists()
