@@ -62,6 +62,24 @@ def test_a_load_that_comes_while_a_week_is_judged_stays_in_the_queue(quick: Load
     assert [each.load_id for each in late.queued(quick.lake, 4, NOW)] == [2]
 
 
+@pytest.mark.parametrize(("watched", "expected"), [(1, [W41, W42]), (2, []), (None, [W42])])
+def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
+    loading: Loading, watched: int | None, expected: list[Window]
+) -> None:
+    loading.take(of_days("2026-08-03", "2026-09-28", "2026-10-04"), "1.jsonl", now=NOW)
+    loading.take(of_days("2026-10-05", "2026-10-13"), "2.jsonl", now=NOW)
+    with loading.lake.writing():
+        for table in ("held_back", "review_queue", "maintenance"):
+            loading.lake.execute(f"DROP TABLE lake.{table}")
+        loading.lake.execute("ALTER TABLE lake.ingested_files DROP COLUMN held_back")
+        loading.lake.execute("CREATE TABLE lake.watches (load_id BIGINT, made_at TIMESTAMP)")
+        if watched is not None:
+            loading.lake.execute(f"INSERT INTO lake.watches VALUES ({watched}, NULL)")
+        loading.lake.execute("UPDATE lake.format SET version = 4")
+    with Lake.open(loading.folder / "lake") as lake:
+        assert [each.window for each in late.queued(lake, 4, NOW)] == expected
+
+
 def test_late_lines_are_no_part_of_what_is_usual_until_they_are_judged(quick: Loading) -> None:
     quick.take(of_days("2026-09-21", "2026-10-12"), "1.jsonl", now=NOW)
     quick.take(of_days("2026-09-22", ip=AWAY), "2.jsonl", now=NOW)

@@ -410,9 +410,19 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
         new = {member.key_id for member in subject.members} - set(told.key_ids)
         if new:
             return f"{len(new)} more {'key' if len(new) == 1 else 'keys'}: {', '.join(sorted(new))}"
-    if window.start >= told.window.end and not _is_the_same(told, subject):
+    is_later = window.start >= told.window.end or _is_ahead(told.window, window)
+    if is_later and not _is_the_same(told, subject):
         return "goes on in a later window"
     return ""
+
+
+def _is_ahead(told: Window, window: Window) -> bool:
+    """Whether `told` is a window that the clock had not come to, as `window` is not."""
+    return told.start > utc_now() >= window.start
+
+
+def _end(window: Window) -> datetime:
+    return window.end
 
 
 def _is_the_same(told: Alert, subject: _Subject) -> bool:
@@ -466,7 +476,7 @@ def _changed(told: Alert, subject: _Subject, window: Window, why: str) -> Alert:
         _next(told, why, action=_most_urgent([told.action, subject.action])),
         members=tuple(members.values()),
         bits=max(told.bits, subject.bits),
-        window=max(told.window, window, key=lambda each: each.end),
+        window=window if _is_ahead(told.window, window) else max(told.window, window, key=_end),
         document=subject.document,
     )
 

@@ -11,7 +11,7 @@ FROM lake.activity
 WHERE day <= current_date AND load_id > coalesce((SELECT max(load_id) FROM lake.watches), -1)
 GROUP BY monday
 ORDER BY monday DESC
-LIMIT 2;
+LIMIT CASE WHEN (SELECT count(*) FROM lake.watches) = 0 THEN 1 ELSE 2 END;
 DROP TABLE lake.watches;
 CREATE TABLE lake.maintenance (made_at TIMESTAMP, what VARCHAR, events_before DATE);
 ALTER TABLE lake.ingested_files ADD COLUMN held_back BIGINT;
