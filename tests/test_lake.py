@@ -118,7 +118,10 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
                 "INSERT INTO lake.suppressions VALUES ('s', 'v', 'k', 'AS64496', 'ana', 'moved', "
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
-        for table in ("alerts", "deliveries", "delivery_outcomes", "watches", "new_networks"):
+        for table in (
+            "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
+            "review_queue", "maintenance",
+        ):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
@@ -129,6 +132,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             ("verdicts", "families"), ("suppressions", "families"), ("activity_hours", "address"),
             ("replayed_visits", "network"), ("replayed_visits", "goes_on"),
             ("replayed_visits", "ruled"), ("replayed_visits", "moved"),
+            ("ingested_files", "held_back"),
         ):  # fmt: skip
             lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
         lake.execute(
