@@ -1,4 +1,4 @@
-"""Prefect's entry points: ingest, watch, weekly_review, deliver; only here is prefect imported.
+"""Prefect's entry points: ingest, watch, weekly_review, deliver, maintain; prefect is only here.
 
 Thin: each task calls one function of `keywatch.pipeline`. Every flow can be run again: nothing
 doubles. ``prefect.yaml`` deploys them with their schedules.

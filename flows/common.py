@@ -116,7 +116,8 @@ def _coverage(review: Review, page: Path) -> str:
         f"{coverage.assessed:,} assessed, {coverage.warming_up:,} warming up, "
         f"{coverage.not_assessable:,} not assessable, {coverage.silent:,} silent",
         f"- {coverage.unlocated_addresses:,} addresses not located, "
-        f"{coverage.rejected_lines:,} lines rejected",
+        f"{coverage.rejected_lines:,} lines rejected, "
+        f"{coverage.held_back_events:,} events ahead of the clock held back",
         *([f"- upkeep: {plain(rule_counts(review.hygiene))}"] if review.hygiene else []),
         *(f"- {plain(note)}" for note in coverage.notes),
         *(f"- {plain(each)}" for each in power_sentences(coverage.power)),

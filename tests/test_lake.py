@@ -119,13 +119,9 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
         for table in (
-            "alerts",
-            "deliveries",
-            "delivery_outcomes",
-            "watches",
-            "new_networks",
-            "left_out_files",
-        ):
+            "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
+            "review_queue", "maintenance", "left_out_files",
+        ):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
@@ -137,6 +133,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             ("replayed_visits", "network"), ("replayed_visits", "goes_on"),
             ("replayed_visits", "ruled"), ("replayed_visits", "moved"),
             ("rejects", "key_id"), ("rejects", "ts"), ("ingested_files", "waits_until"),
+            ("ingested_files", "held_back"),
         ):  # fmt: skip
             lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
         lake.execute(

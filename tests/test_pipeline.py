@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,7 +22,8 @@ from keywatch.model import Review, Window
 from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 
 SETTINGS = Settings(
-    scoring=ScoringSettings(false_revoke_rate=0.5), review=ReviewSettings(power_keys=0)
+    scoring=ScoringSettings(false_revoke_rate=0.5),
+    review=ReviewSettings(power_keys=0, replayed_windows=2),
 )
 """Few keys on few weeks: at the usual rate nothing could be claimed."""
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
@@ -60,14 +64,24 @@ def crowd(count: int = 40) -> list[dict[str, Any]]:
     ]
 
 
+_LOADED = TemporaryDirectory(prefix="keywatch-tests-")
+
+
 def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str, Any]]) -> Path:
-    log = folder / "log.jsonl"
-    log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
-    pipeline.ingest(folder / "lake", [str(log)], SETTINGS)
-    if keys:
-        inventory = folder / "keys.jsonl"
-        inventory.write_text("".join(json.dumps(key) + "\n" for key in keys), encoding="utf-8")
-        pipeline.import_keys(folder / "lake", inventory, SETTINGS)
+    """A lake of its own under `folder`; what was loaded before is copied."""
+    log = "".join(json.dumps(event) + "\n" for event in events)
+    inventory = "".join(json.dumps(key) + "\n" for key in keys)
+    made = Path(_LOADED.name) / hashlib.sha256(f"{log}\0{inventory}".encode()).hexdigest()
+    if not made.exists():
+        half = made.with_suffix(".half")
+        half.mkdir()
+        (half / "log.jsonl").write_text(log, encoding="utf-8")
+        pipeline.ingest(half / "lake", [str(half / "log.jsonl")], SETTINGS)
+        if keys:
+            (half / "keys.jsonl").write_text(inventory, encoding="utf-8")
+            pipeline.import_keys(half / "lake", half / "keys.jsonl", SETTINGS)
+        half.rename(made)
+    shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder / "lake"
 
 
@@ -126,10 +140,10 @@ def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
 @pytest.mark.parametrize("budget", [10.0, 0.0])
 def test_in_brief_the_cases_without_an_action_say_less(tmp_path: Path, budget: float) -> None:
     # Without an inventory there are no scopes, and no fact that asks to look at calls beyond them.
-    # A network that came late: the rule for keys of steady origin is not asked.
-    events = [*daily(date(2026, 8, 1), 65), line("2026-09-15T13:00:00", ip="37.4.9.8")]
-    stolen = lake_of(tmp_path, events + theft() + crowd(), [])
-    scoring = ScoringSettings(investigate_per_1000_keys=budget, revoke_bits=1000)
+    stolen = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + theft() + crowd(), [])
+    scoring = ScoringSettings(
+        investigate_per_1000_keys=budget, revoke_bits=1000, unfamiliar_place="none"
+    )
     settings = Settings(scoring=scoring, review=ReviewSettings(power_keys=0))
     case = pipeline.review(stolen, WEEK, settings, keep=False).cases[0]
     brief = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases[0]
@@ -207,8 +221,8 @@ def test_upkeep_is_shown_and_never_adds_to_the_suspicion(tmp_path: Path) -> None
         "wildcard_scope",
     }
     assert answer.coverage.calibration is not None
-    assert answer.coverage.calibration.cases == 4
-    assert any("extrapolated from 4 replayed cases" in note for note in answer.coverage.notes)
+    assert answer.coverage.calibration.cases == 2
+    assert any("extrapolated from 2 replayed cases" in note for note in answer.coverage.notes)
     assert [(case.action, case.bits) for case in answer.cases] == [("none", 0)]
 
 

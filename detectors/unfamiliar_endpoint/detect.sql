@@ -2,8 +2,8 @@
 --   peers, expected_endpoints, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation) and
--- to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it too: a
--- release. The more probable story counts.
+-- to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it too (few suffice
+-- where nobody called it before): a release. The more probable story counts.
 WITH candidates AS (
     SELECT e.*
     FROM visit_endpoints AS e
@@ -56,7 +56,8 @@ fresh AS (
         coalesce(x.share, 0) AS expected_share,
         coalesce(p.keys, 0) - (o.key_id IS NOT NULL)::INT AS peers_calling,
         coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning,
-        coalesce(a.beginning, 0) - (o.key_id IS NOT NULL)::INT AS all_beginning, g.all_keys
+        coalesce(a.beginning, 0) - (o.key_id IS NOT NULL)::INT AS all_beginning, g.all_keys,
+        coalesce(a.keys, 0) = coalesce(a.beginning, 0) AS is_new_to_all
     FROM candidates AS c
     JOIN key_history AS h USING (key_id)
     JOIN groups AS g USING (key_id)
@@ -75,7 +76,8 @@ scored AS (
             CASE WHEN peers_beginning >= $release_peers
                 THEN bits(peers_beginning / (peer_keys + $peer_strength_keys)) END,
             CASE WHEN all_beginning >= greatest($release_keys, $release_share * all_keys)
-                THEN bits(all_beginning / (all_keys + $peer_strength_keys)) END) AS release_bits,
+                THEN bits(all_beginning / (all_keys + $peer_strength_keys)) END,
+            CASE WHEN is_new_to_all AND all_beginning >= $release_keys THEN $new_to_all_bits END) AS release_bits,
         coalesce(release_bits < day_bits + endpoint_bits, false) AS released
     FROM fresh
 ),

@@ -26,8 +26,10 @@ from keywatch.lake import Lake, utc_now
 from keywatch.missed import missed_case
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document
+from keywatch.report.phrases import window_label
 from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
+from keywatch.weeks import last_event
 
 Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
@@ -35,6 +37,8 @@ What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
 _REVOKED = "revoked at "
 """How a key's part ended that was revoked begins."""
+_LATE = "log lines came late, about the earlier"
+"""How what is told of late lines begins."""
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
@@ -91,6 +95,11 @@ class Alert:
         return tuple(member.key_id for member in self.members)
 
     @property
+    def is_late(self) -> bool:
+        """Whether its last change came of log lines that were late."""
+        return self.why.startswith(_LATE)
+
+    @property
     def still_used(self) -> bool:
         """Whether a key of it was used after its revocation."""
         return any(member.used_after and member.ended is None for member in self.members)
@@ -104,21 +113,27 @@ class Change:
     alert: Alert
 
 
-def update(lake: Lake, review: Review, grow_bits: float) -> list[Change]:
-    """Alerts that `review` opens, raises or lets grow; the others stay as they are."""
+def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = False) -> list[Change]:
+    """Alerts that `review` opens, raises or lets grow; the others stay as they are.
+
+    `is_late`: its log came late, so that what it says is about an earlier week, and says so.
+    """
     known = _relevant(lake, review.window)
     taken: set[str] = set()
     changes: list[Change] = []
     for subject in _subjects(review):
         told = _told(subject, [alert for alert in known if alert.alert_id not in taken])
         if told is None:
-            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, "")))
+            why = _late(_summary(subject), review.window) if is_late else ""
+            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, why)))
             continue
         if told.kind == subject.kind and told.kind != "key":
             taken.add(told.alert_id)
         why = _news(told, subject, review.window, grow_bits)
         if not why:
             continue
+        if is_late:
+            why = _late(why, review.window)
         own = told.state != "closed" and told.kind == subject.kind
         if own:
             changes.append(Change("update", _changed(told, subject, review.window, why)))
@@ -245,8 +260,9 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
     """
     alerts = _in_force(lake, "state <> 'closed'")
     followed = {m.key_id for a in alerts for m in a.members if m.ended is None}
-    revoked = _use_of_revoked(lake, sorted(followed)) if followed else {}
-    read_until = lake.value("SELECT max(last_ts) FROM lake.activity")
+    read_until = last_event(lake)
+    confirmed_after = timedelta(hours=confirm_hours)
+    revoked = _use_of_revoked(lake, sorted(followed), read_until) if followed else {}
     changes: list[Change] = []
     for alert in alerts:
         ended: dict[str, str] = {}
@@ -264,7 +280,7 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
                     f"{member.key_id} is still in use: revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, "
                     f"last used at {last_use:%Y-%m-%d %H:%M} UTC"
                 )
-            elif read_until >= (last_use or revoked_at) + timedelta(hours=confirm_hours):
+            elif read_until and read_until - (last_use or revoked_at) >= confirmed_after:
                 ended[member.key_id] = _no_use_since(revoked_at, last_use, refused, read_until)
         changed = replace(alert, members=tuple(members))
         if in_use:
@@ -394,9 +410,19 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
         new = {member.key_id for member in subject.members} - set(told.key_ids)
         if new:
             return f"{len(new)} more {'key' if len(new) == 1 else 'keys'}: {', '.join(sorted(new))}"
-    if window.start >= told.window.end and not _is_the_same(told, subject):
+    is_later = window.start >= told.window.end or _is_ahead(told.window, window)
+    if is_later and not _is_the_same(told, subject):
         return "goes on in a later window"
     return ""
+
+
+def _is_ahead(told: Window, window: Window) -> bool:
+    """Whether `told` is a window that the clock had not come to, as `window` is not."""
+    return told.start > utc_now() >= window.start
+
+
+def _end(window: Window) -> datetime:
+    return window.end
 
 
 def _is_the_same(told: Alert, subject: _Subject) -> bool:
@@ -450,7 +476,7 @@ def _changed(told: Alert, subject: _Subject, window: Window, why: str) -> Alert:
         _next(told, why, action=_most_urgent([told.action, subject.action])),
         members=tuple(members.values()),
         bits=max(told.bits, subject.bits),
-        window=max(told.window, window, key=lambda each: each.end),
+        window=window if _is_ahead(told.window, window) else max(told.window, window, key=_end),
         document=subject.document,
     )
 
@@ -487,11 +513,19 @@ def _no_use_since(
     return f"{text}; the log was read until {read_until:%Y-%m-%d %H:%M} UTC"
 
 
+def _summary(subject: _Subject) -> str:
+    return str(subject.document["summary" if subject.kind == "key" else "explanation"])
+
+
+def _late(why: str, window: Window) -> str:
+    return f"{_LATE} {window_label(window)}: {why}"
+
+
 # ------------------------------------------------------------------------------------ in the lake
 
 
 def _use_of_revoked(
-    lake: Lake, key_ids: list[str]
+    lake: Lake, key_ids: list[str], read_until: datetime | None
 ) -> dict[str, tuple[datetime, datetime | None, int]]:
     """Of the revoked of `key_ids`: when, the last use that was not refused since, and refusals."""
     rows = lake.rows(
@@ -508,9 +542,11 @@ def _use_of_revoked(
         FROM inventory AS i
         LEFT JOIN lake.activity AS a
             ON a.key_id = i.key_id AND a.day >= i.revoked_at::DATE AND a.last_ts > i.revoked_at
-        WHERE i.revoked_at <= (SELECT max(last_ts) FROM lake.activity)
+                AND a.last_ts <= $read_until
+        WHERE i.revoked_at <= $read_until
         GROUP BY ALL
         """,
+        read_until=read_until,
         key_ids=key_ids,
     )
     return {

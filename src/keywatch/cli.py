@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -43,6 +43,8 @@ keys_app = App(name="keys", help="The key inventory.")
 detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
 app.command(keys_app)
 app.command(detectors_app)
+lake_app = App(name="lake", help="The lake's upkeep.")
+app.command(lake_app)
 
 
 @Parameter(name="*")
@@ -304,13 +306,9 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
         return None
     if first is None or end is None:
         raise UsageError("--from and --to go together")
-    if end <= first:
-        raise UsageError(f"--to {end} must be after --from {first}")
-    return Window(_midnight(first), _midnight(end))
+    from keywatch.weeks import days_window
 
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time())
+    return days_window(first, end)
 
 
 @app.command
@@ -694,6 +692,40 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
     if unknown:
         raise UsageError(f"no detector {', '.join(unknown)}; there are: {', '.join(found)}")
     return [found[name] for name in ids or found]
+
+
+@lake_app.command(name="maintain")
+def lake_maintain(*, common: Common = _DEFAULTS) -> None:
+    """Merge small files, expire old snapshots, remove what nobody needs; the feed does it daily."""
+    from keywatch import pipeline
+    from keywatch.maintain import render_maintained
+
+    for line in render_maintained(pipeline.maintain(common.lake, common.settings(), _say)):
+        print(line)
+
+
+@lake_app.command(name="forget")
+def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) -> None:
+    """Erase a key or an address everywhere: all that it did, all that was said of it.
+
+    Older snapshots go with it, so no stored run can be run again on just what it saw.
+
+    Parameters
+    ----------
+    named
+        A key's id, its masked form or its name; or an address.
+    yes
+        Do it; it can't be undone.
+    """
+    from keywatch import pipeline
+    from keywatch.maintain import render_forgotten
+
+    if not yes:
+        raise UsageError(
+            f"{named} would be erased for good, and older snapshots with it: add --yes"
+        )
+    for line in render_forgotten(pipeline.forget(common.lake, named, common.settings(), _say)):
+        print(line)
 
 
 @app.command

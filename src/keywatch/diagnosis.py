@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keywatch import deliver, detectors, verdicts
+from keywatch import ahead, deliver, detectors, verdicts
 from keywatch.errors import KeywatchError, LakeError, SecretError
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import Suppression
 from keywatch.report import printable
+from keywatch.report.phrases import count
 from keywatch.settings import GeoIPSettings, Settings
+from keywatch.weeks import last_event
 
 if TYPE_CHECKING:
     from keywatch.origins import DatabaseInfo
@@ -63,6 +65,7 @@ def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
         lambda: [_lake_diagnosis(lake_folder, settings)],
         lambda: _left_out_diagnoses(lake_folder, settings),
+        lambda: _clock_diagnoses(lake_folder, settings),
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
         lambda: _channel_diagnoses(lake_folder, settings),
@@ -79,13 +82,13 @@ def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
 
 def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
     with Lake.open(folder, settings.storage) as lake:
-        files, events, last, rejects, keys = lake.rows(
+        files, events, rejects, keys = lake.rows(
             "SELECT (SELECT count(*) FROM lake.ingested_files), "
             "(SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity), "
-            "(SELECT max(last_ts) FROM lake.activity), "
             "(SELECT count(*) FROM lake.rejects), "
             "(SELECT count(DISTINCT key_id) FROM lake.keys)"
         )[0]
+        last = last_event(lake)
         until = f" until {last:%Y-%m-%d %H:%M} UTC" if last else ""
         return Diagnosis(
             f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
@@ -115,6 +118,27 @@ def _left_out_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
         )
         for path, reason, seen_at in files[:_MOST_FILES]
     ]
+
+
+def _clock_diagnoses(
+    folder: Path, settings: Settings, now: datetime | None = None
+) -> list[Diagnosis]:
+    """What is ahead of the clock, or whether all is."""
+    limit = ahead.limit_of(now or utc_now(), settings.ingest.most_ahead_hours)
+    # What is wrong with the lake stands in its own line.
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        if last_event(lake) is not None and ahead.clock_is_doubted(lake, limit):
+            text = "all events of the lake are ahead of this machine's clock: check it"
+            return [Diagnosis(text, note=True)]
+        held = ahead.held_back(lake)
+        if held.events:
+            text = (
+                f"{count(held.events, 'event')} of {count(held.keys, 'key')} held back, ahead of "
+                f"the clock: {held.first_ts:%Y-%m-%d} to {held.last_ts:%Y-%m-%d}; check the clock "
+                "of who wrote them"
+            )
+            return [Diagnosis(text, note=True)]
+    return []
 
 
 def _databases(settings: GeoIPSettings) -> list[DatabaseInfo]:

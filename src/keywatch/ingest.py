@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from keywatch import __version__
+from keywatch import __version__, ahead, late
 from keywatch.activity import add_activity
 from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake, utc_now
@@ -29,11 +29,14 @@ from keywatch.sources import Contents, LogFile, Source, detect_source, named_sou
 from keywatch.sources.files import Lines
 from keywatch.sources.parser import ParsedChunk, Parser
 
+_Span = tuple[datetime, datetime]
+
 _FIRST_REJECTS_SHOWN = 5
 _ADDRESSES_AT_ONCE = 100_000
 _RECORD = pa.schema(
     [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
     + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
+    + [("held_back", pa.int64())]
     + [(name, pa.string()) for name in ("path", "sha256", "source")]
     + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at", "waits_until")]
 )
@@ -67,10 +70,24 @@ _DUPLICATES = """
         SELECT ts, request_id FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
     ) USING (ts, request_id)
     WHERE key_id IS NULL
+    UNION
+    SELECT g.number FROM good AS g
+    SEMI JOIN (FROM lake.held_back WHERE ts BETWEEN $first AND $last) AS h
+        ON h.ts = g.ts AND h.request_id = g.request_id AND h.key_id IS NOT DISTINCT FROM g.key_id
+    UNION
+    -- Where the events were pruned, the roll-ups tell, as far as they can.
+    SELECT g.number FROM good AS g
+    SEMI JOIN (FROM lake.activity WHERE day BETWEEN $first::DATE AND $last::DATE) AS a
+        ON a.day = g.day AND a.key_id = g.key_id AND a.address = g.address
+            AND a.endpoint = g.endpoint AND a.agent IS NOT DISTINCT FROM g.agent
+            AND g.ts BETWEEN a.first_ts AND a.last_ts
+    WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)
 """
-_TABLES = {"events": "events", "keyless": "keyless_events"}
+_TABLES = {"events": "events", "keyless": "keyless_events", "held_back": "held_back"}
 _NOT_STORED = ["file_id", "line", "reason", "text"]
-_COUNTS = ("lines", "events", "duplicates", "keyless", "rejects")
+_COUNTS = ("lines", "events", "duplicates", "keyless", "rejects", "held_back")
+_LET_IN = "(held back until now)"
+"""Stands for the file of a load that let events in whose time had come."""
 
 
 class Locator(Protocol):
@@ -91,6 +108,7 @@ class FileReport:
     duplicates: int = 0
     keyless: int = 0
     rejects: int = 0
+    held_back: int = 0
     first_ts: datetime | None = None
     last_ts: datetime | None = None
     already_loaded: bool = False
@@ -102,11 +120,17 @@ class FileReport:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a load; `first_rejects` as ``file, line: reason``."""
+    """What became of a load; `first_rejects` as ``file, line: reason``.
+
+    `let_in` events of earlier loads were held back until now. `clock_is_doubted` where all that the
+    lake holds is ahead of this machine's clock.
+    """
 
     files: tuple[FileReport, ...]
     first_rejects: tuple[str, ...]
     new_addresses: int
+    let_in: int = 0
+    clock_is_doubted: bool = False
 
     def total(self, count: str) -> int:
         """The sum over the files of one of ``lines``, ``events`` and so on."""
@@ -160,12 +184,15 @@ def load_files(
     source_name: str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
     on_wait: Callable[[str], None] = lambda _: None,
+    now: datetime | None = None,
 ) -> LoadReport:
     """Load `files` in one transaction; a file that was loaded before changes nothing.
 
     A file that was found and can't be taken is left out; one that was named is an error, and then
-    nothing is loaded. `on_bytes` hears, from another thread, of stored bytes as they are read;
-    `on_wait` is told in words when another writer has to be waited for.
+    nothing is loaded. Events that are ahead of `now` by more than ``ingest.most_ahead_hours`` are
+    held back, and let in by the first load after their time. `on_bytes` hears, from another thread,
+    of stored bytes as they are read; `on_wait` is told in words when another writer has to be
+    waited for.
 
     Raises:
         InputError: a file that was named can't be read, or is no known log.
@@ -173,16 +200,18 @@ def load_files(
         LakeBusyError: another writer did not finish in time.
     """
     source = named_source(source_name) if source_name else None
+    limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
     left_out = _LeftOut()
     while True:
         with suppress(_StartAgain), lake.writing(on_wait):
-            return _load(lake, files, settings, locator, source, left_out, on_bytes)
+            return _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
 
 
 def _load(
     lake: Lake,
     files: list[LogFile],
     settings: IngestSettings,
+    limit: datetime,
     locator: Locator,
     source: Source | None,
     left_out: _LeftOut,
@@ -190,7 +219,7 @@ def _load(
 ) -> LoadReport:
     lake.delete_orphans()
     redactor = Redactor(lake.secret)
-    load = _Load(lake, redactor, settings, left_out)
+    load = _Load(lake, redactor, settings, limit, left_out)
     new, old = load.split_known([file for file in files if file not in left_out])
     sources = load.sources(new, source)
     new = [file for file in new if file not in left_out]
@@ -208,6 +237,7 @@ def _load(
         ]
         load.check_rest()
         new = [file for file in new if file not in left_out]
+        let_in, doubted = load.settle()
         reports = [load.report(file, sources[file.path]) for file in new]
         first_rejects = load.first_rejects()
         load.record_files(new, reports)
@@ -219,7 +249,25 @@ def _load(
     reports += [
         FileReport(file.path, "", left_out=left_out.reasons[file.path]) for file in not_taken
     ]
-    return LoadReport(tuple(reports), first_rejects, new_addresses)
+    return LoadReport(tuple(reports), first_rejects, new_addresses, let_in, doubted)
+
+
+def let_in_due(
+    lake: Lake,
+    settings: IngestSettings,
+    on_wait: Callable[[str], None] = lambda _: None,
+    now: datetime | None = None,
+) -> int:
+    """Let in the events whose time has come, where no load does; returns how many.
+
+    Raises:
+        LakeBusyError: another writer did not finish in time.
+    """
+    limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
+    if not ahead.is_due(lake, limit):
+        return 0
+    with lake.writing(on_wait):
+        return _Load(lake, Redactor(lake.secret), settings, limit, _LeftOut()).settle()[0]
 
 
 def _tried_by(settings: IngestSettings) -> str:
@@ -303,11 +351,17 @@ class _Load:
     """One load under way; its temporary tables live on the lake's connection."""
 
     def __init__(
-        self, lake: Lake, redactor: Redactor, settings: IngestSettings, left_out: _LeftOut
+        self,
+        lake: Lake,
+        redactor: Redactor,
+        settings: IngestSettings,
+        limit: datetime,
+        left_out: _LeftOut,
     ) -> None:
         self._lake = lake
         self._redactor = redactor
         self._settings = settings
+        self._limit = limit
         self._left_out = left_out
         self.load_id, self._first_file_id = lake.rows(
             "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
@@ -320,7 +374,8 @@ class _Load:
         self._begun: set[int] = set()
         self._first: dict[int, list[tuple[int, str]]] = {}
         self._counts: dict[int, Counter[str]] = {}
-        self._spans: dict[int, tuple[datetime, datetime]] = {}
+        self._spans: dict[int, _Span] = {}
+        self._spans_ahead: dict[int, _Span] = {}
         self._addresses: set[str] = set()
 
     def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
@@ -484,14 +539,18 @@ class _Load:
             if not pc.all(good).as_py():
                 self._store_rejects()
         accepted = pc.and_not(good, seen)
+        limit = pa.scalar(self._limit, rows["ts"].type)
+        is_ahead = pc.and_(accepted, pc.fill_null(pc.greater(rows["ts"], limit), False))
+        self._store("held_back", chunk.source, _only(rows, is_ahead))
+        on_time = pc.and_not(accepted, is_ahead)
         self._count("lines", rows)
         self._count("rejects", _only(rows, pc.invert(good)))
         self._count("duplicates", _only(rows, seen))
-        events = _only(rows, pc.and_not(accepted, keyless))
+        events = _only(rows, pc.and_not(on_time, keyless))
         self._store("events", chunk.source, events)
         if events:
             add_activity(self._lake, events, self.load_id)
-        self._store("keyless", chunk.source, _only(rows, pc.and_(accepted, keyless)))
+        self._store("keyless", chunk.source, _only(rows, pc.and_(on_time, keyless)))
         return self._new_addresses(_only(rows, accepted))
 
     def _count(self, what: str, rows: pa.Table) -> None:
@@ -503,6 +562,8 @@ class _Load:
         """Count `rows` as `what` and store them."""
         if rows:
             self._count(what, rows)
+            if what == "held_back":
+                self._count("held_back_keyless", rows.filter(pc.is_null(rows["key_id"])))
             stored = rows.drop_columns(_NOT_STORED)
             for name, value in (("source", source.name), ("load_id", self.load_id)):
                 stored = stored.append_column(name, pa.repeat(pa.scalar(value), len(rows)))
@@ -519,18 +580,21 @@ class _Load:
     def _duplicates(self) -> pa.Array:
         """Numbers of the rows whose request came earlier in the chunk, or is in the lake."""
         spans = self._lake.rows(
-            "SELECT file_id, min(ts), max(ts) FROM parsed WHERE reason IS NULL GROUP BY file_id"
+            "SELECT file_id, min(ts), max(ts), ts > $limit FROM parsed WHERE reason IS NULL "
+            "GROUP BY ALL",
+            limit=self._limit,
         )
-        for file_id, first, last in spans:
-            old = self._spans.get(file_id, (first, last))
-            self._spans[file_id] = (min(first, old[0]), max(last, old[1]))
+        for file_id, first, last, is_ahead in spans:
+            of_files = self._spans_ahead if is_ahead else self._spans
+            old = of_files.get(file_id, (first, last))
+            of_files[file_id] = (min(first, old[0]), max(last, old[1]))
         hashes = np.sort(self._lake.table(_IDENTITIES)["h"].to_numpy())
         twice = pa.table({"h": hashes[1:][hashes[1:] == hashes[:-1]]})
         with self._lake.registered("twice", twice):
             return self._lake.table(
                 _DUPLICATES,
-                first=min((first for _, first, _ in spans), default=None),
-                last=max((last for _, _, last in spans), default=None),
+                first=min((first for _, first, _, _ in spans), default=None),
+                last=max((last for _, _, last, _ in spans), default=None),
             )["number"]
 
     def _store_rejects(self) -> None:
@@ -539,6 +603,41 @@ class _Load:
             "text, key_id, ts FROM parsed WHERE reason IS NOT NULL ORDER BY file_id, line",
             load_id=self.load_id,
         )
+
+    def settle(self) -> tuple[int, bool]:
+        """Let in what is due (`keywatch.ahead`): how many of earlier loads, and if all is ahead.
+
+        Lines of this load that are let in at once, as all that the lake holds is ahead of the
+        clock, count as events after all.
+        """
+        doubted = ahead.clock_is_doubted(self._lake, self._limit)
+        let_in = ahead.settle(self._lake, self._limit, self.load_id)
+        if doubted:
+            for file_id, counts in self._counts.items():
+                let_in -= (held := counts.pop("held_back", 0))
+                counts["keyless"] += (keyless := counts.pop("held_back_keyless", 0))
+                counts["events"] += held - keyless
+                if span := self._spans_ahead.get(file_id):
+                    self._spans[file_id] = span
+        if let_in:
+            self._record_let_in(let_in)
+        late.enqueue(self._lake, self.load_id, self._limit)
+        return let_in, doubted and bool(let_in or self._spans)
+
+    def _record_let_in(self, count: int) -> None:
+        """As a file of this load, for what was there before is judged anew by what came in."""
+        first, last = self._lake.rows(
+            "SELECT min(ts), max(ts) FROM (SELECT ts FROM lake.events WHERE load_id = $load_id "
+            "UNION ALL SELECT ts FROM lake.keyless_events WHERE load_id = $load_id)",
+            load_id=self.load_id,
+        )[0]
+        file_id = self._first_file_id + len(self._file_ids)
+        record = dict.fromkeys(_RECORD.names, 0) | {
+            "file_id": file_id, "load_id": self.load_id, "path": _LET_IN, "sha256": "",
+            "source": "", "lines": count, "events": count, "first_ts": first, "last_ts": last,
+            "loaded_at": utc_now(),
+        }  # fmt: skip
+        self._lake.append("ingested_files", pa.Table.from_pylist([record], _RECORD))
 
     def store_origins(self, located: pa.Table) -> int:
         """Store where addresses are; returns how many."""
@@ -583,6 +682,7 @@ class _Load:
             duplicates=counts["duplicates"],
             keyless=counts["keyless"],
             rejects=counts["rejects"],
+            held_back=counts["held_back"],
             first_ts=first,
             last_ts=last,
             waits=file.waits_until is not None,

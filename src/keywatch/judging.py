@@ -13,6 +13,7 @@ from keywatch import (
     alerts,
     deliver,
     detectors,
+    late,
     new_networks,
     power,
     recommend,
@@ -23,6 +24,7 @@ from keywatch.alerts import Change
 from keywatch.calibration import Calibration
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake, utc_now
+from keywatch.late import Queued
 from keywatch.model import (
     CalibrationSummary,
     Coverage,
@@ -34,13 +36,14 @@ from keywatch.model import (
 )
 from keywatch.replay import Judge, Replays, replay, revokes, thefts, windows_before
 from keywatch.report import case_document, printable
-from keywatch.report.phrases import count
+from keywatch.report.phrases import count, iso_week, listed
 from keywatch.settings import Settings
 from keywatch.triage import find_groups, raise_together
 from keywatch.weeks import is_newest_week
 
 OnText = Callable[[str], None]
 
+_MOST_WEEKS = 8
 WATCH = "-watch"
 """Ends the id of a run that the feed stored: it has the alerted keys only."""
 
@@ -238,13 +241,14 @@ def _coverage(
 ) -> Coverage:
     kinds = list(standings.values())
     start, end = window.start, window.end
-    events, unlocated, keyless, rejected = lake.rows(
+    events, unlocated, keyless, rejected, held_back = lake.rows(
         """
         SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
             (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
                 WHERE NOT located),
             (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
-            (SELECT count(*) FROM lake.rejects)
+            (SELECT count(*) FROM lake.rejects),
+            (SELECT count(*) FROM lake.held_back)
         """,
         start=start.date(),
         end=end.date(),
@@ -263,9 +267,11 @@ def _coverage(
         unlocated_addresses=unlocated,
         keyless_events=keyless,
         rejected_lines=rejected,
+        held_back_events=held_back,
         history_days=round(max(history, 0.0), 2),
         notes=_notes(first, last, window, kinds, settings)
         + _unread_notes(lake, window)
+        + _late_notes(lake, window, settings)
         + deliver.undelivered_notes(lake),
     )
 
@@ -332,6 +338,21 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ...]:
+    """Which weeks before the window have lines that were not judged yet."""
+    waiting = [
+        iso_week(each.window) or ""
+        for each in late.queued(lake, settings.review.late_weeks)
+        if each.is_late and each.window.end <= window.start
+    ]
+    if not waiting:
+        return ()
+    return (
+        f"Late log lines of {listed(waiting, _MOST_WEEKS)} are not judged yet and no part of what "
+        "is usual: keywatch review --missed judges them.",
+    )
+
+
 def _calibration_notes(
     calibration: CalibrationSummary | None, coverage: Coverage, settings: Settings
 ) -> tuple[str, ...]:
@@ -355,26 +376,45 @@ def _span(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
-def keep(lake: Lake, answer: Review, replays: Replays, settings: Settings, on_wait: OnText) -> None:
+def keep(
+    lake: Lake,
+    answer: Review,
+    replays: Replays,
+    settings: Settings,
+    on_wait: OnText,
+    judged: Queued | None = None,
+) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there.
 
     What is to be told of the recommendations commits with them, and so does the week's upkeep where
-    it is the newest whole week: of an older one it would be out of date.
+    it is the newest whole week: of an older one it would be out of date. `judged` is what the
+    window waited for, and leaves the queue with it.
     """
     weekly = is_newest_week(lake, answer.window)
-    if _is_stored(lake, answer) and not (
-        weekly and deliver.upkeep_is_due(lake, answer, settings.deliver)
+    if (
+        judged is None
+        and _is_stored(lake, answer)
+        and not (weekly and deliver.upkeep_is_due(lake, answer, settings.deliver))
     ):
         return
     with lake.writing(on_wait):
+        late.leave(lake, judged)
         if not _is_stored(lake, answer):
             replays.keep(lake)
             _keep_flags(lake, answer)
             _keep_run(lake, answer)
-            changes = alerts.update(lake, answer, settings.deliver.grow_bits)
+            changes = _changes(lake, answer, settings, judged)
             deliver.tell(lake, changes, settings.deliver)
         if weekly:
             deliver.enqueue_upkeep(lake, answer, settings.deliver)
+
+
+def _changes(lake: Lake, answer: Review, settings: Settings, judged: Queued | None) -> list[Change]:
+    """What the review changes about alerts; nothing where it is for the record only."""
+    if judged is not None and judged.is_for_the_record:
+        return []
+    is_late = judged is not None and judged.is_late
+    return alerts.update(lake, answer, settings.deliver.grow_bits, is_late=is_late)
 
 
 def _is_stored(lake: Lake, answer: Review) -> bool:
@@ -382,16 +422,25 @@ def _is_stored(lake: Lake, answer: Review) -> bool:
     return bool(lake.value(stored, id=answer.run.id))
 
 
-def keep_news(lake: Lake, answer: Review, replays: Replays, settings: Settings) -> list[Change]:
+def keep_news(
+    lake: Lake,
+    answer: Review,
+    replays: Replays,
+    settings: Settings,
+    judged: Queued | None = None,
+) -> list[Change]:
     """Store only what is new about alerts; returns their changes. Call it inside `Lake.writing`.
 
     A week is watched again and again: its run is stored when an alert changes, less the evidence
-    of the keys that are not alerted.
+    of the keys that are not alerted; and whenever all that it was `judged` for came late, for its
+    review is of before.
     """
+    late.leave(lake, judged)
     replays.keep(lake)
     _keep_flags(lake, answer)
-    changes = alerts.update(lake, answer, settings.deliver.grow_bits)
-    if changes:
+    # Of a week so old nobody has waited: it is for the record.
+    changes = [] if judged and judged.is_old else _changes(lake, answer, settings, judged)
+    if changes or (judged and judged.is_late):
         watched = replace(answer, run=replace(answer.run, id=answer.run.id + WATCH))
         _keep_run(lake, watched, [case.key_id for case in answer.alerted()])
     deliver.tell(lake, changes, settings.deliver)

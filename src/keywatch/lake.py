@@ -106,7 +106,7 @@ class Lake:
     @classmethod
     def in_memory(cls) -> Lake:
         """An empty lake that lives and dies with the connection; for detector cases and tests."""
-        connection = duckdb.connect(config=_CONFIG)
+        connection = duckdb.connect(config=_CONFIG | {"threads": 1})
         connection.execute("ATTACH ':memory:' AS lake")
         for name in _TABLES:
             connection.execute(sql_text(name))
@@ -149,6 +149,7 @@ class Lake:
         connection = duckdb.connect(
             config=_CONFIG
             | {"memory_limit": settings.memory_limit, "temp_directory": str(folder / "tmp")}
+            | ({"threads": settings.threads} if settings.threads else {})
         )
         lake = cls(connection, folder, settings)
         try:

@@ -115,6 +115,8 @@ class Coverage:
     unlocated_addresses: int
     keyless_events: int = 0
     rejected_lines: int = 0
+    held_back_events: int = 0
+    """Of all of the lake: ahead of the clock."""
     history_days: float = 0.0
     notes: tuple[str, ...] = ()
     calibration: CalibrationSummary | None = None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import history, new_networks, pipeline, weeks
 from keywatch.errors import UsageError
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.model import Review, Window
 from keywatch.report.phrases import count, duration, iso_week, minute, window_label
 
@@ -297,9 +297,10 @@ class WeekView:
         rows = lake.rows(
             f"SELECT window_start, window_end, run_id, coverage FROM ({_NEWEST_RUNS}) "
             "WHERE $start::TIMESTAMP IS NULL OR (window_start = $start AND window_end = $end) "
-            "ORDER BY window_start DESC, window_end DESC LIMIT 1",
+            "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
             start=window and window.start,
             end=window and window.end,
+            now=utc_now(),
         )
         if not rows:
             what = f"{window_label(window)} was not reviewed" if window else "no week was reviewed"
@@ -546,7 +547,8 @@ def _weeks(lake: Lake) -> pa.Table:
 def _newest_window(lake: Lake) -> Window | None:
     rows = lake.rows(
         "SELECT window_start, window_end FROM lake.runs "
-        "ORDER BY window_start DESC, window_end DESC LIMIT 1"
+        "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
+        now=utc_now(),
     )
     return Window(*rows[0]) if rows else None
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keywatch import alerts, deliver, detectors, history, judging, power, scoring, verdicts
+from keywatch import (
+    alerts,
+    deliver,
+    detectors,
+    history,
+    judging,
+    late,
+    power,
+    scoring,
+    verdicts,
+)
+from keywatch import maintain as upkeep
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.errors import InputError, UsageError
 from keywatch.history import Details
@@ -125,7 +136,8 @@ def ingest_new(
 
 
 def _has_file(folder: str) -> bool:
-    return any(each.is_file() for each in Path(folder).rglob("*"))
+    files = (each for each in Path(folder).rglob("*") if each.is_file())
+    return any(not each.name.startswith(".") for each in files)
 
 
 def import_keys(
@@ -255,9 +267,10 @@ def _review(
             answer, replays = judging.make_review(
                 lake, window or last_full_week(lake), settings, whole=whole
             )
+            judged = late.waiting(lake, answer.window, settings.review.late_weeks)
             seen = look(lake, answer)
         if keep:
-            judging.keep(lake, answer, replays, settings, on_wait)
+            judging.keep(lake, answer, replays, settings, on_wait, judged)
         return answer, seen
 
 
@@ -502,17 +515,48 @@ def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Wa
     Raises:
         LakeError: there is no lake, or it stayed busy; nothing is lost.
     """
+    from keywatch.ingest import let_in_due
+
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        return watch_lake(lake, settings, on_wait)
+        let_in_due(lake, settings.ingest, on_wait)
+        watched = watch_lake(lake, settings, on_wait)
+        upkeep.maintain_if_due(lake, settings.storage, on_wait)
+        return watched
 
 
-def missed_weeks(lake_folder: Path, settings: Settings) -> list[Window]:
-    """The weeks that are over and have no review since the last one that has, the oldest first.
+def maintain(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> upkeep.Maintained:
+    """Keep the lake small and quick (`keywatch.maintain.maintain`).
 
-    The last full week alone where none was ever reviewed.
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        return upkeep.maintain(lake, settings.storage, on_wait)
+
+
+def forget(
+    lake_folder: Path, named: str, settings: Settings, on_wait: OnText = _quiet
+) -> upkeep.Forgotten:
+    """Erase a key or an address from the lake (`keywatch.maintain.forget`).
+
+    Raises:
+        UsageError: the lake has never heard of it.
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+        return upkeep.forget(lake, named, on_wait)
+
+
+def missed_weeks(
+    lake_folder: Path, settings: Settings, now: datetime | None = None
+) -> list[Window]:
+    """The weeks that are over and have to be reviewed, the oldest first.
+
+    Those since the last one that has a review (the last full week alone where none was ever
+    reviewed), those that lines came late for, and those of which the feed has said more since.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
-        last = last_full_week(lake)
+        last = last_full_week(lake, now)
         reviewed = lake.value(
             "SELECT max(window_start) FROM lake.runs "
             "WHERE window_end - window_start = INTERVAL 7 DAY AND NOT ends_with(run_id, $watch) "
@@ -520,10 +564,36 @@ def missed_weeks(lake_folder: Path, settings: Settings) -> list[Window]:
             watch=judging.WATCH,
             last=last.start,
         )
+        again = [each.window for each in late.queued(lake, settings.review.late_weeks, now)]
+        again += _outdated(lake)
     week = last.end - last.start
     first = last.start if reviewed is None else reviewed + week
     count = (last.start - first) // week + 1
-    return [Window(first + nth * week, first + (nth + 1) * week) for nth in range(max(count, 0))]
+    missed = [Window(first + nth * week, first + (nth + 1) * week) for nth in range(max(count, 0))]
+    over = {each for each in again if each.start <= last.start}
+    return sorted(over.union(missed), key=lambda each: each.start)
+
+
+def _outdated(lake: Lake) -> list[Window]:
+    """Weeks that were reviewed, and that the feed has judged since with more of their log."""
+    rows = lake.rows(
+        """
+        WITH newest AS (
+            SELECT window_start, window_end, ends_with(run_id, $watch) AS is_feed,
+                max(made_at) AS made_at, arg_max(judged, made_at) AS run_id
+            FROM (SELECT *, replace(run_id, $watch, '') AS judged FROM lake.runs)
+            GROUP BY ALL
+        )
+
+        SELECT f.window_start, f.window_end
+        FROM newest AS f
+        JOIN newest AS r USING (window_start, window_end)
+        WHERE f.is_feed AND NOT r.is_feed AND f.made_at > r.made_at AND f.run_id <> r.run_id
+            AND f.window_end - f.window_start = INTERVAL 7 DAY
+        """,
+        watch=judging.WATCH,
+    )
+    return [Window(start, end) for start, end in rows]
 
 
 def preview_deliveries(

@@ -36,8 +36,14 @@ class LakeSettings(_Section):
     data_path: str | None = None
     """Where the Parquet files go, e.g. ``s3://bucket/keywatch``; ``data`` in the lake if absent."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
+    keep_events_days: Annotated[int, Field(ge=30)] | None = None
+    """Events older than that are pruned by `keywatch lake maintain`; none is where it is absent."""
+    keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
+    """Snapshots older than that expire: a run older than that can't be run again."""
     memory_limit: str = "1GB"
     """DuckDB's own limit; the process needs about half as much again."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """Cores that a command uses; all of them if absent. A small lake is judged cheapest by one."""
 
 
 class IngestSettings(_Section):
@@ -48,6 +54,8 @@ class IngestSettings(_Section):
     max_reject_share: Share = 0.05
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
     """Uncompressed log text that is held in memory at once."""
+    most_ahead_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 24
+    """An event that is ahead of the clock by more is held back until its time has come."""
 
 
 class GeoIPSettings(_Section):
@@ -70,6 +78,8 @@ class ReviewSettings(_Section):
     """Earlier windows of the same length that are replayed to calibrate the scores, at most."""
     replay_history_days: Annotated[int, Field(ge=1)] = 28
     """A window with less history before it is not replayed."""
+    late_weeks: Annotated[int, Field(ge=0, le=52)] = 4
+    """Lines this late are told of; what is older is judged for the record."""
     power_keys: Annotated[int, Field(ge=0)] = 200
     """Keys that a review injects thefts into, to say what would be caught; 0: none."""
 
@@ -146,9 +156,10 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so where it is put and who is told of it are no part of it.
+        It names how a review is judged, so where lake and pages are and who is told are no part of
+        it.
         """
-        judged = self.model_dump_json(exclude={"deliver", "report"})
+        judged = self.model_dump_json(exclude={"deliver", "report", "storage"})
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from datetime import date
 from ipaddress import ip_network
 
 from keywatch.errors import UsageError
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
 
 RENTED = ("hosting", "vpn", "proxy", "tor", "relay")
@@ -128,9 +128,10 @@ def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> Su
         FROM alerted
         WHERE list_contains($key_ids, key_id)
             AND ($start::TIMESTAMP IS NULL OR window_start = $start AND window_end = $end)
-        ORDER BY window_start DESC, made_at DESC
+        ORDER BY window_start > $now, window_start DESC, made_at DESC
         LIMIT 1
         """,
+        now=utc_now(),
         key_ids=list(candidates),
         start=window and window.start,
         end=window and window.end,
@@ -143,8 +144,9 @@ def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> Su
 
 def _reviewed_last(lake: Lake) -> Window | None:
     rows = lake.rows(
-        "SELECT window_start, window_end FROM lake.runs ORDER BY window_end DESC, made_at DESC "
-        "LIMIT 1"
+        "SELECT window_start, window_end FROM lake.runs "
+        "ORDER BY window_start > $now, window_end DESC, made_at DESC LIMIT 1",
+        now=utc_now(),
     )
     return Window(*rows[0]) if rows else None
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keywatch import alerts, deliver, judging
+from keywatch import alerts, deliver, judging, late
 from keywatch.alerts import Change
-from keywatch.lake import Lake, utc_now
+from keywatch.lake import Lake
+from keywatch.late import Queued
 from keywatch.model import Window
 from keywatch.report import printable
 from keywatch.report.phrases import count, window_label
 from keywatch.settings import Settings
-from keywatch.weeks import week_of
 
-_MOST_WEEKS = 2
-"""Lines that come later than a week after are judged by the next review, not by the feed."""
+_MOST_OLD_AT_ONCE = 2
+"""Weeks that are judged for the record only: an old log is no reason to let the feed wait."""
 _MOST_NAMES = 3
 
 
@@ -30,51 +30,49 @@ class Watched:
 
 
 def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Watched:
-    """Judge the weeks that were loaded into since the last watch, as far as they have come.
+    """Judge the weeks that wait for it (`keywatch.late`), the oldest first, as far as they came.
 
     And say of revoked keys whether they are still in use (`keywatch.alerts.follow_up`).
 
     A week is the window of its review, so replayed weeks are shared with it and an alert that the
-    feed opened is the one that the review finds. The first time only the newest week is judged.
-    Run again, nothing happens: what was watched commits with what was told.
+    feed opened is the one that the review finds. What changes about an earlier week is told as
+    late; of one more than ``review.late_weeks`` back it is kept and not told. A week leaves the
+    queue in the transaction that keeps what was judged, so a feed that was killed goes on there.
     """
-    since = lake.value("SELECT max(load_id) FROM lake.watches")
-    loaded = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
-    if since == loaded:
-        return Watched(changes=tuple(_follow_up(lake, settings, on_wait)))
-    new = lake.rows(
-        """
-        SELECT date_trunc('week', day)::DATE AS monday, sum(events)::BIGINT
-        FROM lake.activity
-        WHERE load_id > coalesce($since::BIGINT, -1)
-        GROUP BY monday
-        ORDER BY monday DESC
-        LIMIT $most
-        """,
-        since=since,
-        most=1 if since is None else _MOST_WEEKS,
-    )
     # A review without detection power: it says nothing of an alert, and takes longer than one.
     quick = settings.without_power()
-    windows = [week_of(monday) for monday, _ in new]
+    windows = _next(late.queued(lake, settings.review.late_weeks))
+    events, keys = _new(lake, windows)
     changes: list[Change] = []
-    for window in reversed(windows):
+    for window in windows:
         with lake.reading():
+            judged = late.waiting(lake, window, settings.review.late_weeks)
             answer, replays = judging.make_review(lake, window, quick, whole=False)
         with lake.writing(on_wait):
-            changes += judging.keep_news(lake, answer, replays, quick)
-    first = min((window.start for window in windows), default=utc_now())
-    keys = lake.value(
-        "SELECT count(DISTINCT key_id) FROM lake.activity "
-        "WHERE load_id > coalesce($since::BIGINT, -1) AND load_id <= $loaded AND day >= $first",
-        since=since,
-        loaded=loaded,
-        first=first.date(),
-    )
-    with lake.writing(on_wait):
-        lake.execute("INSERT INTO lake.watches VALUES ($id, $now)", id=loaded, now=utc_now())
+            changes += judging.keep_news(lake, answer, replays, quick, judged)
     changes += _follow_up(lake, settings, on_wait)
-    return Watched(sum(events for _, events in new), keys, tuple(windows), tuple(changes))
+    return Watched(events, keys, tuple(windows), tuple(changes))
+
+
+def _next(queued: list[Queued]) -> list[Window]:
+    """What this run judges: those that may alert, then some for the record."""
+    recent = [each.window for each in queued if not each.is_old]
+    return recent + [each.window for each in queued if each.is_old][-_MOST_OLD_AT_ONCE:]
+
+
+def _new(lake: Lake, windows: list[Window]) -> tuple[int, int]:
+    """How many events of how many keys the windows wait for."""
+    events, keys = lake.rows(
+        """
+        SELECT coalesce(sum(events), 0)::BIGINT, count(DISTINCT key_id)
+        FROM lake.activity AS a
+        SEMI JOIN lake.review_queue AS q
+            ON a.load_id = q.load_id AND a.day >= q.window_start AND a.day < q.window_end
+                AND list_contains($starts::TIMESTAMP[], q.window_start)
+        """,
+        starts=[window.start for window in windows],
+    )[0]
+    return events, keys
 
 
 def _follow_up(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> list[Change]:

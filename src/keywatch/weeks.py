@@ -9,28 +9,44 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
 
-_WEEK = re.compile(r"(\d{4})-W(\d{2})")
+_WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.ASCII | re.IGNORECASE)
+_YEARS = range(1970, 9000)
+"""A baseline before and a week after are days that a calendar has."""
 
 
-def last_full_week(lake: Lake) -> Window:
+def last_event(lake: Lake, now: datetime | None = None) -> datetime | None:
+    """The last event that is not of a day after `now`; of all, where all are. None of no event.
+
+    What is ahead of the clock does not decide which weeks there are. Where all of a log is, it is
+    the clock that is wrong.
+    """
+    last: datetime | None = lake.value(
+        "SELECT coalesce(max(last_ts) FILTER (day <= $today), max(last_ts)) FROM lake.activity",
+        today=(now or utc_now()).date(),
+    )
+    return last
+
+
+def last_full_week(lake: Lake, now: datetime | None = None) -> Window:
     """The last ISO week that is over, as of the lake's last event; else the week it lies in.
 
-    Event time decides, not the wall clock: an old log is reviewed as of its own end.
+    Event time decides, not the wall clock: an old log is reviewed as of its own end. But no week
+    is over that is ahead of `now` (`last_event`).
     """
-    first, last = lake.rows("SELECT min(day), max(day) FROM lake.activity")[0]
-    if last is None:
-        first = last = utc_now().date()
+    newest = last_event(lake, now)
+    last = (newest or now or utc_now()).date()
+    first = lake.value("SELECT min(day) FROM lake.activity") or last
     monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
     if first >= monday + timedelta(days=7):
         monday = _monday(last)
     return week_of(monday)
 
 
-def is_newest_week(lake: Lake, window: Window) -> bool:
+def is_newest_week(lake: Lake, window: Window, now: datetime | None = None) -> bool:
     """Whether it is the last ISO week that is over, as of the lake's last event."""
-    last = lake.value("SELECT max(day) FROM lake.activity")
-    over = last is not None and last >= window.end.date() - timedelta(days=1)
-    return over and window == last_full_week(lake)
+    last = last_event(lake, now)
+    over = last is not None and last.date() >= window.end.date() - timedelta(days=1)
+    return over and window == last_full_week(lake, now)
 
 
 def week_of(monday: date) -> Window:
@@ -40,19 +56,41 @@ def week_of(monday: date) -> Window:
 
 
 def week_window(week: str) -> Window:
-    """The window of an ISO week such as 2026-W40.
+    """The window of an ISO week such as 2026-W40; ``2026w40`` is the same.
+
+    A year has 52 weeks or 53. Its first one is that of 4 January, so the days about New Year may
+    be of a week of the other year.
 
     Raises:
         UsageError: it is no such week.
     """
     match = _WEEK.fullmatch(week)
+    if match is None:
+        raise UsageError(f"week {week!r} is no ISO week; write it as 2026-W40")
+    year, number = int(match[1]), int(match[2])
+    if year not in _YEARS:
+        raise UsageError(f"week {week!r} is of no year from {_YEARS[0]} to {_YEARS[-1]}")
     try:
-        if match is None:
-            raise ValueError
-        monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
+        monday = date.fromisocalendar(year, number, 1)
     except ValueError:
-        raise UsageError(f"week {week!r} is no ISO week; write it as 2026-W40") from None
+        last = date(year, 12, 28).isocalendar().week
+        raise UsageError(
+            f"week {week!r} is no ISO week: {year} has {year}-W01 to {year}-W{last}"
+        ) from None
     return week_of(monday)
+
+
+def days_window(first: date, end: date) -> Window:
+    """The window from the day `first` to the day before `end`.
+
+    Raises:
+        UsageError: it holds no day, or is of no year that a log can be of.
+    """
+    if end <= first:
+        raise UsageError(f"--to {end} must be after --from {first}")
+    if first.year not in _YEARS or end.year not in _YEARS:
+        raise UsageError(f"--from {first} --to {end}: a day is from {_YEARS[0]} to {_YEARS[-1]}")
+    return Window(datetime.combine(first, time()), datetime.combine(end, time()))
 
 
 def _monday(day: date) -> date:

@@ -256,6 +256,9 @@ def test_the_feed_and_the_review_reach_the_receiver_once(server: Server, world: 
     assert "## Coverage" in coverage
     assert "<img" not in json.dumps(table) + coverage
 
+    ran = server.run("maintain", world.lake, world.config)
+    assert ran["state_type"] == "COMPLETED", ran["state"]
+
 
 def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
     server: Server, world: World

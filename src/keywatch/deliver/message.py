@@ -192,7 +192,7 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         id="",
         kind="acknowledge" if change.what == "approve" else change.what,
         at=rfc3339(alert.changed_at),
-        title=_title(alert, change.what),
+        title=_title(alert, change.what) + _late(alert),
         severity=severity_of(alert),
         why=printable(sentence(_why(alert)), _WHY),
         alert_id=alert.alert_id,
@@ -313,6 +313,12 @@ def _title(alert: Alert, what: What) -> str:
     origin = printable(alert.document["origin"], _NAME)
     verb = "used from" if alert.kind == "campaign" else "moved to"
     return f"{said} {alert.kind}: {count(len(alert.members), 'key')} {verb} {origin}"
+
+
+def _late(alert: Alert) -> str:
+    """`` (late: 2026-W38)``; empty where the log was in time."""
+    day = f"{alert.window.start:%Y-%m-%d}"
+    return f" (late: {iso_week(alert.window) or day})" if alert.is_late else ""
 
 
 def _why(alert: Alert) -> str:

@@ -145,6 +145,7 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
         "unlocated_addresses": coverage.unlocated_addresses,
         "keyless_events": coverage.keyless_events,
         "rejected_lines": coverage.rejected_lines,
+        "held_back_events": coverage.held_back_events,
         "history_days": coverage.history_days,
         "keys_without_past": coverage.keys_without_past,
         "notes": list(coverage.notes),

@@ -39,6 +39,15 @@ def render_load(report: LoadReport) -> str:
         lines.append(f"{report.total('duplicates'):,} requests were there already.")
     if report.total("keyless"):
         lines.append(f"{report.total('keyless'):,} events have no key; they are kept apart.")
+    if report.total("held_back"):
+        lines.append(
+            f"{_count(report.total('held_back'), 'event')} ahead of the clock, held back until "
+            "their time comes: check the clock of who wrote them."
+        )
+    if report.let_in:
+        lines.append(f"{_count(report.let_in, 'event')} came in that had been held back.")
+    if report.clock_is_doubted:
+        lines.append("All of the log is ahead of this machine's clock, which may be wrong.")
     if report.new_addresses:
         lines.append(
             f"{report.new_addresses:,} new addresses located (IP Geolocation by DB-IP, https://db-ip.com)."

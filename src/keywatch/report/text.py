@@ -277,6 +277,7 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
         (coverage.keyless_events, "request", None, "without a key, left aside"),
         (coverage.unlocated_addresses, "address", "addresses", "not located"),
         (coverage.rejected_lines, "log line", None, "rejected"),
+        (coverage.held_back_events, "event", None, "ahead of the clock, held back"),
     ]
     lines += [
         (number, f"{named(number, noun, plural)} {what}")

@@ -317,6 +317,7 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
         (coverage.keyless_events, "requests without a key, left aside"),
         (coverage.unlocated_addresses, "addresses not located"),
         (coverage.rejected_lines, "log lines rejected"),
+        (coverage.held_back_events, "events ahead of the clock, held back"),
     ]
     unjudged = [
         (key_id, (key.name if key else None) or "", STANDINGS[standing].partition(":")[0])

@@ -200,12 +200,13 @@ FROM ancestors;
 CREATE OR REPLACE TEMP VIEW quarantine AS
 FROM flagged_places WHERE day < getvariable('window_start');
 
--- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine
+-- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine, or late and not judged
 CREATE OR REPLACE TEMP TABLE past_places AS
-SELECT l.key_id, l.ancestor, s.day, s.place_id, q.day IS NOT NULL AS is_flagged
+SELECT l.key_id, l.ancestor, s.day, s.place_id, q.day IS NOT NULL OR late.day IS NOT NULL AS is_flagged
 FROM span_places AS s
 JOIN lineage AS l ON l.ancestor = s.key_id
 LEFT JOIN quarantine AS q ON q.key_id = s.key_id AND q.day = s.day AND q.place_id = s.place_id
+LEFT JOIN late_places AS late ON late.key_id = s.key_id AND late.day = s.day AND late.place_id = s.place_id
 WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start');
 
 -- grain: key in use, day, network, before the window, less what was flagged

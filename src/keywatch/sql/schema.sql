@@ -25,11 +25,15 @@ CREATE TABLE lake.events (
 -- grain: one request made without a key (services acting for themselves)
 CREATE TABLE lake.keyless_events AS FROM lake.events WITH NO DATA;
 
+-- grain: one request that is ahead of the clock; it is let in when its time has come
+CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
+
 -- grain: one file of one load
 CREATE TABLE lake.ingested_files (
     file_id BIGINT, load_id BIGINT, path VARCHAR, sha256 VARCHAR, size_bytes BIGINT, source VARCHAR,
     lines BIGINT, events BIGINT, duplicates BIGINT, keyless BIGINT, rejects BIGINT,
     first_ts TIMESTAMP, last_ts TIMESTAMP, loaded_at TIMESTAMP,
+    held_back BIGINT,          -- lines that were ahead of the clock
     waits_until TIMESTAMP      -- its last line was half written; then it is taken as it is
 );
 
@@ -92,6 +96,12 @@ CREATE TABLE lake.runs (
     config_hash VARCHAR, version VARCHAR, made_at TIMESTAMP, coverage JSON
 );
 
+-- grain: one ISO week and load that touched it, until a review has judged it
+CREATE TABLE lake.review_queue (
+    window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT,
+    is_late BOOLEAN            -- the week had been over for a day
+);
+
 -- grain: what one detector says of one key, day and prefix (day and prefix null: of the key)
 CREATE TABLE lake.evidence (
     run_id VARCHAR, key_id VARCHAR, day DATE, prefix VARCHAR, detector VARCHAR, family VARCHAR,
@@ -151,6 +161,13 @@ CREATE TABLE lake.suppressions (
     suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
     because VARCHAR, starts_on DATE, ends_on DATE,
     families VARCHAR[]
+);
+
+-- grain: one upkeep of the lake; events of days before events_before were pruned, their roll-ups stay
+CREATE TABLE lake.maintenance (
+    made_at TIMESTAMP,
+    what VARCHAR,              -- maintained; to purge: something was erased, and is in old files still
+    events_before DATE
 );
 
 CREATE TABLE lake.format (version INTEGER);

@@ -42,6 +42,3 @@ CREATE TABLE lake.delivery_outcomes (
     remote      VARCHAR,   -- what the receiver calls it
     next_due_at TIMESTAMP  -- null: never again
 );
-
--- grain: one look at what came in; loads up to load_id were judged
-CREATE TABLE lake.watches (load_id BIGINT, made_at TIMESTAMP);

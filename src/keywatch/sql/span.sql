@@ -47,12 +47,21 @@ FROM span_verdicts AS v
 JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
 WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 
+-- grain: key, day, place; with lines that came late and that no review has judged yet
+CREATE OR REPLACE TEMP TABLE late_places AS
+SELECT DISTINCT a.key_id, a.day, p.place_id
+FROM lake.review_queue AS q
+JOIN lake.activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start AND a.day < q.window_end
+JOIN places AS p USING (address)
+WHERE q.is_late;
+
 -- grain: key, place; when the key first came from there, in all of the lake: a baseline forgets
 CREATE OR REPLACE TEMP TABLE first_places AS
 SELECT a.key_id, p.place_id, min(a.day) AS first_day
 FROM lake.activity AS a
 JOIN places AS p USING (address)
 ANTI JOIN flagged_places AS q ON q.key_id = a.key_id AND q.day = a.day AND q.place_id = p.place_id
+ANTI JOIN late_places AS l ON l.key_id = a.key_id AND l.day = a.day AND l.place_id = p.place_id
 WHERE a.day < getvariable('span_end')
 GROUP BY ALL;
 

@@ -1,4 +1,20 @@
 -- Format 5: what must never be lost.
+CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
+CREATE TABLE lake.review_queue (
+    window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, is_late BOOLEAN
+);
+-- What the feed had not looked at: it judged two weeks at most, the first time one.
+CREATE TABLE IF NOT EXISTS lake.watches (load_id BIGINT, made_at TIMESTAMP);
+INSERT INTO lake.review_queue
+SELECT date_trunc('week', day)::TIMESTAMP AS monday, monday + INTERVAL 7 DAY, max(load_id), false
+FROM lake.activity
+WHERE day <= current_date AND load_id > coalesce((SELECT max(load_id) FROM lake.watches), -1)
+GROUP BY monday
+ORDER BY monday DESC
+LIMIT CASE WHEN (SELECT count(*) FROM lake.watches) = 0 THEN 1 ELSE 2 END;
+DROP TABLE lake.watches;
+CREATE TABLE lake.maintenance (made_at TIMESTAMP, what VARCHAR, events_before DATE);
+ALTER TABLE lake.ingested_files ADD COLUMN held_back BIGINT;
 
 -- Lines that can't be read have a key and a time where these can be told; what is found and can't be read at
 -- all is remembered.
