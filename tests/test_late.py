@@ -69,9 +69,13 @@ def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
     loading.take(of_days("2026-08-03", "2026-09-28", "2026-10-04"), "1.jsonl", now=NOW)
     loading.take(of_days("2026-10-05", "2026-10-13"), "2.jsonl", now=NOW)
     with loading.lake.writing():
-        for table in ("held_back", "review_queue", "maintenance"):
+        for table in ("held_back", "review_queue", "maintenance", "left_out_files"):
             loading.lake.execute(f"DROP TABLE lake.{table}")
-        loading.lake.execute("ALTER TABLE lake.ingested_files DROP COLUMN held_back")
+        for table, column in (
+            ("ingested_files", "held_back"), ("ingested_files", "waits_until"),
+            ("rejects", "key_id"), ("rejects", "ts"),
+        ):  # fmt: skip
+            loading.lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
         loading.lake.execute("CREATE TABLE lake.watches (load_id BIGINT, made_at TIMESTAMP)")
         if watched is not None:
             loading.lake.execute(f"INSERT INTO lake.watches VALUES ({watched}, NULL)")
