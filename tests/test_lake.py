@@ -118,7 +118,8 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
                 "INSERT INTO lake.suppressions VALUES ('s', 'v', 'k', 'AS64496', 'ana', 'moved', "
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
-        for table in ("alerts", "deliveries", "delivery_outcomes", "watches", "new_networks"):
+        for table in ("alerts", "deliveries", "delivery_outcomes", "watches", "new_networks",
+                      "identity"):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
             "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
@@ -136,6 +137,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             "TIMESTAMP '2026-09-30 10:20:00' AS ts, 1 AS load_id"
         )
         lake.execute("UPDATE lake.format SET version = 2")
+    (tmp_path / "old" / "data" / "lake.id").unlink()
     for _ in range(2):
         with Lake.open(tmp_path / "old") as lake:
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION

@@ -115,7 +115,6 @@ def load_files(
     """
     source = named_source(source_name) if source_name else None
     with lake.writing(on_wait):
-        lake.delete_orphans()
         redactor = Redactor(lake.secret)
         load = _Load(lake, redactor)
         new, old = load.split_known(files)

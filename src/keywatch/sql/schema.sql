@@ -143,5 +143,8 @@ CREATE TABLE lake.suppressions (
     families VARCHAR[]
 );
 
+-- grain: the lake; lake.id, beside its Parquet files, says the same
+CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
+
 CREATE TABLE lake.format (version INTEGER);
 INSERT INTO lake.format VALUES (5);
