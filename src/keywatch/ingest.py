@@ -135,6 +135,7 @@ def load_files(
             load.record_files(new, reports)
             new_addresses = sum(load.store_origins(located.result()) for located in origins)
             load.locate_again(locator)
+    lake.keep_copy(utc_now())
     reports += [FileReport(file.path, "", already_loaded=True) for file in old]
     return LoadReport(tuple(reports), first_rejects, new_addresses)
 

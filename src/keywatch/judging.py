@@ -340,6 +340,7 @@ def keep(lake: Lake, answer: Review, replays: Replays, settings: Settings, on_wa
             deliver.tell(lake, changes, settings.deliver)
         if weekly:
             deliver.enqueue_upkeep(lake, answer, settings.deliver)
+    lake.keep_copy(utc_now())
 
 
 def _is_stored(lake: Lake, answer: Review) -> bool:

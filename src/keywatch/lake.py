@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from keywatch import folder as files
+from keywatch.catalogue_copies import keep_copy
 from keywatch.errors import (
     LakeBusyError,
     LakeDamagedError,
@@ -39,7 +40,7 @@ from keywatch.errors import (
     LakeSpaceError,
     UsageError,
 )
-from keywatch.secrets import load_or_create_secret
+from keywatch.secrets import SECRET_FILE, load_or_create_secret
 from keywatch.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -172,6 +173,39 @@ class Lake:
             raise
         return lake
 
+    @classmethod
+    def open_damaged(cls, folder: Path, settings: LakeSettings) -> Lake:
+        """What there is of a lake, to be looked at or repaired: nothing is read of it or made yet.
+
+        Raises:
+            LakeDamagedError: it has no catalogue, or one that can't be opened.
+        """
+        lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
+        try:
+            with lake._explaining():
+                lake._load_extensions()
+                if not lake._find_catalogue() or not lake._attach(make=False):
+                    raise lake._damaged("the catalogue is missing or empty")
+        except BaseException:
+            lake.close()
+            raise
+        return lake
+
+    def attach_again(self) -> None:
+        """Read the catalogue anew, after it was changed beside DuckLake."""
+        self._read_at(self._snapshot)
+
+    @contextmanager
+    def alone(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """The writer's lock, and no transaction: for who repairs."""
+        with self._explaining(), self._writer_lock(on_wait):
+            yield
+
+    def keep_copy(self, now: datetime) -> None:
+        """Copy the catalogue where the last copy is an hour old (`keywatch.catalogue_copies`)."""
+        if self.folder is not None and self.sqlite_file is not None and not self.read_only:
+            keep_copy(self.sqlite_file, now)
+
     def _open(self, create: bool, on_wait: Callable[[str], None]) -> None:
         with self._explaining():
             self._load_extensions()
@@ -181,15 +215,15 @@ class Lake:
             self._check_owner()
             for name in _MACROS:
                 self.connection.execute(sql_text(name))
-            if self._sqlite_file is not None:
+            if self.sqlite_file is not None:
                 self._lock_down()
 
     @property
     def _catalog(self) -> str:
-        return self._settings.catalog or f"sqlite:{self._sqlite_file}"
+        return self._settings.catalog or f"sqlite:{self.sqlite_file}"
 
     @property
-    def _sqlite_file(self) -> Path | None:
+    def sqlite_file(self) -> Path | None:
         """The catalogue where it is a file; of a lake that is read-only, a copy of it."""
         if self._copied is not None:
             return self._copied
@@ -200,17 +234,18 @@ class Lake:
         return Path(name) if scheme == "sqlite" else None
 
     @property
-    def _data_path(self) -> str:
+    def data_path(self) -> str:
+        """Where the Parquet files are: a folder or an URL."""
         return self._settings.data_path or f"{self.folder}/data"
 
     @property
     def data_folder(self) -> Path | None:
         """Where the Parquet files are; None where that is no folder of this machine."""
-        return None if "://" in self._data_path else Path(self._data_path)
+        return None if "://" in self.data_path else Path(self.data_path)
 
     def _load_extensions(self) -> None:
-        scanner = "sqlite_scanner" if self._sqlite_file else "postgres_scanner"
-        remote = ["httpfs"] if "://" in self._data_path else []
+        scanner = "sqlite_scanner" if self.sqlite_file else "postgres_scanner"
+        remote = ["httpfs"] if "://" in self.data_path else []
         for name in ("ducklake", scanner, *remote):
             self.connection.execute(f"LOAD '{_extension_file(name)}'")
 
@@ -220,7 +255,7 @@ class Lake:
         SQLite can't read a catalogue with a write-ahead log where it can make no file.
         """
         assert self.folder is not None
-        file = self._sqlite_file
+        file = self.sqlite_file
         self.read_only = self.folder.exists() and not os.access(self.folder, os.W_OK)
         if file is None:
             return True
@@ -263,9 +298,9 @@ class Lake:
         if make is not None:
             self._set_up()
         # A lake may be moved, and named by another path than when it was made.
-        options = f"DATA_PATH {_quoted(self._data_path)}, OVERRIDE_DATA_PATH true"
+        options = f"DATA_PATH {_quoted(self.data_path)}, OVERRIDE_DATA_PATH true"
         options += f", DATA_INLINING_ROW_LIMIT 0, CREATE_IF_NOT_EXISTS {bool(make)}"
-        if self._sqlite_file:
+        if self.sqlite_file:
             # Write-ahead logging, or a commit would fail while another process reads.
             wait_ms = int(1000 * self._settings.wait_seconds)
             options += f", META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {wait_ms}"
@@ -343,7 +378,7 @@ class Lake:
             return
         what = f"{count:,} Parquet files" if count else f"the mark of lake {mark}"
         raise LakeDamagedError(
-            f"{self._data_path}: holds {what}, but the catalogue that names them "
+            f"{self.data_path}: holds {what}, but the catalogue that names them "
             f"({self._catalogue_name}) is missing or empty; nothing was written. Is its disk "
             "there? Else put it back from a backup, or let keywatch lake repair take its last "
             "copy; for a new lake name another folder"
@@ -352,13 +387,13 @@ class Lake:
     @property
     def _catalogue_name(self) -> str:
         # What a connection string holds beside the name is not to be shown: it may be a password.
-        return str(self._sqlite_file or "PostgreSQL")
+        return str(self.sqlite_file or "PostgreSQL")
 
     def _count_files(self, begun: list[files.Writing]) -> int:
         """How many Parquet files there are, less those that were written by `begun`."""
         folder = self.data_folder
         if folder is None:
-            pattern = f"{self._data_path.rstrip('/')}/**/*.parquet"
+            pattern = f"{self.data_path.rstrip('/')}/**/*.parquet"
             return int(self.value("SELECT count(*) FROM glob($pattern)", pattern=pattern))
         return sum(
             not any(one.wrote(file) for one in begun) for file in files.parquet_files(folder)
@@ -372,7 +407,7 @@ class Lake:
                 return files.parse_marker(file.read_text("utf-8", "replace"), file)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        where = f"{self._data_path.rstrip('/')}/{files.MARKER}"
+        where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
         if not self.value("SELECT count(*) FROM glob($where)", where=where):
             return None
         text = self.value("SELECT content FROM read_text($where)", where=where)
@@ -382,13 +417,18 @@ class Lake:
         if self.data_folder is not None:
             files.write_safely(self.data_folder / files.MARKER, f"{lake_id}\n".encode())
             return
-        where = f"{self._data_path.rstrip('/')}/{files.MARKER}"
+        where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
         self.connection.execute(
             f"COPY (SELECT {_quoted(lake_id)}) TO {_quoted(where)} (FORMAT csv, HEADER false)"
         )
 
     def _identity_in_catalogue(self) -> str:
         return str(self.value("SELECT id FROM lake.identity"))
+
+    def write_identity(self) -> None:
+        """Write the id again that the mark has, or a new one; for who repairs."""
+        kept = self._mark_there()
+        self.execute("INSERT INTO lake.identity SELECT coalesce($kept, uuid()::VARCHAR)", kept=kept)
 
     def _check_owner(self) -> str:
         """The lake's id, which the place of its Parquet files must not deny.
@@ -399,7 +439,7 @@ class Lake:
         lake_id, mark = self._identity_in_catalogue(), self._mark_there()
         if mark not in (None, lake_id):
             raise LakeDamagedError(
-                f"{self._data_path}: holds the files of lake {mark}, but the catalogue "
+                f"{self.data_path}: holds the files of lake {mark}, but the catalogue "
                 f"({self._catalogue_name}) is of lake {lake_id}; nothing was written. Two lakes "
                 "can't share one place: name another storage.data_path. If an older catalogue of "
                 f"this lake was put back, remove {files.MARKER} there"
@@ -445,7 +485,7 @@ class Lake:
         A catalogue that is a SQLite file can still be attached anew, one in PostgreSQL can't.
         """
         self.connection.execute("SELECT count(*) FROM duckdb_secrets()")  # read from disk, once
-        place = self._data_path.rstrip("/") + "/"
+        place = self.data_path.rstrip("/") + "/"
         self.connection.execute(f"SET allowed_directories = [{_quoted(place)}]")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
@@ -468,7 +508,7 @@ class Lake:
         """The HMAC secret of this lake; made on first use."""
         if self.folder is None:
             return b"in-memory".ljust(32, b"\0")
-        return load_or_create_secret(self.folder / "key-hash.secret")
+        return load_or_create_secret(self.folder / SECRET_FILE)
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
         """All rows of a query; `parameters` are its ``$names``."""
@@ -603,7 +643,7 @@ class Lake:
     def look(self) -> Lake:
         """Read the newest snapshot, and nothing else from now on; returns the lake itself."""
         self._read_at(self.snapshot)
-        if self._sqlite_file is None:
+        if self.sqlite_file is None:
             self._lock_down()
         return self
 
@@ -666,7 +706,7 @@ class Lake:
             self._mark(lake_id)
         died = self._journal.close()
         if died and self.data_folder is not None:
-            oldest = time.time() * 1000 - (0 if self._sqlite_file else _LEFT_ALONE_MS)
+            oldest = time.time() * 1000 - (0 if self.sqlite_file else _LEFT_ALONE_MS)
             settled = [each for each in died if (each.until or 0) <= oldest]
             own = [each for each in settled if each.lake in ("", lake_id)]
             if own:
@@ -722,7 +762,7 @@ class Lake:
 
     def _explained(self, error: Exception) -> LakeError | None:
         """`error` as one of ours; None where it says nothing of the lake's files or the machine."""
-        return explained(error, self.folder, self._data_path) if self.folder else None
+        return explained(error, self.folder, self.data_path) if self.folder else None
 
     def _damaged(self, what: str) -> LakeDamagedError:
         return LakeDamagedError(
@@ -747,14 +787,14 @@ class Lake:
             yield
             return
         file = self.folder / "writer.lock"
-        if self._settings.catalog is not None and self._sqlite_file is not None:
-            file = self._sqlite_file.with_name(f"{self._sqlite_file.name}.lock")
+        if self._settings.catalog is not None and self.sqlite_file is not None:
+            file = self.sqlite_file.with_name(f"{self.sqlite_file.name}.lock")
         with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
             self._wait_for(lock.fileno(), file, on_wait)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            if self._sqlite_file is not None:
+            if self.sqlite_file is not None:
                 yield
             else:
                 with self._lock_in_postgres(on_wait):
@@ -876,12 +916,13 @@ _READ_ONLY_WORDS = ("Read-only file system", "readonly database", "Permission de
 _DAMAGE_WORDS = ("malformed", "file is not a database", "disk I/O error", "Corrupt")
 
 
-def explained(error: Exception, folder: Path, data_path: str = "") -> LakeError | None:
+def explained(error: Exception, folder: Path | None, data_path: str = "") -> LakeError | None:
     """What a failed statement or file says of the disk, the memory or the lake's files.
 
     None where it says nothing of them.
     """
     text = _first_line(error)
+    where = folder or "the disk"
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
         return LakeMemoryError(
@@ -890,18 +931,18 @@ def explained(error: Exception, folder: Path, data_path: str = "") -> LakeError 
         )
     if number in _FULL or any(word in str(error) for word in _FULL_WORDS):
         return LakeSpaceError(
-            f"{folder}: the disk is full; nothing was kept. Free some space there, and try again "
+            f"{where}: the disk is full; nothing was kept. Free some space there, and try again "
             f"({text})"
         )
     if number in _NOT_WRITABLE or any(word in str(error) for word in _READ_ONLY_WORDS):
         return LakeReadOnlyError(
-            f"{folder}: can't be written or read by this user; make it so, or mount its disk "
+            f"{where}: can't be written or read by this user; make it so, or mount its disk "
             f"writable ({text})"
         )
     of_files = data_path and data_path in text and isinstance(error, duckdb.Error)
     if of_files or any(word in text for word in _DAMAGE_WORDS):
         return LakeDamagedError(
-            f"{folder}: a file is missing or damaged ({text}); keywatch doctor says which, "
+            f"{where}: a file is missing or damaged ({text}); keywatch doctor says which, "
             "keywatch lake repair mends what can be mended"
         )
     return None
