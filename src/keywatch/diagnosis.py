@@ -64,15 +64,31 @@ def diagnose(lake_folder: Path, settings: Settings, *, deep: bool = False) -> li
     """
     parts: tuple[Callable[[], list[Diagnosis]], ...] = (
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
-        lambda: [_lake_diagnosis(lake_folder, settings)],
-        lambda: _file_diagnoses(lake_folder, settings, deep),
-        lambda: [_journal_diagnosis(lake_folder)],
-        lambda: [_secret_diagnosis(lake_folder, settings)],
+        lambda: diagnose_lake(lake_folder, settings, deep=deep),
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
         lambda: _channel_diagnoses(lake_folder, settings),
         lambda: _ending_diagnoses(lake_folder, settings),
     )
+    return _looked_at(lake_folder, parts)
+
+
+def diagnose_lake(folder: Path, settings: Settings, *, deep: bool = False) -> list[Diagnosis]:
+    """The lake: its catalogue, its files (with `deep` read through), its journal, its secret."""
+    return _looked_at(
+        folder,
+        (
+            lambda: [_lake_diagnosis(folder, settings)],
+            lambda: _file_diagnoses(folder, settings, deep),
+            lambda: [_journal_diagnosis(folder)],
+            lambda: [_secret_diagnosis(folder, settings)],
+        ),
+    )
+
+
+def _looked_at(
+    lake_folder: Path, parts: tuple[Callable[[], list[Diagnosis]], ...]
+) -> list[Diagnosis]:
     found: list[Diagnosis] = []
     for part in parts:
         try:

@@ -913,7 +913,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded")
 _READ_ONLY_WORDS = ("Read-only file system", "readonly database", "Permission denied")
-_DAMAGE_WORDS = ("malformed", "file is not a database", "disk I/O error", "Corrupt")
+_DAMAGE_WORDS = (
+    "Corrupt", "TProtocolException", "disk I/O error", "file is not a database", "malformed",
+)  # fmt: skip
 
 
 def explained(error: Exception, folder: Path | None, data_path: str = "") -> LakeError | None:
