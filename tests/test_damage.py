@@ -42,7 +42,11 @@ def day_log(day: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of three days in three loads, its logs beside it; with a copy of the first two."""
-    folder = tmp_path_factory.mktemp("damage")
+    return make_template(tmp_path_factory.mktemp("damage"))
+
+
+def make_template(folder: Path) -> Path:
+    """See `template`."""
     with Lake.open(folder / "lake", create=True) as lake:
         loading = Loading(folder, lake)
         loading.take(day_log(7), "7.jsonl")
