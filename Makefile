@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test check lint formatting types imports fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test torture check lint formatting types imports fix bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -55,6 +55,9 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+
+torture: $(INSTALLED) ## kills, damages, many processes, two machines (half an hour); docs/reliability.md
+	@$(BIN)/python -m tests.torture $(ARGS)
 
 check: lint formatting types imports ## style, types and which module may import which
 

@@ -120,7 +120,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             )
         for table in (
             "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
-            "review_queue", "maintenance", "left_out_files",
+            "review_queue", "maintenance", "left_out_files", "identity",
         ):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(
@@ -141,6 +141,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             "TIMESTAMP '2026-09-30 10:20:00' AS ts, 1 AS load_id"
         )
         lake.execute("UPDATE lake.format SET version = 2")
+    (tmp_path / "old" / "data" / "lake.id").unlink()
     for _ in range(2):
         with Lake.open(tmp_path / "old") as lake:
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION

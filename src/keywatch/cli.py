@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, SecretError, UsageError
+from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
 from keywatch.model import ACTIONS, Family, Review, Window
 from keywatch.settings import Settings, load_settings
 
@@ -41,10 +42,10 @@ app = App(
 )
 keys_app = App(name="keys", help="The key inventory.")
 detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
+lake_app = App(name="lake", help="The lake itself: its upkeep and repair.")
 app.command(keys_app)
-app.command(detectors_app)
-lake_app = App(name="lake", help="The lake's upkeep.")
 app.command(lake_app)
+app.command(detectors_app)
 
 
 @Parameter(name="*")
@@ -628,6 +629,24 @@ def _deliver(
         )
 
 
+@lake_app.command(name="repair")
+def lake_repair(*, common: Common = _DEFAULTS) -> None:
+    """Mend a damaged lake as far as can be, and say what is to be loaded or done again.
+
+    Nothing is deleted: damaged files are set aside in the lake's folder. Exit 3 when something is
+    left that a person has to do.
+    """
+    from keywatch import pipeline
+    from keywatch.repair import render_repair
+    from keywatch.report import printable
+
+    report = pipeline.repair_lake(common.lake, common.settings(), _say)
+    for line in render_repair(report).splitlines():
+        print(printable(line, max_length=4000))
+    if report.left:
+        raise SystemExit(LakeError.exit_code)
+
+
 @detectors_app.command(name="list")
 def detectors_list() -> None:
     """List the detectors with their family and what they look for."""
@@ -729,11 +748,13 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
 
 
 @app.command
-def doctor(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> None:
+def doctor(*, format: CaseFormat = "text", deep: bool = False, common: Common = _DEFAULTS) -> None:
     """Say what is installed, how the lake and the channels are, and which expectations end.
 
     Parameters
     ----------
+    deep
+        Read every Parquet file through, and not its size and footer only.
     format
         text, or json: the versions, and what was found with its status (ok, note, bad).
     """
@@ -741,7 +762,7 @@ def doctor(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> None:
     from keywatch.report import json_text
 
     python, system = platform.python_version(), platform.platform()
-    found = diagnose(common.lake, common.settings())
+    found = diagnose(common.lake, common.settings(), deep=deep)
     if format == "json":
         versions = {"keywatch": __version__, "python": python, "platform": system}
         _write(json_text(versions | {"found": [one.document() for one in found]}), None)
@@ -793,6 +814,22 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
         )
 
 
+def _failure(error: Exception) -> str:
+    """What to say of an error that nobody expected: never what a log may have said in it."""
+    from keywatch.lake import explained
+    from keywatch.report import printable
+
+    if told := explained(error, None):
+        return printable(str(told), max_length=1000)
+    if isinstance(error, OSError):
+        return printable(f"{error.filename or 'a file'}: {error.strerror or error}", 1000)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"a fault in Keywatch itself: {type(error).__name__} at {Path(place.filename).name}:"
+        f"{place.lineno}; please report it. Nothing was half done"
+    )
+
+
 def main() -> None:
     """Run the command line; errors are told in words, with the contract's exit codes."""
     os.umask(0o077)
@@ -810,6 +847,9 @@ def main() -> None:
     except BrokenPipeError:
         # The reader has seen enough (keywatch review | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as e:  # noqa: BLE001 -- a traceback would exit with 1, which means findings
+        _say(f"keywatch: {_failure(e)}")
+        raise SystemExit(LakeError.exit_code) from None
     except KeyboardInterrupt:
         _say("keywatch: stopped; nothing was half done")
         raise SystemExit(130) from None

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
-from keywatch.errors import ContentError, DetectorError
+from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.lake import Lake, sql_text
 from keywatch.model import ACTIONS, Action, Family, Status, Window
@@ -192,6 +192,7 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
     """
     given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
     try:
+        lake.check_select(detector.sql)
         query = {name: given[name] for name in detector.parameters}
         evidence = KINDS[detector.kind]
         if evidence is None:
@@ -200,7 +201,7 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
             rows = evidence(lake.table(detector.sql, **query), detector.params)
             with lake.registered(f"said_by_{detector.id}", rows):
                 _add(lake, detector, f"said_by_{detector.id}", {})
-    except (lake.Error, KeyError) as e:
+    except (lake.Error, UsageError, KeyError) as e:
         raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
 
 

@@ -9,12 +9,14 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keywatch import ahead, deliver, detectors, verdicts
-from keywatch.errors import KeywatchError, LakeError, SecretError
+from keywatch import ahead, deliver, detectors, integrity, verdicts
+from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError
+from keywatch.folder import parquet_files
 from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import Suppression
 from keywatch.report import printable
 from keywatch.report.phrases import count
+from keywatch.secrets import SECRET_FILE, load_or_create_secret
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.weeks import last_event
 
@@ -59,11 +61,14 @@ _LEFT_OUT_DAYS = 30
 _MOST_FILES = 50
 
 
-def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
-    """Settings, the lake, the GeoIP databases' age, the detectors, the channels, what ends soon."""
+def diagnose(lake_folder: Path, settings: Settings, *, deep: bool = False) -> list[Diagnosis]:
+    """Settings, the lake, its files, the GeoIP databases' age, the detectors, the channels, ends.
+
+    With `deep` each Parquet file is read through.
+    """
     parts: tuple[Callable[[], list[Diagnosis]], ...] = (
         lambda: [Diagnosis(f"settings {settings.config_hash}")],
-        lambda: [_lake_diagnosis(lake_folder, settings)],
+        lambda: diagnose_lake(lake_folder, settings, deep=deep),
         lambda: _left_out_diagnoses(lake_folder, settings),
         lambda: _clock_diagnoses(lake_folder, settings),
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
@@ -71,12 +76,35 @@ def diagnose(lake_folder: Path, settings: Settings) -> list[Diagnosis]:
         lambda: _channel_diagnoses(lake_folder, settings),
         lambda: _ending_diagnoses(lake_folder, settings),
     )
+    return _looked_at(lake_folder, parts)
+
+
+def diagnose_lake(folder: Path, settings: Settings, *, deep: bool = False) -> list[Diagnosis]:
+    """The lake: its catalogue, its files (with `deep` read through), its journal, its secret."""
+    return _looked_at(
+        folder,
+        (
+            lambda: [_lake_diagnosis(folder, settings)],
+            lambda: _file_diagnoses(folder, settings, deep),
+            lambda: [_journal_diagnosis(folder)],
+            lambda: [_secret_diagnosis(folder, settings)],
+        ),
+    )
+
+
+def _looked_at(
+    lake_folder: Path, parts: tuple[Callable[[], list[Diagnosis]], ...]
+) -> list[Diagnosis]:
     found: list[Diagnosis] = []
     for part in parts:
         try:
             found += part()
         except KeywatchError as e:
-            found.append(Diagnosis(str(e), exit_code=e.exit_code))
+            if all(one.text != str(e) for one in found):
+                found.append(Diagnosis(str(e), exit_code=e.exit_code))
+        except (Lake.Error, OSError) as e:
+            text = f"{lake_folder}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+            found.append(Diagnosis(printable(text, _MOST_TEXT), exit_code=LakeError.exit_code))
     return found
 
 
@@ -139,6 +167,63 @@ def _clock_diagnoses(
             )
             return [Diagnosis(text, note=True)]
     return []
+
+
+def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> list[Diagnosis]:
+    """Each Parquet file that is not as the catalogue says, else all of them in one."""
+    if not folder.exists():
+        return []
+    with Lake.open_damaged(folder, settings.storage) as lake:
+        named = integrity.named_files(lake)
+        found = [
+            Diagnosis(
+                printable(f"{fault}; keywatch lake repair takes it out", _MOST_TEXT),
+                exit_code=LakeDamagedError.exit_code,
+            )
+            for fault in integrity.faults(lake, deep=deep)
+        ]
+        place, known = lake.data_folder, lake.known_files()
+        strange = sum(file.name not in known for file in (parquet_files(place) if place else ()))
+    how = "read through" if deep else "size and footer looked at; --deep reads them through"
+    if not found:
+        found = [Diagnosis(f"{len(named):,} Parquet files are whole ({how})")]
+    if strange:
+        text = f"{strange:,} Parquet files in {place} are not the lake's; they are left alone"
+        found.append(Diagnosis(text, note=True))
+    return found
+
+
+def _journal_diagnosis(folder: Path) -> Diagnosis:
+    cut = sum(
+        integrity.journal_faults(folder / name)
+        for name in ("outbox.journal", "outbox.journal.committing")
+    )
+    if not cut:
+        return Diagnosis("the delivery journal is whole")
+    text = (
+        f"{cut:,} lines of the delivery journal are cut or damaged: what was sent then may be sent "
+        "again by keywatch deliver"
+    )
+    return Diagnosis(text, note=True)
+
+
+def _secret_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
+    """The secret of the hashes of keys that were seen in full."""
+    file = folder / SECRET_FILE
+    if not file.exists():
+        with Lake.open(folder, settings.storage) as lake:
+            used = lake.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1")
+        if used:
+            raise LakeDamagedError(
+                f"{file}: is gone, and the lake has keys that were hashed with it; restore it from "
+                "a backup: with a new one, keys that were seen in full can't be recognised"
+            )
+        return Diagnosis("no key-hash secret yet: the first load makes it")
+    load_or_create_secret(file)
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise LakeDamagedError(f"{file}: others may read it ({mode:04o}); chmod 600 it")
+    return Diagnosis("the key-hash secret is there, for its owner only")
 
 
 def _databases(settings: GeoIPSettings) -> list[DatabaseInfo]:

@@ -12,7 +12,10 @@ KeywatchError              exit 2, unless said otherwise
 ├── GeoIPError             a GeoIP database is missing or damaged
 └── LakeError              exit 3
     ├── LakeBusyError      another process is writing
-    └── LakeDamagedError   the lake's files don't agree
+    ├── LakeDamagedError   the lake's files don't agree
+    ├── LakeReadOnlyError  the lake can't be written
+    ├── LakeSpaceError     the disk is full
+    └── LakeMemoryError    memory ran out
 """
 
 from __future__ import annotations
@@ -72,3 +75,15 @@ class LakeBusyError(LakeError):
 
 class LakeDamagedError(LakeError):
     """The lake's files don't agree with its catalogue, or are not a lake."""
+
+
+class LakeReadOnlyError(LakeError):
+    """The lake's folder can't be written by this user, or its disk is read-only."""
+
+
+class LakeSpaceError(LakeError):
+    """The disk is full; nothing was kept."""
+
+
+class LakeMemoryError(LakeError):
+    """Memory ran out; nothing was kept."""

@@ -204,7 +204,10 @@ def load_files(
     left_out = _LeftOut()
     while True:
         with suppress(_StartAgain), lake.writing(on_wait):
-            return _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
+            report = _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
+            break
+    lake.keep_copy(utc_now())
+    return report
 
 
 def _load(
@@ -217,7 +220,6 @@ def _load(
     left_out: _LeftOut,
     on_bytes: Callable[[int], None],
 ) -> LoadReport:
-    lake.delete_orphans()
     redactor = Redactor(lake.secret)
     load = _Load(lake, redactor, settings, limit, left_out)
     new, old = load.split_known([file for file in files if file not in left_out])

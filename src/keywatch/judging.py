@@ -407,6 +407,7 @@ def keep(
             deliver.tell(lake, changes, settings.deliver)
         if weekly:
             deliver.enqueue_upkeep(lake, answer, settings.deliver)
+    lake.keep_copy(utc_now())
 
 
 def _changes(lake: Lake, answer: Review, settings: Settings, judged: Queued | None) -> list[Change]:

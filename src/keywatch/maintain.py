@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from ipaddress import ip_address
 
+from keywatch.catalogue_copies import copies
 from keywatch.errors import LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
@@ -41,7 +42,6 @@ _WIDEN_BOUNDS = """
         WHERE column_type IN ('varchar', 'json')
     )
 """
-_CATALOG = "catalog.sqlite"
 
 
 @dataclass(frozen=True)
@@ -388,12 +388,15 @@ def _purge(lake: Lake, on_wait: OnText) -> None:
         lake.rows("CALL ducklake_cleanup_old_files('lake', cleanup_all => true)")
     with lake.writing(on_wait):
         lake.execute(_WIDEN_BOUNDS)
-    catalog = lake.folder / _CATALOG
-    if catalog.exists():
+    catalogue = lake.sqlite_file
+    if catalogue is not None:
         # What SQLite deletes stays in its file until then.
-        with closing(sqlite3.connect(catalog, timeout=60)) as database:
+        with closing(sqlite3.connect(catalogue, timeout=60)) as database:
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for _, copy in copies(catalogue):
+            copy.unlink()
+        lake.keep_copy(utc_now())
     with lake.writing(on_wait):
         lake.execute("DELETE FROM lake.maintenance WHERE what = 'to purge'")
 

@@ -99,8 +99,8 @@ class LakeView:
     @contextmanager
     def _reading(self) -> Iterator[Lake]:
         """A snapshot, which DuckLake lets nobody write to."""
-        with Lake.open(self.folder, self._settings.storage) as lake, lake.reading():
-            yield lake
+        with Lake.open(self.folder, self._settings.storage) as lake:
+            yield lake.look()
 
     def _frame(self, table: pa.Table) -> Frame:
         return _frame(table, self.frames)
@@ -118,7 +118,8 @@ class LakeView:
             lake.sql("SELECT owner, count(*) FROM cases GROUP BY ALL", cases=lake.cases())
 
         Raises:
-            duckdb.Error: the query is wrong, or would change the lake.
+            UsageError: it is not one SELECT, or asks a function that reaches beyond the tables.
+            duckdb.Error: the query is wrong.
         """
         tables = {
             name: table for name, value in given.items() if (table := _arrow(value)) is not None
@@ -127,7 +128,7 @@ class LakeView:
         with self._reading() as lake, ExitStack() as registered:
             for name, table in tables.items():
                 registered.enter_context(lake.registered(name, table))
-            return self._frame(lake.table(query, **parameters))
+            return self._frame(lake.select(query, **parameters))
 
     def tables(self) -> Frame:
         """The lake's tables and their columns."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from keywatch.ingest import LoadReport
     from keywatch.origins import GeoIPPaths
+    from keywatch.repair import RepairReport
 
 OnText = Callable[[str], None]
 T = TypeVar("T")
@@ -148,6 +149,19 @@ def import_keys(
 
     with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
         return inventory.import_keys(lake, file, on_wait)
+
+
+def repair_lake(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> RepairReport:
+    """Mend a damaged lake (`keywatch.repair.repair`).
+
+    Raises:
+        LakeError: there is no lake, somebody else writes, or it can't be written.
+    """
+    from keywatch.origins import OriginReader
+    from keywatch.repair import repair
+
+    with OriginReader(geoip_paths(settings.geoip)) as reader:
+        return repair(lake_folder, settings.storage, reader, utc_now(), on_wait)
 
 
 def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:
@@ -269,7 +283,9 @@ def _review(
             )
             judged = late.waiting(lake, answer.window, settings.review.late_weeks)
             seen = look(lake, answer)
-        if keep:
+        if keep and lake.read_only:
+            on_wait(f"{lake_folder} is read-only: nothing of this review is stored or sent")
+        elif keep:
             judging.keep(lake, answer, replays, settings, on_wait, judged)
         return answer, seen
 

@@ -18,6 +18,9 @@ from urllib.parse import unquote
 
 from keywatch.errors import LakeDamagedError
 
+SECRET_FILE = "key-hash.secret"
+"""The name of a lake's HMAC secret in its folder."""
+
 _U = r"(?:_|%5[Ff]|\\u005[Ff])"
 FULL_KEY_PATTERN = rf"ply{_U}(?:live|test){_U}(?:[a-z0-9]{{2,12}}{_U})?[A-Za-z0-9]{{16,}}"
 """A Pulsely key with nothing masked. Also valid RE2: DuckDB looks for suspects with it."""
@@ -91,7 +94,7 @@ def load_or_create_secret(file: Path) -> bytes:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        text = file.read_text(encoding="ascii").strip()
+        text = file.read_text(encoding="ascii", errors="replace").strip()
         if not re.fullmatch(r"[0-9a-f]{64}", text):
             raise LakeDamagedError(
                 f"{file}: not a key-hash secret (64 hex digits); restore it from a backup: "

@@ -74,13 +74,13 @@ def _read(file: Path) -> Iterator[Record]:
     for line in file.read_bytes().splitlines():
         try:
             values = json.loads(line)
-        except ValueError:
-            continue  # empty, or a crash cut it short, so it was never relied on
-        due = values["next_due_at"]
-        yield Record(
-            **values
-            | {
-                "recorded_at": datetime.fromisoformat(values["recorded_at"]),
-                "next_due_at": due and datetime.fromisoformat(due),
-            }
-        )
+            due = values["next_due_at"]
+            yield Record(
+                **values
+                | {
+                    "recorded_at": datetime.fromisoformat(values["recorded_at"]),
+                    "next_due_at": due and datetime.fromisoformat(due),
+                }
+            )
+        except (ValueError, KeyError, TypeError):
+            continue  # empty, or a crash or the disk damaged it: at worst a message is sent again

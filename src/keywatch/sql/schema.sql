@@ -170,5 +170,8 @@ CREATE TABLE lake.maintenance (
     events_before DATE
 );
 
+-- grain: the lake; lake.id, beside its Parquet files, says the same
+CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
+
 CREATE TABLE lake.format (version INTEGER);
 INSERT INTO lake.format VALUES (5);

@@ -24,3 +24,4 @@ ALTER TABLE lake.ingested_files ADD COLUMN waits_until TIMESTAMP;
 CREATE TABLE lake.left_out_files (
     path VARCHAR, size_bytes BIGINT, modified_at TIMESTAMP, reason VARCHAR, tried_by VARCHAR, seen_at TIMESTAMP
 );
+CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;

@@ -1,0 +1,149 @@
+"""Whether a lake's files are what its catalogue says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keywatch.lake import METADATA, Lake
+
+_ENDS_WITH = 8  # the footer's length and the magic
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A Parquet file that the catalogue names, of whatever snapshot; `path` may be an URL."""
+
+    file_id: int
+    table_id: int
+    table: str
+    path: str
+    size_bytes: int
+    footer_bytes: int
+    rows: int
+    deletes: bool
+    current: bool
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not what the catalogue says, and how."""
+
+    file: NamedFile
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file.path} ({self.file.table}, {self.file.rows:,} rows): {self.what}"
+
+
+def named_files(lake: Lake) -> list[NamedFile]:
+    """Every Parquet file that the catalogue names."""
+    # A catalogue that is damaged may name a file's table no more: the outer joins keep the file.
+    kinds = (
+        ("data_file", "data_file_id", "record_count"),
+        ("delete_file", "delete_file_id", "delete_count"),
+    )
+    parts = [
+        f"""
+        SELECT f.{key}, f.table_id, t.table_name, f.path, f.path_is_relative::BOOLEAN,
+            t.path, t.path_is_relative::BOOLEAN, s.path, s.path_is_relative::BOOLEAN,
+            f.file_size_bytes, f.footer_size, f.{rows}, {kind == "delete_file"},
+            f.end_snapshot IS NULL
+        FROM {METADATA}.ducklake_{kind} AS f
+        LEFT JOIN (
+            FROM {METADATA}.ducklake_table
+            QUALIFY row_number() OVER (PARTITION BY table_id ORDER BY begin_snapshot DESC) = 1
+        ) AS t USING (table_id)
+        LEFT JOIN (
+            FROM {METADATA}.ducklake_schema
+            QUALIFY row_number() OVER (PARTITION BY schema_id ORDER BY begin_snapshot DESC) = 1
+        ) AS s USING (schema_id)
+        """
+        for kind, key, rows in kinds
+    ]
+    found = []
+    for row in lake.rows(" UNION ALL ".join(parts) + " ORDER BY ALL"):
+        file_id, table_id, table, *paths, size, footer, rows, deletes, current = row
+        where = lake.data_path
+        for path, relative in (paths[4:6], paths[2:4], paths[0:2]):
+            if path is not None:
+                where = f"{where.rstrip('/')}/{path}" if relative else path
+        found.append(
+            NamedFile(file_id, table_id, table or "?", where, size, footer, rows, deletes, current)
+        )
+    return found
+
+
+def faults(lake: Lake, *, deep: bool = False) -> Iterator[Fault]:
+    """The files that are missing, cut or unreadable; with `deep` each is read through."""
+    for file in named_files(lake):
+        if what := _fault_of(lake, file, deep):
+            yield Fault(file, what)
+
+
+def _fault_of(lake: Lake, file: NamedFile, deep: bool) -> str | None:
+    if "://" in file.path:
+        return _fault_elsewhere(lake, file)
+    # Arrow takes a while to import: not where a file is missing or cut.
+    path = Path(file.path)
+    try:
+        with path.open("rb") as content:
+            size = path.stat().st_size
+            if size != file.size_bytes:
+                return f"is {size:,} bytes long, not {file.size_bytes:,}"
+            head = content.read(4)
+            content.seek(-_ENDS_WITH, 2)
+            end = content.read()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as e:
+        return f"can't be read ({e.strerror})"
+    length = int.from_bytes(end[:4], "little")
+    if (head, end[4:]) != (b"PAR1", b"PAR1") or length != file.footer_bytes:
+        return "is no Parquet file any more"
+    return _fault_within(path, file, deep)
+
+
+def _fault_within(path: Path, file: NamedFile, deep: bool) -> str | None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as opened:
+            if opened.metadata.num_rows != file.rows:
+                return f"holds {opened.metadata.num_rows:,} rows, not {file.rows:,}"
+            if deep:
+                for _ in opened.iter_batches(_BATCH_ROWS):
+                    pass
+    except (pa.ArrowException, OSError, UnicodeError) as e:
+        return f"can't be read: {str(e).splitlines()[0][:200]}"
+    return None
+
+
+def _fault_elsewhere(lake: Lake, file: NamedFile) -> str | None:
+    try:
+        rows = lake.value("SELECT num_rows FROM parquet_file_metadata($path)", path=file.path)
+    except (lake.Error, OSError) as e:
+        return f"can't be read: {str(e).splitlines()[0][:200]}"
+    return None if rows == file.rows else f"holds {rows:,} rows, not {file.rows:,}"
+
+
+def journal_faults(file: Path) -> int:
+    """How many lines of a journal are cut or damaged; of none, and of an absent one, 0.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not file.exists():
+        return 0
+    return sum(not _is_object(line) for line in file.read_bytes().splitlines() if line.strip())
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

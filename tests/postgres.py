@@ -1,0 +1,63 @@
+"""A PostgreSQL of a test's own: as a user of its own, on a free port, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+USER = "keywatch"
+
+
+def programs() -> Path | None:
+    """The folder of Debian's server programs, or of those on the path; None without any."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def _as_who() -> list[str]:
+    """What a command begins with: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    return ["runuser", "-u", "postgres", "--"]
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A server; gives the connection string of its empty database, as settings have it."""
+    where = programs()
+    assert where is not None
+    with tempfile.TemporaryDirectory(prefix="keywatch-pg-") as name:
+        folder = Path(name)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = str(folder / "data")
+        _run(where / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync")
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        _run(where / "pg_ctl", "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
+        try:
+            yield f"postgres:host=127.0.0.1 port={port} user={USER} dbname=postgres"
+        finally:
+            with suppress(subprocess.CalledProcessError):
+                _run(where / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(
+        [*_as_who(), *map(str, command)],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+    )

@@ -1,0 +1,123 @@
+"""Disks that are full or read-only, and too little memory: a sentence with the mend, exit 3."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, as_json_lines, event
+
+EVENTS = 3000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(where)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk, and not in every container")
+    yield where
+    subprocess.run(["umount", str(where)], check=True)
+
+
+def log(folder: Path, day: int, count: int = EVENTS) -> Path:
+    file = folder / f"{day}.jsonl"
+    rows = (
+        event(
+            timestamp=f"2026-09-{day:02}T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}Z",
+            request_id=os.urandom(12).hex(),
+            ip=f"84.{n % 200}.{n // 200}.7",
+        )
+        for n in range(count)
+    )
+    file.write_bytes(as_json_lines(rows))
+    return file
+
+
+def keywatch(*arguments: str | Path, memory: str = "1GB") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "keywatch", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT / "src"),
+            "KEYWATCH_STORAGE__MEMORY_LIMIT": memory,
+            "KEYWATCH_REVIEW__POWER_KEYS": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "fault in Keywatch" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_space(
+    disk: Path, tmp_path: Path
+) -> None:
+    lake = disk / "lake"
+    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).returncode == 0
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        file.truncate(0)
+        free = os.statvfs(disk)
+        file.write(bytes(max(free.f_bavail * free.f_frsize - 100_000, 0)))
+    refused(keywatch("ingest", log(tmp_path, 8), "--lake", lake), "the disk is full", "Free some")
+    filler.unlink()
+    assert "50 events" in keywatch("doctor", "--lake", lake).stdout
+    done = keywatch("ingest", tmp_path / "8.jsonl", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    told = keywatch("doctor", "--lake", lake, "--deep").stdout
+    assert f"{EVENTS + 50:,} events" in told
+    assert "not the lake's" not in told, "what the failed load had written is gone"
+
+
+def test_a_read_only_lake_is_reviewed_and_stores_nothing(disk: Path, tmp_path: Path) -> None:
+    lake = disk / "lake"
+    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    done = keywatch("review", "--week", "2026-W37", "--lake", lake)
+    assert done.returncode == 0, done.stderr
+    assert "is read-only: nothing of this review is stored" in done.stderr
+    refused(keywatch("ingest", log(tmp_path, 8, 50), "--lake", lake), "read-only", "writable")
+    assert keywatch("case", "key_0700353", "--week", "2026-W37", "--lake", lake).returncode == 0
+
+
+def test_too_little_memory_is_said_with_the_mend(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    refused(
+        keywatch("ingest", log(tmp_path, 7), "--lake", lake, memory="3MB"),
+        "memory ran out", "storage.memory_limit",
+    )  # fmt: skip
+    wrong = keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake, memory="lots")
+    assert wrong.returncode == 2
+    assert "storage.memory_limit" in wrong.stderr
+    assert keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake).returncode == 0
+
+
+def test_a_damaged_inventory_is_an_error_of_input(tmp_path: Path) -> None:
+    for name, content in {
+        "cut": b'{"key_id": "k',
+        "bytes": b"\xff\xfe\x00",
+        "text": b"[1, 2]",
+    }.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.write_bytes(content)
+        done = keywatch("keys", "import", file, "--lake", tmp_path / "lake")
+        assert done.returncode == 2, done.stderr
+        assert str(file) in done.stderr
+        assert "Traceback" not in done.stderr

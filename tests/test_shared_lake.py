@@ -1,0 +1,113 @@
+"""One lake of two machines: its catalogue in PostgreSQL, its Parquet files in one place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keywatch import integrity
+from keywatch.errors import LakeBusyError, LakeDamagedError
+from keywatch.lake import Lake
+from keywatch.settings import LakeSettings
+from tests import postgres
+from tests.conftest import as_json_lines, event
+from tests.test_lake import finish, start
+
+pytestmark = pytest.mark.skipif(
+    postgres.programs() is None, reason="no PostgreSQL server programs here"
+)
+LOADS = 3
+EVENTS = 150
+
+# A machine: it has a folder of its own, and loads its logs one after the other, then reviews.
+MACHINE = """
+    import sys
+    from pathlib import Path
+    from keywatch import pipeline
+    from keywatch.ingest import load_files
+    from keywatch.lake import Lake
+    from keywatch.settings import IngestSettings, LakeSettings, Settings
+    from keywatch.sources import find_files
+    from tests.conftest import NoWhere
+    folder, catalog, data_path, *logs = sys.argv[1:]
+    storage = LakeSettings(catalog=catalog, data_path=data_path, wait_seconds=120)
+    print("here", flush=True)
+    for log in logs:
+        with Lake.open(Path(folder), storage, create=True) as lake:
+            load_files(lake, find_files([log]), IngestSettings(chunk_bytes=5000), NoWhere())
+        print("loaded", flush=True)
+    settings = Settings(storage=storage).without_power()
+    pipeline.review(Path(folder), None, settings, whole=False)
+    print("reviewed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[str]:
+    with postgres.server() as found:
+        yield found
+
+
+def logs(folder: Path, machine: str) -> list[Path]:
+    files = []
+    for nth in range(LOADS):
+        file = folder / f"{machine}-{nth}.jsonl"
+        rows = (
+            event(
+                timestamp=f"2026-09-{21 + nth:02}T{n // 60:02}:{n % 60:02}:00Z",
+                request_id=f"{machine}-{nth}-{n}",
+                key_id=f"key_{n % 5}",
+            )
+            for n in range(EVENTS)
+        )
+        file.write_bytes(as_json_lines(rows))
+        files.append(file)
+    return files
+
+
+def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    storage = LakeSettings(catalog=catalog, data_path=str(shared), wait_seconds=0)
+    with Lake.open(tmp_path / "a", storage, create=True) as one:
+        with (
+            Lake.open(tmp_path / "b", storage) as two,
+            one.writing(),
+            pytest.raises(LakeBusyError, match="another machine is still writing"),
+            two.writing(),
+        ):
+            pass
+        with one.writing():
+            pass
+    machines: list[subprocess.Popen[str]] = [
+        start(MACHINE, tmp_path / name, catalog, shared, *logs(tmp_path, name)) for name in "abc"
+    ]
+    dies = machines.pop()
+    assert dies.stdout is not None
+    assert [dies.stdout.readline() for _ in range(2)] == ["here\n", "loaded\n"]
+    os.kill(dies.pid, signal.SIGKILL)
+    dies.communicate()
+    for machine in machines:
+        assert finish(machine).split() == ["here", *["loaded"] * LOADS, "reviewed"]
+    # Its server notices that it is gone; what it had not committed is loaded by the next.
+    finish(start(MACHINE, tmp_path / "c", catalog, shared, *logs(tmp_path, "c")))
+    with Lake.open(tmp_path / "a", storage) as lake:
+        assert lake.value("SELECT count(*) FROM lake.events") == 3 * LOADS * EVENTS
+        assert lake.value("SELECT sum(events)::BIGINT FROM lake.activity") == 3 * LOADS * EVENTS
+        assert list(integrity.faults(lake, deep=True)) == []
+        with lake.reading(), pytest.raises(Lake.Error, match="read-only"):
+            lake.execute("DELETE FROM lake.events")
+        lake.look()
+        with pytest.raises(Lake.Error, match="disabled by configuration"):
+            lake.rows("FROM read_text('/etc/passwd')")
+
+
+def test_another_place_of_files_is_found_out(catalog: str, tmp_path: Path) -> None:
+    storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "elsewhere"))
+    with pytest.raises(LakeDamagedError, match="missing or damaged"):
+        Lake.open(tmp_path / "a", storage, create=True)
+    assert not (tmp_path / "elsewhere").exists()
