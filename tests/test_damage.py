@@ -92,6 +92,11 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
 
 
+def each_of(damage: Callable[[Path], None], *files: Path) -> None:
+    for file in files:
+        damage(file)
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[8:200] = bytes(192)
@@ -138,14 +143,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "events empty": (lambda lake: one(lake, "events").write_bytes(b""),
                      "is 0 bytes long", "taken out", "load again .*9.jsonl"),
     "activity gone": (lambda lake: one(lake, "activity").unlink(), "is missing", "rebuilt from the events", ""),
-    "hours and transitions cut": (lambda lake: each(cut, one(lake, "activity_hours"), one(lake, "transitions")),
+    "hours and transitions cut": (lambda lake: each_of(cut, one(lake, "activity_hours"), one(lake, "transitions")),
                                   "bytes long", "rebuilt from the events", ""),
     "origins gone": (lambda lake: one(lake, "origins").unlink(), "is missing", "addresses located again", ""),
     "ingested_files gone": (lambda lake: one(lake, "ingested_files").unlink(), "is missing", "taken out", ""),
-    "verdicts gone": (lambda lake: each(Path.unlink, *(lake / "data/main/verdicts").iterdir()), "is missing", "", "give the verdicts"),
+    "verdicts gone": (lambda lake: each_of(Path.unlink, *(lake / "data/main/verdicts").iterdir()), "is missing", "", "give the verdicts"),
     "a file of deletions gone": (lambda lake: next(lake.rglob("*-delete.parquet")).unlink(),
                                  "is missing", "", "may be back"),
-    "format and identity gone": (lambda lake: each(Path.unlink, one(lake, "format"), one(lake, "identity")),
+    "format and identity gone": (lambda lake: each_of(Path.unlink, one(lake, "format"), one(lake, "identity")),
                                  "is missing", "id is written again", ""),
     "no data folder": (lambda lake: shutil.rmtree(lake / "data"), "is missing", "taken out", "load again"),
     "no secret": (lambda lake: (lake / "key-hash.secret").unlink(), "hashed with it", "", ""),

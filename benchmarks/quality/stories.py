@@ -651,9 +651,9 @@ def review(
         with log.open("w", encoding="utf-8") as out:
             for key in world.cast:
                 out.writelines(_lines(key, sorted(telling.calls[key.number])))
-        with Lake.open(lake, settings.storage) as opened:
-            # As many reviews run at once as there are processors.
-            opened.execute("SET threads = 1")
+        # As many reviews run at once as there are processors.
+        storage = settings.storage.model_copy(update={"threads": 1})
+        with Lake.open(lake, storage) as opened:
             locator = _OtherDatabase(_reader()) if telling.database_changes else _reader()
             load_files(opened, find_files([str(log)]), settings.ingest, locator)
             with opened.reading():

@@ -88,7 +88,6 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
     case = _read(file)
     window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
     with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
-        lake.execute("SET threads = 1")  # a case is small: threads would only cost
         _load(lake, case, Path(folder))
         detectors.prepare(lake, window, case.get("baseline_days", 90), catalogue_endpoints())
         params = {**detector.params, **case.get("params", {})}

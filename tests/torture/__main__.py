@@ -1,0 +1,322 @@
+"""``make torture``: kills, damages, many processes and two machines; the table of what was lost.
+
+    python -m tests.torture                   about half an hour; writes docs/reliability.md
+    python -m tests.torture --kills 20 --seconds 20 --rounds 1 --print      a try
+
+Another command is killed by adding it to `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from keywatch import integrity
+from keywatch.errors import KeywatchError
+from keywatch.lake import Lake, utc_now
+from keywatch.settings import LakeSettings
+from tests import postgres
+from tests.conftest import ROOT, as_json_lines, event
+
+PAGE = ROOT / "docs" / "reliability.md"
+BEGIN, END = "<!-- made by make torture -->", "<!-- end -->"
+KEPT = ROOT / "tests" / "data" / "lake-format-3.tar.xz"
+PROCESSES = 8
+MONDAY = datetime(2026, 8, 31)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    what: str
+    times: int
+    cut_short: int
+    lost: str
+
+
+class World:
+    """A folder with a lake and logs that are still to be loaded."""
+
+    def __init__(self, folder: Path, settings: str = "") -> None:
+        self.folder, self.lake, self.logs = folder, folder / "lake", folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.config = folder / "keywatch.toml"
+        self.config.write_text(
+            "[review]\npower_keys = 0\nreplayed_windows = 1\n"
+            f'[deliver.channels.file]\nkind = "file"\npath = "{folder}/out.jsonl"\n{settings}'
+        )
+        self._made = 0
+
+    def new_log(self, who: str = "w", count: int = 400) -> Path:
+        """A log of another day of a few keys, once with a strange address."""
+        self._made += 1
+        day = MONDAY + timedelta(days=self._made % 35)
+        rows = (
+            event(
+                timestamp=(day + timedelta(seconds=200 * n)).isoformat() + "Z",
+                request_id=f"{who}-{self._made}-{n}",
+                key_id=f"key_{n % 6}",
+                ip="91.234.56.78" if day.month == 10 and n % 60 == 0 else f"84.1.{n % 6}.9",
+                endpoint=f"/v1/checks/{n % 9}",
+            )
+            for n in range(count)
+        )
+        file = self.logs / f"{who}-{self._made}.jsonl"
+        file.write_bytes(as_json_lines(rows))
+        return file
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """A command of keywatch in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "keywatch", *map(str, arguments),
+             "--lake", str(self.lake), "--config", str(self.config)],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *arguments: str | Path) -> int:
+        """Its exit code; a traceback is an error of ours."""
+        process = self.start(*arguments)
+        _, said = process.communicate(timeout=900)
+        assert b"Traceback" not in said, said.decode()
+        assert process.returncode in (0, 2, 3), said.decode()
+        return process.returncode
+
+
+COMMANDS: dict[str, Callable[[World], tuple[str | Path, ...]]] = {
+    "load": lambda world: ("ingest", world.new_log()),
+    "review": lambda _: ("review", "--week", f"2026-W{random.choice((38, 39, 40))}"),
+    "watch": lambda world: ("watch", world.logs),
+    "deliver": lambda _: ("deliver",),
+    "verdict": lambda _: (
+        "verdict", f"key_{random.randrange(6)}", "benign", "--by", "ana", "--because", "tried it",
+        "--week", "2026-W40",
+    ),
+    "repair": lambda _: ("lake", "repair"),
+    "upgrade": lambda _: ("doctor",),
+}  # fmt: skip
+
+
+def state(folder: Path, settings: LakeSettings | None = None) -> Counter[str]:
+    """How many rows there are; an error where the lake does not agree with itself."""
+    with Lake.open(folder, settings) as lake:
+        faults = list(integrity.faults(lake, deep=True))
+        assert not faults, faults
+        found = Counter(
+            {
+                table: lake.value(f"SELECT count(*) FROM lake.{table}")
+                for table in ("events", "ingested_files", "verdicts", "runs", "delivery_outcomes")
+            }
+        )
+        agree = lake.rows(
+            "SELECT (SELECT coalesce(sum(events), 0) FROM lake.activity), "
+            "(SELECT coalesce(sum(events), 0) FROM lake.activity_hours), "
+            "(SELECT coalesce(sum(events), 0) FROM lake.transitions), "
+            "(SELECT coalesce(sum(events), 0) FROM lake.ingested_files)"
+        )[0]
+    assert set(agree) == {found["events"]}, (agree, found)
+    return found
+
+
+def kills(folder: Path, count: int) -> list[Row]:
+    """SIGKILL at any point of each command: what was committed stays, and the next run goes on."""
+    world = World(folder)
+    for _ in range(40):
+        world.new_log()
+    assert world.run("ingest", world.logs) == 0
+    assert world.run("review") == 0
+    takes: dict[str, float] = {}
+    for name, command in COMMANDS.items():
+        began = time.monotonic()
+        world.run(*command(world))
+        takes[name] = time.monotonic() - began
+    tried, cut, lost = Counter[str](), Counter[str](), Counter[str]()
+    before = state(world.lake)
+    for nth in range(count):
+        name = list(COMMANDS)[nth % len(COMMANDS)]
+        old = name == "upgrade"
+        if old:
+            _unpack(folder / "old")
+        process = (_Old(folder / "old", world.config) if old else world).start(
+            *COMMANDS[name](world)
+        )
+        try:
+            process.wait(random.uniform(0.1, 1.05) * takes[name])
+        except subprocess.TimeoutExpired:
+            process.kill()
+            cut[name] += 1
+        process.communicate()
+        tried[name] += 1
+        after = state(folder / "old" / "lake") if old else state(world.lake)
+        if old:
+            lost[name] += after["events"] != 420
+        else:
+            lost[name] += any(after[table] < before[table] for table in before)
+            before = after
+    # Whatever was cut short is done by the next run of it.
+    files = len(list(world.logs.iterdir()))
+    assert world.run("ingest", world.logs) == 0
+    assert state(world.lake)["ingested_files"] == files
+    return [
+        Row(f"SIGKILL in {name}", tried[name], cut[name], f"{lost[name]} times")
+        for name in COMMANDS
+    ]
+
+
+class _Old(World):
+    """The kept lake of format 3, which is upgraded by whatever opens it."""
+
+    def __init__(self, folder: Path, config: Path) -> None:
+        self.folder, self.lake, self.config = folder, folder / "lake", config
+
+
+def _unpack(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with tarfile.open(KEPT) as packed:
+        packed.extractall(folder, filter="data")
+
+
+def damages(rounds: int) -> Row:
+    """Each kind of damage, mended, and what it says loaded again: all rows as before."""
+    passed = failed = 0
+    for _ in range(rounds):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", "damage_is_found",
+             "tests/test_damage.py"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = re.findall(r"(\d+) (passed|failed)", done.stdout)
+        counts = {what: int(number) for number, what in said}
+        passed += counts.get("passed", 0)
+        failed += counts.get("failed", 0)
+    lost = f"{failed} times" if failed else "nothing but what was damaged, and that was named"
+    return Row("catalogue, Parquet, secret or journal damaged", passed + failed, passed, lost)
+
+
+def many(
+    folder: Path, seconds: float, storages: list[str], what: str, settings: LakeSettings | None
+) -> Row:
+    """Processes that load, review, watch, deliver and judge at once, for `seconds`."""
+    ends = time.time() + seconds
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.torture.__main__ import busy\n"
+        "busy(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])\n"
+    )
+    workers = []
+    for nth, storage in enumerate(storages):
+        home = folder / f"m{nth}"
+        home.mkdir(parents=True)
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(home), str(ends), storage],
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    counts: Counter[str] = Counter()
+    for worker in workers:
+        out, _ = worker.communicate(timeout=seconds + 1800)
+        assert worker.returncode == 0, "a process failed; what it said is above"
+        counts.update(json.loads(out))
+    lake = folder / "lake" if settings is None else folder / "m0" / "lake"
+    after = state(lake, settings)
+    lost = counts["loaded"] - after["events"]
+    return Row(
+        f"{what}, {seconds:.0f} seconds: {counts['load']} loads, {counts['review']} reviews, "
+        f"{counts['watch']} watches, {counts['deliver']} deliveries, {counts['verdict']} verdicts",
+        counts.total() - counts["loaded"] - counts["busy"],
+        counts["busy"],
+        f"{lost} of {counts['loaded']:,} events",
+    )
+
+
+def busy(home: Path, ends: float, storage: str) -> None:
+    """One of many processes: commands in any order until `ends`; prints how many as JSON."""
+    world = World(home / "own", storage)
+    world.lake = home / "lake" if "catalog" in storage else home.parent / "lake"
+    counts: Counter[str] = Counter()
+    while time.time() < ends or not counts["load"]:
+        name = random.choice(("load", "load", "review", "watch", "deliver", "verdict"))
+        if not counts["load"]:
+            name = "load"
+        if name == "load":
+            arguments: tuple[str | Path, ...] = ("ingest", world.new_log(home.name))
+        elif name == "watch":
+            arguments = ("watch",)
+        else:
+            arguments = COMMANDS[name](world)
+        done = world.run(*arguments)
+        counts[name] += 1
+        counts["busy"] += done == 3
+        if name == "load":
+            assert done == 0
+            counts["loaded"] += 400
+    print(json.dumps(counts))
+
+
+def main() -> None:
+    """Run all of it, and write the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--print", action="store_true", dest="only_print")
+    given = parser.parse_args()
+    random.seed(given.seed)
+    with tempfile.TemporaryDirectory(prefix="keywatch-torture-") as name:
+        folder = Path(name)
+        rows = kills(folder / "kills", given.kills)
+        rows.append(damages(given.rounds))
+        rows.append(
+            many(folder / "many", given.seconds, [""] * PROCESSES, f"{PROCESSES} processes", None)
+        )
+        if postgres.programs() is not None:
+            with postgres.server() as catalog:
+                shared = LakeSettings(catalog=catalog, data_path=str(folder / "pg" / "data"))
+                toml = f'[storage]\ncatalog = "{catalog}"\ndata_path = "{shared.data_path}"\n'
+                two = "two machines, PostgreSQL"
+                rows.append(many(folder / "pg", given.seconds, [toml] * 2, two, shared))
+    table = "\n".join(
+        [
+            f"Of {utc_now():%Y-%m-%d}, {os.cpu_count()} processors.",
+            "",
+            "| what was done | times | of these cut short, mended or told to wait | lost |",
+            "| --- | ---: | ---: | --- |",
+            *(f"| {row.what} | {row.times:,} | {row.cut_short:,} | {row.lost} |" for row in rows),
+        ]
+    )
+    print(table)
+    if not given.only_print:
+        page = PAGE.read_text(encoding="utf-8")
+        head, rest = page.split(BEGIN)
+        PAGE.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeywatchError as e:
+        sys.exit(f"torture: {type(e).__name__}: {e}")
