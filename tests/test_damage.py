@@ -83,11 +83,6 @@ def one(lake: Path, table: str) -> Path:
     return max((lake / "data" / "main" / table).glob("*[0-9a-f].parquet"))
 
 
-def each(damage: Callable[[Path], None], *files: Path) -> None:
-    for file in files:
-        damage(file)
-
-
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-20])
 
