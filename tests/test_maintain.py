@@ -30,11 +30,8 @@ def five_minutes(nth: int) -> list[dict[str, Any]]:
     return [event(timestamp=f"{moment.isoformat()}Z", request_id=f"req_{nth}")]
 
 
-@pytest.mark.parametrize("loads", [8, pytest.param(60, marks=pytest.mark.slow)])
-def test_loads_every_five_minutes_become_a_few_files_that_read_the_same(
-    loading: Loading, loads: int
-) -> None:
-    lake = loading.lake
+def test_loads_every_five_minutes_become_a_few_files_that_read_the_same(loading: Loading) -> None:
+    lake, loads = loading.lake, 8
     for nth in range(loads):
         loading.take(five_minutes(nth), f"{nth}.jsonl")
     stranger = loading.folder / "lake" / "data" / "stranger.parquet"

@@ -110,6 +110,8 @@ def maintain(
             now=now,
             events_before=events_before,
         )
+    if removed:
+        _copy_anew(lake)
     windows = tuple(dict.fromkeys(Window(start, end) for _, start, end in gone))
     return Maintained(before, file_count(lake), expired, removed, pruned, events_before, windows)
 
@@ -394,11 +396,17 @@ def _purge(lake: Lake, on_wait: OnText) -> None:
         with closing(sqlite3.connect(catalogue, timeout=60)) as database:
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        for _, copy in copies(catalogue):
-            copy.unlink()
-        lake.keep_copy(utc_now())
+    _copy_anew(lake)
     with lake.writing(on_wait):
         lake.execute("DELETE FROM lake.maintenance WHERE what = 'to purge'")
+
+
+def _copy_anew(lake: Lake) -> None:
+    """Older copies of the catalogue name files that are gone, or hold what was forgotten."""
+    if lake.sqlite_file is not None:
+        for _, copy in copies(lake.sqlite_file):
+            copy.unlink()
+        lake.keep_copy(utc_now())
 
 
 def render_maintained(done: Maintained) -> Iterator[str]:

@@ -73,7 +73,7 @@ def test_the_design_s_detectors_are_there() -> None:
         "client": "unfamiliar_agent off_hours dormant_wake request_rhythm",
         "policy": "denied_probe revoked_use environment_mismatch rotation_overdue "
         "overlap_overstay wildcard_scope unused_scope unknown_scope scope_change scope_bypass "
-        "exposed_key honey_key rotation_due",
+        "exposed_key honey_key rotation_due unreadable_lines",
         "all": "behaviour_forest",
     }
     found = {family: {d.id for d in ALL if d.family == family} for family in by_family}
@@ -84,7 +84,8 @@ def test_the_fields_that_say_how_evidence_is_used() -> None:
     assert {d.id for d in ALL if d.backstop} == {"unfamiliar_place"}
     assert {d.id for d in ALL if d.speaks_of_moves} == {"relocation", "fleet_move"}
     shared = {d.id: d.question for d in ALL if d.question != d.id}
-    assert shared == dict.fromkeys(("impossible_travel", "parallel_origins"), "two_places_at_once")
+    same = ("beside_owner", "impossible_travel", "parallel_origins")
+    assert shared == dict.fromkeys(same, "two_places_at_once")
 
 
 @pytest.mark.parametrize(
