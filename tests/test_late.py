@@ -69,7 +69,7 @@ def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
     loading.take(of_days("2026-08-03", "2026-09-28", "2026-10-04"), "1.jsonl", now=NOW)
     loading.take(of_days("2026-10-05", "2026-10-13"), "2.jsonl", now=NOW)
     with loading.lake.writing():
-        for table in ("held_back", "review_queue", "maintenance", "left_out_files"):
+        for table in ("held_back", "review_queue", "maintenance", "left_out_files", "identity"):
             loading.lake.execute(f"DROP TABLE lake.{table}")
         for table, column in (
             ("ingested_files", "held_back"), ("ingested_files", "waits_until"),
@@ -80,6 +80,7 @@ def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
         if watched is not None:
             loading.lake.execute(f"INSERT INTO lake.watches VALUES ({watched}, NULL)")
         loading.lake.execute("UPDATE lake.format SET version = 4")
+    (loading.folder / "lake" / "data" / "lake.id").unlink()
     with Lake.open(loading.folder / "lake") as lake:
         assert [each.window for each in late.queued(lake, 4, NOW)] == expected
 
