@@ -41,7 +41,7 @@ MACHINE = """
         with Lake.open(Path(folder), storage, create=True) as lake:
             load_files(lake, find_files([log]), IngestSettings(chunk_bytes=5000), NoWhere())
         print("loaded", flush=True)
-    settings = Settings(storage=storage).without_power()
+    settings = Settings().without_power().model_copy(update={"storage": storage})
     pipeline.review(Path(folder), None, settings, whole=False)
     print("reviewed", flush=True)
 """

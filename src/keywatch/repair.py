@@ -44,7 +44,8 @@ _AGAIN = {
     "alerts": "review the last week again: its alerts are opened and told again",
     "deliveries": "messages that waited are gone; the next review tells of open alerts again",
     "delivery_outcomes": "messages may be sent again",
-    "watches": "the feed judges the newest week again",
+    "review_queue": "weeks with new lines may wait no longer: review them again",
+    "held_back": "events ahead of the clock are gone: load them again when their time has come",
     "rejects": "the lines can't be shown any more",
 }
 
@@ -306,7 +307,7 @@ class _Repair:
             WITH seen AS (
                 SELECT max(load_id) AS load_id FROM (
                     SELECT load_id FROM lake.events UNION ALL SELECT load_id FROM lake.activity
-                    UNION ALL SELECT load_id FROM lake.watches
+                    UNION ALL SELECT load_id FROM lake.review_queue
                 )
             ),
             kept AS (
