@@ -18,7 +18,6 @@ Thefts are added to the base worlds of `benchmarks.quality.lone` (`bases` says h
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -40,7 +39,7 @@ from benchmarks.quality.bases import (
 )
 from benchmarks.quality.lone import WEEKS
 from benchmarks.quality.measures import share
-from benchmarks.quality.tables import Table
+from benchmarks.quality.tables import Table, tell
 from keywatch import pipeline
 from keywatch.lake import Lake
 from keywatch.sample import Planned
@@ -107,10 +106,7 @@ def main() -> int:
             print(f"seed {seed}: {name} done", file=sys.stderr, flush=True)
     print(f"{given.keys:,} keys, {given.weeks} weeks, seeds {given.seeds}, "
           f"settings {settings.config_hash}")  # fmt: skip
-    for table in tables(**figures):
-        print(f"\n{table.markdown() if given.markdown else table.text()}")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    tell(tables(**figures), figures, given)
     return 0
 
 

@@ -13,7 +13,6 @@ were judged before are kept under the temporary folder, so a run that was stoppe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 
 from benchmarks.quality.bases import Base, Judged, copy_lake, judge, named, scratch
 from benchmarks.quality.measures import share, wilson
-from benchmarks.quality.tables import Table
+from benchmarks.quality.tables import Table, tell
 from keywatch import pipeline
 from keywatch.sample import LOUDNESS, Planned
 from keywatch.sample.thefts import THEFTS
@@ -86,11 +85,8 @@ def main() -> int:
                       file=sys.stderr, flush=True)  # fmt: skip
     print(f"{len(thefts)} thefts; {given.weeks} weeks, settings {settings.config_hash}")
     print(f"Innocent keys revoked in copies only: {disturbed}")
-    for table in tables(thefts, innocents, key_weeks):
-        print(f"\n{table.markdown() if given.markdown else table.text()}")
-    if given.json:
-        document = {"thefts": thefts, "innocents": innocents, "key_weeks": key_weeks}
-        given.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    figures = {"thefts": thefts, "innocents": innocents, "key_weeks": key_weeks}
+    tell(tables(thefts, innocents, key_weeks), figures, given)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +36,14 @@ class Table:
     def markdown(self) -> str:
         lines = [self.header, ("---", *("---:" for _ in self.header[1:])), *self.rows]
         return "\n".join([f"{self.title}\n", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def tell(tables: Iterable[Table], figures: object, given: argparse.Namespace) -> None:
+    """Print the tables, with `markdown` for the README; with `json` write the figures there."""
+    for table in tables:
+        print(f"\n{table.markdown() if given.markdown else table.text()}")
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def contenders(group: str, worlds: list[Figures]) -> Table:

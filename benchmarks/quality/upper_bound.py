@@ -12,7 +12,6 @@ evidence is short. Nothing learnt is shipped: weights of made worlds are theirs 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.quality.evaluate import FALSE_ALARMS_PER_KEY, scores
 from benchmarks.quality.measures import average_precision, caught
-from benchmarks.quality.tables import Table, spread
+from benchmarks.quality.tables import Table, spread, tell
 from benchmarks.quality.worlds import World, engine
 from keywatch import judging
 from keywatch.lake import Lake
@@ -72,9 +71,7 @@ def main() -> int:
         "Rankings by what learnt from the truth of the other worlds, beside the review's own",
         ("", "avg. precision", "recall at 1‰"), rows,
     )  # fmt: skip
-    print(f"\n{table.markdown() if given.markdown else table.text()}")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    tell([table], figures, given)
     return 0
 
 

@@ -13,7 +13,6 @@ A year that was reviewed before is kept under the temporary folder: a run that w
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import numpy as np
 
 from benchmarks.quality.bases import copy_lake, judged, named, oddities_in, scratch, week_of
 from benchmarks.quality.measures import share, wilson
-from benchmarks.quality.tables import Table
+from benchmarks.quality.tables import Table, tell
 from benchmarks.quality.worlds import World, engine
 from keywatch import pipeline
 from keywatch.sample import LOUDNESS, Planned
@@ -75,10 +74,7 @@ def main() -> int:
     verdicts = "every alert judged truthfully" if given.analyst else "no verdicts"
     print(f"{len(years)} years of {given.reviews} reviews, {given.keys} keys, {verdicts}, "
           f"settings {settings.config_hash}")  # fmt: skip
-    for table in tables(years, given.keys, settings):
-        print(f"\n{table.markdown() if given.markdown else table.text()}")
-    if given.json:
-        given.json.write_text(json.dumps(years, indent=1) + "\n", encoding="utf-8")
+    tell(tables(years, given.keys, settings), years, given)
     return 0
 
 

@@ -149,7 +149,7 @@ CREATE TABLE lake.replayed_visits (
 );
 
 -- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the newest that
--- is in force; macros.sql has verdicts_in_force()
+-- is in force; verdicts.sql has verdicts_in_force()
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
