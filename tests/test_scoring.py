@@ -885,7 +885,7 @@ def test_a_group_is_one_test_with_simes_s_p_value() -> None:
     # and 0.5 alone that makes 3 of 10 - 2 = 8 tests: 0.02 · 8 = 0.16, 0.03 · 8 / 2 = 0.12,
     # 0.5 · 8 / 3 is more than 1.
     p = np.array([0.01, 0.02, 0.04, 0.5, 0.9])
-    q = q_values_of_groups(p, 10, [np.array([0, 2, 4])])
+    q = q_values_of_groups(p, 10, [np.array([0, 2, 4])], np.ones(5, bool))
     # No member is surer than its group; one that is weaker alone stays so: 0.04 · 8 / 2, and 1.
     assert q.tolist() == pytest.approx([0.12, 0.12, 0.16, 1.0, 1.0])
 
@@ -899,7 +899,7 @@ def test_groups_are_one_test_each(p: list[float], more: int, size: int) -> None:
     values = np.array(p)
     size = min(size, len(p))
     group = np.arange(size)
-    q = q_values_of_groups(values, len(p) + more, [group])
+    q = q_values_of_groups(values, len(p) + more, [group], np.ones(len(p), bool))
     simes = min(sorted(p[:size])[k] * size / (k + 1) for k in range(size))
     tested = np.array([simes, *p[size:]])
     expected = q_values(tested, len(p) + more - size + 1)
@@ -908,7 +908,7 @@ def test_groups_are_one_test_each(p: list[float], more: int, size: int) -> None:
     assert (q >= values - 1e-12).all()
     assert q[group[values[:size].argmin()]] == pytest.approx(expected[0])  # its strongest member
     assert (
-        q_values_of_groups(values, len(p) + more, []).tolist()
+        q_values_of_groups(values, len(p) + more, [], np.ones(len(p), bool)).tolist()
         == q_values(values, len(p) + more).tolist()
     )
 

@@ -26,6 +26,7 @@ from benchmarks.quality.measures import share, wilson
 from benchmarks.quality.tables import Table, tell
 from benchmarks.quality.worlds import World, engine
 from keywatch import pipeline
+from keywatch.lake import Lake
 from keywatch.sample import LOUDNESS, Planned
 from keywatch.sample.thefts import THEFTS
 from keywatch.settings import Settings, load_settings
@@ -39,29 +40,37 @@ FIRST_SEED = 101
 
 
 class Theft(TypedDict):
-    """What the review of its week said of a stolen key."""
+    """What the review of its week said of a stolen key, and whether any review named it later."""
 
+    key_id: str
     kind: str
     action: str
+    named_later: bool
 
 
 class FalseAlarm(TypedDict):
-    """An innocent key in a week that names it."""
+    """An innocent key in a week that names it; `goes_on` where an earlier week has named it."""
 
     key_id: str
+    week: int
     action: str
+    goes_on: bool
     oddities: list[str]
 
 
 class Year(TypedDict):
-    """`alerts` are the keys named in each week, stolen ones too."""
+    """What the reviews of a year say.
+
+    `named` are the keys that each week's review names, stolen ones too; `told` are the alerts that
+    were opened or changed in each. `revoked` are stolen keys to revoke.
+    """
 
     seed: int
     thefts: list[Theft]
-    alerts: list[int]
+    named: list[int]
+    told: list[int]
     false_alarms: list[FalseAlarm]
-    revoked: int
-    """Keys to revoke, once for each week that says so."""
+    revoked: list[str]
 
 
 def main() -> int:
@@ -70,7 +79,7 @@ def main() -> int:
     years: list[Year] = []
     for seed in range(FIRST_SEED, FIRST_SEED + given.years):
         years.append(year(seed, given.keys, given.reviews, settings, analyst=given.analyst))
-        print(f"year {seed}: {_told(years[-1])}", file=sys.stderr, flush=True)
+        print(f"year {seed}: {_in_brief(years[-1])}", file=sys.stderr, flush=True)
     verdicts = "every alert judged truthfully" if given.analyst else "no verdicts"
     print(f"{len(years)} years of {given.reviews} reviews, {given.keys} keys, {verdicts}, "
           f"settings {settings.config_hash}")  # fmt: skip
@@ -126,7 +135,11 @@ def _reviewed(world: World, settings: Settings, analyst: bool) -> Year:
         str(key_id): str(start).removesuffix("Z")
         for key_id, start in truth["theft_start"][truth["stolen"]].items()
     }
-    found = Year(seed=world.seed, thefts=[], alerts=[], false_alarms=[], revoked=0)
+    found = Year(
+        seed=world.seed, thefts=[], named=[], told=[], false_alarms=[], revoked=[]
+    )  # fmt: skip
+    before: set[str] = set()
+    revoked: set[str] = set()
     with scratch() as folder:
         lake = folder / "lake"
         copy_lake(world.lake(settings), lake)
@@ -136,50 +149,72 @@ def _reviewed(world: World, settings: Settings, analyst: bool) -> Year:
             cases = [judged(case) for case in answer.cases]
             actions = {case["key_id"]: case["action"] for case in cases}
             alerted = sorted(named(cases))
-            found["alerts"].append(len(alerted))
-            found["revoked"] += sum(actions[key_id] == "revoke" for key_id in alerted)
+            found["named"].append(len(alerted))
             for key_id in alerted:
                 stolen = key_id in began and began[key_id] < window.end.isoformat()
+                if stolen and actions[key_id] == "revoke":
+                    revoked.add(key_id)
                 if not stolen:
                     odd = oddities_in(window, truth["oddities"][key_id])
                     found["false_alarms"].append(
-                        FalseAlarm(key_id=key_id, action=actions[key_id], oddities=odd)
-                    )
+                        FalseAlarm(key_id=key_id, week=number, action=actions[key_id],
+                                   goes_on=key_id in before, oddities=odd)
+                    )  # fmt: skip
                 if analyst:
                     pipeline.give_verdict(
                         lake, key_id, "compromised" if stolen else "benign", settings,
                         by="analyst", because="the truth", window=window,
                     )  # fmt: skip
+            before.update(alerted)
             found["thefts"] += [
-                Theft(kind=str(truth["theft"][key_id]), action=actions.get(key_id, "none"))
+                Theft(key_id=key_id, kind=str(truth["theft"][key_id]), named_later=False,
+                      action=actions.get(key_id, "none"))
                 for key_id, start in began.items()
                 if window.start.isoformat() <= start < window.end.isoformat()
-            ]
+            ]  # fmt: skip
+            for theft in found["thefts"]:
+                theft["named_later"] |= not _is_named(theft) and theft["key_id"] in alerted
+        found["told"] = _told(lake, world, settings)
+    found["revoked"] = sorted(revoked)
     return found
+
+
+def _told(folder: Path, world: World, settings: Settings) -> list[int]:
+    """How many alerts each week opened or changed."""
+    with Lake.open(folder, settings.storage) as lake:
+        told = Counter(start for (start,) in lake.rows("SELECT window_start FROM lake.alerts"))
+    weeks = range(WEEKS_BEFORE, world.weeks)
+    return [told[week_of(world, number).start] for number in weeks]
 
 
 def tables(years: Sequence[Year], keys: int, settings: Settings) -> list[Table]:
     """The goals, the thefts by kind, and the innocent keys by what befell them."""
     thefts = [theft for each in years for theft in each["thefts"]]
     false = [one for each in years for one in each["false_alarms"]]
-    alerts = [count for each in years for count in each["alerts"]]
+    weeks = sum(len(each["named"]) for each in years)
+    told = [count for each in years for count in each["told"]]
+    at_once = [count for each in years for count in each["named"]]
     hits = sum(_is_named(theft) for theft in thefts)
     low, high = wilson(hits, len(thefts))
-    revokes = sum(each["revoked"] for each in years)
-    wrong = [one for one in false if one["action"] == "revoke"]
-    wrong_keys = sum(
+    right = sum(len(each["revoked"]) for each in years)
+    wrong = sum(
         len({one["key_id"] for one in each["false_alarms"] if one["action"] == "revoke"})
         for each in years
     )
+    begun = [one for one in false if not one["goes_on"]]
     budget = settings.scoring.investigate_per_1000_keys * keys / 1000
     goals = [
         ("thefts named", f"{hits} of {len(thefts)} = {share(hits, len(thefts)):.2f}, "
          f"{low:.2f}–{high:.2f}", "0.9"),
-        ("innocent of those revoked", f"{len(wrong)} of {revokes} = "
-         f"{share(len(wrong), revokes):.2f}, {wrong_keys} keys", "0.1"),
-        ("alerts a week", f"{share(sum(alerts), len(alerts)):.2f}, at most {max(alerts)}",
+        ("in a later week", str(sum(theft["named_later"] for theft in thefts)), ""),
+        ("innocent of those revoked", f"{wrong} of {wrong + right} = "
+         f"{share(wrong, wrong + right):.2f}", "0.1"),
+        ("alerts opened or changed a week", f"{share(sum(told), weeks):.2f}, at most {max(told)}",
          f"{budget:g}"),
-        ("innocent ones", f"{share(len(false), len(alerts)):.2f}", f"{budget:g}"),
+        ("innocent keys named for the first time", f"{share(len(begun), weeks):.2f}",
+         f"{budget:g}"),
+        ("named in a week, open cases too", f"{share(sum(at_once), weeks):.2f}, "
+         f"at most {max(at_once)}", ""),
     ]  # fmt: skip
     by_kind = [
         (kind, LOUDNESS[kind], *(
@@ -189,7 +224,7 @@ def tables(years: Sequence[Year], keys: int, settings: Settings) -> list[Table]:
         for kind in sorted({theft["kind"] for theft in thefts})
     ]  # fmt: skip
     counts: dict[str, Counter[str]] = {}
-    for one in false:
+    for one in begun:
         for kind in one["oddities"]:
             counts.setdefault(kind, Counter())[one["action"]] += 1
     by_oddity = [
@@ -207,9 +242,10 @@ def _is_named(theft: Theft) -> bool:
     return theft["action"] in ("revoke", "investigate")
 
 
-def _told(each: Year) -> str:
+def _in_brief(each: Year) -> str:
     thefts = ", ".join(f"{theft['kind']} {theft['action']}" for theft in each["thefts"])
-    return f"{sum(each['alerts'])} alerts, {len(each['false_alarms'])} innocent; {thefts}"
+    innocent = {one["key_id"] for one in each["false_alarms"]}
+    return f"{sum(each['told'])} alerts told, {len(innocent)} innocent keys named; {thefts}"
 
 
 if __name__ == "__main__":

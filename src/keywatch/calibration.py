@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -209,10 +209,17 @@ class Tail:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the replayed windows give: `replayed` are their visits."""
+    """What the replayed windows give: `replayed` are their visits, less those of noisy keys.
+
+    `own` are the scores of each noisy key in the `windows`: they speak for that key only. `weight`
+    is how many cases each of the strange replayed ones stands for.
+    """
 
     replayed: Visits
     families: Families
+    own: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    windows: int = 0
+    weight: float = 1.0
 
     def calibrated(self, visits: Visits) -> Floats:
         """What each detector says on the common scale: bits of how rare so much was.
@@ -247,7 +254,19 @@ class Calibration:
         p: Floats = (1 + as_high) / (self.replayed.total + 1)
         tail = self.tail
         beyond = tail.share * np.exp(-tail.rate * np.maximum(scores - tail.start, 0.0))
-        return np.where(scores > tail.start, np.minimum(p, beyond), p)
+        return np.minimum(np.where(scores > tail.start, np.minimum(p, beyond), p) * self.weight, 1)
+
+    def p_values_of(self, key_ids: Sequence[str], scores: Floats) -> Floats:
+        """As `p_values`; of a noisy key at least the share of its own windows that were as strange.
+
+        What exceeds all that such a key ever did is judged as any other key's.
+        """
+        p = self.p_values(scores)
+        for nth, (key_id, score) in enumerate(zip(key_ids, scores.tolist(), strict=True)):
+            as_high = sum(own >= score for own in self.own.get(key_id, ()))
+            if as_high:
+                p[nth] = max(p[nth], as_high / self.windows)
+        return p
 
     def cases_of(self, bits: float) -> int:
         """How many replayed cases have a score of at least `bits`."""
@@ -303,18 +322,21 @@ def q_values(p_values: Floats, tests: int) -> Floats:
     return q
 
 
-def q_values_of_groups(p_values: Floats, tests: int, groups: Sequence[Ints]) -> Floats:
+def q_values_of_groups(
+    p_values: Floats, tests: int, groups: Sequence[Ints], begun: Flags
+) -> Floats:
     """As `q_values`, where each of the disjoint `groups` (positions in `p_values`) is one test.
 
     A group's p-value is Simes's. Its members are no surer than it is, nor than they are alone.
+    Alone, what has not `begun` in this window is judged beside what has, and makes nothing surer.
     """
-    if not groups:
-        return q_values(p_values, tests)
     simes = np.array(
         [np.min(np.sort(p_values[g]) * len(g) / np.arange(1, len(g) + 1)) for g in groups]
     )
-    alone = np.delete(p_values, np.concatenate(groups))
-    tested = np.sort(np.concatenate([alone, simes]))
+    is_alone = np.ones(len(p_values), bool)
+    for group in groups:
+        is_alone[group] = False
+    tested = np.sort(np.concatenate([p_values[is_alone & begun], simes]))
     tests -= sum(len(group) - 1 for group in groups)
     at = np.append(q_values(tested, tests), 1.0)
 

@@ -34,7 +34,15 @@ from keywatch.model import (
     Standing,
     Window,
 )
-from keywatch.replay import Judge, Replays, replay, revokes, thefts, windows_before
+from keywatch.replay import (
+    Judge,
+    LeftOut,
+    Replays,
+    replay,
+    revokes,
+    to_leave_out,
+    windows_before,
+)
 from keywatch.report import case_document, printable
 from keywatch.report.phrases import count, iso_week, listed
 from keywatch.settings import Settings
@@ -103,8 +111,8 @@ def make_review(
     replays = replay(lake, window, settings, loaded, judge_once)
     families = scoring.families_of(loaded, settings.scoring)
     replayed = replays.judged(families, settings)
-    left_out = thefts(replayed)
-    calibration = replays.calibration(families, left_out)
+    without = to_leave_out(replayed)
+    calibration = replays.calibration(families, without)
     # Last, so that the temporary tables are the window's.
     judged[window] = judge(window)
     groups = find_groups(lake)
@@ -121,11 +129,11 @@ def make_review(
     standings = _standings(lake, settings.review.warm_up_days)
     cases = tuple(recommend.build_cases(lake, scored, standings, loaded, whole=whole))
     coverage = _coverage(lake, window, standings, settings)
-    remaining = replays.judged(families, settings, left_out) if any(left_out) else replayed
+    remaining = replays.judged(families, settings, without) if without else replayed
     summary = (
         None
         if calibration is None
-        else _calibration(lake, calibration, settings, replayed, remaining)
+        else _calibration(lake, calibration, settings, replayed, remaining, without)
     )
     networks = new_networks.find(lake, window, groups, standings)
     coverage = replace(
@@ -218,6 +226,7 @@ def _calibration(
     settings: Settings,
     replayed: Sequence[Sequence[scoring.ScoredCase]],
     remaining: Sequence[Sequence[scoring.ScoredCase]],
+    without: LeftOut,
 ) -> CalibrationSummary:
     """`replayed` are the cases of each replayed window, `remaining` those that are not left out."""
     judged, benign = verdicts.realised(lake)
@@ -226,7 +235,9 @@ def _calibration(
         cases=calibration.replayed.total,
         nominal_rate=settings.scoring.false_revoke_rate,
         replayed_revokes=revokes(replayed),
-        left_out=sum(map(len, thefts(replayed))),
+        left_out=sum(map(len, without.thefts)),
+        noisy_keys=len(without.noisy),
+        outlying_windows=len(without.outlying),
         remaining_revokes=revokes(remaining),
         judged=judged,
         judged_benign=benign,

@@ -57,8 +57,10 @@ class CalibrationSummary:
     `cases` are the keys in use in the `windows` replayed; no p-value is below ``1 / (cases + 1)``.
     `replayed_revokes` of them would have been revoked at the `nominal_rate`, the false discovery
     rate of ``revoke``, by statistics; `left_out` are those of them that are no part of ordinary
-    weeks, and `remaining_revokes` what would have been revoked of the rest. `judged` of the revokes
-    so far have a verdict, of which `judged_benign` were no theft: the realised rate.
+    weeks, and `remaining_revokes` what would have been revoked of the rest. `noisy_keys` were
+    strange in several of the windows and are compared with themselves only; `outlying_windows` had
+    more strange keys than the others and are left out. `judged` of the revokes so far have a
+    verdict, of which `judged_benign` were no theft: the realised rate.
     """
 
     windows: int
@@ -67,6 +69,8 @@ class CalibrationSummary:
     replayed_revokes: int = 0
     left_out: int = 0
     remaining_revokes: int = 0
+    noisy_keys: int = 0
+    outlying_windows: int = 0
     judged: int = 0
     judged_benign: int = 0
 

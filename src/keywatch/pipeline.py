@@ -25,7 +25,7 @@ from keywatch.errors import InputError, UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
-from keywatch.replay import replay, thefts
+from keywatch.replay import replay, to_leave_out
 from keywatch.report.phrases import iso_week
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.watch import Watched
@@ -376,7 +376,9 @@ def power_of_keys(
         loaded, judge = judging.judge_of(lake, reviewed, settings)
         families = scoring.families_of(loaded, settings.scoring)
         replays = replay(lake, reviewed, settings, loaded, judge)
-        calibration = replays.calibration(families, thefts(replays.judged(families, settings)))
+        calibration = replays.calibration(
+            families, to_leave_out(replays.judged(families, settings))
+        )
         if calibration is None:
             raise UsageError("too little history can be replayed to calibrate by")
         judge(reviewed)

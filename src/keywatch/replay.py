@@ -2,17 +2,23 @@
 
 A replayed window is kept in the lake and used again by later reviews; it is judged anew when the
 detectors are others, or when a load has added to it since.
+
+What is no part of ordinary weeks is left out (`LeftOut`), or whoever holds one key could hide the
+theft of the next behind it: a case that would have been revoked, a key that is strange again and
+again, and a window in which more keys are strange than in the others.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import poisson
 
 from keywatch import __version__
 from keywatch.calibration import (
@@ -28,6 +34,7 @@ from keywatch.scoring import (
     WindowEvidence,
     counting,
     judge_cases,
+    score_of_keys,
     visit_table,
 )
 from keywatch.settings import Settings
@@ -40,16 +47,86 @@ ordinary weeks. Below the rate of ``revoke``: what is left out in error makes th
 """
 
 
-def thefts(judged: Sequence[Sequence[ScoredCase]]) -> list[set[str]]:
-    """Of each window's cases the keys that are no part of ordinary weeks."""
-    return [
-        {
-            case.key_id
-            for case in cases
-            if case.action == "revoke" and (case.q_value or 0.0) <= THEFT_RATE
-        }
-        for cases in judged
-    ]
+STRANGE_SHARE = 0.05
+"""A case is strange where at most this share of the other windows' cases have as many bits."""
+NOISY_WINDOWS = 2
+"""A key that is strange in so many windows is noisy."""
+OUTLYING_SHARE = 0.02
+OUTLYING_CHANCE = 0.001
+"""A window is outlying where it has so many cases as rare as the share above that, at the rate of
+the other windows, chance gives as many in one window of a thousand."""
+MOST_OUTLYING = 1 / 3
+"""Of the windows: more of them are no exception."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of the replayed windows is no part of ordinary weeks.
+
+    `thefts` are keys of each window; `noisy` keys speak for themselves only, in all windows;
+    `outlying` windows, by number, speak for none. `weight` makes up for keys that are noisy by
+    chance: what is left is weighted by it.
+    """
+
+    thefts: tuple[frozenset[str], ...] = ()
+    noisy: frozenset[str] = frozenset()
+    outlying: frozenset[int] = frozenset()
+    weight: float = 1.0
+
+    def __bool__(self) -> bool:
+        return bool(any(self.thefts) or self.noisy or self.outlying)
+
+
+NOTHING = LeftOut()
+
+
+def to_leave_out(judged: Sequence[Sequence[ScoredCase]]) -> LeftOut:
+    """Of the cases of each window, each judged by the others, what is not ordinary."""
+    strange = [{case.key_id for case in cases if _is_rare(case, STRANGE_SHARE)} for cases in judged]
+    times = Counter(key_id for keys in strange for key_id in keys)
+    noisy = frozenset(key_id for key_id, count in times.items() if count >= NOISY_WINDOWS)
+    return LeftOut(
+        thefts=tuple(frozenset(_thefts(cases)) for cases in judged),
+        noisy=noisy,
+        outlying=_outlying(judged),
+        weight=_weight(times, noisy, len(judged)),
+    )
+
+
+def _thefts(cases: Sequence[ScoredCase]) -> set[str]:
+    return {
+        case.key_id
+        for case in cases
+        if case.action == "revoke" and (case.q_value or 0.0) <= THEFT_RATE
+    }
+
+
+def _is_rare(case: ScoredCase, share: float) -> bool:
+    return case.p_value is not None and case.p_value <= share
+
+
+def _outlying(judged: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
+    """The windows with too many rare cases, the worst of them where there are many."""
+    counts = [sum(_is_rare(case, OUTLYING_SHARE) for case in cases) for cases in judged]
+    found = []
+    for nth, count in enumerate(counts):
+        others = counts[:nth] + counts[nth + 1 :]
+        usual = max(float(np.median(others)), 1.0) if others else float("inf")
+        if poisson.sf(count - 1, usual) < OUTLYING_CHANCE:
+            found.append(nth)
+    most = int(len(counts) * MOST_OUTLYING)
+    return frozenset(sorted(found, key=lambda nth: -counts[nth])[:most])
+
+
+def _weight(times: Counter[str], noisy: frozenset[str], windows: int) -> float:
+    """By how much the strange cases that are left stand for those of the noisy keys too.
+
+    At most as if strange weeks befell keys by chance: of as many as were strange in one window,
+    ``(1 - STRANGE_SHARE) ** (windows - 1)`` are in no other.
+    """
+    left = sum(count for key_id, count in times.items() if key_id not in noisy)
+    by_chance = (1 - STRANGE_SHARE) ** (1 - windows)
+    return float(min(times.total() / left, by_chance)) if left else 1.0
 
 
 def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
@@ -83,38 +160,37 @@ class Replays:
     load_id: int
     replays: tuple[Replay, ...]
 
-    def calibration(
-        self, families: Families, left_out: Sequence[Set[str]] = ()
-    ) -> Calibration | None:
-        """What they give, less the keys `left_out` of each; None where nothing can be replayed.
-
-        What is strange is not learnt: `left_out` is what `thefts` finds.
-        """
-        parts = [part.as_visits() for part in self._ordinary(left_out)]
-        visits = concatenate(parts, len(families.of_detector))
-        return Calibration(visits, families) if visits.total else None
+    def calibration(self, families: Families, without: LeftOut) -> Calibration | None:
+        """What they give, less what is left out; None where nothing can be replayed."""
+        kept = self._kept(without)
+        calibration = _calibration([part.without(without.noisy) for part in kept], families)
+        if calibration is None:
+            return None
+        own: dict[str, list[float]] = {}
+        for part in kept:
+            for key_id, bits in score_of_keys(part.of(without.noisy), calibration).items():
+                own.setdefault(key_id, []).append(bits)
+        return replace(calibration, own=own, windows=len(kept), weight=without.weight)
 
     def judged(
-        self, families: Families, settings: Settings, left_out: Sequence[Set[str]] = ()
+        self, families: Families, settings: Settings, without: LeftOut = NOTHING
     ) -> list[list[ScoredCase]]:
-        """The cases of each window as the others judge it, less the keys `left_out` of each."""
-        parts = self._ordinary(left_out)
-        visits = [part.as_visits() for part in parts]
+        """The cases of each window as the others judge it, less what is left out."""
+        parts = self._kept(without)
+        quiet = [part.without(without.noisy) for part in parts]
         judged: list[list[ScoredCase]] = []
         for nth, part in enumerate(parts):
-            others = concatenate(visits[:nth] + visits[nth + 1 :], len(families.of_detector))
-            judged.append(
-                judge_cases(part, Calibration(others, families), settings.scoring)[0]
-                if others.total
-                else []
-            )
+            others = _calibration(quiet[:nth] + quiet[nth + 1 :], families)
+            judged.append(judge_cases(part, others, settings.scoring)[0] if others else [])
         return judged
 
-    def _ordinary(self, left_out: Sequence[Set[str]]) -> list[WindowEvidence]:
-        parts = [replay.ordinary for replay in self.replays]
-        if not left_out:
-            return parts
-        return [part.without(keys) for part, keys in zip(parts, left_out, strict=True)]
+    def _kept(self, without: LeftOut) -> list[WindowEvidence]:
+        thefts = without.thefts or (frozenset(),) * len(self.replays)
+        return [
+            each.ordinary.without(keys)
+            for nth, (each, keys) in enumerate(zip(self.replays, thefts, strict=True))
+            if nth not in without.outlying
+        ]
 
     def keep(self, lake: Lake) -> None:
         """Store those that are new; call it inside `Lake.writing`."""
@@ -149,6 +225,11 @@ class Replays:
                 "moved FROM replay_rows",
                 **named,
             )
+
+
+def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:
+    visits = concatenate([part.as_visits() for part in parts], len(families.of_detector))
+    return Calibration(visits, families) if visits.total else None
 
 
 def replay(

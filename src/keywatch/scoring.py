@@ -111,7 +111,12 @@ class WindowEvidence:
         """The same less some of its keys."""
         folds = np.array([fold_of(key_id) for key_id in key_ids], np.int64)
         kept = self._only(np.array([visit[0] not in key_ids for visit in self.visits], bool))
-        return replace(kept, cases=self.cases - np.bincount(folds, minlength=FOLDS))
+        left = self.cases - np.bincount(folds, minlength=FOLDS)
+        return replace(kept, cases=np.maximum(left, 0))
+
+    def of(self, key_ids: Set[str]) -> WindowEvidence:
+        """The visits of some of its keys."""
+        return self._only(np.array([visit[0] in key_ids for visit in self.visits], bool))
 
     def begun(self) -> WindowEvidence:
         """The same less what goes on from earlier windows, which have judged it."""
@@ -439,6 +444,15 @@ def visit_bits(
     return said, np.round(total + evidence.facts, _BITS_DIGITS)
 
 
+def score_of_keys(evidence: WindowEvidence, scale: Calibration) -> dict[str, float]:
+    """The bits of each key's strangest visit."""
+    _, bits = visit_bits(evidence, scale)
+    most: dict[str, float] = {}
+    for (key_id, _, _), value in zip(evidence.visits, bits.tolist(), strict=True):
+        most[key_id] = max(most.get(key_id, 0.0), value)
+    return most
+
+
 def decide(
     cases: Sequence[ScoredCase],
     keys: int,
@@ -449,8 +463,11 @@ def decide(
     """`cases`, most suspicious first, with p-value, q-value and action; `keys` are in use."""
     if not isinstance(scale, Calibration):
         return [_uncalibrated(case, settings) for case in cases]
-    p_values = scale.p_values(np.array([case.bits for case in cases]))
-    q = q_values_of_groups(p_values, keys, _groups([case.key_id for case in cases], campaigns))
+    key_ids = [case.key_id for case in cases]
+    p_values = scale.p_values_of(key_ids, np.array([case.bits for case in cases]))
+    # What goes on from earlier windows was counted there, and makes nothing else surer.
+    begun = np.array([not case.goes_on for case in cases], bool)
+    q = q_values_of_groups(p_values, keys, _groups(key_ids, campaigns), begun)
     return _decided(cases, p_values, q, keys, scale, settings)
 
 
@@ -458,7 +475,9 @@ def decide_alone(
     cases: Sequence[ScoredCase], keys: int, scale: Calibration, settings: ScoringSettings
 ) -> list[ScoredCase]:
     """As `decide`, each of the cases as if nothing else were strange among the `keys`."""
-    p_values = scale.p_values(np.array([case.bits for case in cases]))
+    p_values = scale.p_values_of(
+        [case.key_id for case in cases], np.array([case.bits for case in cases])
+    )
     return _decided(cases, p_values, np.minimum(p_values * keys, 1.0), keys, scale, settings)
 
 

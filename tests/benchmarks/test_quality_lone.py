@@ -132,7 +132,8 @@ def test_small_worlds_from_nothing_to_the_tables(base: Base) -> None:
     assert len(attack.tables(**figures)) == 4
 
     found = year.year(year.FIRST_SEED, 30, 2, SETTINGS, analyst=True)
-    assert len(found["alerts"]) == 2
+    assert len(found["named"]) == len(found["told"]) == 2
+    assert sum(found["told"]) <= sum(found["named"])
     assert [LOUDNESS[theft["kind"]] for theft in found["thefts"]]
     assert " of 1 = " in year.tables([found], 30, SETTINGS)[0].rows[0][1]
 

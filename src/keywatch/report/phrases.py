@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
 
-from keywatch.model import Window
+from keywatch.model import CalibrationSummary, Window
 
 _WEEK = timedelta(days=7)
 
@@ -113,3 +113,19 @@ def span(first: datetime, last: datetime) -> str:
 
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def unlike_the_rest(calibration: CalibrationSummary) -> list[str]:
+    """What of the replayed windows is no measure of others, as clauses."""
+    told = []
+    if keys := calibration.noisy_keys:
+        told.append(
+            f"{count(keys, 'key')} strange in several of them {named(keys, 'is', 'are')} compared "
+            f"with {named(keys, 'itself', 'themselves')} only"
+        )
+    if windows := calibration.outlying_windows:
+        told.append(
+            f"{count(windows, 'window')} with more strange keys than the others "
+            f"{named(windows, 'is', 'are')} left out"
+        )
+    return told

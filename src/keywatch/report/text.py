@@ -44,7 +44,15 @@ from keywatch.report.parts import (
     weight,
     what_was_done,
 )
-from keywatch.report.phrases import count, duration, listed, named, sentence, window_options
+from keywatch.report.phrases import (
+    count,
+    duration,
+    listed,
+    named,
+    sentence,
+    unlike_the_rest,
+    window_options,
+)
 from keywatch.report.safe_text import printable
 from keywatch.report.upkeep import add_upkeep
 
@@ -315,6 +323,7 @@ def _sureness(calibration: CalibrationSummary) -> str:
             f" ({calibration.left_out:,} are left out as thefts; of the rest "
             f"{calibration.remaining_revokes:,})"
         )
+    told += "".join(f"; {said}" for said in unlike_the_rest(calibration))
     if calibration.judged:
         told += (
             f"; of {calibration.judged:,} revokes with a verdict {calibration.judged_benign:,} "

@@ -30,7 +30,15 @@ from keywatch.report.parts import (
     upkeep_of,
     what_was_done,
 )
-from keywatch.report.phrases import count, duration, listed, minute, named, window_options
+from keywatch.report.phrases import (
+    count,
+    duration,
+    listed,
+    minute,
+    named,
+    unlike_the_rest,
+    window_options,
+)
 from keywatch.report.safe_text import printable
 from keywatch.report.upkeep import rule_counts, rule_name
 
@@ -353,6 +361,7 @@ def _sureness(review: Review) -> list[str]:
             "of the calibration as thefts; of the rest "
             f"{calibration.remaining_revokes:,} would have been named."
         )
+    told += [f"{said[0].upper()}{said[1:]}." for said in unlike_the_rest(calibration)]
     if calibration.judged:
         share = calibration.judged_benign / calibration.judged
         were = named(calibration.judged_benign, "was", "were")
