@@ -18,7 +18,7 @@ import keywatch
 from keywatch.errors import LakeDamagedError, LakeError, UsageError
 from keywatch.folder import Writing, remove_remains
 from keywatch.ingest import load_files
-from keywatch.lake import Lake
+from keywatch.lake import Lake, _extension_file
 from keywatch.settings import IngestSettings, LakeSettings
 from keywatch.sources import find_files
 from tests.conftest import ROOT, Loading, NoWhere, events, listed_files
@@ -306,6 +306,15 @@ def test_what_a_select_is_not_asked_is_refused_by_the_connection_too(loaded: Pat
     assert {file: file.read_bytes() for file in before} == before
     with Lake.open(loaded) as lake:
         assert lake.value(COUNT) == 30
+
+
+@pytest.mark.parametrize("place", ["data/", ""])
+def test_a_lake_loads_no_extension_of_anybody_else(place: str, loaded: Path) -> None:
+    # A good one, under a name that was not loaded yet: only the place is wrong.
+    theirs = loaded / f"{place}theirs.duckdb_extension"
+    shutil.copyfile(_extension_file("postgres_scanner"), theirs)
+    with Lake.open(loaded) as lake, pytest.raises(Lake.Error, match="extensions is disabled"):
+        lake.execute(f"LOAD '{theirs}'")
 
 
 def test_what_an_analyst_asks_goes_on_working(template: Path) -> None:
