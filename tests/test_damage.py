@@ -16,11 +16,11 @@ import pytest
 from keywatch import pipeline
 from keywatch.catalogue_copies import copies, keep_copy
 from keywatch.diagnosis import diagnose_lake
-from keywatch.errors import LakeError
+from keywatch.errors import LakeDamagedError, LakeError
 from keywatch.lake import Lake, utc_now
 from keywatch.repair import RepairReport, render_repair, repair
 from keywatch.settings import LakeSettings, Settings
-from tests.conftest import Loading, NoWhere, event
+from tests.conftest import Loading, NoWhere, as_json_lines, event
 
 SETTINGS = Settings().without_power()
 NOW = datetime(2026, 10, 12, 9)
@@ -148,9 +148,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "format and identity gone": (lambda lake: each_of(Path.unlink, one(lake, "format"), one(lake, "identity")),
                                  "is missing", "id is written again", ""),
     "no data folder": (lambda lake: shutil.rmtree(lake / "data"), "is missing", "taken out", "load again"),
-    "no secret": (lambda lake: (lake / "key-hash.secret").unlink(), "hashed with it", "", ""),
-    "a secret for all": (lambda lake: (lake / "key-hash.secret").chmod(0o644), "others may read", "", ""),
-    "a secret of rubbish": (lambda lake: (lake / "key-hash.secret").write_bytes(b"\xff" * 20), "not a key-hash", "", ""),
+    "no secret": (lambda lake: (lake / "key-hash.secret").unlink(), "hashed with it", "", "Restore it from a backup"),
+    "a secret for all": (lambda lake: (lake / "key-hash.secret").chmod(0o644), "others may read", "for its owner only", ""),
+    "a secret of rubbish": (lambda lake: (lake / "key-hash.secret").write_bytes(b"\xff" * 20), "not a key-hash secret", "", "Restore it from a backup"),
     "a journal cut": (lambda lake: cut(lake / "outbox.journal"), "1 lines of the delivery journal", "", ""),
     "a journal of rubbish": (lambda lake: (lake / "outbox.journal").write_bytes(b"[]\n\x00\xff\n"),
                              "2 lines of the delivery journal", "", ""),
@@ -203,7 +203,7 @@ def test_damage_is_found_told_and_mended(
     if told := refusal(lake, review=name in ("no catalogue", "events cut", "activity gone")):
         assert told.exit_code == 3
         assert str(lake) in str(told)
-    if "secret" in name or journal:
+    if journal:
         return
     report = mend(lake)
     assert matches(done, report.done), report
@@ -214,6 +214,9 @@ def test_damage_is_found_told_and_mended(
         with pytest.raises(LakeError, match="Parquet files"):
             Lake.open(lake)
         return
+    if "Restore it" in left:
+        assert mend(lake) == report
+        return
     assert mend(lake) == RepairReport()
     with Lake.open(lake) as opened:
         Loading(lake.parent, opened).load(lake.parent / "logs")
@@ -223,6 +226,34 @@ def test_damage_is_found_told_and_mended(
     if "deletions" in name:
         whole["verdicts"] = [("v",), ("w",), ("x",)]
     assert after == whole
+
+
+@pytest.mark.parametrize("rubbish", [False, True])
+def test_no_load_makes_a_new_secret_in_the_place_of_a_lost_one(rubbish: bool, lake: Path) -> None:
+    secret = lake / "key-hash.secret"
+    before = secret.read_bytes()
+    secret.unlink()
+    if rubbish:
+        secret.write_text("xyz")
+    more = lake.parent / "more"
+    more.mkdir()
+    (more / "more.jsonl").write_bytes(as_json_lines([event(request_id="more")]))
+    with (
+        Lake.open(lake) as opened,
+        pytest.raises(LakeDamagedError, match="lake repair --new-secret"),
+    ):
+        Loading(lake.parent, opened).load(more)
+    assert secret.exists() == rubbish
+    mended = repair(lake, LakeSettings(), NoWhere(), NOW, new_secret=True)
+    assert matches("made anew", mended.done)
+    assert mended.left == []
+    assert secret.read_bytes() != before
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert [file.read_text() for file in lake.glob("set-aside-*/key-hash.secret")] == (
+        ["xyz"] if rubbish else []
+    )
+    with Lake.open(lake) as opened:
+        Loading(lake.parent, opened).load(more)
 
 
 def test_two_copies_of_the_catalogue_are_kept_an_hour_apart(lake: Path) -> None:

@@ -157,8 +157,11 @@ def test_a_key_is_forgotten_everywhere(stolen: Path) -> None:
     assert asked.code == 2
     assert "--yes" in asked.err
     assert in_any_file(stolen, "key_1")
+    aside = stolen / "set-aside-20261001T000000Z"
+    aside.mkdir()
     ran = keywatch("lake", "forget", "key_1", "--yes", "--lake", stolen)
     assert ran.code == 0, ran.err
+    assert f"{aside} was set aside by a repair and may hold it" in ran.out
     tables = {row.split()[0] for row in ran.out.splitlines() if "deleted" in row}
     assert tables >= {
         "activity", "activity_hours", "alerts", "cases", "events", "evidence", "flagged_visits",

@@ -630,17 +630,25 @@ def _deliver(
 
 
 @lake_app.command(name="repair")
-def lake_repair(*, common: Common = _DEFAULTS) -> None:
+def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None:
     """Mend a damaged lake as far as can be, and say what is to be loaded or done again.
 
     Nothing is deleted: damaged files are set aside in the lake's folder. Exit 3 when something is
     left that a person has to do.
+
+    Parameters
+    ----------
+    new_secret
+        Make a new key-hash secret where it is lost: keys that were logged in full are then other
+        keys, without a past.
     """
     from keywatch import pipeline
     from keywatch.repair import render_repair
     from keywatch.report import printable
 
-    report = pipeline.repair_lake(common.lake, common.settings(), _say)
+    report = pipeline.repair_lake(
+        common.lake, common.settings(), _say, new_secret=new_secret
+    )
     for line in render_repair(report).splitlines():
         print(printable(line, max_length=4000))
     if report.left:

@@ -16,7 +16,7 @@ from keywatch.lake import Lake, duckdb_version, utc_now
 from keywatch.model import Suppression
 from keywatch.report import printable
 from keywatch.report.phrases import count
-from keywatch.secrets import SECRET_FILE, load_or_create_secret
+from keywatch.secrets import SECRET_FILE
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.weeks import last_event
 
@@ -210,16 +210,9 @@ def _journal_diagnosis(folder: Path) -> Diagnosis:
 def _secret_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
     """The secret of the hashes of keys that were seen in full."""
     file = folder / SECRET_FILE
-    if not file.exists():
-        with Lake.open(folder, settings.storage) as lake:
-            used = lake.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1")
-        if used:
-            raise LakeDamagedError(
-                f"{file}: is gone, and the lake has keys that were hashed with it; restore it from "
-                "a backup: with a new one, keys that were seen in full can't be recognised"
-            )
-        return Diagnosis("no key-hash secret yet: the first load makes it")
-    load_or_create_secret(file)
+    with Lake.open(folder, settings.storage) as lake:
+        if not lake.check_secret():
+            return Diagnosis("no key-hash secret yet: the first load makes it")
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
         raise LakeDamagedError(f"{file}: others may read it ({mode:04o}); chmod 600 it")

@@ -18,6 +18,8 @@ from pathlib import Path
 from keywatch.errors import LakeDamagedError
 
 MARKER = "lake.id"
+SET_ASIDE = "set-aside-"
+"""Begins the names of the folders into which a repair moves what is damaged."""
 _JOURNAL = "writer.journal"
 _OWN_FILE = re.compile(
     r"ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"

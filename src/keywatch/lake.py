@@ -40,7 +40,7 @@ from keywatch.errors import (
     LakeSpaceError,
     UsageError,
 )
-from keywatch.secrets import SECRET_FILE, load_or_create_secret
+from keywatch.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 from keywatch.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -513,10 +513,33 @@ class Lake:
 
     @property
     def secret(self) -> bytes:
-        """The HMAC secret of this lake; made on first use."""
+        """The HMAC secret of this lake; made on first use.
+
+        Raises:
+            LakeDamagedError: it is gone or no secret, and keys were hashed with it.
+        """
         if self.folder is None:
             return b"in-memory".ljust(32, b"\0")
+        self.check_secret()
         return load_or_create_secret(self.folder / SECRET_FILE)
+
+    def check_secret(self) -> bool:
+        """Whether there is a secret; there need be none before a key was hashed.
+
+        Raises:
+            LakeDamagedError: as `secret` says.
+        """
+        assert self.folder is not None
+        file = self.folder / SECRET_FILE
+        if file.exists():
+            load_or_create_secret(file)
+            return True
+        if self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"):
+            raise LakeDamagedError(
+                f"{file}: is gone, and the lake has keys that were hashed with it. "
+                f"{HOW_TO_MEND_THE_SECRET}"
+            )
+        return False
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
         """All rows of a query; `parameters` are its ``$names``."""

@@ -11,12 +11,14 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from keywatch.catalogue_copies import copies
 from keywatch.errors import LakeBusyError, UsageError
+from keywatch.folder import SET_ASIDE
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
 from keywatch.settings import LakeSettings
@@ -63,9 +65,13 @@ class Maintained:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `forget` erased: rows deleted and texts mended, by table."""
+    """What `forget` erased: rows deleted and texts mended, by table.
+
+    The `set_aside` are folders of a repair, whose damaged files nobody can look through.
+    """
 
     what: str
+    set_aside: tuple[Path, ...] = ()
     deleted: dict[str, int] = field(default_factory=dict)
     mended: dict[str, int] = field(default_factory=dict)
 
@@ -213,7 +219,9 @@ def forget(lake: Lake, named: str, on_wait: OnText = lambda _: None) -> Forgotte
             raise UsageError(f"{named}: no such key or address in the lake")
         lake.execute("INSERT INTO lake.maintenance VALUES (NULL, 'to purge', NULL)")
     _purge(lake, on_wait)
-    return found
+    folder = lake.folder
+    aside = () if folder is None else tuple(sorted(folder.glob(f"{SET_ASIDE}*")))
+    return replace(found, set_aside=aside)
 
 
 def _marks(lake: Lake, named: str) -> tuple[bool, list[str], list[str]]:
@@ -441,6 +449,8 @@ def render_forgotten(done: Forgotten) -> Iterator[str]:
         yield f"  {table:20}{count(rows, 'row')} deleted"
     for table, rows in sorted(done.mended.items()):
         yield f"  {table:20}{count(rows, 'text')} mended"
+    for folder in done.set_aside:
+        yield f"{printable(str(folder))} was set aside by a repair and may hold it: delete the folder."
     yield (
         "No older snapshot is left. Logs, pages that were written and messages that were sent may "
         "still name it."

@@ -151,7 +151,9 @@ def import_keys(
         return inventory.import_keys(lake, file, on_wait)
 
 
-def repair_lake(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> RepairReport:
+def repair_lake(
+    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, *, new_secret: bool = False
+) -> RepairReport:
     """Mend a damaged lake (`keywatch.repair.repair`).
 
     Raises:
@@ -161,7 +163,9 @@ def repair_lake(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet)
     from keywatch.repair import repair
 
     with OriginReader(geoip_paths(settings.geoip)) as reader:
-        return repair(lake_folder, settings.storage, reader, utc_now(), on_wait)
+        return repair(
+            lake_folder, settings.storage, reader, utc_now(), on_wait, new_secret=new_secret
+        )
 
 
 def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:

@@ -20,8 +20,10 @@ from keywatch import folder as files
 from keywatch.activity import add_activity
 from keywatch.catalogue_copies import copies, what_is_wrong
 from keywatch.errors import LakeDamagedError, LakeError
+from keywatch.folder import SET_ASIDE
 from keywatch.integrity import Fault, faults
 from keywatch.lake import METADATA, Lake
+from keywatch.secrets import SECRET_FILE, load_or_create_secret
 from keywatch.settings import LakeSettings
 
 _MOST_EVENTS = 200_000
@@ -79,13 +81,15 @@ def repair(
     locator: Locator,
     now: datetime,
     on_wait: Callable[[str], None] = lambda _: None,
+    *,
+    new_secret: bool = False,
 ) -> RepairReport:
-    """Mend the lake in `folder` as far as can be.
+    """Mend the lake in `folder` as far as can be; with `new_secret`, make one where it is lost.
 
     Raises:
         LakeError: there is no lake, somebody else writes, or it can't be written.
     """
-    return _Repair(folder, settings, now, on_wait).run(locator)
+    return _Repair(folder, settings, now, on_wait).run(locator, new_secret)
 
 
 class _Repair:
@@ -95,12 +99,12 @@ class _Repair:
         if not folder.is_dir():
             raise LakeError(f"{folder}: no lake there")
         self._folder, self._settings, self._on_wait = folder, settings, on_wait
-        self._aside = folder / f"set-aside-{now:%Y%m%dT%H%M%SZ}"
+        self._aside = folder / f"{SET_ASIDE}{now:%Y%m%dT%H%M%SZ}"
         self._now = now
         self._report = RepairReport()
         self._lost: list[tuple[str, int, int, date | None, date | None]] = []
 
-    def run(self, locator: Locator) -> RepairReport:
+    def run(self, locator: Locator, new_secret: bool) -> RepairReport:
         with (
             Lake(Lake.scratch().connection, self._folder, self._settings) as unopened,
             unopened.alone(self._on_wait),
@@ -120,6 +124,7 @@ class _Repair:
             self._mark_to_load_again(lake)
             self._rebuild_rollups(lake)
             self._locate_again(lake, locator)
+            self._mend_secret(lake, new_secret)
         return self._report
 
     def _can_be_opened(self) -> bool:
@@ -180,6 +185,26 @@ class _Repair:
                 f"loaded since {restored:%Y-%m-%d %H:%M} UTC again{again}; verdicts, imports and "
                 "reviews since then are to be made again"
             )
+
+    # ------------------------------------------------------------------------------------- secret
+
+    def _mend_secret(self, lake: Lake, new_secret: bool) -> None:
+        file = self._folder / SECRET_FILE
+        try:
+            lake.check_secret()
+        except LakeDamagedError as e:
+            if not new_secret:
+                self._report.left.append(str(e))
+                return
+            if file.exists():
+                self._set_aside(file)
+            load_or_create_secret(file)
+            self._report.done.append(
+                f"{file}: made anew; keys that were logged in full are other keys from now on"
+            )
+        if file.exists() and file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+            self._report.done.append(f"{file}: for its owner only")
 
     # -------------------------------------------------------------------------------------- files
 

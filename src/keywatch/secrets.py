@@ -20,6 +20,10 @@ from keywatch.errors import LakeDamagedError
 
 SECRET_FILE = "key-hash.secret"
 """The name of a lake's HMAC secret in its folder."""
+HOW_TO_MEND_THE_SECRET = (
+    "Restore it from a backup. Where there is none, keywatch lake repair --new-secret makes a new "
+    "one: keys that were logged in full are then other keys, without a past."
+)
 
 _U = r"(?:_|%5[Ff]|\\u005[Ff])"
 FULL_KEY_PATTERN = rf"ply{_U}(?:live|test){_U}(?:[a-z0-9]{{2,12}}{_U})?[A-Za-z0-9]{{16,}}"
@@ -97,8 +101,7 @@ def load_or_create_secret(file: Path) -> bytes:
         text = file.read_text(encoding="ascii", errors="replace").strip()
         if not re.fullmatch(r"[0-9a-f]{64}", text):
             raise LakeDamagedError(
-                f"{file}: not a key-hash secret (64 hex digits); restore it from a backup: "
-                "without it, keys that were seen in full can't be recognised"
+                f"{file}: not a key-hash secret (64 hex digits). {HOW_TO_MEND_THE_SECRET}"
             ) from None
         return bytes.fromhex(text)
     secret = secrets.token_bytes(32)

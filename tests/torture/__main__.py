@@ -36,6 +36,10 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make torture -->", "<!-- end -->"
 KEPT = ROOT / "tests" / "data" / "lake-format-3.tar.xz"
 PROCESSES = 8
+LINES = 400
+"""Of a log."""
+PASSING = "passing_"
+"""Begins the ids of keys that may be forgotten: none of their events counts as lost."""
 MONDAY = datetime(2026, 8, 31)
 
 
@@ -62,23 +66,28 @@ class World:
         )
         self._made = 0
 
-    def new_log(self, who: str = "w", count: int = 400) -> Path:
-        """A log of another day of a few keys, once with a strange address."""
+    def new_log(self, who: str = "w") -> Path:
+        """A log of another day of a few keys and a passing one; one has a strange address."""
         self._made += 1
+        passing = f"{PASSING}{who}_{self._made}"
         day = MONDAY + timedelta(days=self._made % 35)
         rows = (
             event(
                 timestamp=(day + timedelta(seconds=200 * n)).isoformat() + "Z",
                 request_id=f"{who}-{self._made}-{n}",
-                key_id=f"key_{n % 6}",
+                key_id=passing if n == 0 else f"key_{n % 6}",
                 ip="91.234.56.78" if day.month == 10 and n % 60 == 0 else f"84.1.{n % 6}.9",
                 endpoint=f"/v1/checks/{n % 9}",
             )
-            for n in range(count)
+            for n in range(LINES)
         )
         file = self.logs / f"{who}-{self._made}.jsonl"
         file.write_bytes(as_json_lines(rows))
         return file
+
+    def passing_key(self) -> str:
+        """A key of a log that may be loaded by now, to be forgotten."""
+        return f"{PASSING}w_{random.randint(1, self._made)}"
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """A command of keywatch in a process of its own."""
@@ -109,9 +118,14 @@ COMMANDS: dict[str, Callable[[World], tuple[str | Path, ...]]] = {
         "verdict", f"key_{random.randrange(6)}", "benign", "--by", "ana", "--because", "tried it",
         "--week", "2026-W40",
     ),
+    "maintain": lambda _: ("lake", "maintain"),
+    "forget": lambda world: ("lake", "forget", world.passing_key(), "--yes"),
     "repair": lambda _: ("lake", "repair"),
     "upgrade": lambda _: ("doctor",),
 }  # fmt: skip
+
+
+DONE_AT_ONCE = ("load", "load", "review", "watch", "deliver", "verdict", "maintain")
 
 
 def state(folder: Path, settings: LakeSettings | None = None) -> Counter[str]:
@@ -122,14 +136,18 @@ def state(folder: Path, settings: LakeSettings | None = None) -> Counter[str]:
         found = Counter(
             {
                 table: lake.value(f"SELECT count(*) FROM lake.{table}")
-                for table in ("events", "ingested_files", "verdicts", "runs", "delivery_outcomes")
+                for table in ("ingested_files", "verdicts", "runs", "delivery_outcomes")
             }
         )
+        stays = f"WHERE NOT starts_with(key_id, '{PASSING}')"
+        found["events"] = lake.value(f"SELECT count(*) FROM lake.events {stays}")
         agree = lake.rows(
-            "SELECT (SELECT coalesce(sum(events), 0) FROM lake.activity), "
-            "(SELECT coalesce(sum(events), 0) FROM lake.activity_hours), "
-            "(SELECT coalesce(sum(events), 0) FROM lake.transitions), "
-            "(SELECT coalesce(sum(events), 0) FROM lake.ingested_files)"
+            f"SELECT (SELECT coalesce(sum(events), 0) FROM lake.activity {stays}), "
+            f"(SELECT coalesce(sum(events), 0) FROM lake.activity_hours {stays}), "
+            f"(SELECT coalesce(sum(events), 0) FROM lake.transitions {stays}), "
+            # A log of this file's making has one event of a passing key.
+            "(SELECT coalesce(sum(events), 0) - count(*) FILTER (path LIKE '%/logs/%-%.jsonl') "
+            "FROM lake.ingested_files)"
         )[0]
     assert set(agree) == {found["events"]}, (agree, found)
     return found
@@ -196,11 +214,21 @@ def _unpack(folder: Path) -> None:
 
 def damages(rounds: int) -> Row:
     """Each kind of damage, mended, and what it says loaded again: all rows as before."""
+    what = "catalogue, Parquet, secret or journal damaged"
+    return _tests(what, rounds, "damage_is_found", "tests/test_damage.py")
+
+
+def scarcity(rounds: int) -> Row:
+    """Disks that are full or can't be written, and too little memory."""
+    return _tests("disk full or read-only, memory short", rounds, "", "tests/test_scarce.py")
+
+
+def _tests(what: str, rounds: int, names: str, file: str) -> Row:
+    """Tests of the suite, again and again."""
     passed = failed = 0
     for _ in range(rounds):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", "damage_is_found",
-             "tests/test_damage.py"],
+            [sys.executable, "-m", "pytest", "-q", "-n", "0", "-k", names, file],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         said = re.findall(r"(\d+) (passed|failed)", done.stdout)
@@ -208,7 +236,7 @@ def damages(rounds: int) -> Row:
         passed += counts.get("passed", 0)
         failed += counts.get("failed", 0)
     lost = f"{failed} times" if failed else "nothing but what was damaged, and that was named"
-    return Row("catalogue, Parquet, secret or journal damaged", passed + failed, passed, lost)
+    return Row(what, passed + failed, passed, lost)
 
 
 def many(
@@ -245,7 +273,8 @@ def many(
     lost = counts["loaded"] - after["events"]
     return Row(
         f"{what}, {seconds:.0f} seconds: {counts['load']} loads, {counts['review']} reviews, "
-        f"{counts['watch']} watches, {counts['deliver']} deliveries, {counts['verdict']} verdicts",
+        f"{counts['watch']} watches, {counts['deliver']} deliveries, {counts['verdict']} verdicts, "
+        f"{counts['maintain']} times maintained",
         counts.total() - counts["loaded"] - counts["busy"],
         counts["busy"],
         f"{lost} of {counts['loaded']:,} events",
@@ -258,7 +287,7 @@ def busy(home: Path, ends: float, storage: str) -> None:
     world.lake = home / "lake" if "catalog" in storage else home.parent / "lake"
     counts: Counter[str] = Counter()
     while time.time() < ends or not counts["load"]:
-        name = random.choice(("load", "load", "review", "watch", "deliver", "verdict"))
+        name = random.choice(DONE_AT_ONCE)
         if not counts["load"]:
             name = "load"
         if name == "load":
@@ -272,7 +301,7 @@ def busy(home: Path, ends: float, storage: str) -> None:
         counts["busy"] += done == 3
         if name == "load":
             assert done == 0
-            counts["loaded"] += 400
+            counts["loaded"] += LINES - 1
     print(json.dumps(counts))
 
 
@@ -289,7 +318,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="keywatch-torture-") as name:
         folder = Path(name)
         rows = kills(folder / "kills", given.kills)
-        rows.append(damages(given.rounds))
+        rows += [damages(given.rounds), scarcity(given.rounds)]
         rows.append(
             many(folder / "many", given.seconds, [""] * PROCESSES, f"{PROCESSES} processes", None)
         )
