@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -153,3 +154,26 @@ def test_what_goes_on_makes_nothing_else_surer() -> None:
     assert alone[:9] == pytest.approx(0.05)
     together = q_values_of_groups(p, 100, [], np.ones(10, bool))
     assert together[-1] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(("began", "expected"), [(14.0, "revoke"), (ODD / 2, "investigate")])
+def test_what_goes_on_is_revoked_only_where_its_first_week_would_be(
+    began: float, expected: str
+) -> None:
+    _, scale = calibrated(replays([]))
+    rng = np.random.default_rng(99)
+    first = at_network(evidence({"key_x": began}, rng), goes_on=False)
+    now = at_network(evidence({"key_x": 14.0}, rng), goes_on=True)
+    cases, _ = judge_cases(now, scale, SETTINGS.scoring, earlier=[first])
+    found = next(case for case in cases if case.key_id == "key_x")
+    assert found.goes_on
+    assert found.q_value is not None
+    assert found.q_value <= SETTINGS.scoring.false_revoke_rate
+    assert found.action == expected
+
+
+def at_network(week: WindowEvidence, *, goes_on: bool) -> WindowEvidence:
+    """The same, key_x being at a network that is new to it."""
+    is_x = np.array([key_id == "key_x" for key_id, _, _ in week.visits], bool)
+    networks = tuple("AS1" if x else "" for x in is_x.tolist())
+    return replace(week, networks=networks, goes_on=is_x & goes_on)

@@ -646,9 +646,7 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
     from keywatch.repair import render_repair
     from keywatch.report import printable
 
-    report = pipeline.repair_lake(
-        common.lake, common.settings(), _say, new_secret=new_secret
-    )
+    report = pipeline.repair_lake(common.lake, common.settings(), _say, new_secret=new_secret)
     for line in render_repair(report).splitlines():
         print(printable(line, max_length=4000))
     if report.left:

@@ -450,7 +450,8 @@ def render_forgotten(done: Forgotten) -> Iterator[str]:
     for table, rows in sorted(done.mended.items()):
         yield f"  {table:20}{count(rows, 'text')} mended"
     for folder in done.set_aside:
-        yield f"{printable(str(folder))} was set aside by a repair and may hold it: delete the folder."
+        named = printable(str(folder))
+        yield f"{named} was set aside by a repair and may hold it: delete the folder."
     yield (
         "No older snapshot is left. Logs, pages that were written and messages that were sent may "
         "still name it."

@@ -343,7 +343,47 @@ def judge_cases(
     """The decided cases, most suspicious first, and the bits of each visit."""
     counted, bits = visit_bits(evidence, scale, earlier)
     cases = _strangest(evidence, families_in(scale), counted, bits, settings)
-    return decide(cases, evidence.keys, scale, settings, campaigns), bits
+    cases = decide(cases, evidence.keys, scale, settings, campaigns)
+    if isinstance(scale, Calibration):
+        cases = _as_they_began(cases, evidence, scale, settings, earlier)
+    return cases, bits
+
+
+def _as_they_began(
+    cases: Sequence[ScoredCase],
+    evidence: WindowEvidence,
+    scale: Calibration,
+    settings: ScoringSettings,
+    earlier: Sequence[WindowEvidence],
+) -> list[ScoredCase]:
+    """`cases`, of which none is revoked by statistics for going on.
+
+    The replayed cases are of first windows. Of a visitor who stays for weeks more is seen than in
+    one, so such a case is revoked only where the window that it began in would have been.
+    """
+    more = {
+        case.key_id
+        for case in cases
+        if case.goes_on and case.action == "revoke" and not (case.certain or case.by_rule)
+    }
+    if not more:
+        return list(cases)
+    places = {
+        (visit[0], network)
+        for visit, network in zip(evidence.visits, evidence.networks, strict=True)
+        if network and visit[0] in more
+    }
+    stolen: set[str] = set()
+    for window in earlier:
+        began = window.begun().at(places)
+        counted, bits = visit_bits(began, scale)
+        alone = _strangest(began, scale.families, counted, bits, settings)
+        judged = decide_alone(alone, evidence.keys, scale, settings)
+        stolen.update(case.key_id for case in judged if case.action == "revoke")
+    return [
+        replace(case, action="investigate") if case.key_id in more - stolen else case
+        for case in cases
+    ]
 
 
 def _strangest(
