@@ -182,7 +182,12 @@ def _reviewed(world: World, settings: Settings, analyst: bool) -> Year:
 def _told(folder: Path, world: World, settings: Settings) -> list[int]:
     """How many alerts each week opened or changed."""
     with Lake.open(folder, settings.storage) as lake:
-        told = Counter(start for (start,) in lake.rows("SELECT window_start FROM lake.alerts"))
+        told = Counter(
+            start
+            for (start,) in lake.rows(
+                "SELECT window_start FROM lake.alerts WHERE state <> 'closed'"
+            )
+        )
     weeks = range(WEEKS_BEFORE, world.weeks)
     return [told[week_of(world, number).start] for number in weeks]
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from keywatch import __version__
 from keywatch.calibration import (
@@ -112,7 +112,7 @@ def _outlying(judged: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
     for nth, count in enumerate(counts):
         others = counts[:nth] + counts[nth + 1 :]
         usual = max(float(np.median(others)), 1.0) if others else float("inf")
-        if poisson.sf(count - 1, usual) < OUTLYING_CHANCE:
+        if pdtrc(count - 1, usual) < OUTLYING_CHANCE:
             found.append(nth)
     most = int(len(counts) * MOST_OUTLYING)
     return frozenset(sorted(found, key=lambda nth: -counts[nth])[:most])
