@@ -541,7 +541,10 @@ def test_a_family_without_a_cap_still_counts(lake: Lake) -> None:
 
 
 def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibration:
-    """Replayed windows of `keys` keys, of which some have bits of origin and of client."""
+    """Replayed windows of `keys` keys, of which some have bits of origin and of client.
+
+    A rule speaks against those that are called ``ruled_…``.
+    """
     parts = [
         WindowEvidence(
             detectors=tuple(COLUMNS),
@@ -550,7 +553,7 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
             goes_on=np.zeros(len(week), bool),
             bits=np.array([row(origin, client) for origin, client in week.values()]),
             facts=np.zeros(len(week)),
-            ruled=np.zeros(len(week), bool),
+            ruled=np.array([key_id.startswith("ruled_") for key_id in week], bool),
             moved=np.zeros(len(week), bool),
             cases=np.array([keys // 2, keys - keys // 2]),
         ).as_visits()
@@ -680,24 +683,49 @@ def test_a_rule_decides_where_too_little_was_ordinary_yet(lake: Lake) -> None:
     assert (case.bits, case.action, case.by_rule) == (5, "revoke", True)
     (case,) = score(lake, evidence, families_of(ALL, SETTINGS), SETTINGS)
     assert (case.action, case.by_rule) == ("revoke", True)
+    # Where statistics can tell, a rule that is rare says what to look at, and revokes nothing.
     (case,) = score(lake, evidence, calibration(ODD, keys=1000), SETTINGS)
-    assert (case.ruled, case.action, case.by_rule) == (True, "none", False)
+    assert (case.ruled, case.action, case.by_rule) == (True, "investigate", True)
     look = SETTINGS.model_copy(update={"unfamiliar_place": "investigate"})
     (case,) = score(lake, evidence, quiet, look)
     assert (case.action, case.by_rule) == ("investigate", True)
 
 
 @pytest.mark.parametrize("action", ["revoke", "investigate"])
-@pytest.mark.parametrize(("odd", "by_rule"), [(4, True), (5, False)])
-def test_the_rule_is_asked_where_fewer_than_five_cases_were_odd(
-    lake: Lake, action: str, odd: int, by_rule: bool
+@pytest.mark.parametrize("odd", [4, 5])
+def test_the_rule_decides_where_fewer_than_five_cases_were_odd(
+    lake: Lake, action: str, odd: int
 ) -> None:
     asked = SETTINGS.model_copy(update={"unfamiliar_place": action})
     visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
     scale = calibration(dict(list(ODD.items())[:odd]), keys=1000)
     assert scale.cases_of(math.log2(100)) == odd  # ten of 1,000 are looked at
     (case,) = score(lake, gather(lake, ALL), scale, asked)
-    assert (case.action, case.by_rule) == (action if by_rule else "none", by_rule)
+    assert (case.action, case.by_rule) == (action if odd < 5 else "investigate", True)
+
+
+@pytest.mark.parametrize(("ruled", "expected"), [(4, "investigate"), (5, "none")])
+def test_a_rule_that_speaks_often_in_ordinary_weeks_finds_nothing(
+    lake: Lake, ruled: int, expected: str
+) -> None:
+    # Of 1,000 keys ten may be looked at, five of them by the rule, the judged one included.
+    visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
+    scale = calibration(ODD | {f"ruled_{n}": (1.0, 0.0) for n in range(ruled)}, keys=1000)
+    (case,) = score(lake, gather(lake, ALL), scale, SETTINGS)
+    assert (case.action, case.by_rule) == (expected, expected != "none")
+
+
+@pytest.mark.parametrize(("ruled", "expected"), [(0, "investigate"), (4, "none")])
+def test_what_a_rule_names_comes_out_of_the_budget(lake: Lake, ruled: int, expected: str) -> None:
+    # Within the budget of ten in 1,000, but not beside four that are ruled.
+    week = {f"old_{n}": (12.0, 12.0) for n in range(18)}
+    scale = calibration(week | {f"ruled_{n}": (1.0, 0.0) for n in range(ruled)}, keys=1000)
+    visit(lake, ("unfamiliar_origin", 12), ("unfamiliar_agent", 12))
+    careful = SETTINGS.model_copy(update={"revoke_bits": 100.0})
+    (case,) = score(lake, gather(lake, ALL), scale, careful)
+    assert case.p_value is not None
+    assert case.p_value < 0.01 < case.p_value + 4 / 1001
+    assert (case.action, case.by_rule) == (expected, False)
 
 
 def test_what_is_expected_there_no_rule_names(lake: Lake) -> None:
@@ -921,7 +949,9 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
     def week(n: int) -> Visits:
         bits = np.where(rng.random((n, 6)) < 0.2, rng.exponential(3, (n, 6)), 0.0)
         counts = np.array([n // 2, n - n // 2])
-        return Visits(np.arange(n), rng.integers(0, 2, n), np.arange(n), bits, counts)
+        return Visits(
+            np.arange(n), rng.integers(0, 2, n), np.arange(n), bits, counts, np.zeros(n, bool)
+        )
 
     families = Families(np.arange(6), np.full(6, 14.0))
     fit = Calibration(concatenate([week(300) for _ in range(4)], 6), families)
@@ -935,7 +965,7 @@ def test_a_smaller_budget_never_revokes_more(lake: Lake, budget: float) -> None:
     visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
     less = SETTINGS.model_copy(update={"investigate_per_1000_keys": budget})
     (case,) = score(lake, gather(lake, ALL), calibration(ODD, keys=1000), less)
-    assert case.action == "none"
+    assert case.action == ("investigate" if budget == 10 else "none")
 
 
 def test_the_rule_can_be_off(lake: Lake) -> None:

@@ -58,7 +58,7 @@ class Visits:
     `case` numbers the row's case (a key in a window); `fold` is its key's; `group` numbers the
     visits that are judged as one (a key at a network that is new to it). `bits` has a column a
     detector, 0 where it says nothing. `cases` counts all keys in use, those without a row too,
-    in each fold.
+    in each fold. `ruled` says where a rule speaks against the key.
     """
 
     case: Ints
@@ -66,6 +66,7 @@ class Visits:
     group: Ints
     bits: Floats
     cases: Ints
+    ruled: Flags
 
     @property
     def total(self) -> int:
@@ -89,6 +90,7 @@ def concatenate(parts: Sequence[Visits], detectors: int) -> Visits:
         cases=np.sum([part.cases for part in parts], axis=0)
         if parts
         else np.zeros(FOLDS, np.int64),
+        ruled=np.concatenate([np.zeros(0, bool), *(part.ruled for part in parts)]),
     )
 
 
@@ -272,6 +274,18 @@ class Calibration:
         """How many replayed cases have a score of at least `bits`."""
         return int((self._ordered_scores >= bits).sum())
 
+    @property
+    def ruled_share(self) -> float:
+        """The share of replayed cases that a rule speaks against, the judged one included."""
+        return (1 + len(self._ruled_scores)) / (self.replayed.total + 1)
+
+    def ruled_below(self, score: float) -> float:
+        """The share of replayed cases that a rule speaks against and that have less than `score`.
+
+        That much more is looked at where those that a rule speaks against come first.
+        """
+        return float((self._ruled_scores < score).sum()) / (self.replayed.total + 1)
+
     @cached_property
     def tail(self) -> Tail:
         """What is said of scores beyond the largest replayed ones."""
@@ -290,10 +304,17 @@ class Calibration:
         return self.calibrated(self.replayed)
 
     @cached_property
-    def _ordered_scores(self) -> Floats:
+    def _scores(self) -> Floats:
         bits = together(self.replayed_bits, self.replayed.group)
-        scores = most_of_case(self.replayed.case, self.families.total(bits))
-        return np.sort(scores[scores > 0])
+        return most_of_case(self.replayed.case, self.families.total(bits))
+
+    @cached_property
+    def _ordered_scores(self) -> Floats:
+        return np.sort(self._scores[self._scores > 0])
+
+    @cached_property
+    def _ruled_scores(self) -> Floats:
+        return self._scores[np.unique(self.replayed.case[self.replayed.ruled])]
 
 
 def _parts(rows: Floats) -> Floats:

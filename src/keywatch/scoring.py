@@ -7,7 +7,8 @@ for ``revoke`` is a theft and has no cap; one that asks for less adds nothing to
 the more urgent of both is recommended. Where earlier windows could be replayed, a detector counts
 by how rare so much of it was in them, and actions follow the false discovery rate and the analysts'
 budget; else it counts as it says, and a threshold says what to look at. Rules (``backstop``) decide
-where too little was ordinary yet to tell how rare a score is.
+where too little was ordinary yet to tell how rare a score is; elsewhere what a rule speaks against
+is looked at first, as long as it seldom speaks.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ ODD_BITS = -math.log2(0.01)
 
 It is no matter of the analysts' budget: who looks at less must not revoke more.
 """
+MOST_RULED = 0.5
+"""Of the budget: a rule that speaks more often in ordinary weeks finds nothing by itself."""
 _MOST_SHARE = 0.5
 """Of the keys in use, however many an analyst wants to look at: a case has a bit at least."""
 MOVED_BITS = 3.0
@@ -99,6 +102,7 @@ class WindowEvidence:
             ),
             bits=self.bits,
             cases=self.cases,
+            ruled=self.ruled,
         )
 
     def without_facts(self) -> WindowEvidence:
@@ -535,16 +539,21 @@ def _decided(
     # Where ordinary weeks give nothing at all, the least trifle is rarer than the budget.
     look_bits = -math.log2(share) if share else math.inf
     is_quiet = scale.cases_of(ODD_BITS) < FEWEST_ODD_CASES
+    # A rule that is rare goes first, and takes its part of the budget.
+    rule = settings.unfamiliar_place != "none" and scale.ruled_share <= share * MOST_RULED
     decided = []
     for case, p_value, q_value in zip(cases, p_values.tolist(), q_values.tolist(), strict=True):
         action: Action = "none"
         by_rule = False
+        ruled_below = scale.ruled_below(case.bits) if rule and not case.ruled else 0.0
         if case.certain or (q_value <= settings.false_revoke_rate and _is_enough(case, settings)):
             action = "revoke"
         elif is_quiet and case.ruled and settings.unfamiliar_place != "none":
             action, by_rule = settings.unfamiliar_place, True
-        elif p_value <= share and case.bits >= look_bits:
+        elif p_value + ruled_below <= share and case.bits >= look_bits:
             action = "investigate"
+        elif rule and case.ruled:
+            action, by_rule = "investigate", True
         decided.append(
             replace(case, action=action, p_value=p_value, q_value=q_value, by_rule=by_rule)
         )

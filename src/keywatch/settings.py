@@ -100,7 +100,7 @@ class ScoringSettings(_Section):
     investigate_at_least: Annotated[float, Field(ge=0)] = 0.1
     """The budget of a small lake, in innocent keys a window; whichever budget is larger counts."""
     unfamiliar_place: Literal["revoke", "investigate", "none"] = "revoke"
-    """What the rule of the same name says, where too little was ordinary yet to calibrate."""
+    """What the rule of the same name says where too little was ordinary yet; none: never asked."""
     second_family_bits: Bits = 3.0
     """``revoke`` by statistics needs two families, or questions of origin, with this much each."""
     revoke_bits: Bits = 10.0
