@@ -8,12 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from keywatch import integrity
-from keywatch.errors import LakeBusyError, LakeDamagedError
-from keywatch.lake import Lake
-from keywatch.settings import LakeSettings
+from keywatch import integrity, pipeline
+from keywatch.errors import LakeBusyError, LakeDamagedError, LakeReadOnlyError
+from keywatch.lake import Lake, _extension_file
+from keywatch.settings import LakeSettings, Settings
 from tests import postgres
 from tests.conftest import as_json_lines, event
 from tests.test_lake import finish, start
@@ -21,6 +22,13 @@ from tests.test_lake import finish, start
 pytestmark = pytest.mark.skipif(
     postgres.programs() is None, reason="no PostgreSQL server programs here"
 )
+GRANTS = (
+    "CREATE ROLE analyst LOGIN",
+    "GRANT USAGE ON SCHEMA public TO analyst",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO analyst",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO analyst",
+)
+"""As SECURITY.md has them."""
 LOADS = 3
 EVENTS = 150
 
@@ -104,6 +112,42 @@ def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_pat
         lake.look()
         with pytest.raises(Lake.Error, match="disabled by configuration"):
             lake.rows("FROM read_text('/etc/passwd')")
+
+
+def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
+    with postgres.server() as catalog:
+        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+        folder = tmp_path / "lake"
+        settings = Settings().without_power().model_copy(update={"storage": storage})
+        pipeline.ingest(folder, [str(file) for file in logs(tmp_path, "a")], settings)
+        as_superuser(catalog, *GRANTS)
+
+        role = catalog.replace(f"user={postgres.USER}", "user=analyst")
+        reader = storage.model_copy(update={"catalog": role})
+        with Lake.open(folder, reader) as lake:
+            assert lake.look().value("SELECT count(*) FROM lake.events") == LOADS * EVENTS
+        settings = settings.model_copy(update={"storage": reader})
+        answer = pipeline.review(folder, None, settings, keep=False)
+        assert answer.coverage.keys == 5
+        with (
+            Lake.open(folder, reader) as lake,
+            pytest.raises(LakeReadOnlyError, match="its role in PostgreSQL"),
+            lake.writing(),
+        ):
+            pass
+        said: list[str] = []
+        pipeline.review(folder, None, settings, whole=False, on_wait=said.append)
+        assert said == [f"{folder} is read-only: nothing of this review is stored or sent"]
+        with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
+            lake.execute("DELETE FROM lake.events")
+
+
+def as_superuser(catalog: str, *statements: str) -> None:
+    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as admin:
+        admin.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
+        admin.execute(f"ATTACH '{catalog.removeprefix('postgres:')}' AS pg (TYPE postgres)")
+        for statement in statements:
+            admin.execute("CALL postgres_execute('pg', $1)", [statement])
 
 
 def test_another_place_of_files_is_found_out(catalog: str, tmp_path: Path) -> None:

@@ -217,6 +217,9 @@ class Lake:
             self._load_extensions()
             if not self._find_catalogue() or not self._attach(make=False):
                 self._make(create, on_wait)
+            if self.sqlite_file is None and not self.read_only and not self._may_write():
+                self.read_only = True
+                self._read_at(None)
             self._check_format(create, on_wait)
             self._check_owner()
             for name in _MACROS:
@@ -326,6 +329,12 @@ class Lake:
                 raise told from e
             raise self._damaged(f"the catalogue can't be opened: {_first_line(e)}") from e
         return True
+
+    def _may_write(self) -> bool:
+        """Whether the role in PostgreSQL may commit, or only read."""
+        asked = "SELECT has_table_privilege(''ducklake_snapshot'', ''INSERT'')"
+        row = self.connection.execute(f"FROM postgres_query('{METADATA}', '{asked}')").fetchone()
+        return bool(row and row[0])
 
     def _make(self, create: bool, on_wait: Callable[[str], None]) -> None:
         """Make the catalogue of a new lake: only where nothing of an old one is left.
@@ -701,7 +710,7 @@ class Lake:
         if self.read_only:
             raise LakeReadOnlyError(
                 f"{self.folder}: is read-only, so nothing can be stored in it; make it writable "
-                "for this user, or mount its disk so"
+                "for this user (its disk, its folder, or its role in PostgreSQL)"
             )
         with self._explaining(), self._writer_lock(on_wait):
             lake_id = self._settle() if self.folder is not None else ""
