@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from keywatch.model import Review, Window
@@ -112,6 +112,7 @@ def test_long_hostile_values_stay_within_the_width(kind: str, width: int) -> Non
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(codec=None, exclude_categories=()), max_size=80), st.integers(40, 120))
+@example("\U0001f3fb", 40)
 def test_any_value_stays_within_the_width(text: str, width: int) -> None:
     review = filled_with(text)
     review = replace(review, cases=review.cases[:4])

@@ -16,12 +16,13 @@ _CUT = "…"
 _MOST_MARKS = 3
 """Combining marks on one letter; Vietnamese and Thai need two or three, overprinting needs many."""
 
-# Letters, marks and symbols by their category, and blank on the screen.
+# Letters, marks and symbols by their category, and blank on the screen; or, as the skin tones of
+# emoji are, one cell or none by what stands before.
 _BLANK = frozenset(
     map(chr, [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0])
 ) | frozenset(
     chr(code)
-    for first, last in [(0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)]
+    for first, last in [(0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF), (0x1F3FB, 0x1F3FF)]
     for code in range(first, last + 1)
 )
 
