@@ -636,6 +636,16 @@ def test_the_tail_by_hand() -> None:
     assert fit.tail.rate == pytest.approx(18.84 / (21 + 5 / (math.log(2) / 2)), rel=1e-3)
 
 
+def test_a_rank_that_is_known_is_not_undercut_by_the_tail() -> None:
+    # 20 of 1,000 keys have the same 6 bits: so much is no rarer than 21 in 1,001.
+    alike = {f"alike_{i}": (6.0, 0.0) for i in range(20)}
+    trifles = {f"trifle_{i}": (0.05 * i, 0.0) for i in range(1, 41)}
+    fit = calibration(alike | trifles, keys=1000)
+    so_much = fit.families.total(fit.replayed_bits).max()
+    assert fit.p_values(np.array([so_much])) == pytest.approx(21 / 1001)
+    assert fit.p_values(np.array([so_much + 20])) < 1 / 1001
+
+
 ODD = {f"odd_{i}": (11.0 + i / 10, 0.0) for i in range(8)}
 """Replayed cases worth a look: the rule is not asked."""
 
@@ -718,7 +728,7 @@ def test_a_rule_that_speaks_often_in_ordinary_weeks_finds_nothing(
 @pytest.mark.parametrize(("ruled", "expected"), [(0, "investigate"), (4, "none")])
 def test_what_a_rule_names_comes_out_of_the_budget(lake: Lake, ruled: int, expected: str) -> None:
     # Within the budget of ten in 1,000, but not beside four that are ruled.
-    week = {f"old_{n}": (12.0, 12.0) for n in range(18)}
+    week = {f"old_{n}": (20.0, 20.0) for n in range(7)}
     scale = calibration(week | {f"ruled_{n}": (1.0, 0.0) for n in range(ruled)}, keys=1000)
     visit(lake, ("unfamiliar_origin", 12), ("unfamiliar_agent", 12))
     careful = SETTINGS.model_copy(update={"revoke_bits": 100.0})

@@ -13,8 +13,8 @@ Three steps; only the tail assumes how evidence is distributed:
    the owner does: log2(pi + (1 - pi) * 2^B), never below log2(pi). So habits excuse no place by
    more than that. A case's score is its worst visit's. Its conformal p-value is the share of
    replayed cases with a score at least as high, itself included (Bates, Candès, Lei, Romano and
-   Sesia 2023, "Testing for outliers with conformal p-values", eq. 2). Beyond the largest replayed
-   scores an exponential tail says how rare more would be (peaks over a threshold: Pickands 1975,
+   Sesia 2023, "Testing for outliers with conformal p-values", eq. 2). Where few replayed scores are
+   as high an exponential tail says how rare so much is (peaks over a threshold: Pickands 1975,
    with the shape 0: scores are bits, and capped). With few cases the rate is mostly the prior's.
 3. Benjamini and Hochberg's step-up (1995) over all keys in use turns p-values into q-values, the
    false discovery rate at which a case would still be alerted. A campaign is one hypothesis, with
@@ -44,6 +44,8 @@ FOLDS = 2
 # The tail: the largest 2 % of the replayed scores, 20 at least where there are as many above 0.
 TAIL_SHARE = 0.02
 TAIL_CASES = 20
+# It is asked only where fewer replayed scores than this are as high: else their rank is known.
+RANK_CASES = 5
 # What is believed of its rate before: as of 5 cases of a tail half as steep as bits promise (ln 2).
 PRIOR_CASES = 5.0
 PRIOR_RATE = math.log(2) / 2
@@ -246,7 +248,7 @@ class Calibration:
         return out
 
     def p_values(self, scores: Floats) -> Floats:
-        """P-values of case `scores`, higher being stranger: conformal, or the tail's."""
+        """P-values of case `scores`, higher being stranger: conformal, or the tail's where less."""
         ordered = self._ordered_scores
         as_high = np.where(
             scores > 0,
@@ -256,7 +258,8 @@ class Calibration:
         p: Floats = (1 + as_high) / (self.replayed.total + 1)
         tail = self.tail
         beyond = tail.share * np.exp(-tail.rate * np.maximum(scores - tail.start, 0.0))
-        return np.minimum(np.where(scores > tail.start, np.minimum(p, beyond), p) * self.weight, 1)
+        p = np.where(as_high < RANK_CASES, np.minimum(p, beyond), p)
+        return np.minimum(p * self.weight, 1)
 
     def p_values_of(self, key_ids: Sequence[str], scores: Floats) -> Floats:
         """As `p_values`; of a noisy key at least the share of its own windows that were as strange.
@@ -288,7 +291,7 @@ class Calibration:
 
     @cached_property
     def tail(self) -> Tail:
-        """What is said of scores beyond the largest replayed ones."""
+        """What is said of scores that few replayed ones reach."""
         ordered = self._ordered_scores
         most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.replayed.total))
         start = float(ordered[-most - 1]) if len(ordered) > most else 0.0

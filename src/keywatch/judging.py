@@ -21,7 +21,7 @@ from keywatch import (
     verdicts,
 )
 from keywatch.alerts import Change
-from keywatch.calibration import Calibration
+from keywatch.calibration import RANK_CASES, Calibration
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake, utc_now
 from keywatch.late import Queued
@@ -374,7 +374,7 @@ def _calibration_notes(
             "at.",
         )
     return (
-        f"P-values below {1 / (calibration.cases + 1):.2g} are extrapolated from "
+        f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
         f"{calibration.cases:,} replayed cases by an exponential tail.",
     )
 

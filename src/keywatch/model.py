@@ -54,7 +54,8 @@ class Run:
 class CalibrationSummary:
     """What the claims of a review rest on.
 
-    `cases` are the keys in use in the `windows` replayed; no p-value is below ``1 / (cases + 1)``.
+    `cases` are the keys in use in the `windows` replayed; what fewer than five of them reach is
+    extrapolated.
     `replayed_revokes` of them would have been revoked at the `nominal_rate`, the false discovery
     rate of ``revoke``, by statistics; `left_out` are those of them that are no part of ordinary
     weeks, and `remaining_revokes` what would have been revoked of the rest. `noisy_keys` were
