@@ -29,10 +29,11 @@ class Ran:
     err: str
 
 
-def keywatch(*words: str | Path, cwd: Path | None = None, **env: str) -> Ran:
+def keywatch(*words: str | Path, cwd: Path | None = None, piped: str = "", **env: str) -> Ran:
     """Run one command."""
     done = subprocess.run(
         [sys.executable, "-m", "keywatch", *map(str, words)],
+        input=piped,
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -40,6 +41,35 @@ def keywatch(*words: str | Path, cwd: Path | None = None, **env: str) -> Ran:
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+LINE = (
+    '{{"timestamp": "2026-09-30T10:00:0{n}Z", "request_id": "req_{n}", "key_id": "key_1", '
+    '"ip": "81.2.69.144", "method": "GET", "endpoint": "/v1/checks", "status": 200}}\n'
+)
+
+
+@pytest.mark.parametrize("command", [["ingest"], ["watch", "--no-deliver"]])
+def test_a_hyphen_is_standard_input(command: list[str], tmp_path: Path) -> None:
+    piped = "".join(LINE.format(n=n) for n in range(3))
+    ran = keywatch(*command, "-", "--lake", tmp_path / "lake", piped=piped)
+    assert (ran.code, ran.err) == (0, "")
+    assert "Loaded 3 events from 1 file (pulsely)" in ran.out
+
+
+def test_a_hyphen_stands_beside_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINE.format(n=1))
+    ran = keywatch("ingest", "a.jsonl", "-", cwd=tmp_path, piped=LINE.format(n=2))
+    assert (ran.code, ran.err) == (0, "")
+    assert "Loaded 2 events from 2 files (pulsely)" in ran.out
+
+
+@pytest.mark.parametrize("words", [["--lkae", "x"], ["a.jsonl", "-x"], ["-", "--weeks=3"]])
+def test_an_unknown_option_is_no_path(words: list[str], tmp_path: Path) -> None:
+    ran = keywatch("ingest", *words, cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("keywatch: Unknown option: '-")
+    assert not (tmp_path / "lake").exists()
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,17 @@ class Common:
 
 _DEFAULTS = Common()
 
+Paths = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""Allowed to begin with a hyphen for the sake of ``-``; `_paths` refuses the others."""
+
+
+def _paths(named: Sequence[str]) -> list[str]:
+    """The paths of a command line, an option that there is not among them refused."""
+    for path in named:
+        if path.startswith("-") and path != "-":
+            raise UsageError(f"Unknown option: {path!r}. A file of this name: ./{path}")
+    return list(named)
+
 
 @app.command
 def demo(
@@ -128,7 +139,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 @app.command
 def ingest(
-    *paths: str,
+    *paths: Paths,
     source: str | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
@@ -137,12 +148,12 @@ def ingest(
     Parameters
     ----------
     paths
-        Files, folders, globs or s3://bucket/prefix; .gz and .zst are read.
+        Files, folders, globs, s3://bucket/prefix, or - for standard input; compressed ones too.
     source
         The log's format; found from the content when not given.
     """
     settings = common.settings()
-    named = list(paths or settings.ingest.places)
+    named = _paths(paths) or list(settings.ingest.places)
     if not named:
         raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
     _load(common.lake, named, settings, source)
@@ -535,7 +546,7 @@ def triage(
 
 @app.command
 def watch(
-    *paths: str,
+    *paths: Paths,
     send: Annotated[bool, Parameter(name="--deliver")] = True,
     fail_on: Finding | None = None,
     common: Common = _DEFAULTS,
@@ -557,8 +568,9 @@ def watch(
     from keywatch.watch import render_watched
 
     settings = common.settings()
-    if paths or settings.ingest.places:
-        loaded = pipeline.ingest_new(common.lake, settings, paths, _say)
+    named = _paths(paths)
+    if named or settings.ingest.places:
+        loaded = pipeline.ingest_new(common.lake, settings, named, _say)
         print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
     watched = pipeline.watch(common.lake, settings, _say)
     print(render_watched(watched), flush=True)
