@@ -510,7 +510,7 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(gives: list[bool]) 
                 continue
             lake.execute(
                 "INSERT INTO lake.verdicts VALUES ($id, 'key_1', $start, $end, $verdict, 'ana', "
-                "'x', $at, NULL, NULL, NULL)",
+                "'x', $at, NULL, NULL, NULL, NULL, NULL)",
                 id=f"{n:02}", start=week().start, end=week().end,
                 verdict="benign" if give else "undo", at=MONDAY + timedelta(seconds=n),
             )  # fmt: skip

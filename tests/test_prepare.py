@@ -550,7 +550,7 @@ def flag(lake: Lake, day: date, prefix: str = "203.0.113.0/24", key_id: str = "k
 def verdict(lake: Lake, what: str, origins: list[str] | None = None, key_id: str = "k") -> None:
     lake.execute(
         "INSERT INTO lake.verdicts VALUES ('v', $key_id, $start, $end, $what, 'ana', 'x', $end, "
-        "NULL, $origins, NULL)",
+        "NULL, $origins, NULL, NULL, NULL)",
         key_id=key_id, what=what, origins=origins, **RUN,
     )  # fmt: skip
 

@@ -309,7 +309,7 @@ def test_undo_restores_what_was_covered(memory: Lake) -> None:
 def test_a_verdict_of_an_older_keywatch_is_restored_as_it_was_but_ends(memory: Lake) -> None:
     memory.execute(
         "INSERT INTO lake.verdicts VALUES ('old', 'key_1', $start, $end, 'expected', 'ana', "
-        "'moved', $end, DATE '2099-01-01', NULL, NULL)",
+        "'moved', $end, DATE '2099-01-01', NULL, NULL, NULL, NULL)",
         start=week().start, end=week().end,
     )  # fmt: skip
     memory.execute(

@@ -43,17 +43,6 @@ class ShownKey:
 
 
 @dataclass(frozen=True)
-class GivenVerdict:
-    """A verdict in force on a key's case in a window."""
-
-    key_id: str
-    verdict: str
-    by: str
-    because: str
-    given_at: datetime
-
-
-@dataclass(frozen=True)
 class Change:
     """A key whose action is not what it was in the window before; None: it was no case."""
 
@@ -89,7 +78,6 @@ class Details:
     endpoints: pa.Table
     keys: Mapping[str, ShownKey]
     used_scopes: Mapping[str, tuple[str, ...]]
-    verdicts: Mapping[str, GivenVerdict]
     changes: Changes | None
 
 
@@ -118,7 +106,6 @@ def details(
         endpoints=past.endpoints(),
         keys=shown_keys(lake, {*key_ids, *upkeep, *unjudged}),
         used_scopes=used_scopes(lake, upkeep, review.window, baseline_days),
-        verdicts=given_verdicts(lake, review.window),
         changes=changes(lake, review),
     )
 
@@ -399,17 +386,6 @@ def used_scopes(
     return {key_id: tuple(scopes) for key_id, scopes in rows}
 
 
-def given_verdicts(lake: Lake, window: Window) -> dict[str, GivenVerdict]:
-    """The verdicts in force on the cases of `window`, by key."""
-    rows = lake.rows(
-        "SELECT key_id, verdict, by_whom, because, given_at FROM verdicts_in_force() "
-        "WHERE window_start = $start AND window_end = $end",
-        start=window.start,
-        end=window.end,
-    )
-    return {row[0]: GivenVerdict(*row) for row in rows}
-
-
 def changes(lake: Lake, review: Review) -> Changes | None:
     """`review` beside the newest run of the newest window that ended before it began.
 
@@ -434,14 +410,20 @@ def changes(lake: Lake, review: Review) -> Changes | None:
             run_id=run_id,
         )
     }
-    verdicts = given_verdicts(lake, Window(start, end))
+    verdicts: dict[str, str] = dict(
+        lake.rows(
+            "SELECT key_id, verdict FROM verdicts_in_force() "
+            "WHERE window_start = $start AND window_end = $end",
+            start=start,
+            end=end,
+        )
+    )
     now = {case.key_id: case for case in review.alerted()}
     actions: dict[str, Action] = {case.key_id: case.action for case in review.cases}
 
     def change(key_id: str, name: str | None) -> Change:
-        given = verdicts.get(key_id)
         was = before.get(key_id, (None, None))[0]
-        return Change(key_id, name, was, actions.get(key_id), given.verdict if given else None)
+        return Change(key_id, name, was, actions.get(key_id), verdicts.get(key_id))
 
     return Changes(
         window=Window(start, end),

@@ -18,6 +18,7 @@ from keywatch import (
     power,
     recommend,
     scoring,
+    settled,
     verdicts,
 )
 from keywatch.alerts import Change
@@ -127,7 +128,8 @@ def make_review(
     )
     scored = raise_together(scored, groups)
     standings = _standings(lake, settings.review.warm_up_days)
-    cases = tuple(recommend.build_cases(lake, scored, standings, loaded, whole=whole))
+    built = recommend.build_cases(lake, scored, standings, loaded, whole=whole)
+    cases = settled.with_verdicts(lake, window, built, settings)
     coverage = _coverage(lake, window, standings, settings)
     remaining = replays.judged(families, settings, without) if without else replayed
     summary = (
@@ -135,7 +137,8 @@ def make_review(
         if calibration is None
         else _calibration(lake, calibration, settings, replayed, remaining, without)
     )
-    networks = new_networks.find(lake, window, groups, standings)
+    cleared = [case.key_id for case in cases if case.verdict and case.verdict.clears]
+    networks = new_networks.find(lake, window, groups, standings, cleared)
     coverage = replace(
         coverage,
         keys_without_past=new_networks.keys_without_past(lake),

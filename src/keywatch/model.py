@@ -174,11 +174,32 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class GivenVerdict:
+    """A verdict in force on a key's case.
+
+    `still_open` says why one of *benign* or *expected* does not clear the case: what came since, or
+    what it is not about.
+    """
+
+    verdict: Literal["benign", "compromised", "expected"]
+    by: str
+    because: str
+    given_at: datetime
+    still_open: str = ""
+
+    @property
+    def clears(self) -> bool:
+        """Whether nothing is left to do about the case."""
+        return self.verdict != "compromised" and not self.still_open
+
+
+@dataclass(frozen=True)
 class Case:
     """One key in one window: everything an analyst needs to decide.
 
     `origins` are the first of them, the suspicious ones before the others, and `more_origins`
-    counts the rest.
+    counts the rest. `action` is what is to be done now: none where a verdict clears the case, and
+    ``revoke`` where it confirms a theft, whatever was scored (`scored_action`; None: the same).
     """
 
     key_id: str
@@ -201,6 +222,13 @@ class Case:
     goes_on: bool = False
     """It is of a network, new to the key, that it came from before the window as well."""
     more_origins: int = 0
+    verdict: GivenVerdict | None = None
+    scored_action: Action | None = None
+
+    @property
+    def as_scored(self) -> Action:
+        """The action without any verdict."""
+        return self.scored_action or self.action
 
 
 @dataclass(frozen=True)
@@ -287,6 +315,18 @@ class Review:
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action."""
         return tuple(case for case in self.cases if case.action != "none")
+
+    def watched(self) -> tuple[Case, ...]:
+        """The cases with something strange, too little to act on."""
+        return tuple(case for case in self.cases if case.as_scored == "none" and case.bits > 0)
+
+    def cleared(self) -> tuple[Case, ...]:
+        """The cases that would have an action but for a verdict."""
+        return tuple(
+            case
+            for case in self.cases
+            if case.verdict and case.verdict.clears and case.as_scored != "none"
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Reads the temporary tables of `detectors.prepare`, `scoring.score` and `recommen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -105,7 +105,8 @@ _NEW_NETWORKS = """
         coalesce(o.keys, 0) AS owner_keys, o.since AS owner_since,
         f.since AS open_since, coalesce(f.compromised, false) AS compromised,
         e.by_whom AS expected_by, e.ends_on AS expected_until,
-        CASE WHEN s.suspicious THEN c.action ELSE 'none' END AS action,
+        CASE WHEN s.suspicious AND NOT list_contains($cleared, s.key_id)
+            THEN c.action ELSE 'none' END AS action,
         j.verdict, j.by_whom AS judged_by
     FROM seen AS s
     JOIN addresses AS a USING (key_id, network)
@@ -136,13 +137,24 @@ SCHEMA = pa.schema(
 
 
 def find(
-    lake: Lake, window: Window, groups: Sequence[Group], standings: Mapping[str, Standing]
+    lake: Lake,
+    window: Window,
+    groups: Sequence[Group],
+    standings: Mapping[str, Standing],
+    cleared: Iterable[str] = (),
 ) -> tuple[NewNetwork, ...]:
     """A row a key and new network: alerted ones first, then by bits, then by requests.
 
+    Of the `cleared` keys none is alerted, for a verdict says so.
+
     A key without any past is left out: all of its networks are new.
     """
-    rows = lake.records(f"FROM ({_NEW_NETWORKS}) {_ORDER}", start=window.start, end=window.end)
+    rows = lake.records(
+        f"FROM ({_NEW_NETWORKS}) {_ORDER}",
+        start=window.start,
+        end=window.end,
+        cleared=sorted(cleared),
+    )
     return tuple(_new_network(row, groups, standings) for row in rows)
 
 

@@ -361,8 +361,12 @@ def _would_alert(
                 lake, window, quick, whole=False, judged=judged, loaded=loaded
             )
             alerts += [
-                RehearsedAlert(window, case.key_id, case.name, case.action, case.bits, case.summary)
-                for case in answer.alerted()
+                # What the settings make of the log, whatever was found out about it since.
+                RehearsedAlert(
+                    window, case.key_id, case.name, case.as_scored, case.bits, case.summary
+                )
+                for case in answer.cases
+                if case.as_scored != "none"
             ]
     return tuple(alerts)
 

@@ -280,8 +280,20 @@ def _keep(
         until = now.date() + timedelta(days=SUPPRESSION_DAYS)
     verdict_id = secrets.token_hex(6)
     lake.execute(
-        "INSERT INTO lake.verdicts VALUES ($id, $key_id, $start, $end, $verdict, $by, $because, "
-        "$now, $until, $origins::VARCHAR[], $families::VARCHAR[])",
+        """
+        WITH scored AS (
+            SELECT action, bits
+            FROM lake.cases
+            JOIN lake.runs USING (run_id)
+            WHERE key_id = $key_id AND window_start < $end AND window_end > $start
+            ORDER BY lake_snapshot DESC, made_at DESC
+            LIMIT 1
+        )
+
+        INSERT INTO lake.verdicts VALUES ($id, $key_id, $start, $end, $verdict, $by, $because,
+            $now, $until, $origins::VARCHAR[], $families::VARCHAR[],
+            (SELECT action FROM scored), (SELECT bits FROM scored))
+        """,
         **named, id=verdict_id, verdict=verdict, by=by, because=because, now=now, until=until,
         origins=None if origins is None else list(origins), families=list(families) or None,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from keywatch.history import Change, Changes, Details, GivenVerdict, ShownKey
+from keywatch.history import Change, Changes, Details, ShownKey
 from keywatch.model import Case, Review, Window
 
 FIRST_DAY = date(2026, 6, 30)
@@ -35,13 +35,6 @@ def details_of(review: Review, text: str | None = None) -> Details:
             | set(review.standings)
         },
         used_scopes={finding.key_id: (own("read:metrics"),) for finding in review.hygiene[:3]},
-        verdicts={
-            case.key_id: GivenVerdict(
-                case.key_id, own("compromised"), own("ana"), own("in a public repository"),
-                datetime(2026, 10, 5, 9),
-            )
-            for case in cases[1:2]
-        },
         changes=Changes(
             WEEK_BEFORE,
             "1e7c",

@@ -11,6 +11,7 @@ from keywatch.model import (
     Case,
     Coverage,
     Evidence,
+    GivenVerdict,
     Group,
     HygieneFinding,
     NewNetwork,
@@ -139,6 +140,7 @@ SCANNED = Case(
         "AND address IN ('45.153.78.122') ORDER BY ts"
     ),
 )
+CONFIRMED = GivenVerdict("compromised", "ana", "in a public repository", datetime(2026, 10, 5, 9))
 SECOND = replace(
     SCANNED,
     key_id="key_0700411",
@@ -147,6 +149,7 @@ SECOND = replace(
     owner="team-delivery",
     action="revoke",
     bits=20.07,
+    verdict=CONFIRMED,
     p_value=0.00041,
     q_value=0.0123,
     summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
@@ -182,6 +185,20 @@ DOUBTED = Case(
         "If nobody knows of it, revoke the key as a stolen one",
     ),
     events_query=SCANNED.events_query.replace("key_0700353", "AKIAIOSFODNN7EXAMPLE"),
+)
+
+
+CLEARED = replace(
+    SCANNED,
+    key_id="key_0700430",
+    name="Nightly backup",
+    owner="team-storage",
+    action="none",
+    scored_action="revoke",
+    verdict=GivenVerdict("benign", "ana", "our new region", datetime(2026, 10, 5, 9)),
+    bits=31.2,
+    steps=(),
+    events_query=SCANNED.events_query.replace("key_0700353", "key_0700430"),
 )
 
 
@@ -274,7 +291,7 @@ FULL = Review(
         notes=("The last event is of 2026-10-03 21:14 UTC: the window is not full.",),
         keys_without_past=3,
     ),
-    (SCANNED, SECOND, DOUBTED, *(watched(number) for number in range(12)), UPKEEP_ONLY),
+    (SCANNED, CLEARED, SECOND, DOUBTED, *(watched(number) for number in range(12)), UPKEEP_ONLY),
     (
         Group("campaign", ("key_0700353", "key_0700411"), "45.153.78.122 (M247 Europe SRL, RO)",
               "one address that no key had used before is new on both within an hour"),
@@ -358,6 +375,7 @@ def filled_with(text: str) -> Review:
             ),
             blast_radius=in_values(case.blast_radius), impact=in_values(case.impact),
             steps=(text,) * len(case.steps), events_query=text,
+            verdict=case.verdict and replace(case.verdict, by=text, because=text),
         )  # fmt: skip
 
     return replace(

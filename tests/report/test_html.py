@@ -118,7 +118,7 @@ def test_each_case_is_told_in_full() -> None:
             assert text is None or words(text) in shown, text
         for item in case.evidence:
             assert {words(item.typical) in shown, words(item.actual) in shown} == {True}
-    for said in ("2 to revoke, 1 to investigate", "campaign", "Judged compromised by ana",
+    for said in ("2 to revoke, 1 to investigate", "campaign", "2026-10-05: in a public repository",
                  "no longer alerted", "Old job", "Copy steps", "made 2026-05-08, 150 days old",
                  "rotation is 56 days overdue", "the window is not full"):  # fmt: skip
         assert said.lower() in shown.lower(), said

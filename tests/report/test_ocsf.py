@@ -24,8 +24,7 @@ VALIDATOR = Draft202012Validator(
 @pytest.mark.parametrize("review", [FULL, HOSTILE, QUIET, EMPTY])
 def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review) -> None:
     findings = [json.loads(line) for line in ocsf_lines(review).splitlines()]
-    assert len(findings) == len(review.alerted())
-    for finding, case in zip(findings, review.alerted(), strict=True):
+    for finding, case in zip(findings, (*review.alerted(), *review.cleared()), strict=True):
         assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
         assert finding["resources"][0]["uid"] == case_document(case)["key_id"]
         assert finding["unmapped"]["action"] == case.action
@@ -51,7 +50,7 @@ def test_an_exposed_key_is_no_stolen_one() -> None:
 def test_lines_are_ascii_and_nothing_breaks_them() -> None:
     text = ocsf_lines(HOSTILE)
     assert text.isascii()
-    assert len(text.splitlines()) == len(HOSTILE.alerted())
+    assert len(text.splitlines()) == len(HOSTILE.alerted()) + len(HOSTILE.cleared())
 
 
 def test_a_finding_is_the_same_one_in_another_run_of_the_window() -> None:

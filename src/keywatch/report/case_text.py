@@ -32,7 +32,7 @@ from keywatch.report.parts import (
     weight,
     what_was_done,
 )
-from keywatch.report.phrases import count, sentence, span
+from keywatch.report.phrases import count, sentence, span, verdict_words
 from keywatch.report.safe_text import printable
 from keywatch.report.text_charts import add_charts
 
@@ -99,6 +99,7 @@ def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
         ("environment", printable(case.environment or "")),
         ("standing", STANDINGS[case.standing]),
         ("chance", chance),
+        ("verdict", printable(verdict_words(case.verdict)) if case.verdict else ""),
         *(("part of", group) for group in groups),
     ]
     return [[styled((label, "dim")), value] for label, value in facts if value]

@@ -12,6 +12,7 @@ from keywatch.model import (
     Case,
     Coverage,
     Evidence,
+    GivenVerdict,
     Group,
     HygieneFinding,
     NewNetwork,
@@ -68,6 +69,8 @@ def case_document(case: Case) -> dict[str, Any]:
         "standing": case.standing,
         "goes_on": case.goes_on,
         "action": case.action,
+        "scored_action": case.as_scored,
+        "verdict": _verdict(case.verdict),
         "bits": round(case.bits, _BITS_DIGITS),
         "p_value": case.p_value,
         "q_value": case.q_value,
@@ -81,6 +84,19 @@ def case_document(case: Case) -> dict[str, Any]:
         "events_query": case.events_query,
     }
     return {name: _unicode(value) for name, value in document.items()}
+
+
+def _verdict(given: GivenVerdict | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    return {
+        "verdict": given.verdict,
+        "by": given.by,
+        "because": given.because,
+        "given_at": rfc3339(given.given_at),
+        "clears": given.clears,
+        "still_open": given.still_open,
+    }
 
 
 def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from keywatch.report.parts import (
     action_label,
     weight,
 )
-from keywatch.report.phrases import count, rate, sentence, span, window_label
+from keywatch.report.phrases import count, rate, sentence, span, verdict_words, window_label
 from keywatch.report.safe_text import printable
 
 _MOST_CASES = 200
@@ -60,6 +60,7 @@ def render_html(review: Review, details: Details) -> str:
             bits_meaning=BITS_MEANING,
             networks=views.network_rows(review),
             networks_meaning=NEW_NETWORKS_MEANING,
+            cleared=review.cleared(),
             watched=views.watched(review),
             changes=details.changes,
             upkeep=views.upkeep(review, details),
@@ -97,6 +98,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
         window_label=window_label, query=_query, commands=_with_commands, weight=weight,
+        verdict=verdict_words,
     )  # fmt: skip
     environment.globals["trial"] = TRIAL
     return environment

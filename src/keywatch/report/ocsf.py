@@ -1,7 +1,8 @@
 """A review as OCSF Detection Findings (class 2004), one JSON object a line, for a SIEM or a lake.
 
-Open Cybersecurity Schema Framework 1.8.0. A finding is a case that needs an action; what OCSF has
-no place for (bits, p-values, the query) stands in ``unmapped``.
+Open Cybersecurity Schema Framework 1.8.0. A finding is a case that needs an action, or that a
+verdict has cleared, which is resolved; what OCSF has no place for (bits, p-values, the query)
+stands in ``unmapped``.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def ocsf_lines(review: Review) -> str:
 
 
 def ocsf_findings(review: Review) -> Iterator[dict[str, Any]]:
-    """One Detection Finding for each case with an action; times are milliseconds since 1970."""
-    for case in review.alerted():
+    """One Detection Finding for each case with an action or cleared by a verdict.
+
+    Times are milliseconds since 1970.
+    """
+    for case in (*review.alerted(), *review.cleared()):
         yield _finding(case, review)
 
 
@@ -72,8 +76,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "end_time": end,
         "severity_id": severity_id,
         "severity": severity,
-        "status_id": 1,
-        "status": "New",
+        **_status(case),
         "message": told["summary"],
         "metadata": {
             "version": OCSF_VERSION,
@@ -87,9 +90,9 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "finding_info": {
             # The same key in the same window is the same finding, however often it is reviewed.
             "uid": f"{told['key_id']}:{review.window.start:%Y-%m-%d}:{review.window.end:%Y-%m-%d}",
-            "title": _TITLES[case.action],
+            "title": _TITLES[case.as_scored if case.action == "none" else case.action],
             "desc": told["summary"],
-            "types": [_TYPES[case.action]],
+            "types": [_TYPES[case.as_scored if case.action == "none" else case.action]],
             "created_time": end,
             **_when_seen(seen),
             "analytic": _analytic("keywatch"),
@@ -107,10 +110,21 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "unmapped": {
             name: told[name]
             for name in (
-                "action", "bits", "p_value", "q_value", "blast_radius", "impact", "events_query",
+                "action", "scored_action", "verdict", "bits", "p_value", "q_value",
+                "blast_radius", "impact", "events_query",
             )
         },
     }  # fmt: skip
+
+
+def _status(case: Case) -> dict[str, Any]:
+    given = case.verdict
+    if given is None:
+        return {"status_id": 1, "status": "New"}
+    detail = {"status_detail": f"{given.verdict} by {given.by}: {given.because}"}
+    if given.clears:
+        return {"status_id": 4, "status": "Resolved"} | detail
+    return {"status_id": 2, "status": "In Progress"} | detail
 
 
 def _when_seen(origins: list[Origin]) -> dict[str, int]:

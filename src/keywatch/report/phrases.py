@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, time, timedelta
 
-from keywatch.model import CalibrationSummary, Window
+from keywatch.model import CalibrationSummary, GivenVerdict, Window
 
 _WEEK = timedelta(days=7)
 
@@ -113,6 +113,12 @@ def span(first: datetime, last: datetime) -> str:
 
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def verdict_words(given: GivenVerdict) -> str:
+    """``benign, ana, 2026-10-05: our new office``; and why the case is open nevertheless."""
+    said = f"{given.verdict}, {given.by}, {_utc(given.given_at).date()}: {given.because}"
+    return f"{said} (still open: {given.still_open})" if given.still_open else said
 
 
 def unlike_the_rest(calibration: CalibrationSummary) -> list[str]:

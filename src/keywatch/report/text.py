@@ -51,6 +51,7 @@ from keywatch.report.phrases import (
     named,
     sentence,
     unlike_the_rest,
+    verdict_words,
     window_options,
 )
 from keywatch.report.safe_text import printable
@@ -82,6 +83,7 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
         ]
         page.blank()
         page.add(Grid(rows, align=("left", "right"), one_line=True), indent=2)
+    _add_cleared(page, review)
     if review.groups:
         page.heading("Keys that belong together")
         page.add(Grid([_group(group) for group in review.groups]), indent=2)
@@ -178,6 +180,8 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
         page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
     page.blank()
     rows: list[tuple[str, Cell]] = []
+    if case.verdict:
+        rows.append(("verdict", printable(verdict_words(case.verdict), SENTENCE_LENGTH)))
     if reasons:
         rows.append(("why", _why_in_short(reasons)))
     if trial:
@@ -257,9 +261,30 @@ def _new_network(one: NewNetwork) -> list[Cell]:
     ]  # fmt: skip
 
 
+def _add_cleared(page: Page, review: Review) -> None:
+    """Keys that would need an action but for a verdict."""
+    cleared = review.cleared()
+    if not cleared:
+        return
+    page.heading("Cleared by a verdict")
+    rows: list[list[Cell]] = [
+        [
+            f"was {case.as_scored}",
+            f"{case.bits:.1f}",
+            printable(case.key_id, CELL_LENGTH),
+            printable(verdict_words(case.verdict), SENTENCE_LENGTH),
+        ]
+        for case in cleared[:_MOST_WATCHED]
+        if case.verdict
+    ]
+    page.add(Grid(rows, align=("left", "right")), indent=2)
+    if len(cleared) > _MOST_WATCHED:
+        page.add(f"and {len(cleared) - _MOST_WATCHED:,} more", indent=2)
+
+
 def _add_watched(page: Page, review: Review) -> None:
     """Keys with something strange, too little to act on; keys with upkeep only stand below."""
-    watched = [case for case in review.cases if case.action == "none" and case.bits > 0]
+    watched = review.watched()
     if not watched:
         return
     page.heading("Watched, no action")

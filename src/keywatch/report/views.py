@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keywatch.history import Details, GivenVerdict, ShownKey
+from keywatch.history import Details, ShownKey
 from keywatch.model import (
     ACTIONS,
     FAMILIES,
@@ -70,7 +70,6 @@ class CaseView:
     more_origins: int
     endpoints: tuple[Mapping[str, Any], ...]
     more_endpoints: int
-    verdict: GivenVerdict | None
     command: str
     told: Mapping[str, str]
     """What each chart shows, in words."""
@@ -176,7 +175,6 @@ def _case_view(
         more_origins=max(len(origins) - _MOST_ORIGINS, 0),
         endpoints=tuple(endpoints[:_MOST_ENDPOINTS]),
         more_endpoints=max(len(endpoints) - _MOST_ENDPOINTS, 0),
-        verdict=details.verdicts.get(case.key_id),
         command=f"keywatch case {shlex.quote(case.key_id)} {window}".rstrip(),
         told=_told(case, origins, endpoints, details),
     )
@@ -255,9 +253,9 @@ def _told(
     }
 
 
-def watched(review: Review) -> tuple[list[Case], int]:
+def watched(review: Review) -> tuple[tuple[Case, ...], int]:
     """Cases with something strange and no action, and how many more there are."""
-    found = [case for case in review.cases if case.action == "none" and case.bits > 0]
+    found = review.watched()
     return found[:_MOST_WATCHED], max(len(found) - _MOST_WATCHED, 0)
 
 

@@ -154,7 +154,8 @@ CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
     origins VARCHAR[],         -- prefixes and networks that it is about; null: all of the case (before format 4)
-    families VARCHAR[]         -- kinds of evidence that are expected from there; null: none is
+    families VARCHAR[],        -- kinds of evidence that are expected from there; null: none is
+    action VARCHAR, bits DOUBLE -- the case's when it was given; null: there was none (or before format 5)
 );
 -- grain: key, origin (prefix, or a network that was named) that is expected from a day on, for these families
 CREATE TABLE lake.suppressions (
