@@ -64,7 +64,7 @@ at_places AS (
 ),
 
 shared AS (
-    SELECT shared, prior, any_value(network) AS network, count(DISTINCT owner) AS owners,
+    SELECT shared, prior, min(network) AS network, count(DISTINCT owner) AS owners,
         count(DISTINCT owner) FILTER (is_stranger) AS strangers,
         count(DISTINCT key_id) FILTER (is_stranger) AS keys
     FROM at_places

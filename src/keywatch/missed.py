@@ -58,12 +58,12 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
     requests = sum(place["requests"] for place in flagged)
     successor = lake.value(
         """
-        SELECT arg_max(key_id, created_at)
+        SELECT arg_max(key_id, (created_at, key_id))
         FROM (
             FROM lake.keys
             QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
         )
-        WHERE replaces = $key_id
+        WHERE replaces = $key_id AND created_at IS NOT NULL
         """,
         key_id=key_id,
     )
@@ -198,7 +198,7 @@ def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:
         'SELECT "key" FROM lake.keys WHERE key_id = $key_id ORDER BY import_id DESC LIMIT 1',
         key_id=key_id,
     ) or lake.value(
-        'SELECT arg_max("key", ts) FROM lake.events '
+        'SELECT arg_max("key", (ts, "key")) FROM lake.events '
         "WHERE key_id = $key_id AND day >= $start AND day < $end",
         **named,
     )

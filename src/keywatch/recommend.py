@@ -299,8 +299,8 @@ class _Facts:
         self.successors = {
             row[0]: row[1]
             for row in lake.rows(
-                "SELECT replaces, arg_max(key_id, created_at) FROM keys "
-                "WHERE replaces IS NOT NULL GROUP BY replaces"
+                "SELECT replaces, arg_max(key_id, (created_at, key_id)) FROM keys "
+                "WHERE replaces IS NOT NULL AND created_at IS NOT NULL GROUP BY replaces"
             )
         }
 

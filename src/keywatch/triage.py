@@ -18,7 +18,7 @@ _MIGRATION = "fleet_move"
 _MOST_ORIGINS = 3
 
 _GROUPS = """
-    SELECT v.network, any_value(v.place) AS place, e.detector,
+    SELECT v.network, min(v.place) AS place, e.detector,
         list(DISTINCT e.key_id ORDER BY e.key_id) AS key_ids,
         list(DISTINCT coalesce(e.shared, a.ip) ORDER BY coalesce(e.shared, a.ip)) AS origins
     FROM (

@@ -18,13 +18,12 @@ WITH drawn AS (
     SELECT h.key_id, h.usual_agent, u.network, u.country, u.class
     FROM key_history AS h
     JOIN (
-        SELECT key_id, arg_max(network, days) AS network, arg_max(country, days) AS country,
-            arg_max(class, days) AS class
+        SELECT key_id, unnest(arg_max({network: network, country: country, class: class}, (days, prefix, network)))
         FROM baseline_prefixes GROUP BY key_id
     ) AS u USING (key_id)
     WHERE h.active_days > 0
     QUALIFY coalesce(
-        row_number() OVER (ORDER BY hash(h.key_id)) <= getvariable('injected_keys'), true)
+        row_number() OVER (ORDER BY hash(h.key_id), h.key_id) <= getvariable('injected_keys'), true)
 )
 
 SELECT
@@ -47,7 +46,7 @@ WITH own AS (
 ),
 
 scanned AS (
-    SELECT endpoint, scope, row_number() OVER (ORDER BY hash(endpoint)) - 1 AS nth,
+    SELECT endpoint, scope, row_number() OVER (ORDER BY hash(endpoint), endpoint) - 1 AS nth,
         count(*) OVER () AS endpoints
     FROM catalogue
     WHERE NOT contains(endpoint, ':')
