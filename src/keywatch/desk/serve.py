@@ -6,15 +6,61 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keywatch.desk.app import Desk
 from keywatch.errors import UsageError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from keywatch.settings import Settings
 
 _HOST = "127.0.0.1"
+
+
+class PromptProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection on which no whole request comes in time.
+
+    Uvicorn waits without an end for the rest of a request, so a few hundred slow clients would take
+    all of the process's file descriptors.
+    """
+
+    request_seconds = 15.0
+    _too_slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the request, if there is more of it."""
+        super().data_received(data)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._wait_no_more()
+
+    def _wait(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._wait_no_more()
+        elif self._too_slow is None:
+            self._too_slow = self.loop.call_later(self.request_seconds, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._too_slow is not None:
+            self._too_slow.cancel()
+            self._too_slow = None
 
 
 def serve(
@@ -34,7 +80,7 @@ def serve(
     """
     config = uvicorn.Config(
         _no_app, host=_HOST, port=port, log_level="error", access_log=False, server_header=False,
-        proxy_headers=False, ws="none",
+        proxy_headers=False, ws="none", http=PromptProtocol,
     )  # fmt: skip
     try:
         listening = config.bind_socket()
