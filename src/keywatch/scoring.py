@@ -507,11 +507,12 @@ def decide(
     """`cases`, most suspicious first, with p-value, q-value and action; `keys` are in use."""
     if not isinstance(scale, Calibration):
         return [_uncalibrated(case, settings) for case in cases]
-    key_ids = [case.key_id for case in cases]
-    p_values = scale.p_values_of(key_ids, np.array([case.bits for case in cases]))
+    p_values = _p_values(cases, scale)
     # What goes on from earlier windows was counted there, and makes nothing else surer.
     begun = np.array([not case.goes_on for case in cases], bool)
-    q = q_values_of_groups(p_values, keys, _groups(key_ids, campaigns), begun)
+    q = q_values_of_groups(
+        p_values, keys, _groups([case.key_id for case in cases], campaigns), begun
+    )
     return _decided(cases, p_values, q, keys, scale, settings)
 
 
@@ -519,10 +520,13 @@ def decide_alone(
     cases: Sequence[ScoredCase], keys: int, scale: Calibration, settings: ScoringSettings
 ) -> list[ScoredCase]:
     """As `decide`, each of the cases as if nothing else were strange among the `keys`."""
-    p_values = scale.p_values_of(
-        [case.key_id for case in cases], np.array([case.bits for case in cases])
-    )
+    p_values = _p_values(cases, scale)
     return _decided(cases, p_values, np.minimum(p_values * keys, 1.0), keys, scale, settings)
+
+
+def _p_values(cases: Sequence[ScoredCase], scale: Calibration) -> Floats:
+    bits = np.array([case.bits for case in cases])
+    return scale.p_values_of([case.key_id for case in cases], bits)
 
 
 def _decided(
