@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -562,6 +562,13 @@ def not_over(lake: Lake) -> list[Alert]:
 def waiting(lake: Lake) -> list[Alert]:
     """The alerts that nobody has answered, the oldest first."""
     return _in_force(lake, "state = 'open'")
+
+
+def in_force(lake: Lake, alert_ids: Collection[str]) -> list[Alert]:
+    """These alerts as they stand, the oldest first; without those that are not there."""
+    return (
+        _in_force(lake, "list_contains($ids, alert_id)", ids=list(alert_ids)) if alert_ids else []
+    )
 
 
 def _relevant(lake: Lake, window: Window) -> list[Alert]:

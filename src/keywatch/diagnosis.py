@@ -251,7 +251,8 @@ def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
         if why := unusable.get(standing.channel):
             found.append(Diagnosis(f"{text}; {why}", exit_code=SecretError.exit_code))
         else:
-            found.append(Diagnosis(text, note=standing.dead > 0 or channel is None))
+            late = standing.waits_for(utc_now()) > deliver.LONG_WAIT
+            found.append(Diagnosis(text, note=standing.dead > 0 or late or channel is None))
     return found
 
 

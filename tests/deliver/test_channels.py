@@ -22,6 +22,7 @@ from keywatch.deliver import message_schema
 from keywatch.deliver.channel import Channel, Envelope, SendError
 from keywatch.deliver.channels import open_channel
 from keywatch.deliver.credentials import Vault
+from keywatch.deliver.http import refused, retry_after
 from keywatch.deliver.message import Message
 from keywatch.deliver_settings import ChannelSettings
 from tests.deliver.alerts_of import SOLO, messages_of, upkeep_of
@@ -263,6 +264,29 @@ def test_a_receiver_that_says_when_is_heard(name: str, monkeypatch: pytest.Monke
     ):
         channel.send(Envelope(MESSAGES[0]))
     assert raised.value.retry_after == pytest.approx(60, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("30", 30.0),
+        ("99999999999", 86400.0),
+        ("9" * 400, 86400.0),
+        ("Fri, 01 Jan 5000 00:00:00 GMT", 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", 86400.0),
+        ("Mon, 01 Jan 0001 00:00:00 +2300", 0.0),
+        ("Mon, 01 Jan 99999 00:00:00 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("-5", None),
+        ("soon", None),
+    ],
+)
+def test_a_pause_that_is_asked_for_has_a_ceiling_and_hides_no_end(
+    value: str, seconds: float | None
+) -> None:
+    assert retry_after({"Retry-After": value}) == seconds
+    gone = refused(410, "gone", {"Retry-After": value})
+    assert (gone.permanent, gone.retry_after) == (True, None)
 
 
 @pytest.mark.parametrize("name", HTTP)

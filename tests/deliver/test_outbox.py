@@ -12,12 +12,13 @@ import pytest
 
 from keywatch import alerts
 from keywatch.deliver import outbox, tell, undelivered_notes
-from keywatch.deliver.journal import Journal, Record
+from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.message import Attachment
-from keywatch.deliver_settings import DeliverSettings
+from keywatch.deliver.routing import held_until
+from keywatch.deliver_settings import DeliverSettings, QuietHours
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case, HygieneFinding, Review, Window
-from keywatch.verdicts import VerdictReport
+from keywatch.verdicts import Given, Verdict, VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import (
     DOUBTED,
@@ -297,15 +298,254 @@ def test_what_a_newer_message_says_better_is_not_sent(lake: Lake) -> None:
     assert outbox.pending(lake) == []
 
 
-def test_an_end_follows_its_beginning(lake: Lake) -> None:
+# ------------------------------------------------------------------- what is true when it is sent
+
+
+def judged(lake: Lake, settings: DeliverSettings, verdict: Verdict = "benign") -> None:
+    report = VerdictReport(SCANNED.key_id, WEEK, verdict, ())
+    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+
+
+def undone(lake: Lake, settings: DeliverSettings) -> None:
+    given = Given("1", "benign", by="ana", because="mine", given_at=utc_now(), until=None)
+    report = VerdictReport(SCANNED.key_id, WEEK, "benign", (), withdrawn=given)
+    tell(lake, alerts.withdraw(lake, report, "bo", "it was not"), settings)
+
+
+def approved(lake: Lake, settings: DeliverSettings) -> None:
+    (alert,) = alerts.not_over(lake)
+    tell(lake, alerts.approve(lake, alert.alert_id, "ana", "stolen"), settings)
+
+
+def failed(lake: Lake, made: outbox.Plan, **values: Any) -> None:
+    for one in made.to_send["all"]:
+        now = utc_now()
+        outbox.record(
+            lake,
+            [
+                Record(
+                    one.delivery_id, now, "failed", one.tries + 1, "down", next_due_at=now, **values
+                )
+            ],
+        )
+
+
+def test_a_key_that_is_cleared_while_the_receiver_is_down_is_not_told_of(lake: Lake) -> None:
     settings = settings_of()
     reviewed(lake, settings, SCANNED)
-    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    failed(lake, planned(lake, settings))
+    judged(lake, settings)
+    assert planned(lake, settings).to_send == {}
+    assert outbox.pending(lake) == []
+    # Open again, it is news to a channel that has not heard of it.
+    undone(lake, settings)
+    assert told(planned(lake, settings)) == [("trigger", "key_0700353")]
+
+
+def test_who_has_heard_of_an_alert_hears_of_its_end_and_of_its_return(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, SCANNED)
+    arrived(lake, planned(lake, settings), remote="C01:1")
+    judged(lake, settings)
+    made = planned(lake, settings)
+    assert told(made) == [("resolve", "key_0700353")]
+    assert made.to_send["all"][0].previous == "C01:1"
+    arrived(lake, made)
+    undone(lake, settings)
     made = planned(lake, settings)
     assert told(made) == [("trigger", "key_0700353")]
-    (first,) = made.to_send["all"]
-    assert made.after[first.delivery_id].message.kind == "resolve"
+    arrived(lake, made)
+    assert outbox.pending(lake) == []
+
+
+def test_one_message_tells_of_an_open_alert_as_it_is_now(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, replace(SCANNED, action="investigate"))
+    judged(lake, settings, "compromised")
+    made = planned(lake, settings)
+    (one,) = made.to_send["all"]
+    assert (one.message.kind, one.message.action) == ("trigger", "revoke")
+    assert one.message.title == "REVOKE key_0700353 (Grafana dashboards)"
+    assert one.message.why == "Compromised, says ana: mine."
+    assert lake.rows("SELECT kind, message->>'kind' FROM lake.deliveries WHERE change = 2") == [
+        ("trigger", "trigger")
+    ]
+    arrived(lake, made)
+    assert outbox.pending(lake) == []
+
+
+def test_a_channel_that_was_out_of_the_settings_hears_the_end_and_no_stale_alert(
+    lake: Lake,
+) -> None:
+    both = settings_of(channels={name: {"kind": "stdout"} for name in ("all", "late")})
+    one = settings_of()
+    reviewed(lake, both, SCANNED)
+    made = outbox.plan(lake, both, utc_now(), ["all"])
+    arrived(lake, made)
+    judged(lake, settings_of(channels={"other": {"kind": "stdout"}}))
+    for settings in (one, both):
+        outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+    made = planned(lake, both)
+    assert made.to_send.keys() == {"all"}
+    assert told(made) == [("resolve", "key_0700353")]
+    arrived(lake, made)
+    assert outbox.catch_up(lake, both) == []
+    assert outbox.pending(lake) == []
+
+
+def test_a_program_that_revokes_gets_nothing_but_an_approval_in_force(lake: Lake) -> None:
+    settings = settings_of(
+        channels={name: {"kind": "stdout"} for name in ("all", "gate")}, approved_channels=["gate"]
+    )
+    reviewed(lake, settings, SCANNED)
+    arrived(lake, planned(lake, settings))
+    assert [alert.action for alert in outbox.awaiting_approval(lake, settings)] == ["revoke"]
+    approved(lake, settings)
+    assert outbox.awaiting_approval(lake, settings) == []
+    judged(lake, settings)  # before it was sent
+    made = planned(lake, settings)
+    assert (told(made, "gate"), told(made)) == ([], [("resolve", "key_0700353")])
+    arrived(lake, made)
+    undone(lake, settings)
+    made = planned(lake, settings)
+    assert (told(made, "gate"), told(made)) == ([], [("trigger", "key_0700353")])
+    arrived(lake, made)
+    assert len(outbox.awaiting_approval(lake, settings)) == 1
+    approved(lake, settings)
+    made = planned(lake, settings)
+    assert told(made, "gate") == [("trigger", "key_0700353")]
+    arrived(lake, made)
+    judged(lake, settings)
+    assert told(planned(lake, settings), "gate") == [("resolve", "key_0700353")]
+
+
+def test_a_summary_that_waits_loses_the_alerts_that_are_over(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 1}})
+    reviewed(lake, settings, *keys(2), SCANNED)
+    made = planned(lake, settings)
+    *_, summary = made.to_send["all"]
+    assert summary.message.title == "2 more alerts: 2 to revoke"
+    judged(lake, settings)
+    *_, summary = planned(lake, settings).to_send["all"]
+    assert summary.message.title == "1 more alert: 1 to revoke"
+    assert "key_0700353" not in summary.message.to_json()
+    outbox.record(lake, [Record(summary.delivery_id, utc_now(), "sent", 1)])
+    tell(
+        lake,
+        alerts.judge(lake, VerdictReport("key_001", WEEK, "benign", ()), "ana", "mine"),
+        settings,
+    )
+    # Only the key that the summary told of has an end to tell.
+    assert told(planned(lake, settings)) == [("trigger", "key_000"), ("resolve", "key_001")]
+
+
+def test_an_alert_that_is_gone_from_the_lake_is_not_sent(lake: Lake) -> None:
+    reviewed(lake, settings_of(), SCANNED)
+    lake.execute("DELETE FROM lake.alerts")
+    assert planned(lake, settings_of()).to_send == {}
+    assert outbox.pending(lake) == []
+
+
+def test_ends_are_no_alarms(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 3}})
+    reviewed(lake, settings, *keys(3))
+    arrived(lake, planned(lake, settings))
+    verdicts: tuple[Verdict, ...] = ("benign", "expected", "compromised")
+    for n, verdict in enumerate(verdicts):
+        report = VerdictReport(f"key_{n:03}", WEEK, verdict, ())
+        tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    made = planned(lake, settings)
+    assert sorted(kind for kind, _ in told(made)) == ["acknowledge", "resolve", "resolve"]
+    arrived(lake, made)
+    # Nor do they use up the next hour's budget.
+    lake.execute(
+        "UPDATE lake.delivery_outcomes SET recorded_at = recorded_at - INTERVAL 2 HOUR "
+        "WHERE sequence <= 3"
+    )
+    reviewed(lake, settings, *keys(3, prefix="new"), run="run_2")
+    assert [kind for kind, _ in told(planned(lake, settings))] == ["trigger"] * 3
+
+
+# ---------------------------------------------------------------------------------------- the clock
+
+
+def test_what_was_sent_stays_sent_when_the_clock_is_set_back(lake: Lake) -> None:
+    settings = settings_of()
+    reviewed(lake, settings, *keys(3))
+    made = planned(lake, settings)
+    now = utc_now()
+    for one in made.to_send["all"]:
+        outbox.record(lake, [Record(one.delivery_id, now, "failed", 1, "HTTP 500", None, now)])
+        earlier = now - timedelta(hours=1)
+        outbox.record(lake, [Record(one.delivery_id, earlier, "sent", 2)])
+    assert outbox.pending(lake) == []
+    (standing,) = outbox.standings(lake, ["all"])
+    assert (standing.last_sent_at, standing.waiting) == (now - timedelta(hours=1), 0)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "held", None])
+def test_what_a_clock_that_was_ahead_put_off_is_due_now(
+    outcome: Outcome | None, lake: Lake
+) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 2}})
+    reviewed(lake, settings, *keys(2))
+    ahead = utc_now() + timedelta(days=400)
+    lake.execute("UPDATE lake.deliveries SET created_at = $ahead", ahead=ahead)
+    if outcome is not None:
+        for one in outbox.pending(lake):
+            due = ahead + timedelta(minutes=5)
+            outbox.record(lake, [Record(one.delivery_id, ahead, outcome, 1, next_due_at=due)])
+    made = planned(lake, settings)
+    assert len(made.to_send["all"]) == 2
+    outbox.record(lake, [Record(one.delivery_id, ahead, "sent", 2) for one in made.to_send["all"]])
+    # Nor do they count for the budget of an hour that is not theirs.
+    reviewed(lake, settings, *keys(2, prefix="new"), run="run_2")
+    assert len(planned(lake, settings).to_send["all"]) == 2
+
+
+def test_a_pause_as_long_as_the_settings_say_is_kept(lake: Lake) -> None:
+    settings = settings_of(longest_pause_seconds=48 * 3600)
+    reviewed(lake, settings, SCANNED)
+    (one,) = planned(lake, settings).to_send["all"]
+    now = utc_now()
+    due = now + timedelta(hours=47)
+    outbox.record(lake, [Record(one.delivery_id, now, "failed", 1, "HTTP 500", None, due)])
+    assert planned(lake, settings, now).to_send == {}
+
+
+def test_how_long_the_oldest_message_has_waited_is_known(lake: Lake) -> None:
+    reviewed(lake, settings_of(), SCANNED, DOUBTED)
+    now = utc_now()
+    lake.execute("UPDATE lake.deliveries SET created_at = $ago", ago=now - LONG_AGO)
+    (standing,) = outbox.standings(lake, ["all"])
+    assert (standing.waiting, standing.waits_for(now)) == (2, LONG_AGO)
+    assert outbox.Standing("all").waits_for(now) == timedelta(0)
+    assert f"the oldest since {now - LONG_AGO:%Y-%m-%d %H:%M} UTC" in outbox.describe(standing)
+
+
+BERLIN = {"time_zone": "Europe/Berlin"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "now", "until"),
+    [
+        # Summer time ends on 25 October 2026: 02:00 to 03:00 comes twice, 00:00 and 01:00 UTC.
+        ("22:00", "02:30", datetime(2026, 10, 25, 0, 15), datetime(2026, 10, 25, 1, 30)),
+        ("22:00", "02:30", datetime(2026, 10, 25, 1, 15), datetime(2026, 10, 25, 1, 30)),
+        ("22:00", "02:30", datetime(2026, 10, 25, 1, 30), None),
+        ("02:30", "07:00", datetime(2026, 10, 25, 0, 29), None),
+        ("02:30", "07:00", datetime(2026, 10, 25, 1, 15), datetime(2026, 10, 25, 6)),
+        ("22:00", "07:00", datetime(2026, 10, 25, 5, 59), datetime(2026, 10, 25, 6)),
+        # It begins on 29 March: 02:30 does not come.
+        ("22:00", "02:30", datetime(2026, 3, 29, 0, 59), datetime(2026, 3, 29, 1, 30)),
+        ("22:00", "07:00", datetime(2026, 3, 29, 4, 59), datetime(2026, 3, 29, 5)),
+    ],
+)
+def test_quiet_hours_on_the_days_on_which_the_clock_is_set(
+    start: str, end: str, now: datetime, until: datetime | None
+) -> None:
+    quiet = QuietHours.model_validate({"start": start, "end": end, **BERLIN})
+    assert held_until(quiet, now) == until
 
 
 # ------------------------------------------------------------------------ budget and quiet hours
@@ -368,8 +608,10 @@ def test_quiet_hours_hold_back_what_is_to_be_looked_at(
     assert titles == {"key_0700353"} | (set() if held else {"AKIAIOSFODNN7EXAMPLE"})
     if held:
         waiting = [one for one in outbox.pending(lake) if one.held_back]
-        assert [one.due_at > now for one in waiting] == [True]
-        morning = told(planned(lake, settings, waiting[0].due_at))
+        (due_at,) = [one.due_at for one in waiting]
+        assert due_at is not None
+        assert due_at > now
+        morning = told(planned(lake, settings, due_at))
         assert ("trigger", "AKIAIOSFODNN7EXAMPLE") in morning
 
 
@@ -378,7 +620,7 @@ def test_what_was_held_back_goes_at_once_when_it_rises(lake: Lake) -> None:
     reviewed(lake, settings, replace(SCANNED, action="investigate"))
     assert planned(lake, settings).to_send == {}
     reviewed(lake, settings, SCANNED, run="run_2")
-    assert told(planned(lake, settings)) == [("update", "key_0700353")]
+    assert told(planned(lake, settings)) == [("trigger", "key_0700353")]
 
 
 # ------------------------------------------------------------------ tries, dead letters, reports
@@ -407,11 +649,7 @@ def test_a_dead_letter_that_is_out_of_date_is_not_sent_any_more(lake: Lake) -> N
     reviewed(lake, settings, SCANNED)
     (one,) = planned(lake, settings).to_send["all"]
     outbox.record(lake, [Record(one.delivery_id, utc_now(), "dead", 12, "HTTP 404")])
-    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
-    made = planned(lake, settings)
-    assert told(made) == [("resolve", "key_0700353")]
-    arrived(lake, made)
+    judged(lake, settings)
     outbox.retry_dead(lake)
     assert planned(lake, settings).to_send == {}
     assert outbox.pending(lake) == []

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ import pytest
 
 from keywatch import alerts
 from keywatch.deliver import deliver_due, outbox, put_report, tell
-from keywatch.deliver.sender import only_sender
+from keywatch.deliver.channel import Envelope
+from keywatch.deliver.message import Message
+from keywatch.deliver.sender import only_sender, send
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import LakeBusyError
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case
 from keywatch.settings import LakeSettings, load_settings
+from keywatch.verdicts import VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
-from tests.report.reviews import DOUBTED, SCANNED
+from tests.report.reviews import DOUBTED, SCANNED, WEEK
 
 SIGNING = "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
 QUICK = {"first_pause_seconds": 0.05, "longest_pause_seconds": 0.4, "run_seconds": 10}
@@ -96,6 +99,47 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
         assert (report.channels[0].sent, report.later) == (1, 0)
         assert outcomes(lake) == {"failed": 3, "sent": 1}
         assert deliver_due(lake, settings).channels == ()
+
+
+class _Waits:
+    """A channel whose first message takes until `seen` is set."""
+
+    def __init__(self) -> None:
+        self.seen = threading.Event()
+        self.got: list[Message] = []
+
+    def send(self, envelope: Envelope) -> None:
+        self.got.append(envelope.message)
+        assert self.seen.wait(300)
+
+    def close(self) -> None:
+        self.seen.set()
+
+
+def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, looks = _Waits(), []
+
+    def look(lake: Lake, orders: Mapping[str, int]) -> set[str]:
+        looks.append(orders)
+        if len(looks) == 2:  # what the first look found is known
+            channel.seen.set()
+        return changed_since(lake, orders)
+
+    changed_since = outbox.changed_since
+    monkeypatch.setattr(outbox, "changed_since", look)
+    first = replace(SCANNED, key_id="key_first", bits=SCANNED.bits + 100)
+    settings = settings_of({"all": {"kind": "stdout", "timeout_seconds": 300}})
+    with Lake.open(tmp_path / "lake", create=True) as lake:
+        reviewed(lake, settings, first, SCANNED)
+        made = outbox.plan(lake, settings, utc_now(), ["all"])
+        report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+        with lake.writing():
+            tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        (done,) = send(lake, made, {"all": channel}, settings, str, print)
+        assert (done.sent, done.later) == (1, 1)
+        assert [message.keys[0].key_id for message in channel.got] == ["key_first"]
 
 
 def test_tries_come_to_an_end(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from keywatch.deliver.message import message_schema
 from keywatch.deliver.outbox import (
+    LONG_WAIT,
     Standing,
     awaiting_approval,
     describe,
@@ -23,6 +24,7 @@ from keywatch.deliver.sender import ChannelReport
 from keywatch.deliver.wording import as_text
 
 __all__ = [
+    "LONG_WAIT",
     "ChannelReport",
     "DeliveryReport",
     "Standing",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keywatch.deliver.message import Message
+
+ACCEPTED = "accepted"
+"""The answer of a recipient who has the message."""
 
 
 @dataclass(frozen=True)
@@ -13,27 +17,37 @@ class Envelope:
     """A message on its way: `tries` before this one, and what the receiver calls the alert's last.
 
     `previous` is the channel's own reference, as `Channel.send` returned it; None where it gave
-    none.
+    none. `recipients` are the answers to the tries before, where not all recipients have it.
     """
 
     message: Message
     tries: int = 0
     previous: str | None = None
+    recipients: Mapping[str, str] = field(default_factory=dict)
 
 
 class SendError(Exception):
     """The receiver did not take a message; the text says why and holds no secret.
 
     `retry_after` is the pause in seconds that the receiver asked for; `permanent` says that the
-    same message can never succeed.
+    same message can never succeed. Where a channel has several recipients, `recipients` has each
+    one's answer so far, and `remote` is what the receiver calls the message that some of them have.
     """
 
     def __init__(
-        self, text: str, *, retry_after: float | None = None, permanent: bool = False
+        self,
+        text: str,
+        *,
+        retry_after: float | None = None,
+        permanent: bool = False,
+        recipients: Mapping[str, str] | None = None,
+        remote: str | None = None,
     ) -> None:
         super().__init__(text)
-        self.retry_after = retry_after
+        self.retry_after = None if permanent else retry_after
         self.permanent = permanent
+        self.recipients = recipients or {}
+        self.remote = remote
 
 
 class Channel(Protocol):

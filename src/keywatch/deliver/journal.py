@@ -20,7 +20,11 @@ Outcome = Literal["sent", "failed", "dead", "held", "summarised", "superseded"]
 
 @dataclass(frozen=True)
 class Record:
-    """One thing that became of a message; `next_due_at` None: it is never due again."""
+    """One thing that became of a message; `next_due_at` None: it is never due again.
+
+    `summary_id` is the summary that tells of it, `recipients` each recipient's answer so far where
+    a mail has not reached all.
+    """
 
     delivery_id: str
     recorded_at: datetime
@@ -29,6 +33,8 @@ class Record:
     error: str | None = None
     remote: str | None = None
     next_due_at: datetime | None = None
+    summary_id: str | None = None
+    recipients: tuple[tuple[str, str], ...] = ()
 
 
 class Journal:
@@ -80,6 +86,7 @@ def _read(file: Path) -> Iterator[Record]:
                 | {
                     "recorded_at": datetime.fromisoformat(values["recorded_at"]),
                     "next_due_at": due and datetime.fromisoformat(due),
+                    "recipients": tuple((to, said) for to, said in values.get("recipients", ())),
                 }
             )
         except (ValueError, KeyError, TypeError):

@@ -1,79 +1,73 @@
 """Messages that are to be sent, and what became of them, in the lake.
 
 ``lake.deliveries`` has a row for each message to each channel, written in the transaction of what
-it tells; ``lake.delivery_outcomes`` says what became of it. Both only grow.
+it tells, and written anew where that is no longer true when it is sent; what became of it is in
+``lake.delivery_outcomes``, which only grows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 
 from keywatch import alerts
-from keywatch.alerts import Alert, Change
-from keywatch.deliver.channel import Envelope
+from keywatch.alerts import Alert, Change, State, What
+from keywatch.deliver.channel import ACCEPTED
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.message import (
     Attachment,
     Kind,
     Message,
     alert_message,
-    owners_of,
     report_message,
-    severity_of,
     summary_message,
     upkeep_message,
     with_id,
 )
-from keywatch.deliver.routing import channels_for, held_until, upkeep_for
+from keywatch.deliver.routing import LONGEST_WAIT, held_until, upkeep_for
+from keywatch.deliver.settle import Pending, Told, routed_to, settle
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Review
 from keywatch.report import rfc3339
 from keywatch.report.phrases import count
 
+LONG_WAIT = timedelta(days=1)
+"""A channel is told of whose oldest message has waited longer."""
 _HOUR = timedelta(hours=1)
 _URGENT_SUMMARY = timedelta(minutes=10)
 """A summary with a revoke in it does not wait for the next hour."""
 
-
-@dataclass(frozen=True)
-class Pending:
-    """A message that has not arrived; `due_at` may lie in the future.
-
-    `order` is the alert's change that it tells of, `newest_sent` the last one that has arrived.
-    """
-
-    delivery_id: str
-    alert_id: str | None
-    channel: str
-    order: int
-    held_back: bool
-    message: Message
-    tries: int
-    due_at: datetime
-    previous: str | None
-    newest_sent: int = 0
-
-    def envelope(self) -> Envelope:
-        """As a channel gets it."""
-        return Envelope(self.message, self.tries, self.previous)
+# grain: a message of which anything became
+_NEWEST = """(
+    FROM lake.delivery_outcomes
+    QUALIFY row_number() OVER (
+        PARTITION BY delivery_id ORDER BY sequence DESC NULLS LAST, recorded_at DESC, tries DESC
+    ) = 1
+)"""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A channel's outbox: what waits, what was given up, and when something last arrived."""
+    """A channel's outbox: what waits and since when, what was given up, what last arrived."""
 
     channel: str
     waiting: int = 0
     dead: int = 0
     last_sent_at: datetime | None = None
     last_error: str | None = None
+    waiting_since: datetime | None = None
+
+    def waits_for(self, now: datetime) -> timedelta:
+        """The age of the oldest message that waits; 0 where none does."""
+        since = self.waiting_since
+        return timedelta(0) if since is None else max(now - since, timedelta(0))
 
 
 # ------------------------------------------------------------------------------------- putting in
@@ -82,25 +76,28 @@ class Standing:
 def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) -> int:
     """Put what has changed into the outbox, for each channel it concerns; returns how many.
 
-    A channel that has not heard of an alert gets a trigger; how an alert ended is told only to
-    those that have. An approval is the trigger for those that wait for it. Call it inside the
-    transaction that made the changes.
+    These are the channels that a message of the alert was ever for, and those that should hear of
+    it now: by the routes, or of an approval those that wait for one. What each gets is settled when
+    it is sent (`keywatch.deliver.settle`). Call it inside the transaction that made the changes.
     """
     if not changes or not settings.channels:
         return 0
-    heard = _heard(lake, {change.alert.alert_id for change in changes})
+    told = _told(lake, {change.alert.alert_id for change in changes})
     rows = []
     for change in changes:
         alert = change.alert
         message = alert_message(change, settings.case_url)
-        told = heard[alert.alert_id] & settings.channels.keys()
-        new = set()
+        mine = told[alert.alert_id]
+        news: Kind = "update" if message.kind == "trigger" else message.kind
+        new: set[str] = set()
         if change.what in ("trigger", "update"):
-            new = set(_channels(settings, alert)) - told
+            new = set(routed_to(settings, alert)) - _hearing(mine)
         elif change.what == "approve":
-            new = set(settings.approved_channels) - told
-        for channel in sorted(told | new):
-            kind: Kind = "trigger" if channel in new else message.kind
+            new = set(settings.approved_channels) - _hearing(mine)
+        for channel in sorted((mine.keys() & settings.channels.keys()) | new):
+            if channel in mine and alert.change in mine[channel].changes:
+                continue
+            kind: Kind = "trigger" if channel in new else news
             delivery_id = _delivery_id(alert.alert_id, str(alert.change), channel)
             rows.append(
                 _row(channel, with_id(message, delivery_id, kind), alert.alert_id, alert.change)
@@ -110,18 +107,40 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
 
 
 def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
-    """The unanswered alerts of which a channel that the routes name has never heard."""
+    """What channels of the settings have missed.
+
+    That is unanswered alerts which the routes now send to them, and what came of those that they
+    were told of while they were not in the settings.
+    """
     waiting = alerts.waiting(lake)
-    heard = _heard(lake, {alert.alert_id for alert in waiting})
-    return [
-        Change("trigger", alert)
+    told = _told(lake, {alert.alert_id for alert in waiting})
+    missed = [
+        alert.alert_id
         for alert in waiting
-        if set(_channels(settings, alert)) - heard[alert.alert_id]
+        if any(
+            not told[alert.alert_id][channel].is_open
+            and alert.change not in told[alert.alert_id][channel].changes
+            for channel in routed_to(settings, alert)
+        )
     ]
+    missed += [
+        alert_id
+        for (alert_id,) in lake.rows(
+            f"""
+            SELECT DISTINCT t.alert_id
+            FROM ({_TOLD}) AS t
+            JOIN (SELECT alert_id, max(change) AS newest FROM lake.alerts GROUP BY alert_id) AS a
+                USING (alert_id)
+            WHERE list_contains($channels, t.channel) AND (t.is_open OR t.is_undelivered)
+                AND NOT list_contains(t.changes, a.newest)
+            """,
+            channels=list(settings.channels),
+        )
+    ]
+    return [Change(_WHAT[alert.state], alert) for alert in alerts.in_force(lake, missed)]
 
 
-def _channels(settings: DeliverSettings, alert: Alert) -> list[str]:
-    return channels_for(settings, alert.action, severity_of(alert), owners_of(alert))
+_WHAT: dict[State, What] = {"open": "trigger", "acknowledged": "acknowledge", "closed": "resolve"}
 
 
 def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
@@ -129,8 +148,19 @@ def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
     if not settings.approved_channels:
         return []
     found = [alert for alert in alerts.not_over(lake) if alert.action == "revoke"]
-    heard = _heard(lake, {alert.alert_id for alert in found})
-    return [alert for alert in found if not heard[alert.alert_id] & set(settings.approved_channels)]
+    told = _told(lake, {alert.alert_id for alert in found})
+    return [
+        alert
+        for alert in found
+        if not any(
+            told[alert.alert_id][channel].is_open or told[alert.alert_id][channel].is_undelivered
+            for channel in settings.approved_channels
+        )
+    ]
+
+
+def _hearing(told: Mapping[str, Told]) -> set[str]:
+    return {channel for channel, one in told.items() if one.is_open}
 
 
 def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Iterable[str]) -> int:
@@ -175,16 +205,53 @@ def _upkeep_rows(lake: Lake, review: Review, settings: DeliverSettings) -> list[
     return rows
 
 
-def _heard(lake: Lake, alert_ids: set[str]) -> defaultdict[str, set[str]]:
-    heard: defaultdict[str, set[str]] = defaultdict(set)
-    if alert_ids:
-        for alert_id, channel in lake.rows(
-            "SELECT DISTINCT alert_id, channel FROM lake.deliveries "
-            "WHERE list_contains($alert_ids, alert_id)",
-            alert_ids=sorted(alert_ids),
+# grain: an alert and a channel that a message of it was ever for
+_TOLD = f"""
+    WITH arrived AS (
+        SELECT DISTINCT delivery_id
+        FROM lake.delivery_outcomes
+        WHERE outcome = 'sent' OR (outcome IN ('failed', 'dead') AND remote IS NOT NULL)
+    ), known AS (
+        SELECT d.alert_id, d.channel, d.change, d.kind,
+            n.delivery_id IS NULL OR n.next_due_at IS NOT NULL OR n.outcome = 'dead'
+                AS is_undelivered,
+            d.delivery_id IN (FROM arrived)
+                OR n.outcome = 'summarised' AND (
+                    n.summary_id IS NULL OR n.summary_id IN (FROM arrived)
+                ) AS has_arrived,
+            r.remote
+        FROM lake.deliveries AS d
+        LEFT JOIN {_NEWEST} AS n USING (delivery_id)
+        LEFT JOIN (
+            SELECT delivery_id, last(remote ORDER BY sequence NULLS FIRST) AS remote
+            FROM lake.delivery_outcomes
+            WHERE remote IS NOT NULL
+            GROUP BY delivery_id
+        ) AS r USING (delivery_id)
+        WHERE d.alert_id IS NOT NULL
+    )
+    SELECT alert_id, channel, list(change) AS changes,
+        coalesce(max(change) FILTER (has_arrived), 0) AS sent,
+        coalesce(last(kind <> 'resolve' ORDER BY change) FILTER (has_arrived), false) AS is_open,
+        bool_or(is_undelivered) AS is_undelivered,
+        last(remote ORDER BY change) FILTER (remote IS NOT NULL) AS remote
+    FROM known
+    GROUP BY alert_id, channel
+"""
+
+
+def _told(lake: Lake, alert_ids: Collection[str]) -> dict[str, defaultdict[str, Told]]:
+    """What each channel was told of each of these alerts."""
+    found: dict[str, defaultdict[str, Told]] = {
+        alert_id: defaultdict(Told) for alert_id in alert_ids
+    }
+    if found:
+        for alert_id, channel, changes, *rest in lake.rows(
+            f"SELECT * FROM ({_TOLD}) WHERE list_contains($alert_ids, alert_id)",
+            alert_ids=sorted(found),
         ):
-            heard[alert_id].add(channel)
-    return heard
+            found[alert_id][channel] = Told(tuple(changes), *rest)
+    return found
 
 
 def _delivery_id(*parts: str) -> str:
@@ -192,7 +259,15 @@ def _delivery_id(*parts: str) -> str:
     return f"msg_{digest[:24]}"
 
 
-def _row(channel: str, message: Message, alert_id: str | None, order: int) -> dict[str, object]:
+def _row(
+    channel: str,
+    message: Message,
+    alert_id: str | None,
+    order: int,
+    created_at: datetime | None = None,
+) -> dict[str, object]:
+    created_at = created_at or utc_now()
+    one = Pending(message.id, alert_id, channel, order, message, created_at)
     return {
         "delivery_id": message.id,
         "alert_id": alert_id,
@@ -201,9 +276,9 @@ def _row(channel: str, message: Message, alert_id: str | None, order: int) -> di
         "kind": message.kind,
         "severity": message.severity,
         "rank": message.rank,
-        "held_back": message.action in ("investigate", "rotate") or message.kind == "upkeep",
+        "held_back": one.held_back,
         "message": message.to_json(),
-        "created_at": utc_now(),
+        "created_at": created_at,
     }
 
 
@@ -231,76 +306,96 @@ def _insert(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
 # ------------------------------------------------------------------------------ what became of it
 
 
-_NEWEST = """(
-    FROM lake.delivery_outcomes
-    QUALIFY row_number() OVER (PARTITION BY delivery_id ORDER BY recorded_at DESC, tries DESC) = 1
-)"""
-
-
 def record(lake: Lake, records: Sequence[Record]) -> None:
-    """Keep what became of messages; one that is kept already changes nothing."""
+    """Keep what became of messages, in this order; one that is kept already changes nothing."""
     if not records:
         return
+    # In the order of `records`, not of their times: a clock may be set back.
+    kept = list(dict.fromkeys(records))
     # Arrow would import pandas, which takes longer than most runs.
     lake.execute(
         """
         INSERT INTO lake.delivery_outcomes BY NAME
-        SELECT DISTINCT * FROM (
-            SELECT unnest($ids::VARCHAR[]) AS delivery_id,
+        SELECT n.* EXCLUDE (place),
+            coalesce((SELECT max(sequence) FROM lake.delivery_outcomes), 0) + place AS sequence
+        FROM (
+            SELECT unnest(range(1, len($ids) + 1)) AS place,
+                unnest($ids::VARCHAR[]) AS delivery_id,
                 unnest($moments::TIMESTAMP[]) AS recorded_at,
                 unnest($outcomes::VARCHAR[]) AS outcome, unnest($tries::INTEGER[]) AS tries,
                 unnest($errors::VARCHAR[]) AS error, unnest($remotes::VARCHAR[]) AS remote,
-                unnest($dues::TIMESTAMP[]) AS next_due_at
+                unnest($dues::TIMESTAMP[]) AS next_due_at,
+                unnest($summaries::VARCHAR[]) AS summary_id,
+                unnest($recipients::VARCHAR[])::JSON AS recipients
         ) AS n
         WHERE NOT EXISTS (
             FROM lake.delivery_outcomes AS o
             WHERE o.delivery_id = n.delivery_id AND o.recorded_at = n.recorded_at
+                AND o.outcome = n.outcome AND o.tries = n.tries
         )
-        ORDER BY recorded_at
+        ORDER BY place
         """,
-        ids=[one.delivery_id for one in records],
-        moments=[one.recorded_at for one in records],
-        outcomes=[one.outcome for one in records],
-        tries=[one.tries for one in records],
-        errors=[one.error for one in records],
-        remotes=[one.remote for one in records],
-        dues=[one.next_due_at for one in records],
+        ids=[one.delivery_id for one in kept],
+        moments=[one.recorded_at for one in kept],
+        outcomes=[one.outcome for one in kept],
+        tries=[one.tries for one in kept],
+        errors=[one.error for one in kept],
+        remotes=[one.remote for one in kept],
+        dues=[one.next_due_at for one in kept],
+        summaries=[one.summary_id for one in kept],
+        recipients=[json.dumps(dict(one.recipients)) if one.recipients else None for one in kept],
     )
 
 
 def retry_dead(lake: Lake) -> int:
-    """Make every dead letter due again, with all its tries; returns how many."""
+    """Make every dead letter due again, with all its tries; returns how many.
+
+    Of a mail that some recipients have, the others are tried again.
+    """
     now = utc_now()
-    dead = lake.rows(f"SELECT delivery_id FROM {_NEWEST} WHERE outcome = 'dead'")
-    record(lake, [Record(id_, now, "failed", 0, "to be tried again", None, now) for (id_,) in dead])
+    dead = lake.rows(f"SELECT delivery_id, recipients FROM {_NEWEST} WHERE outcome = 'dead'")
+    records = [
+        Record(
+            id_, now, "failed", 0, "to be tried again", None, now,
+            recipients=tuple(each for each in _recipients(answers) if each[1] == ACCEPTED),
+        )
+        for id_, answers in dead
+    ]  # fmt: skip
+    record(lake, records)
     return len(dead)
+
+
+def _recipients(answers: str | None) -> tuple[tuple[str, str], ...]:
+    return tuple(json.loads(answers).items()) if answers else ()
 
 
 def pending(lake: Lake) -> list[Pending]:
     """What has not arrived, due or not, the most urgent first."""
     rows = lake.rows(
         f"""
-        SELECT d.delivery_id, d.alert_id, d.channel, d.change, d.held_back, d.message,
-            coalesce(o.tries, 0), coalesce(o.next_due_at, d.created_at), p.remote,
-            coalesce(p.newest_sent, 0)
+        SELECT d.delivery_id, d.alert_id, d.channel, d.change, d.message, d.created_at,
+            coalesce(o.tries, 0) AS tries, o.next_due_at, o.recipients
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS o USING (delivery_id)
-        LEFT JOIN (
-            SELECT s.alert_id, s.channel, arg_max(o.remote, o.recorded_at) AS remote,
-                max(s.change) AS newest_sent
-            FROM lake.delivery_outcomes AS o
-            JOIN lake.deliveries AS s USING (delivery_id)
-            WHERE o.outcome = 'sent'
-            GROUP BY ALL
-        ) AS p USING (alert_id, channel)
         WHERE o.delivery_id IS NULL OR o.next_due_at IS NOT NULL
         ORDER BY d.rank DESC, d.created_at, d.change, d.delivery_id
         """
     )
+    # When a message was put in does not say when it is due: the clock may have been ahead then.
     return [
-        Pending(row[0], row[1], row[2], row[3], row[4], Message.from_json(row[5]), *row[6:])
-        for row in rows
-    ]
+        Pending(
+            id_, alert_id, channel, order, Message.from_json(message), created_at, tries, due_at,
+            _recipients(recipients),
+        )
+        for id_, alert_id, channel, order, message, created_at, tries, due_at, recipients in rows
+    ]  # fmt: skip
+
+
+def changed_since(lake: Lake, orders: Mapping[str, int]) -> set[str]:
+    """The alerts that are no longer at the change that `orders` gives them."""
+    newest = "SELECT alert_id, max(change) FROM lake.alerts WHERE list_contains($ids, alert_id)"
+    rows = lake.rows(f"{newest} GROUP BY alert_id", ids=list(orders)) if orders else []
+    return {alert_id for alert_id, change in rows if change != orders[alert_id]}
 
 
 def standings(lake: Lake, channels: Iterable[str]) -> list[Standing]:
@@ -310,8 +405,11 @@ def standings(lake: Lake, channels: Iterable[str]) -> list[Standing]:
         SELECT d.channel,
             count(*) FILTER (o.delivery_id IS NULL OR o.next_due_at IS NOT NULL),
             count(*) FILTER (o.outcome = 'dead'),
-            max(o.recorded_at) FILTER (o.outcome = 'sent'),
-            arg_max(o.error, o.recorded_at) FILTER (o.outcome IN ('failed', 'dead'))
+            last(o.recorded_at ORDER BY o.sequence NULLS FIRST, o.recorded_at)
+                FILTER (o.outcome = 'sent'),
+            last(o.error ORDER BY o.sequence NULLS FIRST, o.recorded_at)
+                FILTER (o.outcome IN ('failed', 'dead')),
+            min(d.created_at) FILTER (o.delivery_id IS NULL OR o.next_due_at IS NOT NULL)
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS o USING (delivery_id)
         GROUP BY d.channel
@@ -330,7 +428,9 @@ def describe(standing: Standing) -> str:
     last = standing.last_sent_at
     parts = [f"last sent {last:%Y-%m-%d %H:%M} UTC" if last else "nothing sent yet"]
     if standing.waiting:
-        parts.append(f"{count(standing.waiting, 'message')} waiting")
+        is_late = standing.waits_for(utc_now()) > LONG_WAIT
+        since = f", the oldest since {standing.waiting_since:%Y-%m-%d %H:%M} UTC" if is_late else ""
+        parts.append(f"{count(standing.waiting, 'message')} waiting{since}")
     if standing.dead:
         parts.append(
             f"{count(standing.dead, 'dead letter')} ({standing.last_error}): "
@@ -356,13 +456,14 @@ def undelivered_notes(lake: Lake) -> tuple[str, ...]:
 class Plan:
     """What a run sends, and what is to be kept before: holds, summaries and what is superseded.
 
-    `after` has what follows a message once that has arrived; `later` messages wait for a later run.
+    `later` messages wait for a later run; `restated` ones tell of an alert as it is now and not as
+    the lake has them.
     """
 
     to_send: dict[str, list[Pending]] = field(default_factory=dict)
-    after: dict[str, Pending] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     summaries: list[dict[str, object]] = field(default_factory=list)
+    restated: list[Pending] = field(default_factory=list)
     later: int = 0
 
     def hold(self, held: Sequence[Pending], now: datetime, until: datetime) -> None:
@@ -375,25 +476,32 @@ class Plan:
         message = summary_message([one.message for one in over], rfc3339(now))
         delivery_id = _delivery_id("summary", channel, *sorted(one.delivery_id for one in over))
         message = with_id(message, delivery_id, "summary")
-        self.summaries.append(_row(channel, message, None, 1))
-        self.records += [_outcome(one, now, "summarised", None) for one in over]
-        held_back = all(one.held_back for one in over)
-        return Pending(delivery_id, None, channel, 1, held_back, message, 0, now, None)
+        self.summaries.append(_row(channel, message, None, 1, now))
+        self.records += [
+            replace(_outcome(one, now, "summarised"), summary_id=delivery_id) for one in over
+        ]
+        return Pending(delivery_id, None, channel, 1, message, now)
+
+    @property
+    def orders(self) -> dict[str, int]:
+        """The change of each alert that is told of."""
+        return {
+            one.alert_id: one.order
+            for due in self.to_send.values()
+            for one in due
+            if one.alert_id is not None
+        }
 
 
 def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collection[str]) -> Plan:
     """What is due at `now` for each of `channels`, within quiet hours and budgets; reads only."""
     made = Plan()
-    by_channel: dict[str, list[Pending]] = defaultdict(list)
-    for one in _without_superseded(pending(lake), made, now):
+    by_channel: dict[str, list[Pending]] = {name: [] for name in channels}
+    for one in _still_true(lake, settings, made, now, channels):
         by_channel[one.channel].append(one)
     quiet_until = held_until(settings.quiet_hours, now)
     for channel, waiting in by_channel.items():
-        if channel not in channels:
-            # Where it is no longer in the settings, `standings` tells of it.
-            made.later += len(waiting) if channel in settings.channels else 0
-            continue
-        due = [one for one in waiting if one.due_at <= now]
+        due = [one for one in waiting if _is_due(one, now, settings)]
         made.later += len(waiting) - len(due)
         if quiet_until is not None:
             made.hold([one for one in due if one.held_back], now, quiet_until)
@@ -412,60 +520,116 @@ def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collect
 
 def keep_plan(lake: Lake, made: Plan) -> None:
     """Store what the plan decided; inside a transaction."""
-    _insert(lake, made.summaries)
+    restated = [
+        _row(one.channel, one.message, one.alert_id, one.order, one.created_at)
+        for one in made.restated
+    ]
+    ids = [row["delivery_id"] for row in (*restated, *made.summaries)]
+    if ids:
+        lake.execute("DELETE FROM lake.deliveries WHERE list_contains($ids, delivery_id)", ids=ids)
+    _insert(lake, [*restated, *made.summaries])
     record(lake, made.records)
 
 
-def _without_superseded(waiting: Sequence[Pending], made: Plan, now: datetime) -> list[Pending]:
-    """`waiting` with one message an alert and channel, the newest, which says all of it better.
+def _still_true(
+    lake: Lake, settings: DeliverSettings, made: Plan, now: datetime, channels: Collection[str]
+) -> list[Pending]:
+    """What waits for `channels` as it is now; the rest is put down as superseded."""
+    waiting = []
+    for one in pending(lake):
+        if one.channel in channels:
+            waiting.append(one)
+        elif one.channel in settings.channels:
+            made.later += 1  # of what is no longer in the settings, `standings` tells
+    summaries = {one.delivery_id: one for one in waiting if one.message.kind == "summary"}
+    parts = _parts(lake, summaries)
+    told_of = [*waiting, *(one for ones in parts.values() for one in ones)]
+    ids = {one.alert_id for one in told_of if one.alert_id is not None}
+    in_force = {alert.alert_id: alert for alert in alerts.in_force(lake, ids)}
+    told = {
+        (alert_id, channel): one
+        for alert_id, by_channel in _told(lake, ids).items()
+        for channel, one in by_channel.items()
+    }
+    settled = settle(waiting, told, in_force, settings)
+    kept = settled.kept
+    superseded = settled.superseded
+    for summary_id, ones in parts.items():
+        true = [one for one in ones if _is_true(one, in_force)]
+        if len(true) == len(ones):
+            continue
+        superseded += [summaries[summary_id], *(one for one in ones if one not in true)]
+        kept = [one for one in kept if one.delivery_id != summary_id]
+        kept += [made.summarise(summaries[summary_id].channel, true, now)] if true else []
+    made.restated += [one for one in kept if one.is_restated]
+    made.records += [_outcome(one, now, "superseded") for one in superseded]
+    return kept
 
-    That an alert is over is told after what it was: an end without a beginning says nothing.
-    """
-    by_alert: dict[tuple[str, str], list[Pending]] = defaultdict(list)
-    for one in waiting:
-        weekly = "upkeep" if one.message.kind == "upkeep" else one.delivery_id
-        by_alert[one.alert_id or weekly, one.channel].append(one)
-    kept: set[str] = set()
-    for ones in by_alert.values():
-        *before, last = sorted(ones, key=lambda one: one.order)
-        if last.alert_id is not None and last.order < last.newest_sent:
-            before = ones
-        elif last.message.kind == "resolve" and before:
-            *before, first = before
-            made.after[first.delivery_id] = last
-            kept.add(first.delivery_id)
-        else:
-            kept.add(last.delivery_id)
-        made.records += [_outcome(one, now, "superseded", None) for one in before]
-    return [one for one in waiting if one.delivery_id in kept]
+
+def _parts(lake: Lake, summaries: Collection[str]) -> dict[str, list[Pending]]:
+    """What each of these summaries stands for."""
+    found: dict[str, list[Pending]] = defaultdict(list)
+    if summaries:
+        for summary_id, id_, alert_id, channel, order, message, created_at, tries in lake.rows(
+            f"""
+            SELECT o.summary_id, d.delivery_id, d.alert_id, d.channel, d.change, d.message,
+                d.created_at, o.tries
+            FROM {_NEWEST} AS o
+            JOIN lake.deliveries AS d USING (delivery_id)
+            WHERE o.outcome = 'summarised' AND list_contains($summaries, o.summary_id)
+            ORDER BY d.rank DESC, d.created_at, d.delivery_id
+            """,
+            summaries=list(summaries),
+        ):
+            message = Message.from_json(message)
+            one = Pending(id_, alert_id, channel, order, message, created_at, tries)
+            found[summary_id].append(one)
+    return found
 
 
-def _outcome(one: Pending, at: datetime, outcome: Outcome, due: datetime | None) -> Record:
-    return Record(one.delivery_id, at, outcome, one.tries, next_due_at=due)
+def _is_true(one: Pending, in_force: Mapping[str, Alert]) -> bool:
+    alert = in_force.get(one.alert_id or "")
+    return alert is not None and alert.state != "closed" and alert.change == one.order
+
+
+def _is_due(one: Pending, now: datetime, settings: DeliverSettings) -> bool:
+    """Whether its pause is over; one that no pause explains was reckoned by a wrong clock."""
+    longest = max(timedelta(seconds=settings.longest_pause_seconds), LONGEST_WAIT)
+    return one.due_at is None or one.due_at <= now or one.due_at > now + longest
+
+
+def _outcome(one: Pending, at: datetime, outcome: Outcome, due: datetime | None = None) -> Record:
+    return Record(
+        one.delivery_id, at, outcome, one.tries, next_due_at=due, recipients=one.recipients
+    )
 
 
 def _within_budget(
     lake: Lake, channel: str, due: list[Pending], budget: int, now: datetime
 ) -> tuple[list[Pending], list[Pending]]:
-    """What the hour has room for, the most urgent first, and the rest; summaries are no part."""
+    """What the hour has room for, the most urgent first, and the rest; only alarms count."""
     sent = lake.value(
         "SELECT count(*) FROM lake.delivery_outcomes AS o JOIN lake.deliveries AS d "
         "USING (delivery_id) WHERE d.channel = $channel AND d.alert_id IS NOT NULL "
-        "AND o.outcome = 'sent' AND o.recorded_at > $since",
+        "AND d.kind NOT IN ('acknowledge', 'resolve') AND o.outcome = 'sent' "
+        "AND o.recorded_at > $since AND o.recorded_at <= $until",
         channel=channel,
         since=now - _HOUR,
+        until=now + _HOUR,  # what a wrong clock put later does not use up the budget till then
     )
-    counted = [one for one in due if one.alert_id is not None]
-    free = [one for one in due if one.alert_id is None]
-    room = max(budget - sent, 0)
-    return counted[:room] + free, counted[room:]
+    alarms = [one for one in due if one.is_alarm]
+    over = alarms[max(budget - sent, 0) :]
+    ids = {one.delivery_id for one in over}
+    return [one for one in due if one.delivery_id not in ids], over
 
 
 def _summary_now(lake: Lake, channel: str, over: Sequence[Pending], now: datetime) -> bool:
     """Whether it is time for a summary: one an hour, sooner where something is to be revoked."""
     last = lake.value(
-        "SELECT max(created_at) FROM lake.deliveries WHERE channel = $channel AND kind = 'summary'",
+        "SELECT max(created_at) FROM lake.deliveries "
+        "WHERE channel = $channel AND kind = 'summary' AND created_at <= $until",
         channel=channel,
+        until=now + _HOUR,
     )
     urgent = any(one.message.action == "revoke" for one in over)
     return last is None or now - last >= (_URGENT_SUMMARY if urgent else _HOUR)

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 from keywatch.deliver_settings import DeliverSettings, QuietHours
 from keywatch.model import SEVERITIES, Action, HygieneFinding, Severity
 
+LONGEST_WAIT = timedelta(hours=25)
+"""No quiet hours, and no pause that a receiver may ask for, are longer: a day has 25 hours once."""
+
 
 def channels_for(
     settings: DeliverSettings,
@@ -54,7 +57,11 @@ def upkeep_for(
 
 
 def held_until(quiet: QuietHours | None, now: datetime) -> datetime | None:
-    """When the quiet hours end in which `now` lies; None outside them. Both naive UTC."""
+    """When the quiet hours end in which `now` lies; None outside them. Both naive UTC.
+
+    Where a clock that is set back shows their start or end twice, they begin with the first and end
+    with the second time.
+    """
     if quiet is None or quiet.start == quiet.end:
         return None
     zone = ZoneInfo(quiet.time_zone)
@@ -62,8 +69,13 @@ def held_until(quiet: QuietHours | None, now: datetime) -> datetime | None:
     for days in (-1, 0):  # over midnight, they may have begun yesterday
         day = local.date() + timedelta(days=days)
         over_midnight = timedelta(days=int(quiet.end <= quiet.start))
-        start = datetime.combine(day, quiet.start, zone)
-        end = datetime.combine(day + over_midnight, quiet.end, zone)
-        if start <= local < end:
-            return end.astimezone(UTC).replace(tzinfo=None)
+        start = min(_both_readings(datetime.combine(day, quiet.start, zone)))
+        end = max(_both_readings(datetime.combine(day + over_midnight, quiet.end, zone)))
+        if start <= now < end:
+            return end
     return None
+
+
+def _both_readings(local: datetime) -> list[datetime]:
+    """The moment, naive UTC, before and after the clock is set, where it is set then."""
+    return [local.replace(fold=fold).astimezone(UTC).replace(tzinfo=None) for fold in (0, 1)]

@@ -86,7 +86,7 @@ def deliver_due(
         vault = Vault(prefect)
         channels, unusable = _open(settings, vault)
         made = outbox.plan(lake, settings, utc_now(), channels.keys())
-        if made.records or made.summaries:
+        if made.records or made.summaries or made.restated:
             with lake.writing(on_wait):
                 outbox.keep_plan(lake, made)
         done = sender.send(lake, made, channels, settings, vault.hide, on_wait)

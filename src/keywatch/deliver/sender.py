@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +20,7 @@ from datetime import timedelta
 from keywatch.deliver import outbox
 from keywatch.deliver.channel import Channel, SendError
 from keywatch.deliver.journal import Journal, Outcome, Record
+from keywatch.deliver.settle import Pending
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
@@ -54,12 +55,13 @@ def send(
     """Send what is planned; returns when all is sent or each channel's time is up.
 
     Messages go in their order; one that failed is tried again in this run if its pause is over in
-    time. `hide` takes secrets out of an error's text.
+    time, and its alert has not changed since. `hide` takes secrets out of an error's text.
     """
     assert lake.folder is not None
     journal = Journal(lake.folder)
+    changed: set[str] = set()
     workers = [
-        _Worker(name, channels[name], messages, planned.after, settings, journal, hide)
+        _Worker(name, channels[name], messages, changed, settings, journal, hide)
         for name, messages in planned.to_send.items()
     ]
     for worker in workers:
@@ -67,6 +69,8 @@ def send(
     while left := [worker for worker in workers if worker.is_alive() and not worker.is_stuck()]:
         left[0].join(_COMMIT_SECONDS)
         _commit_quietly(lake, journal, on_wait)
+        with suppress(LakeBusyError):
+            changed |= outbox.changed_since(lake, planned.orders)
     for worker in workers:
         worker.give_up()
     _commit_quietly(lake, journal, on_wait)
@@ -121,8 +125,8 @@ class _Worker(threading.Thread):
         self,
         name: str,
         channel: Channel,
-        messages: Sequence[outbox.Pending],
-        after: Mapping[str, outbox.Pending],
+        messages: Sequence[Pending],
+        changed: Collection[str],
         settings: DeliverSettings,
         journal: Journal,
         hide: Callable[[str], str],
@@ -135,10 +139,10 @@ class _Worker(threading.Thread):
         self._report = ChannelReport(name)
         # Due (0: at once), place in the order of urgency, tries so far, message.
         self._queue = [(0.0, n, one.tries, one) for n, one in enumerate(messages)]
-        self._after = after
+        self._changed = changed
         self._failures = 0
         self._deadline = time.monotonic() + settings.run_seconds
-        self._in_flight: tuple[int, outbox.Pending] | None = None
+        self._in_flight: tuple[int, Pending] | None = None
         self._lock = threading.Lock()
         self._given_up = False
         self._stuck_after = settings.channels[name].timeout_seconds + _GRACE_SECONDS
@@ -168,7 +172,10 @@ class _Worker(threading.Thread):
                 if not self._wait_until(self._queue[0][0]):
                     break
                 _, place, tries, one = heapq.heappop(self._queue)
-                self._send(place, tries, one)
+                if one.alert_id in self._changed:
+                    self._report.later += 1  # the next run tells of the alert as it is then
+                else:
+                    self._send(place, tries, one)
         except OSError as e:
             # What can't be recorded would be sent again and again.
             self._report.error = f"the journal can't be written ({e.strerror})"
@@ -181,7 +188,7 @@ class _Worker(threading.Thread):
         time.sleep(max(due - time.monotonic(), 0.0))
         return True
 
-    def _send(self, place: int, tries: int, one: outbox.Pending) -> None:
+    def _send(self, place: int, tries: int, one: Pending) -> None:
         with self._lock:
             self._in_flight = (tries, one)
         error: SendError | None = None
@@ -199,18 +206,16 @@ class _Worker(threading.Thread):
                 self._journal.add(Record(one.delivery_id, now, "sent", tries + 1, remote=remote))
                 self._report.sent += 1
                 self._failures = 0
-                if (then := self._after.get(one.delivery_id)) is not None:
-                    then = replace(then, previous=remote or one.previous)
-                    heapq.heappush(self._queue, (0.0, place, then.tries, then))
                 return
             if self._given_up:
                 return
             pause = self._failed(tries, one, error)
         if pause is not None:
+            one = replace(one, recipients=tuple(error.recipients.items()))
             heapq.heappush(self._queue, (time.monotonic() + pause, place, tries + 1, one))
         self._rest(error)
 
-    def _failed(self, tries: int, one: outbox.Pending, error: SendError) -> float | None:
+    def _failed(self, tries: int, one: Pending, error: SendError) -> float | None:
         """Record it; returns the pause until the next try, None for a dead letter."""
         text = printable(self._hide(str(error)), _ERROR_LENGTH)
         self._report.error = text
@@ -219,7 +224,12 @@ class _Worker(threading.Thread):
         now = utc_now()
         outcome: Outcome = "dead" if dead else "failed"
         due = None if pause is None else now + timedelta(seconds=pause)
-        self._journal.add(Record(one.delivery_id, now, outcome, tries + 1, text, None, due))
+        self._journal.add(
+            Record(
+                one.delivery_id, now, outcome, tries + 1, text, error.remote, due,
+                recipients=tuple(error.recipients.items()),
+            )
+        )  # fmt: skip
         self._report.dead += dead
         return pause
 

@@ -21,7 +21,7 @@ CREATE TABLE lake.alerts (
 -- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
 CREATE TABLE lake.deliveries (
     delivery_id VARCHAR,
-    alert_id    VARCHAR, -- null: a summary or a report
+    alert_id    VARCHAR, -- null: a summary, a report or upkeep
     change      INTEGER, -- of the alert
     channel     VARCHAR,
     kind        VARCHAR, -- trigger, update, acknowledge, resolve, summary, report
@@ -32,13 +32,16 @@ CREATE TABLE lake.deliveries (
     created_at  TIMESTAMP
 );
 
--- grain: one thing that became of a message; the newest of a delivery_id is in force
+-- grain: one thing that became of a message; the one of a delivery_id with the highest sequence is in force
 CREATE TABLE lake.delivery_outcomes (
     delivery_id VARCHAR,
     recorded_at TIMESTAMP,
     outcome     VARCHAR,   -- sent, failed, dead, held, summarised, superseded
     tries       INTEGER,   -- so far
     error       VARCHAR,
-    remote      VARCHAR,   -- what the receiver calls it
-    next_due_at TIMESTAMP  -- null: never again
+    remote      VARCHAR,   -- what the receiver calls it; with failed and dead: a part of the recipients has it
+    next_due_at TIMESTAMP, -- null: never again
+    sequence    BIGINT,    -- the order, whatever the clock says; null before format 5
+    summary_id  VARCHAR,   -- of what was summarised: the delivery_id of the summary
+    recipients  JSON       -- of a mail that not all have: each one's answer so far
 );

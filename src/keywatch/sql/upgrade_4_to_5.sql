@@ -27,3 +27,8 @@ CREATE TABLE lake.left_out_files (
     path VARCHAR, size_bytes BIGINT, modified_at TIMESTAMP, reason VARCHAR, tried_by VARCHAR, seen_at TIMESTAMP
 );
 CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
+
+-- What became of messages is in the order in which it was stored, whatever the clock says.
+ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS sequence BIGINT;
+ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS summary_id VARCHAR;
+ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS recipients JSON;
