@@ -8,16 +8,15 @@ from __future__ import annotations
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from keywatch.model import SEVERITIES, Action, Severity
+from keywatch.web_address import web_address
 
 Seconds = Annotated[float, Field(gt=0)]
 Budget = Annotated[int, Field(ge=1)]
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _Section(BaseModel):
@@ -67,12 +66,10 @@ class _Channel(_Section):
         found = (getattr(self, name) for name in type(self).model_fields)
         return tuple(value for value in found if isinstance(value, SecretRef))
 
-
-def _web_address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return url
-    raise ValueError("an https:// address is needed (http:// on this machine only)")
+    @property
+    def address(self) -> str | SecretRef | None:
+        """The web address that it sends to; None where it has none."""
+        return None
 
 
 class SlackChannel(_Channel):
@@ -85,7 +82,7 @@ class SlackChannel(_Channel):
     """The id of the conversation (``C0123456789``) that the bot writes to."""
     api_url: str = "https://slack.com/api/"
 
-    _api_url = field_validator("api_url")(_web_address)
+    _api_url = field_validator("api_url")(web_address)
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -96,6 +93,11 @@ class SlackChannel(_Channel):
             raise ValueError("give webhook_url, or token and conversation")
         return self
 
+    @property
+    def address(self) -> str | SecretRef:
+        """The webhook's, or that of Slack's API."""
+        return self.webhook_url or self.api_url
+
 
 class PagerDutyChannel(_Channel):
     """A service's integration by the Events API v2."""
@@ -104,7 +106,12 @@ class PagerDutyChannel(_Channel):
     routing_key: SecretRef
     url: str = "https://events.pagerduty.com/v2/enqueue"
 
-    _url = field_validator("url")(_web_address)
+    _url = field_validator("url")(web_address)
+
+    @property
+    def address(self) -> str:
+        """That of the Events API."""
+        return self.url
 
 
 class WebhookChannel(_Channel):
@@ -119,7 +126,12 @@ class WebhookChannel(_Channel):
     @field_validator("url")
     @classmethod
     def _url(cls, url: str | SecretRef) -> str | SecretRef:
-        return _web_address(url) if isinstance(url, str) else url
+        return web_address(url) if isinstance(url, str) else url
+
+    @property
+    def address(self) -> str | SecretRef:
+        """The receiver's."""
+        return self.url
 
 
 class MailChannel(_Channel):
@@ -234,7 +246,7 @@ class DeliverSettings(_Section):
     def _case_url(cls, url: str | None) -> str | None:
         if url is not None:
             try:
-                _web_address(url.format(key_id="key", week="2026-W40"))
+                web_address(url.format(key_id="key", week="2026-W40"))
             except (KeyError, IndexError) as e:
                 raise ValueError("only {key_id} and {week} can stand in it") from e
         return url

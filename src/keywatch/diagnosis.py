@@ -243,6 +243,7 @@ def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
     with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
         standings = deliver.standings(lake, settings.deliver.channels)
     unusable = deliver.unusable_channels(settings.deliver)
+    near = deliver.near_channels(settings.deliver)
     found = []
     for standing in standings:
         channel = settings.deliver.channels.get(standing.channel)
@@ -251,8 +252,12 @@ def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
         if why := unusable.get(standing.channel):
             found.append(Diagnosis(f"{text}; {why}", exit_code=SecretError.exit_code))
         else:
+            where = near.get(standing.channel)
+            if where:
+                text += f"; its receiver is {where}: make sure that this is meant"
             late = standing.waits_for(utc_now()) > deliver.LONG_WAIT
-            found.append(Diagnosis(text, note=standing.dead > 0 or late or channel is None))
+            note = standing.dead > 0 or late or bool(where) or channel is None
+            found.append(Diagnosis(text, note=note))
     return found
 
 

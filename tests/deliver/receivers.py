@@ -22,13 +22,17 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with one request: answer, or hang or close before it does."""
+    """What the server does with one request: answer, or hang or close before it does.
+
+    An endless answer goes on until the sender hangs up.
+    """
 
     status: int = 200
     body: str = "ok"
     headers: dict[str, str] = field(default_factory=dict)
     hang_seconds: float = 0.0
     close: bool = False
+    endless: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ Behaviour = Callable[[Request], Answer]
 class Receiver:
     """An HTTP server; `behave` says what it does with the next requests."""
 
-    def __init__(self, behave: Behaviour = lambda _: Answer()) -> None:
+    def __init__(
+        self, behave: Behaviour = lambda _: Answer(), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.behave = behave
         self.requests: list[Request] = []
         self._lock = threading.Lock()
@@ -76,9 +82,12 @@ class Receiver:
                     self.send_response(answer.status)
                     for name, value in answer.headers.items():
                         self.send_header(name, value)
-                    self.send_header("content-length", str(len(body)))
+                    if not answer.endless:
+                        self.send_header("content-length", str(len(body)))
                     self.end_headers()
                     self.wfile.write(body)
+                    while answer.endless and not receiver._over.is_set():
+                        self.wfile.write(b"x" * 65536)
                 except OSError:
                     pass  # the sender did not wait for it
 
@@ -93,6 +102,9 @@ class Receiver:
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_address[1]}"
 
     @contextmanager
     def running(self) -> Iterator[Receiver]:
@@ -141,13 +153,19 @@ class Mailbox:
         return AuthResult(success=right, handled=right)
 
 
-@contextmanager
-def mail_server(folder: Path, *, tls: bool = False) -> Iterator[Mailbox]:
+def own_certificate(folder: Path) -> ssl.SSLContext:
+    """TLS for localhost by an authority that no machine knows; its certificate is ``ca.pem``."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
+    return context
+
+
+@contextmanager
+def mail_server(folder: Path, *, tls: bool = False) -> Iterator[Mailbox]:
+    context = own_certificate(folder)
     box = Mailbox(0, folder / "ca.pem")
 
     def session() -> SMTP:

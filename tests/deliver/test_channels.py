@@ -15,18 +15,26 @@ from typing import Any
 
 import jsonschema
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from standardwebhooks import Webhook
 
-from keywatch.deliver import message_schema
+from keywatch.deliver import message_schema, near_channels
 from keywatch.deliver.channel import Channel, Envelope, SendError
 from keywatch.deliver.channels import open_channel
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.http import refused, retry_after
 from keywatch.deliver.message import Message
-from keywatch.deliver_settings import ChannelSettings
+from keywatch.deliver_settings import ChannelSettings, DeliverSettings
+from keywatch.errors import SecretError
 from tests.deliver.alerts_of import SOLO, messages_of, upkeep_of
-from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
+from tests.deliver.receivers import (
+    Answer,
+    Receiver,
+    Request,
+    in_turn,
+    mail_server,
+    own_certificate,
+)
 from tests.report.reviews import FULL, filled_with
 
 SECRET = "c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
@@ -219,7 +227,7 @@ def test_a_week_s_upkeep_arrives_whole_and_harmless(
         (Answer(400, "invalid_payload"), True, None),
         (Answer(close=True), False, None),
         (Answer(hang_seconds=30), False, None),
-        (Answer(307, "", {"Location": "https://evil.example/"}), False, None),
+        (Answer(307, "", {"Location": "https://evil.example/"}), True, None),
     ],
     ids=["500", "503", "429", "429-odd", "404", "400", "close", "hang", "redirect"],
 )
@@ -264,6 +272,154 @@ def test_a_receiver_that_says_when_is_heard(name: str, monkeypatch: pytest.Monke
     ):
         channel.send(Envelope(MESSAGES[0]))
     assert raised.value.retry_after == pytest.approx(60, abs=10)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("name", HTTP)
+def test_no_redirect_is_followed_and_none_counts_as_taken(
+    name: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = HTTP[name]
+    with (
+        Receiver(lambda _: kind.fine).running() as other,
+        Receiver(lambda _: Answer(status, "", {"Location": other.url})).running() as receiver,
+        opened(kind, receiver.url, monkeypatch) as (channel, _),
+    ):
+        with pytest.raises(SendError, match=f"HTTP {status}: .* not followed") as raised:
+            channel.send(Envelope(MESSAGES[0]))
+        assert other.requests == []
+    assert raised.value.permanent
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_of_an_answer_that_does_not_end_only_the_beginning_is_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status in (200, 400):
+        answer = Answer(status, endless=True)
+        with (
+            Receiver(in_turn(then=answer)).running() as receiver,
+            opened(HTTP[name], receiver.url, monkeypatch, timeout_seconds=300) as (channel, _),
+        ):
+            if status == 200 and "slack" not in name:
+                channel.send(Envelope(MESSAGES[0]))  # nothing is asked of what these answer
+                continue
+            with pytest.raises(SendError) as raised:
+                channel.send(Envelope(MESSAGES[0]))
+            assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_certificate_that_nobody_vouches_for_gets_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = HTTP[name]
+    with Receiver(lambda _: kind.fine, own_certificate(tmp_path)).running() as receiver:
+        with (
+            opened(kind, receiver.url, monkeypatch) as (channel, _),
+            pytest.raises(SendError, match="certificate can't be verified") as raised,
+        ):
+            channel.send(Envelope(MESSAGES[0]))
+        assert not raised.value.permanent
+        assert receiver.requests == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with opened(kind, receiver.url, monkeypatch) as (channel, _):
+            channel.send(Envelope(MESSAGES[0]))
+        assert len(receiver.requests) == 1
+        elsewhere = receiver.url.replace("localhost", "127.0.0.2")
+        with (
+            opened(kind, elsewhere, monkeypatch) as (channel, _),
+            pytest.raises(SendError),
+        ):
+            channel.send(Envelope(MESSAGES[0]))
+        assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("name", HTTP)
+def test_a_name_that_leads_to_a_forbidden_address_gets_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keywatch.deliver.http.is_refused", lambda address: address.is_loopback)
+    with Receiver(lambda _: HTTP[name].fine).running() as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        with (
+            opened(HTTP[name], url, monkeypatch) as (channel, _),
+            pytest.raises(SendError, match=r"the receiver's name leads to 127\.0\.0\.1") as raised,
+        ):
+            channel.send(Envelope(MESSAGES[0]))
+        assert raised.value.permanent
+        assert receiver.requests == []
+
+
+BAD_ADDRESSES = [
+    "http://soar.example.com/",
+    "https:///path",
+    "https://host:port/",
+    "https://a b.example/",
+    "file:///etc/passwd",
+    "http://169.254.169.254/latest/meta-data",
+    "https://169.254.169.254/latest/meta-data",
+    "https://[fe80::1]/",
+    "https://[fe80::1%25eth0]/",
+    "https://[::ffff:169.254.169.254]/",
+    "https://[64:ff9b::a9fe:a9fe]/",
+    "https://[fd00:ec2::254]/",
+    "https://100.100.100.200/",
+    "https://metadata.google.internal/",
+    "https://0.0.0.0/",
+]
+
+
+@pytest.mark.parametrize("place", ["settings", "env", "file"])
+@pytest.mark.parametrize("url", BAD_ADDRESSES)
+def test_an_address_is_checked_wherever_it_stands(
+    url: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_SIGNING", SIGNING)
+    monkeypatch.setenv("TEST_URL", url)
+    (tmp_path / "url").write_text(f"{url}\n", encoding="utf-8")
+    refs = {"settings": url, "env": {"env": "TEST_URL"}, "file": {"file": tmp_path / "url"}}
+    kinds: list[dict[str, Any]] = [
+        {"kind": "webhook", "url": refs[place], "secret": {"env": "TEST_SIGNING"}}
+    ]
+    if place == "settings":
+        kinds.append({"kind": "pagerduty", "routing_key": {"env": "TEST_SIGNING"}, "url": url})
+    else:
+        kinds.append({"kind": "slack", "webhook_url": refs[place]})
+    for values in kinds:
+        with pytest.raises((SecretError, ValidationError)) as raised:
+            open_channel(channel_settings(values), Vault())
+        said = str(raised.value)
+        assert "https:// address is needed" in said or "link-local or cloud metadata" in said
+        assert place == "settings" or url not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("https://soar.example.com/", ""),
+        ("https://8.8.8.8/", ""),
+        ("https://10.1.2.3/", "in a private network"),
+        ("https://[fd12::1]/", "in a private network"),
+        ("https://localhost/", "on this machine"),
+        ("http://127.0.0.1:8080/", "on this machine"),
+    ],
+)
+def test_a_receiver_that_is_near_is_known(
+    url: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_URL", url)
+    monkeypatch.setenv("TEST_SIGNING", SIGNING)
+    secret = {"secret": {"env": "TEST_SIGNING"}}
+    channels: dict[str, Any] = {
+        "one": {"kind": "webhook", "url": {"env": "TEST_URL"}, **secret},
+        "two": {"kind": "webhook", "url": url, **secret},
+        "chat": {"kind": "slack", "webhook_url": {"env": "TEST_URL"}},
+        "lost": {"kind": "slack", "webhook_url": {"env": "TEST_NOT_SET"}},
+        "out": {"kind": "stdout"},
+    }
+    near = near_channels(DeliverSettings.model_validate({"channels": channels}))
+    assert near == (dict.fromkeys(("one", "two", "chat"), where) if where else {})
 
 
 @pytest.mark.parametrize(
@@ -345,9 +501,10 @@ def test_a_bot_changes_its_message_and_says_aloud_what_is_urgent(
         assert channel.send(Envelope(grown, previous=remote)) == remote
         channel.send(Envelope(replace(doubted, kind="update"), previous=remote))
         channel.send(Envelope(replace(urgent, kind="resolve"), previous=remote))
+        channel.send(Envelope(replace(urgent, kind="trigger"), previous=remote))  # it came back
     assert [request.path for request in receiver.requests] == [
         "/api/chat.postMessage", "/api/chat.update", "/api/chat.postMessage", "/api/chat.update",
-        "/api/chat.update",
+        "/api/chat.update", "/api/chat.update", "/api/chat.postMessage",
     ]  # fmt: skip
     first, update, aloud, *_ = (request.json for request in receiver.requests)
     assert first["channel"] == "C01"

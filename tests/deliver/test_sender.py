@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from keywatch.deliver.channel import Envelope
 from keywatch.deliver.message import Message
 from keywatch.deliver.sender import only_sender, send
 from keywatch.deliver_settings import DeliverSettings
+from keywatch.diagnosis import diagnose
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case
-from keywatch.settings import LakeSettings, load_settings
+from keywatch.settings import LakeSettings, Settings, load_settings
 from keywatch.verdicts import VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
@@ -327,6 +329,47 @@ def test_what_a_channel_trips_over_is_an_error_of_that_message(
         report = deliver_due(lake, settings)
         assert report.channels[0].sent == 2
     assert SIGNING not in caplog.text
+
+
+def test_doctor_tells_of_a_channel_that_waits_and_of_a_receiver_that_is_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lake"
+    long_ago = datetime(2026, 10, 5, 6)
+    hook = {"kind": "webhook", "secret": {"env": "TEST_SIGNING"}}
+    channels = {
+        "far": {**hook, "url": "https://soar.example.com/"},
+        "near": {**hook, "url": "https://10.1.2.3/"},
+        "wrong": {**hook, "url": {"env": "TEST_URL"}},
+    }
+    monkeypatch.setenv("TEST_URL", "https://169.254.169.254/")
+    settings = settings_of(channels)
+
+    def told() -> dict[str, tuple[str, str]]:
+        found = diagnose(folder, Settings(deliver=settings))
+        lines = [one for one in found if one.text.startswith("channel ")]
+        return {one.text.split()[1]: (one.status, one.text) for one in lines}
+
+    with Lake.open(folder, create=True) as lake:
+        assert lake.secret
+        assert told()["far"] == ("ok", "channel far (webhook): nothing sent yet")
+        reviewed(lake, settings, SCANNED)
+        assert told()["far"] == ("ok", "channel far (webhook): nothing sent yet, 1 message waiting")
+        lake.execute("UPDATE lake.deliveries SET created_at = $at", at=long_ago)
+    late = "nothing sent yet, 1 message waiting, the oldest since 2026-10-05 06:00 UTC"
+    assert told() == {
+        "far": ("note", f"channel far (webhook): {late}"),
+        "near": (
+            "note",
+            f"channel near (webhook): {late}; its receiver is in a private network: make sure that "
+            "this is meant",
+        ),
+        "wrong": (
+            "bad",
+            f"channel wrong (webhook): {late}; the address in env TEST_URL: it is a link-local or "
+            "cloud metadata address, where no message is sent; name the receiver's own address",
+        ),
+    }
 
 
 # --------------------------------------------------------------------------------- crash and order

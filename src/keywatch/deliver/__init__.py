@@ -14,6 +14,7 @@ from keywatch.deliver.outbox import (
 from keywatch.deliver.run import (
     DeliveryReport,
     deliver_due,
+    near_channels,
     preview,
     put_report,
     render_delivery,
@@ -34,6 +35,7 @@ __all__ = [
     "describe",
     "enqueue_upkeep",
     "message_schema",
+    "near_channels",
     "preview",
     "put_report",
     "render_delivery",

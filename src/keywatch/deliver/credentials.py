@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from keywatch.deliver_settings import SecretRef
 from keywatch.errors import SecretError
+from keywatch.web_address import web_address
 
 PrefectBlock = Callable[[str], str]
 """From the name of a Prefect Secret block to its value."""
@@ -39,6 +40,19 @@ class Vault:
         if not value.get_secret_value():
             raise SecretError(f"the secret in {ref} is empty")
         self._seen.add(value)
+        return value
+
+    def web_address(self, ref: SecretRef) -> SecretStr:
+        """The secret, which is an address that messages may be sent to.
+
+        Raises:
+            SecretError: it is not there, or no such address.
+        """
+        value = self.resolve(ref)
+        try:
+            web_address(value.get_secret_value())
+        except ValueError as e:
+            raise SecretError(f"the address in {ref}: {e}") from None
         return value
 
     def _read(self, ref: SecretRef) -> str:

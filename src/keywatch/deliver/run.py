@@ -18,11 +18,12 @@ from keywatch.deliver.credentials import PrefectBlock, Vault
 from keywatch.deliver.journal import Journal
 from keywatch.deliver.message import Attachment, Message
 from keywatch.deliver.sender import ChannelReport
-from keywatch.deliver_settings import DeliverSettings
+from keywatch.deliver_settings import DeliverSettings, SecretRef
 from keywatch.errors import InputError, SecretError
 from keywatch.lake import Lake, utc_now
 from keywatch.report import printable
 from keywatch.report.phrases import count
+from keywatch.web_address import nearness
 
 OnWait = Callable[[str], None]
 _WHY_LENGTH = 1000
@@ -112,16 +113,36 @@ def preview(lake: Lake, settings: DeliverSettings, on_wait: OnWait) -> dict[str,
 
 
 def unusable_channels(settings: DeliverSettings) -> dict[str, str]:
-    """The channels whose secrets are not there, and why; a Prefect block is not asked for."""
+    """The channels that can't be used, and why; nobody is connected to.
+
+    A Prefect block is not asked for, so what it holds is not looked at.
+    """
     vault = Vault(prefect=lambda _: "not asked for")
     unusable = {}
     for name, one in settings.channels.items():
         try:
-            for ref in one.secrets:
-                vault.resolve(ref)
+            if any(ref.prefect is not None for ref in one.secrets):
+                for ref in one.secrets:
+                    vault.resolve(ref)
+            else:
+                open_channel(one, vault).close()
         except SecretError as e:
             unusable[name] = str(e)
     return unusable
+
+
+def near_channels(settings: DeliverSettings) -> dict[str, str]:
+    """The channels whose receiver is on this machine or in a private network, and which of both."""
+    vault = Vault(prefect=lambda _: "")
+    near = {}
+    for name, one in settings.channels.items():
+        address = one.address
+        with suppress(SecretError):  # `unusable_channels` tells of it
+            if isinstance(address, SecretRef):
+                address = vault.resolve(address).get_secret_value()
+            if address and (where := nearness(address)):
+                near[name] = where
+    return near
 
 
 def put_report(lake: Lake, file: Path, settings: DeliverSettings, on_wait: OnWait) -> int:

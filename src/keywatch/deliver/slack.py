@@ -6,15 +6,9 @@ is changed in place, and what has become urgent is also said below it, or nobody
 
 from __future__ import annotations
 
-import logging
-import math
+import json
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException
 from typing import Any
-
-from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.webhook import WebhookClient
 
 from keywatch.deliver import http
 from keywatch.deliver.channel import Channel, Envelope, SendError
@@ -48,10 +42,6 @@ _NEVER = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_too_long", "no_text", "invalid_arguments"}
 )
 
-# The library writes addresses and tokens at the level DEBUG; what matters is in the errors.
-_SILENT = logging.getLogger("keywatch.deliver.slack.sdk")
-_SILENT.setLevel(logging.CRITICAL + 1)
-
 
 def open_slack(settings: SlackChannel, vault: Vault) -> Channel:
     """The webhook's or the bot's way, as the settings say."""
@@ -64,30 +54,18 @@ class WebhookPoster:
     def __init__(self, settings: SlackChannel, vault: Vault) -> None:
         """Raises SecretError where the webhook's address is not there."""
         assert settings.webhook_url is not None
-        url = vault.resolve(settings.webhook_url)
-        self._client = WebhookClient(
-            url.get_secret_value(),
-            timeout=math.ceil(settings.timeout_seconds),
-            logger=_SILENT,
-            retry_handlers=[],  # the outbox tries again
-        )
+        self._url = vault.web_address(settings.webhook_url)
+        self._http = http.client(settings.timeout_seconds)
 
     def send(self, envelope: Envelope) -> None:
-        message = envelope.message
-        try:
-            response = self._client.send(
-                text=fallback_of(message),
-                blocks=blocks_of(message),
-                unfurl_links=False,
-                unfurl_media=False,
-            )
-        except (OSError, HTTPException, SlackClientError, ValueError) as e:
-            raise _no_answer(e) from None
-        if response.status_code != 200 or response.body != "ok":
-            raise http.refused(response.status_code, response.body, dict(response.headers))
+        url = self._url.get_secret_value()
+        body = _content(envelope.message) | {"unfurl_links": False, "unfurl_media": False}
+        answer = http.post(self._http, url, _json(body), {})
+        if answer.text != "ok":
+            raise SendError(f"Slack did not take it{http.said(answer.text)}")
 
     def close(self) -> None:
-        """Each post has a connection of its own."""
+        self._http.close()
 
 
 class BotPoster:
@@ -98,13 +76,9 @@ class BotPoster:
         assert settings.token is not None
         assert settings.conversation is not None
         self._conversation = settings.conversation
-        self._client = WebClient(
-            token=vault.resolve(settings.token).get_secret_value(),
-            base_url=settings.api_url,
-            timeout=math.ceil(settings.timeout_seconds),
-            logger=_SILENT,
-            retry_handlers=[],
-        )
+        self._api = settings.api_url.rstrip("/")
+        self._token = vault.resolve(settings.token)
+        self._http = http.client(settings.timeout_seconds)
 
     def send(self, envelope: Envelope) -> str:
         message = envelope.message
@@ -115,7 +89,7 @@ class BotPoster:
             self._call("chat.update", message, channel=conversation, ts=stamp)
         except _GoneError:
             return self._post(message)
-        if message.kind == "update" and message.severity in ("critical", "high"):
+        if message.kind in ("trigger", "update") and message.severity in ("critical", "high"):
             self._post(message, thread_ts=stamp, reply_broadcast=True)
         return envelope.previous
 
@@ -133,37 +107,40 @@ class BotPoster:
         return f"{answer['channel']}:{answer['ts']}"
 
     def _call(self, method: str, message: Message, **arguments: Any) -> Mapping[str, Any]:
-        body = {"text": fallback_of(message), "blocks": blocks_of(message), **arguments}
+        body = _json(_content(message) | arguments)
+        headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
+        answer = http.post(self._http, f"{self._api}/{method}", body, headers)
         try:
-            response = self._client.api_call(method, json=body)
-        except SlackApiError as e:
-            raise _api_error(e) from None
-        except (OSError, HTTPException, SlackClientError, ValueError) as e:
-            raise _no_answer(e) from None
-        data: Mapping[str, Any] = response.data  # type: ignore[assignment]  # JSON, not bytes
+            data = json.loads(answer.text)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise SendError("the answer is not Slack's: set api_url to the address of its API")
+        if data.get("ok") is not True:
+            raise _api_error(str(data.get("error")), http.retry_after(answer.headers))
         return data
 
     def close(self) -> None:
-        """Each call has a connection of its own."""
+        self._http.close()
 
 
 class _GoneError(SendError):
     """The message that was to be changed is not there, or can't be changed any more."""
 
 
-def _api_error(error: SlackApiError) -> SendError:
-    answer = error.response
-    said = answer.get("error") if isinstance(answer.data, dict) else None
-    if said in _GONE:
-        return _GoneError(f"Slack says {said}")
-    if said is None or answer.status_code != 200:
-        return http.refused(answer.status_code, str(said or ""), dict(answer.headers))
-    return SendError(f"Slack says {said}", permanent=said in _NEVER)
+def _api_error(error: str, retry_after: float | None) -> SendError:
+    if error in _GONE:
+        return _GoneError(f"Slack says {error}")
+    permanent = error in _NEVER
+    return SendError(f"Slack says {error}", retry_after=retry_after, permanent=permanent)
 
 
-def _no_answer(error: Exception) -> SendError:
-    reason = getattr(error, "reason", error)
-    return SendError(f"no connection or no answer ({type(reason).__name__})")
+def _content(message: Message) -> dict[str, Any]:
+    return {"text": fallback_of(message), "blocks": blocks_of(message)}
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body).encode("ascii")
 
 
 # --------------------------------------------------------------------------------------- Block Kit

@@ -25,7 +25,7 @@ class WebhookSender:
     def __init__(self, settings: WebhookChannel, vault: Vault) -> None:
         """Raises SecretError where the address or the signing secret is not there, or wrong."""
         address = settings.url
-        self._url = SecretStr(address) if isinstance(address, str) else vault.resolve(address)
+        self._url = SecretStr(address) if isinstance(address, str) else vault.web_address(address)
         secret = vault.resolve(settings.secret)
         try:
             self._signer = Webhook(secret.get_secret_value())
