@@ -179,6 +179,25 @@ def test_what_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) ->
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", " ", "not an address", "a@x, b@x", "a@", "@x", "a@x.", "a@x y", " a@x", "a@@x",
+        "Name <a@x>", "<a@x>", "a@x\\nBcc: b@x", "ä@x", "a@ä.example",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["to", "sender"])
+def test_what_is_no_mail_address_is_refused(address: str, place: str, tmp_path: Path) -> None:
+    to, sender = (address, "k@x") if place == "to" else ("soc@x", address)
+    with pytest.raises(SettingsError, match="is no mail address: write name@example") as raised:
+        load(
+            tmp_path,
+            '[deliver.channels.mail]\nkind = "mail"\nhost = "x"\n'
+            f'sender = "{sender}"\nto = ["a@b", "{to}"]\n',
+        )
+    assert f"deliver.channels.mail.mail.{place}" in str(raised.value)
+
+
 def test_a_reference_says_where_and_a_number_can_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

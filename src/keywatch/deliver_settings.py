@@ -6,11 +6,13 @@ A secret is never written into the settings: a `SecretRef` names where it is kep
 from __future__ import annotations
 
 from datetime import time
+from email.errors import MessageError
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from keywatch.model import SEVERITIES, Action, Severity
 from keywatch.web_address import web_address
@@ -134,6 +136,23 @@ class WebhookChannel(_Channel):
         return self.url
 
 
+def _mail_address(text: str) -> str:
+    try:
+        parsed = Address(addr_spec=text)
+        is_one = bool(parsed.username and parsed.domain) and str(parsed) == text
+    except (ValueError, IndexError, MessageError):
+        is_one = False
+    if not (is_one and text.isascii()):
+        raise ValueError(
+            f"{text!r} is no mail address: write name@example.com alone, in ASCII; several are "
+            "items of a list"
+        )
+    return text
+
+
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+
+
 class MailChannel(_Channel):
     """Mail by SMTP, with TLS from the start or by STARTTLS."""
 
@@ -143,8 +162,8 @@ class MailChannel(_Channel):
     security: Literal["starttls", "tls"] = "starttls"
     username: str | None = None
     password: SecretRef | None = None
-    sender: str
-    to: Annotated[list[str], Field(min_length=1)]
+    sender: MailAddress
+    to: Annotated[list[MailAddress], Field(min_length=1)]
     ca_file: Path | None = None
     """Certificates to trust in place of the system's."""
 

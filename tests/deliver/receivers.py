@@ -135,6 +135,27 @@ class Mailbox:
     refuse: list[str] = field(default_factory=list)
     """Answers to the next DATA commands, such as ``451 later``."""
     logins: list[tuple[str, str]] = field(default_factory=list)
+    replies: dict[str, list[str]] = field(default_factory=dict)
+    """Answers to the next commands of a recipient, or of ``MAIL``."""
+    asked: list[str] = field(default_factory=list)
+    """Each recipient that was named, in order."""
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if said := self.replies.get("MAIL"):
+            return said.pop(0)
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.asked.append(address)
+        if said := self.replies.get(address):
+            return said.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         if self.refuse:
@@ -164,7 +185,7 @@ def own_certificate(folder: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def mail_server(folder: Path, *, tls: bool = False) -> Iterator[Mailbox]:
+def mail_server(folder: Path, *, tls: bool = False, offers_tls: bool = True) -> Iterator[Mailbox]:
     context = own_certificate(folder)
     box = Mailbox(0, folder / "ca.pem")
 
@@ -173,11 +194,11 @@ def mail_server(folder: Path, *, tls: bool = False) -> Iterator[Mailbox]:
             box,
             loop=loop,
             hostname="localhost",
-            tls_context=None if tls else context,
-            require_starttls=not tls,
+            tls_context=context if offers_tls and not tls else None,
+            require_starttls=offers_tls and not tls,
             authenticator=box.authenticate,
-            auth_required=not tls,
-            auth_require_tls=not tls,
+            auth_required=offers_tls and not tls,
+            auth_require_tls=offers_tls and not tls,
         )
 
     loop = asyncio.new_event_loop()

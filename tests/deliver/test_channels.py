@@ -623,6 +623,96 @@ def test_a_mail_server_that_refuses(
     assert len(box.mails) == 1
 
 
+THREE = ["a@example.com", "b@example.com", "c@example.com"]
+
+
+def test_each_recipient_has_an_answer_of_his_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        mail_server(tmp_path) as box,
+        mail_channel(box.port, box.ca_file, "starttls", monkeypatch, to=THREE) as (channel, _),
+    ):
+        box.replies = {THREE[1]: ["550 no"], THREE[2]: ["451 later", "421 closing"]}
+        tries: list[SendError] = []
+        for _ in range(3):
+            answers = tries[-1].recipients if tries else {}
+            with pytest.raises(SendError) as raised:
+                channel.send(Envelope(MESSAGES[0], recipients=answers))
+            tries.append(raised.value)
+    assert box.asked == [*THREE, THREE[2], THREE[2]]
+    assert len(box.mails) == 2
+    assert [error.permanent for error in tries] == [False, False, True]
+    assert {error.remote for error in tries} == {str(box.mails[0]["Message-ID"])}
+    assert [dict(error.recipients) for error in tries] == [
+        dict(zip(THREE, ("accepted", "550", last), strict=True))
+        for last in ("451", "421", "accepted")
+    ]
+    assert str(tries[0]) == (
+        "not delivered to b@example.com: there is no such mailbox, or it takes no mail from here "
+        "(550); c@example.com: the server can't take it now (451)"
+    )
+    assert str(tries[2]).endswith("takes no mail from here (550)")
+    assert [mail["To"] for mail in box.mails] == [", ".join(THREE)] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "permanent", "said"),
+    [
+        ("MAIL", "530 login", True, "the sender is refused: the server wants a login or TLS"),
+        ("MAIL", "552 size", True, "the sender is refused: the mailbox is full, or the mail too"),
+        ("MAIL", "451 later", False, "the sender is refused: the server can't take it now"),
+        ("soc@example.com", "552 full", True, "soc@example.com: the mailbox is full"),
+        ("soc@example.com", "530 login", True, "soc@example.com: the server wants a login or TLS"),
+        ("soc@example.com", "452 full", False, "soc@example.com: there is no room now"),
+        ("soc@example.com", "577 odd", True, "soc@example.com: it is refused"),
+        ("soc@example.com", "421 bye", False, "soc@example.com: the server is not available now"),
+        ("DATA", "552 size", True, "the mail is refused: the mailbox is full, or the mail too"),
+        ("DATA", "452 full", False, "the mail is refused: there is no room now"),
+    ],
+)
+def test_what_a_mail_server_says_is_told_in_words(
+    command: str,
+    reply: str,
+    permanent: bool,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        mail_server(tmp_path) as box,
+        mail_channel(box.port, box.ca_file, "starttls", monkeypatch) as (channel, _),
+    ):
+        if command == "DATA":
+            box.refuse = [reply]
+        else:
+            box.replies = {command: [reply]}
+        with pytest.raises(SendError) as raised:
+            channel.send(Envelope(MESSAGES[0]))
+    assert said in str(raised.value)
+    assert f"({reply[:3]})" in str(raised.value)
+    assert (raised.value.permanent, raised.value.remote) == (permanent, None)
+
+
+def test_a_mail_server_without_starttls_gets_nothing_and_is_named_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mail_server(tmp_path, offers_tls=False) as box:
+        with (
+            mail_channel(box.port, box.ca_file, "starttls", monkeypatch) as (channel, _),
+            pytest.raises(SendError, match="offers no STARTTLS") as raised,
+        ):
+            channel.send(Envelope(MESSAGES[0]))
+        assert not raised.value.permanent
+        with (
+            mail_channel(box.port, box.ca_file, "tls", monkeypatch) as (channel, _),
+            pytest.raises(SendError, match="check that security and port go together"),
+        ):
+            channel.send(Envelope(MESSAGES[0]))
+    assert box.mails == []
+    assert box.logins == []
+
+
 def test_a_wrong_password_or_certificate_is_told_without_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

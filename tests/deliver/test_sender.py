@@ -223,6 +223,41 @@ def test_a_report_is_mailed_once_with_its_bytes(
     assert "week.html" in got["Subject"]
 
 
+def test_who_has_a_mail_does_not_get_it_again_and_hears_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MAIL", "mail-pass-word")
+    to = ["a@example.com", "b@example.com", "c@example.com"]
+    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake", create=True) as lake:
+        mail = {
+            "kind": "mail", "host": "localhost", "port": box.port, "username": "keywatch",
+            "password": {"env": "TEST_MAIL"}, "ca_file": box.ca_file,
+            "sender": "keywatch@example.com", "to": to,
+        }  # fmt: skip
+        settings = settings_of({"mail": mail}, first_pause_seconds=0.01)
+        box.replies = {to[1]: ["550 no"], to[2]: ["451 later"]}
+        reviewed(lake, settings, SCANNED)
+        (done,) = deliver_due(lake, settings).channels
+        assert box.asked == [*to, to[2]]
+        assert (done.sent, done.dead) == (0, 1)
+        assert done.error is not None
+        assert done.error.startswith("not delivered to b@example.com: there is no such mailbox")
+        (standing,) = outbox.standings(lake, ["mail"])
+        assert (standing.dead, standing.waiting) == (1, 0)
+        # His mailbox is there now: the others have the mail.
+        assert deliver_due(lake, settings, again=True).channels[0].sent == 1
+        assert box.asked[4:] == [to[1]]
+
+        box.asked.clear()
+        box.replies = {to[0]: ["550 no"]}
+        report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+        with lake.writing():
+            tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        deliver_due(lake, settings)
+        assert box.asked == to
+        assert box.mails[-1]["Subject"].startswith("[Keywatch] CLOSED")
+
+
 class _Drip(threading.Thread):
     """A server that sends a byte of its answer every now and then, for ever."""
 

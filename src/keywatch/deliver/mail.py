@@ -1,4 +1,8 @@
-"""Mail by SMTP over TLS: text and HTML, one thread an alert."""
+"""Mail by SMTP over TLS: text and HTML, one thread an alert.
+
+Each recipient has an answer of his own: who has the mail does not get it again, who was refused for
+now is tried again, and who was refused for good is named in the error.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,13 @@ import base64
 import html
 import smtplib
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
-from keywatch.deliver.channel import Envelope, SendError
+from keywatch.deliver.channel import ACCEPTED, Envelope, SendError
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.message import Message
 from keywatch.deliver.wording import (
@@ -29,6 +33,23 @@ from keywatch.report.phrases import count, sentence
 from keywatch.report.safe_text import printable
 
 SUBJECT_LENGTH = 150
+_REPLIES = {
+    421: "the server is not available now",
+    450: "the mailbox is not available now",
+    451: "the server can't take it now",
+    452: "there is no room now",
+    454: "the server can't check the login, or use TLS, now",
+    530: "the server wants a login or TLS: set username and password, or security",
+    534: "the server wants another way to log in",
+    535: "the server refuses the login: check username and password",
+    550: "there is no such mailbox, or it takes no mail from here",
+    551: "the mailbox is not on this server",
+    552: "the mailbox is full, or the mail too large",
+    553: "the server does not take this address",
+    554: "the server refuses it",
+    556: "the domain takes no mail",
+}
+"""Reply codes (RFC 5321, RFC 4954) in words."""
 _COLORS = {"critical": "#b00020", "high": "#b00020", "medium": "#b26a00", "low": "#1558b0"}
 
 
@@ -46,13 +67,30 @@ class MailSender:
 
     def send(self, envelope: Envelope) -> str:
         mail = mail_of(envelope.message, self._settings, envelope.previous)
+        message_id = str(mail["Message-ID"])
+        recipients = list(dict.fromkeys(self._settings.to))
+        answers = {to: envelope.recipients.get(to, "") for to in recipients}
+        left = [to for to, answer in answers.items() if answer != ACCEPTED and answer[:1] != "5"]
+        if left:
+            answers |= self._answers(mail, left)
+        if all(answer == ACCEPTED for answer in answers.values()):
+            return message_id
+        raise _not_to_all(answers, message_id)
+
+    def _answers(self, mail: EmailMessage, recipients: list[str]) -> dict[str, str]:
         try:
             server = self._server or self._connect()
-            server.send_message(mail, self._settings.sender, self._settings.to)
+            refused = server.send_message(mail, self._settings.sender, recipients)
+        except smtplib.SMTPRecipientsRefused as e:
+            self.close()  # nobody has it, and of whom it does not tell nobody was asked
+            return {to: str(code) for to, (code, _) in e.recipients.items()}
+        except SendError:
+            self.close()
+            raise
         except (OSError, smtplib.SMTPException) as e:
             self.close()
             raise _refused(e) from None
-        return str(mail["Message-ID"])
+        return {to: str(refused[to][0]) if to in refused else ACCEPTED for to in recipients}
 
     def _connect(self) -> smtplib.SMTP:
         settings = self._settings
@@ -65,9 +103,21 @@ class MailSender:
             server = smtplib.SMTP(*where, timeout=settings.timeout_seconds)
         self._server = server
         if settings.security == "starttls":
-            server.starttls(context=self._tls)
+            try:
+                server.starttls(context=self._tls)
+            except smtplib.SMTPNotSupportedError:
+                raise SendError(
+                    'the server offers no STARTTLS: set security = "tls" and its port for that '
+                    "(465), or name a server that does"
+                ) from None
         if settings.username is not None and self._password is not None:
-            server.login(settings.username, self._password.get_secret_value())
+            try:
+                server.login(settings.username, self._password.get_secret_value())
+            except smtplib.SMTPNotSupportedError:
+                raise SendError(
+                    "the server offers no login: leave out username and password, or name a server "
+                    "that does"
+                ) from None
         return server
 
     def close(self) -> None:
@@ -76,18 +126,50 @@ class MailSender:
             self._server = None
 
 
+def _not_to_all(answers: Mapping[str, str], message_id: str) -> SendError:
+    refused = {to: answer for to, answer in answers.items() if answer != ACCEPTED}
+    told = "; ".join(f"{to}: {_reply(int(code or 421))}" for to, code in refused.items())
+    return SendError(
+        f"not delivered to {told}",
+        permanent=all(_is_final(int(code or 421)) for code in refused.values()),
+        recipients={to: answer for to, answer in answers.items() if answer},
+        remote=message_id if len(refused) < len(answers) else None,
+    )
+
+
 def _refused(error: Exception) -> SendError:
     match error:
-        case smtplib.SMTPRecipientsRefused():
-            codes = [code for code, _ in error.recipients.values()]
-            said = ", ".join(f"{code}" for code in sorted(set(codes)))
-            return SendError(f"no recipient accepted: {said}", permanent=min(codes) >= 500)
+        case smtplib.SMTPAuthenticationError():
+            return SendError(_reply(error.smtp_code))  # somebody may be mending the settings
+        case smtplib.SMTPSenderRefused():
+            what = "the sender is refused"
         case smtplib.SMTPDataError():
-            return SendError(f"refused: {error.smtp_code}", permanent=error.smtp_code >= 500)
+            what = "the mail is refused"
         case smtplib.SMTPResponseException():
-            return SendError(f"{type(error).__name__} {error.smtp_code}")
+            what = "the connection is refused"
+        case ssl.SSLCertVerificationError():
+            return SendError(
+                f"the server's certificate can't be verified ({type(error).__name__}): renew it, "
+                "or name its authority's in ca_file"
+            )
+        case ssl.SSLError():
+            return SendError(
+                f"no TLS with the server ({type(error).__name__}): check that security and port go "
+                "together (tls 465, starttls 587)"
+            )
         case _:
             return SendError(f"no connection or no answer ({type(error).__name__})")
+    code = error.smtp_code
+    return SendError(f"{what}: {_reply(code)}", permanent=_is_final(code))
+
+
+def _is_final(code: int) -> bool:
+    return 500 <= code < 600
+
+
+def _reply(code: int) -> str:
+    other = "it is refused" if _is_final(code) else "it is refused for now"
+    return f"{_REPLIES.get(code, other)} ({code})"
 
 
 def mail_of(message: Message, settings: MailChannel, previous: str | None) -> EmailMessage:

@@ -211,7 +211,7 @@ class _Worker(threading.Thread):
                 return
             pause = self._failed(tries, one, error)
         if pause is not None:
-            one = replace(one, recipients=tuple(error.recipients.items()))
+            one = replace(one, recipients=_answers(one, error))
             heapq.heappush(self._queue, (time.monotonic() + pause, place, tries + 1, one))
         self._rest(error)
 
@@ -227,7 +227,7 @@ class _Worker(threading.Thread):
         self._journal.add(
             Record(
                 one.delivery_id, now, outcome, tries + 1, text, error.remote, due,
-                recipients=tuple(error.recipients.items()),
+                recipients=_answers(one, error),
             )
         )  # fmt: skip
         self._report.dead += dead
@@ -255,3 +255,8 @@ class _Worker(threading.Thread):
             self._deadline = time.monotonic()
         else:
             time.sleep(due - time.monotonic())
+
+
+def _answers(one: Pending, error: SendError) -> tuple[tuple[str, str], ...]:
+    """What the recipients have said so far; a try that got to nobody changes nothing."""
+    return tuple(error.recipients.items()) or one.recipients
