@@ -31,7 +31,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, Coverage, Evidence, Origin, Review, Run, Window
 from keywatch.settings import load_settings
 
-SECRET = "whsec_YSBiZW5jaG1hcmsncyBzZWNyZXQ="
+SECRET = "whsec_YSBiZW5jaG1hcmsncyBzaWduaW5nIHNlY3JldA=="
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 BARE = """
 import json, sys, time

@@ -141,7 +141,9 @@ def test_without_a_channel_it_says_how_to_name_one(setup: Setup) -> None:
 
 def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> None:
     with Receiver(lambda _: Answer(404, "no_service")).running() as receiver:
-        (setup.folder / "secret").write_text("whsec_c2VjcmV0LXRoYXQ=\n", encoding="utf-8")
+        (setup.folder / "secret").write_text(
+            "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg==\n", encoding="utf-8"
+        )
         setup.settings(
             "[deliver]\nmax_tries = 2\nfirst_pause_seconds = 0.01\n"
             f'[deliver.channels.hook]\nkind = "webhook"\nurl = "{receiver.url}"\n'

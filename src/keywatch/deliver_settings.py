@@ -122,7 +122,9 @@ class WebhookChannel(_Channel):
     kind: Literal["webhook"]
     url: str | SecretRef
     secret: SecretRef
-    """The signing secret, ``whsec_…`` or bare Base64."""
+    """The signing secret, ``whsec_…`` or bare Base64, of at least 24 bytes."""
+    previous_secret: SecretRef | None = None
+    """The one before it, which signs as well until every receiver knows the new one."""
     messages_per_hour: Budget | None = None
 
     @field_validator("url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
@@ -539,6 +540,55 @@ def test_what_slack_says_no_to(said: str, permanent: bool, monkeypatch: pytest.M
     ):
         channel.send(Envelope(MESSAGES[0]))
     assert raised.value.permanent is permanent
+
+
+# ----------------------------------------------------------------------------------------- webhook
+
+
+def test_while_a_secret_is_rotated_both_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = "whsec_" + base64.b64encode(b"the secret before that one").decode()
+    monkeypatch.setenv("TEST_BEFORE", before)
+    rotated = {"previous_secret": {"env": "TEST_BEFORE"}}
+    with (
+        Receiver().running() as receiver,
+        opened(HTTP["webhook"], receiver.url, monkeypatch, **rotated) as (channel, vault),
+    ):
+        channel.send(Envelope(MESSAGES[0]))
+    (request,) = receiver.requests
+    for secret in (SIGNING, before):
+        assert Webhook(secret).verify(request.body, request.headers)["id"] == MESSAGES[0].id
+    assert len(request.headers["webhook-signature"].split(" ")) == 2
+    assert before not in f"{vars(channel)} {vault.hide(before)}"
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        (base64.b64encode(b"x").decode(), "has 1 byte, and 24 are the least"),
+        (base64.b64encode(b"x" * 23).decode(), "has 23 bytes, and 24 are the least"),
+        (base64.b64encode(b"x" * 24).decode(), ""),
+        (base64.b64encode(b"x" * 25).decode().rstrip("="), ""),
+        ("not base64 at all, and long enough for it", "is no signing secret"),
+        ("\u00e9" * 40, "is no signing secret"),
+    ],
+)
+@pytest.mark.parametrize("which", ["secret", "previous_secret"])
+def test_a_signing_secret_that_protects_nothing_is_refused(
+    which: str, secret: str, said: str, bare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_SHORT", secret if bare else f"whsec_{secret}")
+    settings: dict[str, Any] = {which: {"env": "TEST_SHORT"}}
+    if not said:
+        with opened(HTTP["webhook"], "http://localhost:9", monkeypatch, **settings):
+            return
+    with (
+        pytest.raises(SecretError, match=said) as raised,
+        opened(HTTP["webhook"], "http://localhost:9", monkeypatch, **settings),
+    ):
+        raise AssertionError(secret)
+    assert secret not in str(raised.value)
+    assert "env TEST_SHORT" in str(raised.value)
 
 
 # --------------------------------------------------------------------------------------- PagerDuty

@@ -1,12 +1,13 @@
 """JSON by ``message.schema.json``, signed as Standard Webhooks 1.0 says.
 
 ``webhook-id`` is the message's id, the same however often it is sent: a receiver that keeps the ids
-it has acted on acts once.
+it has acted on acts once. While a secret is rotated, both sign: ``webhook-signature`` has two
+signatures with a space between them, and a receiver takes the message by either.
 """
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
+import base64
 from datetime import UTC, datetime
 
 from pydantic import SecretStr
@@ -15,8 +16,12 @@ from standardwebhooks import Webhook
 from keywatch.deliver import http
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver_settings import WebhookChannel
+from keywatch.deliver_settings import SecretRef, WebhookChannel
 from keywatch.errors import SecretError
+from keywatch.report.phrases import count
+
+_FEWEST_BYTES = 24
+"""Standard Webhooks 1.0, signature scheme."""
 
 
 class WebhookSender:
@@ -26,14 +31,8 @@ class WebhookSender:
         """Raises SecretError where the address or the signing secret is not there, or wrong."""
         address = settings.url
         self._url = SecretStr(address) if isinstance(address, str) else vault.web_address(address)
-        secret = vault.resolve(settings.secret)
-        try:
-            self._signer = Webhook(secret.get_secret_value())
-        except (Base64Error, ValueError, RuntimeError):
-            raise SecretError(
-                f"the secret in {settings.secret} is no signing secret; "
-                "whsec_ and Base64 is expected"
-            ) from None
+        refs = [settings.secret, settings.previous_secret]
+        self._signers = [_signer(ref, vault) for ref in refs if ref is not None]
         self._http = http.client(settings.timeout_seconds)
 
     def send(self, envelope: Envelope) -> None:
@@ -43,9 +42,27 @@ class WebhookSender:
         headers = {
             "webhook-id": message.id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": self._signer.sign(message.id, now, body),
+            "webhook-signature": " ".join(
+                signer.sign(message.id, now, body) for signer in self._signers
+            ),
         }
         http.post(self._http, self._url.get_secret_value(), body.encode("ascii"), headers)
 
     def close(self) -> None:
         self._http.close()
+
+
+def _signer(ref: SecretRef, vault: Vault) -> Webhook:
+    text = vault.resolve(ref).get_secret_value().removeprefix("whsec_")
+    try:
+        secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise SecretError(
+            f"the secret in {ref} is no signing secret; whsec_ and Base64 is expected"
+        ) from None
+    if len(secret) < _FEWEST_BYTES:
+        raise SecretError(
+            f"the signing secret in {ref} has {count(len(secret), 'byte')}, and {_FEWEST_BYTES} are"
+            " the least that protect; make one with: echo whsec_$(openssl rand -base64 32)"
+        )
+    return Webhook(secret)
