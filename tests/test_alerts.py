@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keywatch import alerts, verdicts
 from keywatch.alerts import Change
-from keywatch.inventory import insert_keys
+from keywatch.diagnosis import diagnose
+from keywatch.inventory import import_keys, insert_keys
 from keywatch.lake import Lake
 from keywatch.model import Case, Group, Review, Window
+from keywatch.settings import Settings
 from keywatch.verdicts import Given, VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import (
@@ -366,3 +370,56 @@ def test_the_verdict_before_it_holds_again(lake: Lake) -> None:
         "it was not",
     )  # fmt: skip
     assert (back.what, back.alert.state, back.alert.action) == ("trigger", "acknowledged", "revoke")
+
+
+# ------------------------------------------------------------------- keys that are no longer listed
+
+
+def imported(lake: Lake, folder: Path, *key_ids: str, **fields: Any) -> None:
+    file = folder / "keys.jsonl"
+    same = {
+        "key": "ply_live_prod_4f8a2c0000009e1d", "name": "a", "environment": "prod",
+        "scopes": ["read:checks"], "created_at": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    lines = [json.dumps({"key_id": key_id, **same, **fields}) + "\n" for key_id in key_ids]
+    file.write_text("".join(lines), encoding="utf-8")
+    import_keys(lake, file)
+
+
+def test_an_alert_of_a_key_that_the_inventory_lost_says_how_it_is_closed(tmp_path: Path) -> None:
+    mine = SCANNED.key_id
+    with Lake.open(tmp_path / "lake", create=True) as lake:
+        imported(lake, tmp_path, mine, "key_a", "key_b")
+        with lake.writing():
+            alerts.store(lake, alerts.update(lake, review_of(SCANNED), 10.0))
+        assert alerts.unlisted_notes(lake) == ()
+        imported(lake, tmp_path, "key_c")  # one key alone is no inventory
+        assert alerts.unlisted_notes(lake) == ()
+        imported(lake, tmp_path, "key_a", "key_b", "key_c")
+        (note,) = alerts.unlisted_notes(lake)
+        (alert,) = alerts.not_over(lake)
+        assert note.startswith(
+            f"{mine} has an open alert ({alert.alert_id}) and is not in the inventory since "
+        )
+        assert "import its line with revoked_at (keywatch keys import)" in note
+        assert f"keywatch verdict {mine} benign" in note
+        snapshot = lake.snapshot
+        imported(lake, tmp_path, "key_a", "key_b", "key_c")
+        assert lake.snapshot == snapshot
+        told = [one for one in diagnose(tmp_path / "lake", Settings()) if one.text == note]
+        assert [one.status for one in told] == ["note"]
+        imported(lake, tmp_path, mine, revoked_at="2026-10-05T09:00:00Z")
+        assert alerts.unlisted_notes(lake) == ()
+        imported(lake, tmp_path, "key_a", "key_b", "key_c")
+        assert alerts.unlisted_notes(lake) == ()  # a revoked key may be gone
+
+
+def test_a_key_that_is_listed_again_is_no_longer_missed(tmp_path: Path) -> None:
+    with Lake.open(tmp_path / "lake", create=True) as lake:
+        with lake.writing():
+            alerts.store(lake, alerts.update(lake, review_of(SCANNED), 10.0))
+        imported(lake, tmp_path, SCANNED.key_id, "key_a", "key_b")
+        imported(lake, tmp_path, "key_a", "key_b")
+        assert len(alerts.unlisted_notes(lake)) == 1
+        imported(lake, tmp_path, SCANNED.key_id)
+        assert alerts.unlisted_notes(lake) == ()

@@ -120,7 +120,7 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
             )
         for table in (
             "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
-            "review_queue", "maintenance", "left_out_files", "identity",
+            "review_queue", "maintenance", "left_out_files", "identity", "unlisted_keys",
         ):  # fmt: skip
             lake.execute(f"DROP TABLE lake.{table}")
         lake.execute(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.missed import missed_case
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
-from keywatch.report import case_document
+from keywatch.report import case_document, printable
 from keywatch.report.phrases import window_label
 from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
@@ -552,6 +553,24 @@ def _use_of_revoked(
     return {
         key_id: (revoked_at, last_use, refused) for key_id, revoked_at, last_use, refused in rows
     }
+
+
+def unlisted_notes(lake: Lake) -> tuple[str, ...]:
+    """What is to be said of keys with an alert that the inventory no longer lists.
+
+    Nothing says when such a key was revoked, so its alert would stay open for ever.
+    """
+    since: dict[str, datetime] = dict(lake.rows("SELECT key_id, since FROM lake.unlisted_keys"))
+    return tuple(
+        f"{printable(member.key_id)} has an open alert ({alert.alert_id}) and is not in the "
+        f"inventory since {since[member.key_id]:%Y-%m-%d}: if it was revoked, import its line with "
+        "revoked_at (keywatch keys import), and the alert is closed when the log shows no use "
+        "since; if the use was the owner's, keywatch verdict "
+        f"{shlex.quote(printable(member.key_id))} benign --by WHO --because WHY closes it"
+        for alert in (not_over(lake) if since else ())
+        for member in alert.members
+        if member.key_id in since and member.ended is None and member.action != "none"
+    )
 
 
 def not_over(lake: Lake) -> list[Alert]:

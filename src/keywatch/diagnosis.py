@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keywatch import ahead, deliver, detectors, integrity, verdicts
+from keywatch import ahead, alerts, deliver, detectors, integrity, verdicts
 from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError
 from keywatch.folder import parquet_files
 from keywatch.lake import Lake, duckdb_version, utc_now
@@ -74,6 +74,7 @@ def diagnose(lake_folder: Path, settings: Settings, *, deep: bool = False) -> li
         lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
         lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
         lambda: _channel_diagnoses(lake_folder, settings),
+        lambda: _unlisted_diagnoses(lake_folder, settings),
         lambda: _ending_diagnoses(lake_folder, settings),
     )
     return _looked_at(lake_folder, parts)
@@ -259,6 +260,13 @@ def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
             note = standing.dead > 0 or late or bool(where) or channel is None
             found.append(Diagnosis(text, note=note))
     return found
+
+
+def _unlisted_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+    """Keys with an open alert that the inventory no longer lists."""
+    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
+        return [Diagnosis(text, note=True) for text in alerts.unlisted_notes(lake)]
+    return []
 
 
 def _ending_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:

@@ -38,7 +38,9 @@ def import_keys(
 ) -> tuple[int, int]:
     """Import an inventory file (JSON Lines); all or nothing; returns keys read and keys changed.
 
-    A key that is as it was adds nothing, so importing a file again changes nothing.
+    A key that is as it was adds nothing, so importing a file again changes nothing. A file with at
+    least half of the keys in force is taken for the whole inventory: what it does not list is
+    remembered as unlisted. A smaller one only adds to it.
 
     Raises:
         InputError: a line is wrong; names file, line and field.
@@ -46,7 +48,30 @@ def import_keys(
     redactor = Redactor(lake.secret)
     rows = _read(file, redactor)
     with lake.writing(on_wait):
-        return len(rows), insert_keys(lake, rows)
+        changed = insert_keys(lake, rows)
+        _note_unlisted(lake, [row["key_id"] for row in rows])
+        return len(rows), changed
+
+
+def _note_unlisted(lake: Lake, listed: Sequence[str]) -> None:
+    in_force = {
+        key_id
+        for (key_id,) in lake.rows(
+            "SELECT key_id FROM (FROM lake.keys QUALIFY row_number() OVER "
+            "(PARTITION BY key_id ORDER BY import_id DESC) = 1) WHERE revoked_at IS NULL"
+        )
+    }
+    before = {key_id for (key_id,) in lake.rows("SELECT key_id FROM lake.unlisted_keys")}
+    is_whole = 2 * len(in_force.intersection(listed)) >= len(in_force)
+    gone = (in_force if is_whole else before & in_force).difference(listed)
+    if found := sorted(before - gone):
+        lake.execute("DELETE FROM lake.unlisted_keys WHERE list_contains($ids, key_id)", ids=found)
+    if new := sorted(gone - before):
+        lake.execute(
+            "INSERT INTO lake.unlisted_keys SELECT unnest($ids::VARCHAR[]), $now",
+            ids=new,
+            now=utc_now(),
+        )
 
 
 def insert_keys(

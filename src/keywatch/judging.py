@@ -286,7 +286,8 @@ def _coverage(
         notes=_notes(first, last, window, kinds, settings)
         + _unread_notes(lake, window)
         + _late_notes(lake, window, settings)
-        + deliver.undelivered_notes(lake),
+        + deliver.undelivered_notes(lake)
+        + tuple(f"{note}." for note in alerts.unlisted_notes(lake)),
     )
 
 

@@ -35,6 +35,7 @@ _REPLAYS = ("replays", "replayed_visits")
 _MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format", "identity"}
 _AGAIN = {
     "keys": "import the inventory again",
+    "unlisted_keys": "import the inventory again",
     "verdicts": "give the verdicts of which you know again",
     "suppressions": "give the verdicts expected again",
     "runs": "review the weeks again",

@@ -59,6 +59,11 @@ CREATE TABLE lake.keys (
     honey BOOLEAN             -- planted: nobody has a reason to use it
 );
 
+-- grain: one key that is not revoked and that the last whole inventory did not list
+CREATE TABLE lake.unlisted_keys (
+    key_id VARCHAR, since TIMESTAMP -- when an inventory was imported without it for the first time
+);
+
 -- grain: one address as logged, and the databases that were asked of it; the newest load_id is in force
 CREATE TABLE lake.origins (
     address VARCHAR, ip VARCHAR, prefix VARCHAR, asn BIGINT, organization VARCHAR, country VARCHAR,

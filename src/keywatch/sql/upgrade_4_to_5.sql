@@ -32,3 +32,6 @@ CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
 ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS sequence BIGINT;
 ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS summary_id VARCHAR;
 ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS recipients JSON;
+
+-- Which keys the inventory no longer lists.
+CREATE TABLE IF NOT EXISTS lake.unlisted_keys (key_id VARCHAR, since TIMESTAMP);
