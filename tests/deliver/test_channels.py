@@ -542,6 +542,22 @@ def test_what_slack_says_no_to(said: str, permanent: bool, monkeypatch: pytest.M
     assert raised.value.permanent is permanent
 
 
+@pytest.mark.parametrize("name", [*HTTP, "mail"])
+def test_certificates_that_can_t_be_read_are_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    odd = tmp_path / "odd.pem"
+    odd.write_text("no certificate", encoding="utf-8")
+    channel = (
+        mail_channel(9, odd, "tls", monkeypatch)
+        if name == "mail"
+        else opened(HTTP[name], "http://localhost:9", monkeypatch)
+    )
+    with pytest.raises(SecretError, match="no certificates can be read"), channel:
+        raise AssertionError(name)
+
+
 # ----------------------------------------------------------------------------------------- webhook
 
 

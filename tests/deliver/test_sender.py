@@ -103,6 +103,53 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
         assert deliver_due(lake, settings).channels == ()
 
 
+def judged(lake: Lake, settings: DeliverSettings) -> None:
+    report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
+    with lake.writing():
+        tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+
+
+@pytest.mark.parametrize("tries", [0, 1])
+def test_a_receiver_that_was_down_hears_nothing_of_a_key_that_was_cleared(
+    tries: int, tmp_path: Path
+) -> None:
+    with (
+        Receiver(lambda _: Answer(503, "", {"Retry-After": "3600"})).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        settings = settings_of({"hook": webhook(receiver)})
+        reviewed(lake, settings, SCANNED)
+        for _ in range(tries):
+            deliver_due(lake, settings)
+        judged(lake, settings)
+        receiver.behave = lambda _: Answer()
+        report = deliver_due(lake, settings)
+        assert (report.channels, report.later) == ((), 0)
+        assert len(receiver.requests) == tries
+
+
+def test_a_channel_that_comes_back_to_the_settings_hears_what_is_true_then(tmp_path: Path) -> None:
+    with Receiver().running() as receiver, Lake.open(tmp_path / "lake", create=True) as lake:
+        both = settings_of({"hook": webhook(receiver), "chat": webhook(receiver)})
+        chat = settings_of({"chat": webhook(receiver)})
+        reviewed(lake, both, DOUBTED)
+        deliver_due(lake, both)
+        reviewed(lake, both, SCANNED)  # waits for both, and only chat gets it
+        deliver_due(lake, chat)
+        receiver.requests.clear()
+        judged(lake, chat)
+        with lake.writing():
+            report = VerdictReport(DOUBTED.key_id, WEEK, "benign", ())
+            tell(lake, alerts.judge(lake, report, "ana", "mine"), chat)
+        deliver_due(lake, chat)
+        assert [request.json["kind"] for request in receiver.requests] == ["resolve"] * 2
+        receiver.requests.clear()
+        deliver_due(lake, both)
+        (end,) = [request.json for request in receiver.requests]
+        assert (end["kind"], end["keys"][0]["key_id"]) == ("resolve", DOUBTED.key_id)
+        assert deliver_due(lake, both).channels == ()
+
+
 class _Waits:
     """A channel whose first message takes until `seen` is set."""
 
@@ -136,9 +183,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
     with Lake.open(tmp_path / "lake", create=True) as lake:
         reviewed(lake, settings, first, SCANNED)
         made = outbox.plan(lake, settings, utc_now(), ["all"])
-        report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-        with lake.writing():
-            tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        judged(lake, settings)
         (done,) = send(lake, made, {"all": channel}, settings, str, print)
         assert (done.sent, done.later) == (1, 1)
         assert [message.keys[0].key_id for message in channel.got] == ["key_first"]
@@ -250,9 +295,7 @@ def test_who_has_a_mail_does_not_get_it_again_and_hears_the_end(
 
         box.asked.clear()
         box.replies = {to[0]: ["550 no"]}
-        report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-        with lake.writing():
-            tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        judged(lake, settings)
         deliver_due(lake, settings)
         assert box.asked == to
         assert box.mails[-1]["Subject"].startswith("[Keywatch] CLOSED")

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from keywatch.deliver.channel import SendError
+from keywatch.errors import SecretError
 from keywatch.web_address import is_refused
 
 _NEVER = frozenset({400, 410, 413, 422})
@@ -41,8 +42,15 @@ class Answer:
 
 
 def client(timeout_seconds: float) -> httpx.Client:
-    """A client that follows no redirect: what it sends is for the address in the settings only."""
-    return httpx.Client(timeout=timeout_seconds, follow_redirects=False)
+    """A client that follows no redirect: what it sends is for the address in the settings only.
+
+    Raises:
+        SecretError: the certificates that the environment names can't be read.
+    """
+    try:
+        return httpx.Client(timeout=timeout_seconds, follow_redirects=False)
+    except OSError as e:
+        raise SecretError(f"SSL_CERT_FILE: no certificates can be read ({e})") from None
 
 
 def post(http: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:

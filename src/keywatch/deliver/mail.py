@@ -29,6 +29,7 @@ from keywatch.deliver.wording import (
     upkeep_lines,
 )
 from keywatch.deliver_settings import MailChannel
+from keywatch.errors import SecretError
 from keywatch.report.phrases import count, sentence
 from keywatch.report.safe_text import printable
 
@@ -57,12 +58,15 @@ class MailSender:
     """Sends through one server; a connection lasts for a run."""
 
     def __init__(self, settings: MailChannel, vault: Vault) -> None:
-        """Raises SecretError where the password is not there."""
+        """Raises SecretError where the password or the certificates are not there."""
         self._settings = settings
         self._password = None if settings.password is None else vault.resolve(settings.password)
-        self._tls = ssl.create_default_context(
-            cafile=None if settings.ca_file is None else str(settings.ca_file)
-        )
+        try:
+            self._tls = ssl.create_default_context(
+                cafile=None if settings.ca_file is None else str(settings.ca_file)
+            )
+        except OSError as e:
+            raise SecretError(f"{settings.ca_file}: no certificates can be read ({e})") from None
         self._server: smtplib.SMTP | None = None
 
     def send(self, envelope: Envelope) -> str:
