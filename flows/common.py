@@ -17,6 +17,7 @@ from prefect.tasks import exponential_backoff
 from keywatch.errors import LakeBusyError
 from keywatch.model import Review
 from keywatch.report import power_sentences, printable
+from keywatch.report.health import health_lines
 from keywatch.report.phrases import iso_week, window_label
 from keywatch.report.upkeep import rule_counts
 from keywatch.settings import Settings, load_settings
@@ -111,6 +112,7 @@ def _coverage(review: Review, page: Path) -> str:
         f"# Keywatch, {window_label(review.window)}",
         ", ".join(f"**{n}** to {action}" for action, n in counts.items()) + ".",
         f"The page: `{page}`. The run: `{review.run.id}`, snapshot {review.run.lake_snapshot}.",
+        *(f"- health: {plain(line)}" for line in health_lines(review.health)),
         "## Coverage",
         f"- {coverage.events:,} events of {coverage.keys - coverage.silent:,} keys in use; "
         f"{coverage.assessed:,} assessed, {coverage.warming_up:,} warming up, "
@@ -129,4 +131,4 @@ def _coverage(review: Review, page: Path) -> str:
         ),
         f"\n{review.attribution}",
     ]
-    return "\n\n".join(lines[:4]) + "\n" + "\n".join(lines[4:])
+    return "\n\n".join(lines[:3]) + "\n\n" + "\n".join(lines[3:])

@@ -159,11 +159,13 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
     told = next(text for text in doctor.out.splitlines() if "channel hook" in text)
     assert told.startswith("note channel hook (webhook): nothing sent yet, 1 dead letter (HTTP 404")
     review = json.loads(setup.run("review", "--week", "2026-W40", "--format", "json").out)
-    (note,) = [text for text in review["coverage"]["notes"] if "hook" in text]
-    assert note == (
-        "Channel hook: 1 message could not be delivered (HTTP 404: no_service); mend it, then "
-        "keywatch deliver --retry-dead."
+    (dead,) = [one for one in review["health"] if one["check"] == "outbox_dead"]
+    assert (dead["subject"], dead["text"]) == (
+        "hook",
+        "channel hook: 1 message could not be delivered (HTTP 404: no_service); mend it, then "
+        "keywatch deliver --retry-dead",
     )
+    assert f"warn {dead['text']}" in doctor.out
     with Receiver().running() as receiver:
         setup.settings(
             f'[deliver.channels.hook]\nkind = "webhook"\nurl = "{receiver.url}"\n'

@@ -597,7 +597,11 @@ def test_unread_lines_are_told_in_the_case_the_coverage_and_by_doctor(tmp_path: 
     notes = " ".join(answer.coverage.notes)
     assert "12 lines of key_0700353 could not be read: what they did is not known." in notes
     assert "1 file found since the window began could not be read, and is left out" in notes
-    told = [one.text for one in diagnose(tmp_path / "lake", Settings()) if "left out" in one.text]
+    told = [
+        one.text
+        for one in diagnose(tmp_path / "lake", Settings(), utc_now())
+        if one.check == "file_left_out"
+    ]
     assert len(told) == 1
     assert "nginx.log: line 1: not a log that Keywatch knows" in told[0]
 

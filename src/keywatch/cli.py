@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -114,10 +114,12 @@ def demo(
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
         pipeline.import_keys(lake, world.inventory, settings, _say)
+        # The sample's own clock: that its log ended long ago is no news.
+        now = datetime.combine(world.end, time())
         if html is None:
-            answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say)
+            answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say, now=now)
         else:
-            answer = _write_page(lake, None, settings, html)
+            answer = _write_page(lake, None, settings, html, now)
         print(render_review(answer, color=_color(), width=_width()))
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
@@ -291,13 +293,17 @@ def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> N
 
 
 def _write_page(
-    lake: Path, window: Window | None, settings: Settings, output: Path | None
+    lake: Path,
+    window: Window | None,
+    settings: Settings,
+    output: Path | None,
+    now: datetime | None = None,
 ) -> Review:
     """Review, and write it as a page."""
     from keywatch import pipeline
     from keywatch.report.html import render_html
 
-    answer, details = pipeline.review_in_detail(lake, window, settings, on_wait=_say)
+    answer, details = pipeline.review_in_detail(lake, window, settings, on_wait=_say, now=now)
     _write(render_html(answer, details), output)
     return answer
 
@@ -766,21 +772,31 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
 
 
 @app.command
-def doctor(*, format: CaseFormat = "text", deep: bool = False, common: Common = _DEFAULTS) -> None:
-    """Say what is installed, how the lake and the channels are, and which expectations end.
+def doctor(
+    *,
+    format: CaseFormat = "text",
+    deep: bool = False,
+    fail_on_findings: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Say what is installed, how the lake and the channels are, and what has fallen silent.
 
     Parameters
     ----------
     deep
         Read every Parquet file through, and not its size and footer only.
     format
-        text, or json: the versions, and what was found with its status (ok, note, bad).
+        text, or json: the versions, and what was found with its check and its status: ok, note,
+        warn (a finding of health), bad (in the way of other commands).
+    fail_on_findings
+        Exit 1 when something is found that has the status warn.
     """
     from keywatch.diagnosis import diagnose
+    from keywatch.lake import utc_now
     from keywatch.report import json_text
 
     python, system = platform.python_version(), platform.platform()
-    found = diagnose(common.lake, common.settings(), deep=deep)
+    found = diagnose(common.lake, common.settings(), utc_now(), deep=deep)
     if format == "json":
         versions = {"keywatch": __version__, "python": python, "platform": system}
         _write(json_text(versions | {"found": [one.document() for one in found]}), None)
@@ -790,6 +806,8 @@ def doctor(*, format: CaseFormat = "text", deep: bool = False, common: Common = 
             print(f"{one.status.upper() if one.exit_code else one.status:4} {one.text}")
     if worst := max(one.exit_code for one in found):
         raise SystemExit(worst)
+    if fail_on_findings and any(one.is_finding for one in found):
+        raise SystemExit(EXIT_FINDINGS)
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keywatch import ahead, alerts, deliver, detectors, integrity, verdicts
+from keywatch import ahead, alerts, deliver, detectors, health, integrity, verdicts
 from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError
 from keywatch.folder import parquet_files
-from keywatch.lake import Lake, duckdb_version, utc_now
-from keywatch.model import Suppression
+from keywatch.lake import Lake, duckdb_version
+from keywatch.model import HealthFinding, Suppression
 from keywatch.report import printable
 from keywatch.report.phrases import count
 from keywatch.secrets import SECRET_FILE
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.weeks import last_event
 
-if TYPE_CHECKING:
-    from keywatch.origins import DatabaseInfo
-
 
 @dataclass(frozen=True)
 class Diagnosis:
     """One thing `diagnose` looked at; `exit_code` is not 0 when it stands in the way.
 
-    `suppression`: that it is about, where what is expected ends.
+    `check` names what was looked at, and stays the same. `suppression`: that it is about, where
+    what is expected ends; `health`: the finding, where it is one.
     """
 
+    check: str
     text: str
     note: bool = False
     exit_code: int = 0
     suppression: Suppression | None = None
+    health: HealthFinding | None = None
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether it is a finding of health that asks for something."""
+        return self.status == "warn"
 
     @property
     def status(self) -> str:
-        """``bad``, ``note`` or ``ok``."""
-        return "bad" if self.exit_code else "note" if self.note else "ok"
+        """``bad``, ``warn``, ``note`` or ``ok``."""
+        if self.exit_code:
+            return "bad"
+        if self.health is not None:
+            return self.health.status
+        return "note" if self.note else "ok"
 
     def document(self) -> dict[str, Any]:
         """The same for JSON."""
-        told: dict[str, Any] = {"status": self.status, "text": self.text}
+        told: dict[str, Any] = {"check": self.check, "status": self.status, "text": self.text}
+        if self.health is not None:
+            told["subject"] = self.health.subject
         if self.suppression is not None:
             days = {
                 name: getattr(self.suppression, name).isoformat()
@@ -53,63 +63,72 @@ class Diagnosis:
         return told
 
 
-_OLD_GEOIP_DAYS = 90
 _ENDING_DAYS = 14
 """How long before and after its end a suppression is named."""
 _MOST_TEXT = 500
-_LEFT_OUT_DAYS = 30
-_MOST_FILES = 50
+
+Part = tuple[str, Callable[[], Iterator[Diagnosis]]]
+"""What is looked at, and by what."""
 
 
-def diagnose(lake_folder: Path, settings: Settings, *, deep: bool = False) -> list[Diagnosis]:
-    """Settings, the lake, its files, the GeoIP databases' age, the detectors, the channels, ends.
+def diagnose(
+    lake_folder: Path, settings: Settings, now: datetime, *, deep: bool = False
+) -> list[Diagnosis]:
+    """Settings, the lake, its files, its health, the databases, the detectors, the channels, ends.
 
-    With `deep` each Parquet file is read through.
+    `now` is naive UTC. With `deep` each Parquet file is read through.
     """
-    parts: tuple[Callable[[], list[Diagnosis]], ...] = (
-        lambda: [Diagnosis(f"settings {settings.config_hash}")],
-        lambda: diagnose_lake(lake_folder, settings, deep=deep),
-        lambda: _left_out_diagnoses(lake_folder, settings),
-        lambda: _clock_diagnoses(lake_folder, settings),
-        lambda: [_database_diagnosis(each) for each in _databases(settings.geoip)],
-        lambda: [Diagnosis(f"{len(detectors.load_detectors())} detectors")],
-        lambda: _channel_diagnoses(lake_folder, settings),
-        lambda: _unlisted_diagnoses(lake_folder, settings),
-        lambda: _ending_diagnoses(lake_folder, settings),
-    )
-    return _looked_at(lake_folder, parts)
+    found = [Diagnosis("settings", f"settings {settings.config_hash}")]
+    found += diagnose_lake(lake_folder, settings, deep=deep)
+    beside: list[Part] = [
+        ("databases", lambda: _database_diagnoses(settings.geoip, now)),
+        ("detectors", _detector_diagnoses),
+    ]
+    try:
+        with Lake.open(lake_folder, settings.storage) as lake:
+            inside: list[Part] = [
+                ("clock", lambda: _clock_diagnoses(lake, settings, now)),
+                ("health", lambda: _health_diagnoses(lake, settings, now)),
+                *beside,
+                ("channel", lambda: _channel_diagnoses(lake, settings)),
+                ("unlisted", lambda: _unlisted_diagnoses(lake)),
+                ("expected", lambda: _ending_diagnoses(lake, now)),
+            ]
+            return found + _looked_at(lake_folder, inside, found)
+    except LakeError:
+        # What is wrong with the lake stands in its own line.
+        channels: Part = ("channel", lambda: _channel_diagnoses(None, settings))
+        return found + _looked_at(lake_folder, [*beside, channels], found)
 
 
 def diagnose_lake(folder: Path, settings: Settings, *, deep: bool = False) -> list[Diagnosis]:
     """The lake: its catalogue, its files (with `deep` read through), its journal, its secret."""
-    return _looked_at(
-        folder,
-        (
-            lambda: [_lake_diagnosis(folder, settings)],
-            lambda: _file_diagnoses(folder, settings, deep),
-            lambda: [_journal_diagnosis(folder)],
-            lambda: [_secret_diagnosis(folder, settings)],
-        ),
-    )
+    parts: list[Part] = [
+        ("lake", lambda: _lake_diagnoses(folder, settings)),
+        ("files", lambda: _file_diagnoses(folder, settings, deep)),
+        ("journal", lambda: _journal_diagnoses(folder)),
+        ("secret", lambda: _secret_diagnoses(folder, settings)),
+    ]
+    return _looked_at(folder, parts, [])
 
 
-def _looked_at(
-    lake_folder: Path, parts: tuple[Callable[[], list[Diagnosis]], ...]
-) -> list[Diagnosis]:
+def _looked_at(folder: Path, parts: list[Part], before: list[Diagnosis]) -> list[Diagnosis]:
+    """What each of `parts` finds; an error that was told already is not told again."""
     found: list[Diagnosis] = []
-    for part in parts:
+    for check, part in parts:
         try:
             found += part()
         except KeywatchError as e:
-            if all(one.text != str(e) for one in found):
-                found.append(Diagnosis(str(e), exit_code=e.exit_code))
+            if all(one.text != str(e) for one in before + found):
+                found.append(Diagnosis(check, str(e), exit_code=e.exit_code))
         except (Lake.Error, OSError) as e:
-            text = f"{lake_folder}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-            found.append(Diagnosis(printable(text, _MOST_TEXT), exit_code=LakeError.exit_code))
+            text = f"{folder}: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+            told = printable(text, _MOST_TEXT)
+            found.append(Diagnosis(check, told, exit_code=LakeError.exit_code))
     return found
 
 
-def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
+def _lake_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
     with Lake.open(folder, settings.storage) as lake:
         files, events, rejects, keys = lake.rows(
             "SELECT (SELECT count(*) FROM lake.ingested_files), "
@@ -119,65 +138,47 @@ def _lake_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
         )[0]
         last = last_event(lake)
         until = f" until {last:%Y-%m-%d %H:%M} UTC" if last else ""
-        return Diagnosis(
+        yield Diagnosis(
+            "lake",
             f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
-            f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory"
+            f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory",
         )
 
 
-def _left_out_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
-    """Files that were found in the last weeks and are no part of the lake, with the reasons."""
-    files: list[tuple[Any, ...]] = []
-    # What is wrong with the lake stands in its own line.
-    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
-        files = lake.rows(
-            "SELECT path, arg_max(reason, seen_at), max(seen_at) AS seen_at "
-            "FROM lake.left_out_files WHERE seen_at > $since "
-            "AND path NOT IN (SELECT path FROM lake.ingested_files) "
-            "GROUP BY path ORDER BY seen_at DESC, path",
-            since=utc_now() - timedelta(days=_LEFT_OUT_DAYS),
-        )
-    return [
-        Diagnosis(
-            printable(
-                f"left out since {seen_at:%Y-%m-%d}: {path}: {reason.partition(chr(10))[0]}",
-                max_length=_MOST_TEXT,
-            ),
+def _clock_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator[Diagnosis]:
+    """What is ahead of the clock, or whether all is."""
+    limit = ahead.limit_of(now, settings.ingest.most_ahead_hours)
+    if last_event(lake, now) is not None and ahead.clock_is_doubted(lake, limit):
+        text = "all events of the lake are ahead of this machine's clock: check it"
+        yield Diagnosis("clock", text, note=True)
+    elif (held := ahead.held_back(lake)).events:
+        yield Diagnosis(
+            "clock",
+            f"{count(held.events, 'event')} of {count(held.keys, 'key')} held back, ahead of "
+            f"the clock: {held.first_ts:%Y-%m-%d} to {held.last_ts:%Y-%m-%d}; check the clock "
+            "of who wrote them",
             note=True,
         )
-        for path, reason, seen_at in files[:_MOST_FILES]
-    ]
 
 
-def _clock_diagnoses(
-    folder: Path, settings: Settings, now: datetime | None = None
-) -> list[Diagnosis]:
-    """What is ahead of the clock, or whether all is."""
-    limit = ahead.limit_of(now or utc_now(), settings.ingest.most_ahead_hours)
-    # What is wrong with the lake stands in its own line.
-    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
-        if last_event(lake) is not None and ahead.clock_is_doubted(lake, limit):
-            text = "all events of the lake are ahead of this machine's clock: check it"
-            return [Diagnosis(text, note=True)]
-        held = ahead.held_back(lake)
-        if held.events:
-            text = (
-                f"{count(held.events, 'event')} of {count(held.keys, 'key')} held back, ahead of "
-                f"the clock: {held.first_ts:%Y-%m-%d} to {held.last_ts:%Y-%m-%d}; check the clock "
-                "of who wrote them"
-            )
-            return [Diagnosis(text, note=True)]
-    return []
+def _health_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator[Diagnosis]:
+    """The findings of `keywatch.health`, or that there are none."""
+    found = health.findings(lake, settings, now)
+    for one in found:
+        yield Diagnosis(one.check, one.text, health=one)
+    if all(one.is_note for one in found):
+        yield Diagnosis("health", "log, keys, reviews, feed and scores go on as usual")
 
 
-def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> list[Diagnosis]:
+def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> Iterator[Diagnosis]:
     """Each Parquet file that is not as the catalogue says, else all of them in one."""
     if not folder.exists():
-        return []
+        return
     with Lake.open_damaged(folder, settings.storage) as lake:
         named = integrity.named_files(lake)
         found = [
             Diagnosis(
+                "files",
                 printable(f"{fault}; keywatch lake repair takes it out", _MOST_TEXT),
                 exit_code=LakeDamagedError.exit_code,
             )
@@ -187,100 +188,90 @@ def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> list[Diagno
         strange = sum(file.name not in known for file in (parquet_files(place) if place else ()))
     how = "read through" if deep else "size and footer looked at; --deep reads them through"
     if not found:
-        found = [Diagnosis(f"{len(named):,} Parquet files are whole ({how})")]
+        found = [Diagnosis("files", f"{len(named):,} Parquet files are whole ({how})")]
+    yield from found
     if strange:
         text = f"{strange:,} Parquet files in {place} are not the lake's; they are left alone"
-        found.append(Diagnosis(text, note=True))
-    return found
+        yield Diagnosis("files", text, note=True)
 
 
-def _journal_diagnosis(folder: Path) -> Diagnosis:
+def _journal_diagnoses(folder: Path) -> Iterator[Diagnosis]:
     cut = sum(
         integrity.journal_faults(folder / name)
         for name in ("outbox.journal", "outbox.journal.committing")
     )
     if not cut:
-        return Diagnosis("the delivery journal is whole")
+        yield Diagnosis("journal", "the delivery journal is whole")
+        return
     text = (
         f"{cut:,} lines of the delivery journal are cut or damaged: what was sent then may be sent "
         "again by keywatch deliver"
     )
-    return Diagnosis(text, note=True)
+    yield Diagnosis("journal", text, note=True)
 
 
-def _secret_diagnosis(folder: Path, settings: Settings) -> Diagnosis:
+def _secret_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
     """The secret of the hashes of keys that were seen in full."""
     file = folder / SECRET_FILE
     with Lake.open(folder, settings.storage) as lake:
         if not lake.check_secret():
-            return Diagnosis("no key-hash secret yet: the first load makes it")
+            yield Diagnosis("secret", "no key-hash secret yet: the first load makes it")
+            return
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
         raise LakeDamagedError(f"{file}: others may read it ({mode:04o}); chmod 600 it")
-    return Diagnosis("the key-hash secret is there, for its owner only")
+    yield Diagnosis("secret", "the key-hash secret is there, for its owner only")
 
 
-def _databases(settings: GeoIPSettings) -> list[DatabaseInfo]:
-    """Those that answer, in order of precedence."""
+def _database_diagnoses(settings: GeoIPSettings, now: datetime) -> Iterator[Diagnosis]:
+    """The databases that answer, in order of precedence; which are old, the health says."""
     from keywatch.origins import GeoIPPaths, OriginReader
 
     with OriginReader(GeoIPPaths(**settings.model_dump())) as reader:
-        return list(reader.databases)
+        for database in reader.databases:
+            days = (now.date() - database.built_on).days
+            text = f"{database.name} of {database.built_on}, {days} days old"
+            yield Diagnosis("databases", text)
 
 
-def _database_diagnosis(database: DatabaseInfo) -> Diagnosis:
-    days = (utc_now().date() - database.built_on).days
-    text = f"{database.name} of {database.built_on}, {days} days old"
-    if days <= _OLD_GEOIP_DAYS:
-        return Diagnosis(text)
-    mend = "update Keywatch, or name newer files in [geoip] of keywatch.toml"
-    return Diagnosis(f"{text}: {mend}", note=True)
+def _detector_diagnoses() -> Iterator[Diagnosis]:
+    yield Diagnosis("detectors", f"{len(detectors.load_detectors())} detectors")
 
 
-def _channel_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+def _channel_diagnoses(lake: Lake | None, settings: Settings) -> Iterator[Diagnosis]:
     """Each channel: whether it could be used, and how its outbox is; nothing is sent."""
-    standings = [deliver.Standing(name) for name in settings.deliver.channels]
-    # What is wrong with the lake stands in its own line.
-    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
-        standings = deliver.standings(lake, settings.deliver.channels)
+    channels = settings.deliver.channels
+    standings = (
+        deliver.standings(lake, channels) if lake else [deliver.Standing(name) for name in channels]
+    )
     unusable = deliver.unusable_channels(settings.deliver)
     near = deliver.near_channels(settings.deliver)
-    found = []
     for standing in standings:
-        channel = settings.deliver.channels.get(standing.channel)
+        channel = channels.get(standing.channel)
         kind = channel.kind if channel else "no longer in the settings"
         text = f"channel {standing.channel} ({kind}): {deliver.describe(standing)}"
         if why := unusable.get(standing.channel):
-            found.append(Diagnosis(f"{text}; {why}", exit_code=SecretError.exit_code))
+            yield Diagnosis("channel", f"{text}; {why}", exit_code=SecretError.exit_code)
         else:
             where = near.get(standing.channel)
             if where:
                 text += f"; its receiver is {where}: make sure that this is meant"
-            late = standing.waits_for(utc_now()) > deliver.LONG_WAIT
-            note = standing.dead > 0 or late or bool(where) or channel is None
-            found.append(Diagnosis(text, note=note))
-    return found
+            note = standing.dead > 0 or bool(where) or channel is None
+            yield Diagnosis("channel", text, note=note)
 
 
-def _unlisted_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+def _unlisted_diagnoses(lake: Lake) -> Iterator[Diagnosis]:
     """Keys with an open alert that the inventory no longer lists."""
-    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
-        return [Diagnosis(text, note=True) for text in alerts.unlisted_notes(lake)]
-    return []
+    for text in alerts.unlisted_notes(lake):
+        yield Diagnosis("unlisted", text, note=True)
 
 
-def _ending_diagnoses(folder: Path, settings: Settings) -> list[Diagnosis]:
+def _ending_diagnoses(lake: Lake, now: datetime) -> Iterator[Diagnosis]:
     """What is expected until a day that is near, and what was until not long ago."""
-    today, near = utc_now().date(), timedelta(days=_ENDING_DAYS)
-    ending: tuple[Suppression, ...] = ()
-    with suppress(LakeError), Lake.open(folder, settings.storage) as lake:
-        ending = verdicts.ending(lake, today - near, today + near)
-    return [_ending_diagnosis(each, today) for each in ending]
-
-
-def _ending_diagnosis(one: Suppression, today: date) -> Diagnosis:
-    text = (
-        f"{one.origin} {'was' if one.ends_on < today else 'is'} expected of {one.key_id} until "
-        f"{one.ends_on} ({', '.join(one.families)}), says {one.owner}: {one.because}"
-    )
-    return Diagnosis(printable(text, max_length=_MOST_TEXT), note=True, suppression=one)
+    today, near = now.date(), timedelta(days=_ENDING_DAYS)
+    for one in verdicts.ending(lake, today - near, today + near):
+        text = (
+            f"{one.origin} {'was' if one.ends_on < today else 'is'} expected of {one.key_id} until "
+            f"{one.ends_on} ({', '.join(one.families)}), says {one.owner}: {one.because}"
+        )
+        yield Diagnosis("expected", printable(text, _MOST_TEXT), note=True, suppression=one)

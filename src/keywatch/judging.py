@@ -286,7 +286,6 @@ def _coverage(
         notes=_notes(first, last, window, kinds, settings)
         + _unread_notes(lake, window)
         + _late_notes(lake, window, settings)
-        + deliver.undelivered_notes(lake)
         + tuple(f"{note}." for note in alerts.unlisted_notes(lake)),
     )
 
@@ -436,6 +435,18 @@ def _changes(lake: Lake, answer: Review, settings: Settings, judged: Queued | No
 def _is_stored(lake: Lake, answer: Review) -> bool:
     stored = "SELECT count(*) FROM lake.runs WHERE run_id = $id"
     return bool(lake.value(stored, id=answer.run.id))
+
+
+def last_reviewed(lake: Lake, until: Window) -> datetime | None:
+    """The Monday of the last week, `until` included, that has a review; the feed's are none."""
+    monday: datetime | None = lake.value(
+        "SELECT max(window_start) FROM lake.runs "
+        "WHERE window_end - window_start = INTERVAL 7 DAY AND NOT ends_with(run_id, $watch) "
+        "AND isodow(window_start) = 1 AND window_start <= $last",
+        watch=WATCH,
+        last=until.start,
+    )
+    return monday
 
 
 def keep_news(

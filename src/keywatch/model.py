@@ -297,6 +297,41 @@ class HygieneFinding:
     days: int | None = None
 
 
+HEALTH_CHECKS = (
+    "log_ended",
+    "place_silent",
+    "key_silent",
+    "review_overdue",
+    "feed_stopped",
+    "outbox_dead",
+    "outbox_waiting",
+    "place_unreadable",
+    "file_left_out",
+    "ip_data_old",
+    "scores_drifted",
+)
+"""What `HealthFinding.check` can be."""
+
+
+@dataclass(frozen=True)
+class HealthFinding:
+    """Something wrong with the running of Keywatch itself, and the mend.
+
+    `subject` is what it is about: a place, a key, a channel, a file, a week; empty where that is
+    the whole lake. A note asks for nothing soon.
+    """
+
+    check: str
+    subject: str
+    text: str
+    is_note: bool = False
+
+    @property
+    def status(self) -> Literal["warn", "note"]:
+        """As the doctor and the JSON have it."""
+        return "note" if self.is_note else "warn"
+
+
 @dataclass(frozen=True)
 class Review:
     """The answer of ``keywatch review``; cases are the most suspicious first."""
@@ -311,6 +346,8 @@ class Review:
     attribution: str = ATTRIBUTION
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """What could be said of each key, silent ones too."""
+    health: tuple[HealthFinding, ...] = ()
+    """As of when the review was asked for, whatever its window; no part of the run."""
 
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action."""

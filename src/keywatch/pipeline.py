@@ -12,6 +12,7 @@ from keywatch import (
     alerts,
     deliver,
     detectors,
+    health,
     history,
     judging,
     late,
@@ -28,7 +29,7 @@ from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
 from keywatch.replay import replay, to_leave_out
 from keywatch.report.phrases import iso_week
 from keywatch.settings import GeoIPSettings, Settings
-from keywatch.watch import Watched
+from keywatch.watch import Watched, remember_run
 from keywatch.watch import watch as watch_lake
 from keywatch.weeks import last_full_week
 
@@ -183,19 +184,28 @@ def review(
     keep: bool = True,
     whole: bool = True,
     on_wait: OnText = _quiet,
+    now: datetime | None = None,
 ) -> Review:
     """Judge every key of `window` and, with `keep`, store the answer in the lake.
 
     Without a window: the last ISO week that is over, as of the lake's last event. The same window
     on the same lake with the same settings is the same run, and is stored once. Without `whole`,
     cases that need no action are told in brief (`recommend.build_cases`), which is much faster.
+    `now` is the clock that the lake's health goes by (naive, UTC).
 
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
-    return _review(lake_folder, window, settings, _quiet, keep=keep, whole=whole, on_wait=on_wait)[
-        0
-    ]
+    return _review(
+        lake_folder,
+        window,
+        settings,
+        _quiet,
+        keep=keep,
+        whole=whole,
+        on_wait=on_wait,
+        now=now or utc_now(),
+    )[0]
 
 
 def review_in_detail(
@@ -205,6 +215,7 @@ def review_in_detail(
     *,
     keep: bool = True,
     on_wait: OnText = _quiet,
+    now: datetime | None = None,
 ) -> tuple[Review, Details]:
     """`review`, and what the HTML report shows beside it, of the same snapshot.
 
@@ -216,7 +227,16 @@ def review_in_detail(
     def look(lake: Lake, answer: Review) -> Details:
         return history.details(lake, answer, baseline_days, judging.suspicious_visits(lake))
 
-    return _review(lake_folder, window, settings, look, keep=keep, whole=False, on_wait=on_wait)
+    return _review(
+        lake_folder,
+        window,
+        settings,
+        look,
+        keep=keep,
+        whole=False,
+        on_wait=on_wait,
+        now=now or utc_now(),
+    )
 
 
 def write_report(
@@ -278,8 +298,12 @@ def _review(
     keep: bool,
     whole: bool,
     on_wait: OnText,
+    now: datetime | None = None,
 ) -> tuple[Review, T]:
-    """The review, and what `look` reads in its snapshot beside its temporary tables."""
+    """The review, and what `look` reads in its snapshot beside its temporary tables.
+
+    With `now` the review says how the lake is as of then, once the review itself is kept.
+    """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
             answer, replays = judging.make_review(
@@ -291,6 +315,8 @@ def _review(
             on_wait(f"{lake_folder} is read-only: nothing of this review is stored or sent")
         elif keep:
             judging.keep(lake, answer, replays, settings, on_wait, judged)
+        if now is not None:
+            answer = replace(answer, health=health.findings(lake, settings, now))
         return answer, seen
 
 
@@ -535,8 +561,12 @@ def settle_revoke(
         ] or [f"{alert_id} is over: nothing to decline"]
 
 
-def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Watched:
+def watch(
+    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, now: datetime | None = None
+) -> Watched:
     """Judge what came in since the last time (`keywatch.watch.watch`); nothing is sent yet.
+
+    That it ran at `now` is kept, for the health to know whether the feed goes on.
 
     Raises:
         LakeError: there is no lake, or it stayed busy; nothing is lost.
@@ -547,6 +577,10 @@ def watch(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> Wa
         let_in_due(lake, settings.ingest, on_wait)
         watched = watch_lake(lake, settings, on_wait)
         upkeep.maintain_if_due(lake, settings.storage, on_wait)
+        try:
+            remember_run(lake, now or utc_now())
+        except OSError as e:
+            on_wait(f"{lake_folder}: that the feed ran can't be written there ({e.strerror})")
         return watched
 
 
@@ -583,13 +617,7 @@ def missed_weeks(
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         last = last_full_week(lake, now)
-        reviewed = lake.value(
-            "SELECT max(window_start) FROM lake.runs "
-            "WHERE window_end - window_start = INTERVAL 7 DAY AND NOT ends_with(run_id, $watch) "
-            "AND isodow(window_start) = 1 AND window_start <= $last",
-            watch=judging.WATCH,
-            last=last.start,
-        )
+        reviewed = judging.last_reviewed(lake, last)
         again = [each.window for each in late.queued(lake, settings.review.late_weeks, now)]
         again += _outdated(lake)
     week = last.end - last.start

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from keywatch import alerts, deliver, judging, late
 from keywatch.alerts import Change
+from keywatch.folder import write_safely
 from keywatch.lake import Lake
 from keywatch.late import Queued
 from keywatch.model import Window
@@ -17,6 +20,8 @@ from keywatch.settings import Settings
 _MOST_OLD_AT_ONCE = 2
 """Weeks that are judged for the record only: an old log is no reason to let the feed wait."""
 _MOST_NAMES = 3
+_HOURS_FILE = "watch.hours"
+_MOST_HOURS = 14 * 24
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,35 @@ def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Wat
             changes += judging.keep_news(lake, answer, replays, quick, judged)
     changes += _follow_up(lake, settings, on_wait)
     return Watched(events, keys, tuple(windows), tuple(changes))
+
+
+def remember_run(lake: Lake, now: datetime) -> None:
+    """Keep in the lake's folder that the feed ran in this hour; two weeks of such hours are kept.
+
+    In the lake it would be a commit and a Parquet file every few minutes, to say that nothing is
+    new.
+    """
+    if lake.folder is None:
+        return
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    hours = sorted({*hours_run(lake), hour})[-_MOST_HOURS:]
+    text = "".join(f"{each.isoformat(timespec='minutes')}\n" for each in hours)
+    write_safely(lake.folder / _HOURS_FILE, text.encode("ascii"))
+
+
+def hours_run(lake: Lake) -> list[datetime]:
+    """The hours in which the feed ran on this machine, the newest last."""
+    if lake.folder is None:
+        return []
+    try:
+        lines = (lake.folder / _HOURS_FILE).read_text("ascii", "replace").splitlines()
+    except OSError:
+        return []
+    hours = []
+    for line in lines:
+        with suppress(ValueError):
+            hours.append(datetime.fromisoformat(line).replace(tzinfo=None))
+    return sorted(hours)
 
 
 def _next(queued: list[Queued]) -> list[Window]:

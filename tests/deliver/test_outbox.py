@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from keywatch import alerts
-from keywatch.deliver import outbox, tell, undelivered_notes
+from keywatch.deliver import outbox, tell
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.message import Attachment
 from keywatch.deliver.routing import held_until
@@ -634,14 +634,13 @@ def test_a_dead_letter_is_told_of_and_can_be_tried_again(lake: Lake) -> None:
     assert planned(lake, settings).to_send == {}
     (standing,) = outbox.standings(lake, ["all"])
     assert (standing.dead, standing.waiting, standing.last_error) == (1, 0, "HTTP 404")
-    assert undelivered_notes(lake) == (
-        "Channel all: 1 message could not be delivered (HTTP 404); mend it, then keywatch deliver "
-        "--retry-dead.",
-    )
+    assert standing.waiting_since is None
     assert outbox.retry_dead(lake) == 1
     (again,) = planned(lake, settings).to_send["all"]
     assert (again.delivery_id, again.tries) == (one.delivery_id, 0)
-    assert undelivered_notes(lake) == ()
+    (standing,) = outbox.standings(lake, ["all"])
+    created_at = lake.value("SELECT created_at FROM lake.deliveries")
+    assert (standing.dead, standing.waiting, standing.waiting_since) == (0, 1, created_at)
 
 
 def test_a_dead_letter_that_is_out_of_date_is_not_sent_any_more(lake: Lake) -> None:

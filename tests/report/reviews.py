@@ -13,6 +13,7 @@ from keywatch.model import (
     Evidence,
     GivenVerdict,
     Group,
+    HealthFinding,
     HygieneFinding,
     NewNetwork,
     Origin,
@@ -322,6 +323,24 @@ QUIET = Review(
     (watched(3),),
 )  # fmt: skip
 
+AILING = replace(
+    QUIET,
+    health=(
+        HealthFinding(
+            "log_ended", "", "the log ended: its last event is of 2026-10-04 23:58 UTC, 53 days ago"
+        ),
+        *(
+            HealthFinding(
+                "key_silent", f"key_{nth}",
+                f"key key_{nth} (no owner) was used nearly every day and not since 2026-09-0{nth}",
+            )
+            for nth in range(1, 8)
+        ),
+        HealthFinding("ip_data_old", "bundled", "the bundled databases are old", is_note=True),
+    ),
+)  # fmt: skip
+"""A quiet week of a log that ended, of seven keys that stopped, and old databases."""
+
 UNJUDGED = Review(
     Window(datetime(2023, 7, 10), datetime(2023, 7, 17)),
     RUN,
@@ -410,6 +429,7 @@ def filled_with(text: str) -> Review:
             for one in FULL.new_networks * 10
         ),
         coverage=replace(FULL.coverage, notes=(text,)),
+        health=tuple(HealthFinding("key_silent", text, text) for _ in range(8)),
     )
 
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from keywatch.model import ACTIONS, Family, Review, Standing, Window
+from keywatch.model import ACTIONS, HEALTH_CHECKS, Family, Review, Standing, Window
 from keywatch.origins import ORIGIN_CLASSES
 from keywatch.report import case_document, json_text, review_document, review_schema
-from tests.report.reviews import EMPTY, FULL, HOSTILE, HOSTILE_TEXT, QUIET, SCANNED
+from tests.report.reviews import AILING, EMPTY, FULL, HOSTILE, HOSTILE_TEXT, QUIET, SCANNED
 
 VALIDATOR = Draft202012Validator(review_schema(), format_checker=FormatChecker())
 
@@ -53,12 +53,26 @@ def test_the_schema_names_the_same_words_as_the_engine() -> None:
     assert definitions["case"]["properties"]["action"]["enum"] == list(ACTIONS)
     assert definitions["case"]["properties"]["standing"]["enum"] == list(get_args(Standing))
     assert definitions["evidence"]["properties"]["family"]["enum"] == list(get_args(Family))
+    assert definitions["health_finding"]["properties"]["check"]["enum"] == list(HEALTH_CHECKS)
     assert definitions["origin"]["properties"]["class"]["enum"] == list(ORIGIN_CLASSES)
 
 
-@pytest.mark.parametrize("review", [FULL, QUIET, EMPTY], ids=["full", "quiet", "empty"])
+@pytest.mark.parametrize(
+    "review", [FULL, QUIET, EMPTY, AILING], ids=["full", "quiet", "empty", "ailing"]
+)
 def test_documents_are_valid(review: Review) -> None:
     VALIDATOR.validate(json.loads(json_text(review_document(review))))
+
+
+def test_health_has_its_check_its_subject_and_whether_it_asks_for_something() -> None:
+    health = review_document(AILING)["health"]
+    assert [one["status"] for one in health] == ["warn"] * 8 + ["note"]
+    assert health[1] == {
+        "check": "key_silent",
+        "subject": "key_1",
+        "status": "warn",
+        "text": "key key_1 (no owner) was used nearly every day and not since 2026-09-01",
+    }
 
 
 def test_a_case_document_is_the_case_of_the_review() -> None:

@@ -15,7 +15,16 @@ import pytest
 from keywatch.model import CalibrationSummary, Review, Suppression
 from keywatch.report.html import render_html
 from tests.report.pages import details_of
-from tests.report.reviews import EMPTY, FULL, HOSTILE_TEXT, QUIET, TO_ROTATE, UNJUDGED, filled_with
+from tests.report.reviews import (
+    AILING,
+    EMPTY,
+    FULL,
+    HOSTILE_TEXT,
+    QUIET,
+    TO_ROTATE,
+    UNJUDGED,
+    filled_with,
+)
 
 MARKUP = '<img src=x onerror="document.title=1">\'"></title></script><!-- \u202e{{ 7 * 7 }} &lt;'
 HOSTILE = HOSTILE_TEXT.replace("\ud800", "")
@@ -182,6 +191,16 @@ def test_a_quiet_week_says_so_and_has_no_table() -> None:
 
     assert "No key to revoke, rotate or investigate, of 40 keys in use." in page.shown
     assert [1 for attributes in page.all("details") if attributes.get("class") == "case"] == []
+
+
+def test_health_is_told_where_something_is_wrong_and_only_there() -> None:
+    shown = page_of(AILING).shown
+
+    assert "The log ended: its last event is of 2026-10-04 23:58 UTC, 53 days ago." in shown
+    assert shown.count("was used nearly every day and not since") == 5
+    assert "And 2 more like it: keywatch doctor lists them." in shown
+    assert "bundled" not in shown  # a note asks for nothing
+    assert "Health" not in page_of(QUIET).shown
 
 
 def test_every_new_network_is_told_alerted_or_not() -> None:

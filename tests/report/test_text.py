@@ -22,6 +22,7 @@ from keywatch.model import Review, Window
 from keywatch.report import render_case, render_review
 from tests.report.pages import details_of
 from tests.report.reviews import (
+    AILING,
     DOUBTED,
     EMPTY,
     EXPOSED,
@@ -43,6 +44,7 @@ RENDERED = {
     "review_full": lambda: render_review(FULL),
     "review_full_60_columns": lambda: render_review(FULL, width=60),
     "review_quiet": lambda: render_review(QUIET),
+    "review_ailing": lambda: render_review(AILING),
     "review_empty": lambda: render_review(EMPTY),
     "review_unjudged": lambda: render_review(UNJUDGED),
     "review_rotate": lambda: render_review(TO_ROTATE),

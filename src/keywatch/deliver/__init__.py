@@ -8,7 +8,6 @@ from keywatch.deliver.outbox import (
     describe,
     enqueue_upkeep,
     standings,
-    undelivered_notes,
     upkeep_is_due,
 )
 from keywatch.deliver.run import (
@@ -41,7 +40,6 @@ __all__ = [
     "render_delivery",
     "standings",
     "tell",
-    "undelivered_notes",
     "unusable_channels",
     "upkeep_is_due",
 ]

@@ -432,21 +432,8 @@ def describe(standing: Standing) -> str:
         since = f", the oldest since {standing.waiting_since:%Y-%m-%d %H:%M} UTC" if is_late else ""
         parts.append(f"{count(standing.waiting, 'message')} waiting{since}")
     if standing.dead:
-        parts.append(
-            f"{count(standing.dead, 'dead letter')} ({standing.last_error}): "
-            "mend it, then keywatch deliver --retry-dead"
-        )
+        parts.append(f"{count(standing.dead, 'dead letter')} ({standing.last_error})")
     return ", ".join(parts)
-
-
-def undelivered_notes(lake: Lake) -> tuple[str, ...]:
-    """What the next review says of messages that were given up."""
-    return tuple(
-        f"Channel {standing.channel}: {count(standing.dead, 'message')} could not be delivered "
-        f"({standing.last_error}); mend it, then keywatch deliver --retry-dead."
-        for standing in standings(lake, ())
-        if standing.dead
-    )
 
 
 # ------------------------------------------------------------------------------------ what is next

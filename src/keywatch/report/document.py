@@ -14,6 +14,7 @@ from keywatch.model import (
     Evidence,
     GivenVerdict,
     Group,
+    HealthFinding,
     HygieneFinding,
     NewNetwork,
     Origin,
@@ -53,6 +54,7 @@ def review_document(review: Review) -> dict[str, Any]:
         "groups": [_group(group) for group in review.groups],
         "hygiene": [_hygiene(finding) for finding in review.hygiene],
         "new_networks": [_new_network(one) for one in review.new_networks],
+        "health": [_health(finding) for finding in review.health],
         "attribution": review.attribution,
     }
     return {name: _unicode(value) for name, value in document.items()}
@@ -233,6 +235,15 @@ def _hygiene(finding: HygieneFinding) -> dict[str, Any]:
         "action": finding.action,
         "due_on": None if finding.due_on is None else finding.due_on.isoformat(),
         "days": finding.days,
+    }
+
+
+def _health(finding: HealthFinding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "subject": finding.subject,
+        "status": finding.status,
+        "text": finding.text,
     }
 
 

@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 from keywatch.history import Details
 from keywatch.model import Review
 from keywatch.report import charts, drawn, views
+from keywatch.report.health import health_lines
 from keywatch.report.parts import (
     BITS_MEANING,
     NEW_NETWORKS_MEANING,
@@ -54,6 +55,7 @@ def render_html(review: Review, details: Details) -> str:
             review=review,
             window=window_label(review.window),
             verdict=views.verdict_of(review),
+            health=health_lines(review.health),
             cases=views.case_views(shown, review, details),
             more_cases=details.cases[_MOST_CASES:],
             bits_scale=max((case.bits for case in shown), default=0.0) or 1.0,

@@ -18,6 +18,7 @@ from keywatch.model import (
     NewNetwork,
     Review,
 )
+from keywatch.report.health import health_lines
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
 from keywatch.report.networks import came_from, known_of, network_of
 from keywatch.report.outcome import power_sentences
@@ -76,6 +77,7 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     add_title(page, "Keywatch review", review)
     page.blank()
     _add_verdict(page, review)
+    _add_health(page, review)
     if alerted:
         rows = [
             [styled((action_label(case.action), STYLES[case.action])), *_glance(case)]
@@ -144,6 +146,13 @@ def _add_verdict(page: Page, review: Review) -> None:
             f"{which} {could} be judged by their own habits (see coverage): "
             "silence about those is not a clean bill."
         )
+
+
+def _add_health(page: Page, review: Review) -> None:
+    """Before the keys: where the log has ended, nothing to do means nothing."""
+    if lines := health_lines(review.health):
+        page.heading("Health")
+        page.add(Grid([["-", line] for line in lines]), indent=2)
 
 
 def _glance(case: Case) -> list[Cell]:
