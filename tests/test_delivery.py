@@ -156,7 +156,7 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
 
     doctor = setup.run("doctor")
     assert doctor.code == 0
-    told = next(text for text in doctor.out.splitlines() if "channel hook" in text)
+    told = next(text for text in doctor.out.splitlines() if "channel hook (" in text)
     assert told.startswith("note channel hook (webhook): nothing sent yet, 1 dead letter (HTTP 404")
     review = json.loads(setup.run("review", "--week", "2026-W40", "--format", "json").out)
     (dead,) = [one for one in review["health"] if one["check"] == "outbox_dead"]

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from keywatch import ahead, alerts, deliver, detectors, health, integrity, verdicts
-from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError
+from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError, UsageError
 from keywatch.folder import parquet_files
 from keywatch.lake import Lake, duckdb_version
+from keywatch.metrics import write_metrics
 from keywatch.model import HealthFinding, Suppression
 from keywatch.report import printable
 from keywatch.report.phrases import count
@@ -162,12 +163,16 @@ def _clock_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator[
 
 
 def _health_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator[Diagnosis]:
-    """The findings of `keywatch.health`, or that there are none."""
+    """The findings of `keywatch.health`, or that there are none; they go into the figures too."""
     found = health.findings(lake, settings, now)
     for one in found:
         yield Diagnosis(one.check, one.text, health=one)
     if all(one.is_note for one in found):
         yield Diagnosis("health", "log, keys, reviews, feed and scores go on as usual")
+    try:
+        write_metrics(lake, settings, found, now)
+    except UsageError as e:
+        yield Diagnosis("metrics", f"{e}; see [metrics] file", exit_code=e.exit_code)
 
 
 def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> Iterator[Diagnosis]:

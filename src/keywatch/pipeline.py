@@ -25,7 +25,7 @@ from keywatch.catalogue import catalogue_endpoints
 from keywatch.errors import InputError, UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Case, Rehearsal, RehearsedAlert, Review, Window
+from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
 from keywatch.replay import replay, to_leave_out
 from keywatch.report.phrases import iso_week
 from keywatch.settings import GeoIPSettings, Settings
@@ -78,6 +78,7 @@ def ingest(
         Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake,
     ):
         report = load_files(lake, files, settings.ingest, reader, source, on_bytes, on_wait)
+        _publish(lake, settings, utc_now(), on_wait)
     if len(report.left_out) == len(report.files):
         raise InputError(
             "no log there; "
@@ -131,10 +132,32 @@ def ingest_new(
             if (changed and file.path not in left_out) or (waits_until and waits_until <= now):
                 new.append(file)
         if not new:
+            _publish(lake, settings, now, on_wait)
             return LoadReport(tuple(left_out.values()), (), 0) if left_out else None
         with OriginReader(geoip_paths(settings.geoip)) as reader:
             report = load_files(lake, new, settings.ingest, reader, None, _quiet, on_wait)
+        _publish(lake, settings, now, on_wait)
         return replace(report, files=(*report.files, *left_out.values()))
+
+
+def _publish(
+    lake: Lake,
+    settings: Settings,
+    now: datetime,
+    on_wait: OnText,
+    found: Sequence[HealthFinding] | None = None,
+) -> None:
+    """Write the figures that the settings ask for; a file that can't be written ends no run."""
+    if settings.metrics.file is None:
+        return
+    from keywatch.metrics import write_metrics
+
+    if found is None:
+        found = health.findings(lake, settings, now)
+    try:
+        write_metrics(lake, settings, found, now)
+    except UsageError as e:
+        on_wait(f"{e}; see [metrics] file")
 
 
 def _has_file(folder: str) -> bool:
@@ -316,7 +339,10 @@ def _review(
         elif keep:
             judging.keep(lake, answer, replays, settings, on_wait, judged)
         if now is not None:
-            answer = replace(answer, health=health.findings(lake, settings, now))
+            found = health.findings(lake, settings, now)
+            answer = replace(answer, health=found)
+            if keep:
+                _publish(lake, settings, now, on_wait, found)
         return answer, seen
 
 
@@ -581,6 +607,7 @@ def watch(
             remember_run(lake, now or utc_now())
         except OSError as e:
             on_wait(f"{lake_folder}: that the feed ran can't be written there ({e.strerror})")
+        _publish(lake, settings, now or utc_now(), on_wait)
         return watched
 
 

@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keywatch.deliver_settings import DeliverSettings
@@ -90,6 +90,20 @@ class ReportSettings(_Section):
     folder: Path = Path("reports")
 
 
+class MetricsSettings(_Section):
+    """Where figures for Prometheus go."""
+
+    file: Path | None = None
+    """A file of node_exporter's textfile collector; none is written where it is absent."""
+
+    @field_validator("file")
+    @classmethod
+    def _collected(cls, file: Path | None) -> Path | None:
+        if file is not None and file.suffix != ".prom":
+            raise ValueError("the textfile collector reads files whose name ends in .prom")
+        return file
+
+
 class ScoringSettings(_Section):
     """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
 
@@ -133,6 +147,7 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
     report: ReportSettings = ReportSettings()
+    metrics: MetricsSettings = MetricsSettings()
     deliver: DeliverSettings = DeliverSettings()
 
     @classmethod
@@ -156,10 +171,10 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so where lake and pages are and who is told are no part of
-        it.
+        It names how a review is judged, so where lake, pages and figures are and who is told are
+        no part of it.
         """
-        judged = self.model_dump_json(exclude={"deliver", "report", "storage"})
+        judged = self.model_dump_json(exclude={"deliver", "metrics", "report", "storage"})
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 
