@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from keywatch import health, watch
+from keywatch import health, pipeline, watch
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.outbox import record
-from keywatch.deliver_settings import DeliverSettings, FileChannel
+from keywatch.deliver_settings import DeliverSettings, FileChannel, Heartbeat
 from keywatch.lake import Lake
 from keywatch.model import HEALTH_CHECKS, HealthFinding
 from keywatch.origins import OriginReader
 from keywatch.settings import IngestSettings, Settings
+from tests.conftest import Loading, event
 
 FIRST = date(2026, 7, 6)  # a Monday
 DAYS = 91
@@ -493,3 +494,28 @@ def test_a_fleet_that_grew_has_more_strange_keys(lake: Lake) -> None:
     review_week(lake, date(2026, 9, 28), strange=20, in_use=1000)
 
     assert checks(lake) == []
+
+
+# ---------------------------------------------------------------------------------- the heartbeat
+
+
+def test_a_heartbeat_goes_out_with_the_feed_once_and_says_what_is_wrong(
+    tmp_path: Path, loading: Loading
+) -> None:
+    log = loading.write([event(timestamp="2026-09-20T12:00:00Z")])
+    channels = {"log": FileChannel(kind="file", path=tmp_path / "sent.jsonl")}
+    deliver = DeliverSettings(
+        channels=dict(channels), heartbeat=Heartbeat(channel="log", every_hours=6)
+    )
+    settings = Settings().model_copy(update={"deliver": deliver})
+    folder = tmp_path / "lake"
+    pipeline.ingest(folder, [str(log)], Settings())
+
+    for minutes in (0, 5, 10, 360):
+        pipeline.watch(folder, settings, now=NOW + timedelta(minutes=minutes))
+        pipeline.deliver_due(folder, settings)
+
+    sent = [json.loads(line) for line in (tmp_path / "sent.jsonl").read_text().splitlines()]
+    assert [one["kind"] for one in sent] == ["heartbeat"] * 2
+    assert sent[0]["title"] == "Running, 1 event until 2026-09-20 12:00 UTC, 1 health finding"
+    assert sent[0]["worst"][0].startswith("The log ended: its last event is of 2026-09-20 12:00")

@@ -240,6 +240,13 @@ class QuietHours(_Section):
         return name
 
 
+class Heartbeat(_Section):
+    """A message at most so often that says that Keywatch runs, and what of its health is wrong."""
+
+    channel: str
+    every_hours: Annotated[int, Field(ge=1)] = 24
+
+
 class DeliverSettings(_Section):
     """How alerts reach people and programs."""
 
@@ -259,6 +266,7 @@ class DeliverSettings(_Section):
     channels: dict[str, ChannelSettings] = {}
     routes: tuple[Route, ...] = ()
     """Without any for alerts, every channel gets every alert; upkeep goes by routes alone."""
+    heartbeat: Heartbeat | None = None
     approved_channels: tuple[str, ...] = ()
     """They hear of a `revoke` that an analyst approved and of nothing else: what revokes keys."""
 
@@ -281,6 +289,18 @@ class DeliverSettings(_Section):
             raise ValueError(f"approved_channels are not there: {', '.join(unknown)}")
         if both := sorted(named & set(self.approved_channels)):
             raise ValueError(f"of routes and approved_channels only one can name {', '.join(both)}")
+        if self.heartbeat is not None:
+            name = self.heartbeat.channel
+            if name not in self.channels or name in self.approved_channels:
+                raise ValueError(
+                    f"heartbeat names {name}, which is no channel that can have it: give it one of "
+                    "deliver.channels that is not in approved_channels"
+                )
+            if self.channels[name].kind == "pagerduty":
+                raise ValueError(
+                    f"a heartbeat is nothing to page anybody for: {name} is of kind pagerduty; "
+                    "name another channel"
+                )
         weekly = {name for route in self.routes if route.upkeep for name in route.channels}
         if pagers := sorted(name for name in weekly if self.channels[name].kind == "pagerduty"):
             raise ValueError(

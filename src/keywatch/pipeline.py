@@ -22,7 +22,7 @@ from keywatch import (
 )
 from keywatch import maintain as upkeep
 from keywatch.catalogue import catalogue_endpoints
-from keywatch.errors import InputError, UsageError
+from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.history import Details
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
@@ -147,15 +147,24 @@ def _publish(
     on_wait: OnText,
     found: Sequence[HealthFinding] | None = None,
 ) -> None:
-    """Write the figures that the settings ask for; a file that can't be written ends no run."""
-    if settings.metrics.file is None:
+    """Write the figures and put the heartbeat into the outbox, where the settings ask for them.
+
+    Neither ends a run whose work is done: what is in the way is told, and the next run tries again.
+    """
+    beat = not lake.read_only and deliver.heartbeat_is_due(lake, settings.deliver, now)
+    if settings.metrics.file is None and not beat:
         return
     from keywatch.metrics import write_metrics
 
     if found is None:
         found = health.findings(lake, settings, now)
     try:
+        if beat:
+            with lake.writing(on_wait):
+                deliver.enqueue_heartbeat(lake, settings.deliver, found, now)
         write_metrics(lake, settings, found, now)
+    except LakeBusyError as e:
+        on_wait(f"{e}; the heartbeat waits for the next run")
     except UsageError as e:
         on_wait(f"{e}; see [metrics] file")
 

@@ -17,7 +17,7 @@ from keywatch.deliver.message import Attachment
 from keywatch.deliver.routing import held_until
 from keywatch.deliver_settings import DeliverSettings, QuietHours
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Action, Case, HygieneFinding, Review, Window
+from keywatch.model import Action, Case, HealthFinding, HygieneFinding, Review, Window
 from keywatch.verdicts import Given, Verdict, VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import (
@@ -719,3 +719,67 @@ def test_a_window_without_an_iso_week_is_named_by_its_days(lake: Lake) -> None:
     (one,) = planned(lake, settings).to_send["all"]
     assert one.message.link == "https://keywatch.example.com/2026-09-28/key_0700353"
     assert one.message.command == "keywatch case key_0700353 --from 2026-09-28 --to 2026-09-30"
+
+
+# -------------------------------------------------------------------------------------- heartbeat
+
+ENDED = HealthFinding("log_ended", "", "the log ended: its last event is of long ago")
+NOTE = HealthFinding("ip_data_old", "bundled", "old", is_note=True)
+BEATING = {"heartbeat": {"channel": "all", "every_hours": 6}}
+
+
+def test_a_heartbeat_goes_at_most_once_in_its_hours(lake: Lake) -> None:
+    settings = settings_of(**BEATING)
+    first = datetime(2026, 10, 5, 5, 59)
+    times = [first + timedelta(minutes=5) * nth for nth in range(72 * 3)]
+
+    sent = [at for at in times if outbox.enqueue_heartbeat(lake, settings, [], at)]
+
+    assert sent == [first, first + timedelta(hours=6), first + timedelta(hours=12)]
+    ids = lake.rows("SELECT DISTINCT delivery_id FROM lake.deliveries")
+    assert len(ids) == 3
+
+
+def test_a_heartbeat_says_how_far_the_log_goes_and_what_is_wrong(lake: Lake) -> None:
+    settings = settings_of(**BEATING)
+    now = datetime(2026, 10, 5, 6)
+    lake.execute(
+        "INSERT INTO lake.activity BY NAME SELECT DATE '2026-10-04' AS day, 1204 AS events, "
+        "TIMESTAMP '2026-10-04 23:58:10' AS last_ts"
+    )
+    outbox.enqueue_heartbeat(lake, settings, [NOTE], now)
+    outbox.enqueue_heartbeat(lake, settings, [ENDED, NOTE], now + timedelta(hours=6))
+
+    (newest,) = planned(lake, settings, now + timedelta(hours=6)).to_send["all"]
+
+    message = newest.message
+    assert message.title == "Running, 1,204 events until 2026-10-04 23:58 UTC, 1 health finding"
+    assert message.worst == ("The log ended: its last event is of long ago.",)
+    assert (message.kind, message.severity, message.command) == (
+        "heartbeat", "low", "keywatch doctor",
+    )  # fmt: skip
+    (before,) = lake.rows(
+        "SELECT message->>'title' FROM lake.deliveries WHERE delivery_id <> $id",
+        id=newest.delivery_id,
+    )
+    assert before == ("Running, 1,204 events until 2026-10-04 23:58 UTC, no health findings",)
+
+
+def test_a_heartbeat_waits_in_quiet_hours_and_counts_for_no_budget(lake: Lake) -> None:
+    settings = settings_of(
+        channels={"all": {"kind": "stdout", "messages_per_hour": 1}},
+        quiet_hours={"start": "00:00", "end": "05:00"},
+        **BEATING,
+    )
+    outbox.enqueue_heartbeat(lake, settings, [], datetime(2026, 10, 5, 4))
+
+    assert planned(lake, settings, datetime(2026, 10, 5, 4)).to_send == {}
+    reviewed(lake, settings, *keys(1))
+    tomorrow = (utc_now() + timedelta(days=1)).replace(hour=6)
+    sent = planned(lake, settings, tomorrow).to_send["all"]
+    assert sorted(one.message.kind for one in sent) == ["heartbeat", "trigger"]
+
+
+def test_without_the_setting_there_is_no_heartbeat(lake: Lake) -> None:
+    assert not outbox.heartbeat_is_due(lake, settings_of(), utc_now())
+    assert outbox.enqueue_heartbeat(lake, settings_of(), [], utc_now()) == 0

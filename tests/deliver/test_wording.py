@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from keywatch.deliver.message import alert_message, summary_message
+from keywatch.deliver import message_schema
+from keywatch.deliver.message import (
+    alert_message,
+    heartbeat_message,
+    summary_message,
+    with_id,
+)
 from keywatch.deliver.wording import as_text, inert, reason_text, upkeep_lines
 from tests.deliver.alerts_of import changes_of, messages_of, review_of, upkeep_of
-from tests.report.reviews import DOUBTED, EXPOSED, FULL, LATE, REMINDED, SCANNED, SECOND
+from tests.report.reviews import (
+    AILING,
+    DOUBTED,
+    EXPOSED,
+    FULL,
+    LATE,
+    REMINDED,
+    SCANNED,
+    SECOND,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,6 +73,17 @@ def test_an_alert_as_text_has_all_that_is_needed_to_decide() -> None:
 
 def test_a_week_s_upkeep_as_text() -> None:
     assert as_text(upkeep_of(FULL)) == (GOLDEN / "upkeep.txt").read_text(encoding="utf-8")
+
+
+def test_a_heartbeat_as_text_and_by_its_schema() -> None:
+    last = datetime(2026, 10, 4, 23, 58)
+    message = heartbeat_message(AILING.health, 180_425, last, "2026-10-05T06:00:00Z")
+    message = with_id(message, "msg_heartbeat", "heartbeat")
+
+    jsonschema.validate(
+        json.loads(message.to_json()), message_schema(), cls=jsonschema.Draft202012Validator
+    )
+    assert as_text(message) == (GOLDEN / "heartbeat.txt").read_text(encoding="utf-8")
 
 
 def test_more_upkeep_than_fits_is_counted_and_no_rule_is_left_out() -> None:

@@ -13,6 +13,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from importlib import resources
 from typing import Any, Literal
 from urllib.parse import quote
@@ -25,16 +26,28 @@ from keywatch.model import (
     ATTRIBUTION,
     SEVERITIES,
     Action,
+    HealthFinding,
     HygieneFinding,
     Severity,
     Window,
 )
 from keywatch.report import printable, rfc3339
+from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
-from keywatch.report.phrases import count, iso_week, listed, sentence, window_label, window_options
+from keywatch.report.phrases import (
+    count,
+    iso_week,
+    listed,
+    minute,
+    sentence,
+    window_label,
+    window_options,
+)
 from keywatch.report.upkeep import by_rule, key_count, rule_counts
 
-Kind = Literal["trigger", "update", "acknowledge", "resolve", "summary", "report", "upkeep"]
+Kind = Literal[
+    "trigger", "update", "acknowledge", "resolve", "summary", "report", "upkeep", "heartbeat"
+]
 
 _ID = 200
 _NAME = 60
@@ -263,6 +276,25 @@ def upkeep_message(findings: Sequence[HygieneFinding], window: Window, at: str) 
         command=f"keywatch review {window_options(window)}".strip(),
         upkeep=tuple(_upkeep(finding) for finding in shown),
         more_upkeep=len(findings) - len(shown),
+    )
+
+
+def heartbeat_message(
+    findings: Sequence[HealthFinding], events: int, last: datetime | None, at: str
+) -> Message:
+    """That Keywatch runs, how far the log goes, and what of its health is wrong; no alert."""
+    until = f" until {minute(last)} UTC" if last else ""
+    wrong = sum(not one.is_note for one in findings)
+    told = count(wrong, "health finding") if wrong else "no health findings"
+    return Message(
+        id="",
+        kind="heartbeat",
+        at=at,
+        title=f"Running, {count(events, 'event')}{until}, {told}",
+        severity="low",
+        why="What is wrong, the widest first:" if wrong else "Nothing is amiss.",
+        worst=tuple(health_lines(findings)),
+        command="keywatch doctor",
     )
 
 

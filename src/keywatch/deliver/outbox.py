@@ -25,6 +25,7 @@ from keywatch.deliver.message import (
     Kind,
     Message,
     alert_message,
+    heartbeat_message,
     report_message,
     summary_message,
     upkeep_message,
@@ -34,9 +35,10 @@ from keywatch.deliver.routing import LONGEST_WAIT, held_until, upkeep_for
 from keywatch.deliver.settle import Pending, Told, routed_to, settle
 from keywatch.deliver_settings import DeliverSettings
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Review
+from keywatch.model import HealthFinding, Review
 from keywatch.report import rfc3339
 from keywatch.report.phrases import count
+from keywatch.weeks import last_event
 
 LONG_WAIT = timedelta(days=1)
 """A channel is told of whose oldest message has waited longer."""
@@ -203,6 +205,38 @@ def _upkeep_rows(lake: Lake, review: Review, settings: DeliverSettings) -> list[
             # A newer week's list takes the place of one that still waits.
             rows.append(_row(channel, message, None, review.window.start.toordinal()))
     return rows
+
+
+def heartbeat_is_due(lake: Lake, settings: DeliverSettings, now: datetime) -> bool:
+    """Whether a heartbeat is wanted, and the channel's last one is as old as the settings say."""
+    if settings.heartbeat is None:
+        return False
+    last = lake.value(
+        "SELECT max(created_at) FROM lake.deliveries "
+        "WHERE channel = $channel AND kind = 'heartbeat'",
+        channel=settings.heartbeat.channel,
+    )
+    return last is None or now - last >= settings.heartbeat.every_hours * _HOUR
+
+
+def enqueue_heartbeat(
+    lake: Lake, settings: DeliverSettings, findings: Sequence[HealthFinding], now: datetime
+) -> int:
+    """Put a heartbeat into the outbox where one is due; returns how many messages.
+
+    Call it inside a transaction: of several runs at once, one makes it.
+    """
+    beat = settings.heartbeat
+    if beat is None or not heartbeat_is_due(lake, settings, now):
+        return 0
+    events = lake.value("SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity")
+    message = heartbeat_message(findings, events, last_event(lake, now), rfc3339(now))
+    nth = int((now - datetime(1970, 1, 1)) / (beat.every_hours * _HOUR))
+    delivery_id = _delivery_id("heartbeat", f"{nth} of {beat.every_hours} hours", beat.channel)
+    # A newer one takes the place of one that still waits.
+    row = _row(beat.channel, with_id(message, delivery_id, "heartbeat"), None, nth)
+    _insert(lake, [row | {"created_at": now}])
+    return 1
 
 
 # grain: an alert and a channel that a message of it was ever for

@@ -19,6 +19,8 @@ from keywatch.deliver.routing import channels_for
 from keywatch.deliver_settings import DeliverSettings
 
 _ENDS = ("resolve", "acknowledge")
+_REPLACED = ("upkeep", "heartbeat")
+"""Kinds of which the newest alone is sent, and not in quiet hours."""
 _NewsKind = Literal["trigger", "update", "acknowledge", "resolve"]
 
 
@@ -45,7 +47,7 @@ class Pending:
     @property
     def held_back(self) -> bool:
         """Whether it waits in quiet hours."""
-        return self.message.action in ("investigate", "rotate") or self.message.kind == "upkeep"
+        return self.message.action in ("investigate", "rotate") or self.message.kind in _REPLACED
 
     @property
     def is_alarm(self) -> bool:
@@ -91,13 +93,13 @@ def settle(
 
     A channel that has not heard of an alert gets a trigger while the alert is open and for that
     channel, and nothing once it is over. One that has heard gets what is new, and the end. Of
-    upkeep the newest week is kept.
+    upkeep and heartbeats the newest one is kept.
     """
     found = Settled()
     groups: dict[tuple[str, str], list[Pending]] = defaultdict(list)
     for one in waiting:
-        weekly = "upkeep" if one.message.kind == "upkeep" else one.delivery_id
-        groups[one.alert_id or weekly, one.channel].append(one)
+        repeated = one.message.kind if one.message.kind in _REPLACED else one.delivery_id
+        groups[one.alert_id or repeated, one.channel].append(one)
     for (subject, channel), ones in groups.items():
         *before, last = sorted(ones, key=lambda one: one.order)
         kept: Pending | None = last

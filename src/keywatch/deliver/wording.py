@@ -24,6 +24,7 @@ _LABELS = {
     "summary": "Summary",
     "report": "Report",
     "upkeep": "Upkeep, no alert",
+    "heartbeat": "Heartbeat, no alert",
 }
 
 

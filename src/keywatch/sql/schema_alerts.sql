@@ -21,10 +21,10 @@ CREATE TABLE lake.alerts (
 -- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
 CREATE TABLE lake.deliveries (
     delivery_id VARCHAR,
-    alert_id    VARCHAR, -- null: a summary, a report or upkeep
+    alert_id    VARCHAR, -- null: a summary, a report, upkeep or a heartbeat
     change      INTEGER, -- of the alert
     channel     VARCHAR,
-    kind        VARCHAR, -- trigger, update, acknowledge, resolve, summary, report
+    kind        VARCHAR, -- trigger, update, acknowledge, resolve, summary, report, upkeep, heartbeat
     severity    VARCHAR,
     rank        DOUBLE,  -- the larger, the sooner it is sent
     held_back   BOOLEAN, -- quiet hours hold it back
