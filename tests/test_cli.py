@@ -108,6 +108,7 @@ def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Pa
     assert numbers["missed"] <= numbers["stolen keys"] / 3
     assert numbers["innocent but alerted"] <= 200 / 100
     assert "IP Geolocation by DB-IP" in ran.out
+    assert "Health" not in ran.out
     assert max(map(len, ran.out.splitlines())) <= 100
 
 

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from keywatch import health, pipeline, watch
+from keywatch import cli, diagnosis, health, pipeline, watch
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.outbox import record
 from keywatch.deliver_settings import DeliverSettings, FileChannel, Heartbeat
 from keywatch.lake import Lake
 from keywatch.model import HEALTH_CHECKS, HealthFinding
 from keywatch.origins import OriginReader
-from keywatch.settings import IngestSettings, Settings
+from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from tests.conftest import Loading, event
 
 FIRST = date(2026, 7, 6)  # a Monday
 DAYS = 91
 LAST = FIRST + timedelta(days=DAYS - 1)  # Sunday 4 October 2026
 NOW = datetime(2026, 10, 5, 6)
+QUICK = Settings(review=ReviewSettings(replayed_windows=0, power_keys=0))
 
 
 @pytest.fixture
@@ -494,6 +495,53 @@ def test_a_fleet_that_grew_has_more_strange_keys(lake: Lake) -> None:
     review_week(lake, date(2026, 9, 28), strange=20, in_use=1000)
 
     assert checks(lake) == []
+
+
+# ------------------------------------------------------------------- where the findings are shown
+
+
+@pytest.fixture
+def weekly(tmp_path: Path, loading: Loading) -> Path:
+    """A lake with an event a day, of which a week was reviewed; the newest week is 2026-W40."""
+    loading.take(
+        event(timestamp=f"{day}T12:00:00Z", request_id=f"{day}") for day in days(until=LAST)
+    )
+    review_week(loading.lake, date(2026, 9, 14))
+    return tmp_path / "lake"
+
+
+def test_a_review_says_how_the_lake_is_once_the_review_is_kept(weekly: Path) -> None:
+    now = datetime(2026, 11, 22)
+    with Lake.open(weekly) as lake:
+        assert checks(lake, now) == [("log_ended", ""), ("review_overdue", "2026-W40")]
+
+    answer = pipeline.review(weekly, None, QUICK, now=now)
+
+    assert [one.check for one in answer.health] == ["log_ended"]
+
+
+def test_the_doctor_shows_the_same_list(weekly: Path) -> None:
+    now = datetime(2026, 11, 22)
+    with Lake.open(weekly) as lake:
+        expected = health.findings(lake, Settings(), now)
+
+    told = diagnosis.diagnose(weekly, Settings(), now)
+
+    assert [one.health for one in told if one.health] == list(expected)
+    assert [one.document() for one in told if one.check == "log_ended"] == [
+        {"check": "log_ended", "status": "warn", "text": expected[0].text, "subject": ""}
+    ]
+    assert [one.check for one in told][:5] == ["settings", "lake", "files", "journal", "secret"]
+
+
+def test_the_doctor_fails_on_findings_where_that_is_asked(
+    weekly: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.doctor(fail_on_findings=True, common=cli.Common(lake=weekly))
+
+    assert ended.value.code == 1
+    assert "warn the log ended: its last event is of 2026-10-04 12:00" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------------- the heartbeat

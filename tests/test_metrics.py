@@ -15,7 +15,7 @@ from keywatch.lake import Lake
 from keywatch.model import HEALTH_CHECKS
 from keywatch.settings import MetricsSettings, Settings
 from tests.conftest import Loading, event
-from tests.test_health import NOW, days, use
+from tests.test_health import NOW, QUICK, days, use
 
 LATER = datetime(2026, 11, 22)
 
@@ -30,7 +30,7 @@ def figures(text: str) -> dict[str, float]:
 
 
 def settings_of(file: Path) -> Settings:
-    return Settings().model_copy(update={"metrics": MetricsSettings(file=file)})
+    return QUICK.model_copy(update={"metrics": MetricsSettings(file=file)})
 
 
 def test_the_figures_of_a_lake(quick: Loading) -> None:
@@ -142,4 +142,4 @@ def test_the_collector_reads_files_that_end_in_prom_alone() -> None:
 
 
 def test_where_the_figures_go_changes_no_run() -> None:
-    assert settings_of(Path("a.prom")).config_hash == Settings().config_hash
+    assert settings_of(Path("a.prom")).config_hash == QUICK.config_hash
