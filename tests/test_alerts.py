@@ -15,7 +15,7 @@ from keywatch import alerts, verdicts
 from keywatch.alerts import Change
 from keywatch.diagnosis import diagnose
 from keywatch.inventory import import_keys, insert_keys
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, Group, Review, Window
 from keywatch.settings import Settings
 from keywatch.verdicts import Given, VerdictReport
@@ -406,7 +406,9 @@ def test_an_alert_of_a_key_that_the_inventory_lost_says_how_it_is_closed(tmp_pat
         snapshot = lake.snapshot
         imported(lake, tmp_path, "key_a", "key_b", "key_c")
         assert lake.snapshot == snapshot
-        told = [one for one in diagnose(tmp_path / "lake", Settings()) if one.text == note]
+        told = [
+            one for one in diagnose(tmp_path / "lake", Settings(), utc_now()) if one.text == note
+        ]
         assert [one.status for one in told] == ["note"]
         imported(lake, tmp_path, mine, revoked_at="2026-10-05T09:00:00Z")
         assert alerts.unlisted_notes(lake) == ()

@@ -424,7 +424,7 @@ def test_doctor_tells_of_a_channel_that_waits_and_of_a_receiver_that_is_near(
     settings = settings_of(channels)
 
     def told() -> dict[str, tuple[str, str]]:
-        found = diagnose(folder, Settings(deliver=settings))
+        found = diagnose(folder, Settings(deliver=settings), utc_now())
         lines = [one for one in found if one.text.startswith("channel ")]
         return {one.text.split()[1]: (one.status, one.text) for one in lines}
 
