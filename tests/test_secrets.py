@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import sqlite3
 import stat
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -14,12 +18,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keywatch.content import content_path
 from keywatch.errors import LakeDamagedError
+from keywatch.inventory import import_keys
 from keywatch.lake import Lake
-from keywatch.secrets import Redactor, is_masked, load_or_create_secret
+from keywatch.secrets import (
+    Redactor,
+    is_masked,
+    load_or_create_secret,
+    secret_patterns,
+    suspect_pattern,
+)
 from keywatch.sources import SOURCES
 from keywatch.sources.parser import Parser
-from tests.conftest import Loading, event, events
+from tests.conftest import SHARED_DATA, Loading, event, events
 
 # Each stands in one place only, so that a find says where it came from.
 FULL = "ply_live_prod_4f8a2cDDDD{:04}bbbbcccc9e1d"
@@ -161,28 +173,231 @@ def test_two_lakes_hash_a_key_differently(tmp_path: Path) -> None:
     assert len(hashes) == 2
 
 
+# ------------------------------------------------------------------------------------ the catalogue
+
+REDACTOR = Redactor(b"s" * 32)
+CATALOGUE = tomllib.loads(content_path("data/secrets.toml").read_text(encoding="utf-8"))
+PATTERNS = [(kind, entry) for kind in ("token", "place") for entry in CATALOGUE[kind]]
+
+
+def in_re2(text: str, pattern: str) -> bool:
+    with Lake.scratch() as scratch:
+        return bool(scratch.value("SELECT regexp_matches($text, $p)", text=text, p=pattern))
+
+
+@pytest.mark.parametrize(("kind", "entry"), PATTERNS, ids=[entry["id"] for _, entry in PATTERNS])
+def test_a_pattern_finds_its_examples_and_leaves_the_ordinary(
+    kind: str, entry: dict[str, Any]
+) -> None:
+    (pattern,) = (each for each in secret_patterns(kind) if each.id == entry["id"])
+    assert entry["source"]
+    assert entry["matches"]
+    assert entry["ordinary"]
+    for example in entry["matches"]:
+        text, secret = example.replace("¦", ""), example.partition("¦")[2]
+        assert pattern.regex.search(text), text
+        assert pattern.may_be_in(text.lower()), text
+        assert in_re2(text, suspect_pattern(kind)), text
+        redacted = REDACTOR.redact(text)
+        assert secret not in redacted
+        assert re.search("…[A-Za-z0-9]{0,4}#[0-9a-f]{16}", redacted), redacted
+        assert REDACTOR.redact(redacted) == redacted
+    for text in entry["ordinary"]:
+        assert REDACTOR.redact(text) == text
+
+
+def test_no_id_of_a_pattern_stands_twice() -> None:
+    ids = [entry["id"] for _, entry in PATTERNS]
+    assert len(ids) == len(set(ids))
+
+
 @pytest.mark.parametrize(
     "harmless",
     [
         "Grafana/10.4.3",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/126.0.0.0 Safari/537.36 Edg/126.0.2592.87",
+        "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+        "aws-cli/2.15.30 md/awscrt#0.19.19 ua/2.0 os/linux#6.5 cfg/retry-mode#standard",
+        "[S3Console/0.4, aws-internal/3 aws-sdk-java/1.12.488 OpenJDK_64-Bit_Server_VM/25.372]",
         "/v1/checks?window=24h&step=60",
-        "/v1/replying/to/ply_docs",
-        "pulsely-python/3.2.1",
-        "ply_live_prod_4f8a2c…9e1d",
-        "/v1/checks?token=abc…9e1d",
+        "/v1/objects/0b9f3a52-6c1d-4e0e-9a57-3f1f5e2d7c11/parts/12",
+        "/v1/commits/2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
+        "/v1/blobs/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "/v1/posts/ten-things-that-every-operator-of-a-public-api-should-have-written-down-2026",
+        "/v1/files/1BxiMVs0XRA5nFMdKvBdBZjgmUUqptlbs74OgvE2upms",
+        "/v1/search?q=50%25%20off&sort=-created_at",
+        "/v1/keys/key_0700353/rotate",
+        "/v1/sessions?after=2026-09-30T00:00:04Z",
+        "/v1/tokens/tok_1a2b3c",
+        "arn:aws:iam::123456789012:role/aws-service-role/x.amazonaws.com/AWSServiceRoleForX",
+        "arn:aws:kms:eu-west-1:123456789012:key/0b9f3a52-6c1d-4e0e-9a57-3f1f5e2d7c11",
+        "AKIAIOSFODNN7EXAMPLE",
+        "req_0df82668d4e7c2ca",
+        "2001:db8::1",
         "100% sure",
     ],
 )
 def test_ordinary_text_stays_as_it_is(harmless: str) -> None:
-    assert Redactor(b"s" * 32).redact(harmless) == harmless
+    assert REDACTOR.redact(harmless) == harmless
 
 
-def test_a_key_field_that_is_not_masked_is() -> None:
-    redactor = Redactor(b"s" * 32)
-    assert redactor.mask_key("ply_test_stg_90b781…11ee") == "ply_test_stg_90b781…11ee"
-    assert redactor.mask_key("short") == f"…#{redactor.key_hash('short')}"
+def texts_of_real_logs() -> Iterator[str]:
+    """What a log may hold where Keywatch keeps text: requests, agents, objects, names."""
+    for file in sorted(SHARED_DATA.glob("*/*.gz")):
+        if file.name == "apache_access.log.gz":
+            for line in gzip.decompress(file.read_bytes()).decode(errors="replace").splitlines():
+                yield from line.split('"')[1::2]
+        elif "json" in file.name:
+            for line in gzip.decompress(file.read_bytes()).decode().splitlines():
+                yield from re.findall(r'"([^"\\]{1,200})"', line)
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the real logs are not in the repository")
+def test_real_logs_stay_as_they_are() -> None:
+    texts = set(texts_of_real_logs())
+    assert len(texts) > 20_000
+    changed = {text for text in texts if REDACTOR.redact(text) != text}
+    # Signatures of shared links and sessions of a forum.
+    real = re.compile(r"[?&](?:sig|sid|stateToken)=|Passcode: from O")
+    assert [text for text in changed if not real.search(text)] == []
+
+
+# ---------------------------------------------------------------------------------------- encodings
+
+KEY = "ply_live_prod_4f8a2cDDDDeeeebbbbcccc9e1d"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 5, 9])
+def test_a_key_is_found_however_often_it_is_encoded(times: int) -> None:
+    text = KEY
+    for nth in range(times):
+        text = percent(text) if nth == 0 else quote(text, safe="")
+    redacted = REDACTOR.redact(f"/v1/checks?q={text}")
+    assert redacted == f"/v1/checks?q={REDACTOR.mask_key(KEY)}"
+    assert REDACTOR.exposes(f"/v1/checks?q={text}")
+
+
+@pytest.mark.parametrize("before", ["", "x", "xy", '{"k":"'])
+@pytest.mark.parametrize("after", ["", "z", '","n":1}'])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_key_is_found_in_base64_at_each_place(before: str, after: str, encode: Any) -> None:
+    encoded = encode(f"{before}{KEY}{after}".encode()).decode()
+    redacted = REDACTOR.redact(f"/v1/q/{encoded}/x?a={encoded.rstrip('=')}")
+    assert encoded[12:40] not in redacted
+    assert redacted.count("ply_live_prod_4f8a2c…") == 2
+    assert REDACTOR.exposes(f"/v1/q/{encoded}")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/x?%61pi_key=S3cr3t&b=1", "/x?api_key={}&b=1"),
+        ("/x?%2561pi_key=S3cr3t", "/x?api_key={}"),
+        ("/x?%74oken=S3cr3t%26rest", "/x?token={}"),
+        ("/x?token%5B%5D=S3cr3t", "/x?token[]={}"),
+        ("/x?user%5Bpassword%5D=S3cr3t", "/x?user[password]={}"),
+        ("/x;token=S3cr3t;v=2", "/x;token={};v=2"),
+        ("/x#access_token=S3cr3t", "/x#access_token={}"),
+        (r"app {\"client_secret\":\"S3cr3t\"}", r"app {\"client_secret\":\"{}\"}"),
+        (r"app \u0074oken=S3cr3t", "app token={}"),
+        ("https://ana:S3cr3t@h/x", "https://ana:{}@h/x"),
+    ],
+)
+def test_a_secret_leaves_its_hash_and_nothing_else_changes(text: str, shown: str) -> None:
+    redacted = REDACTOR.redact(text)
+    assert re.sub("…#[0-9a-f]{16}", "{}", redacted) == shown
+    assert "S3cr3t" not in redacted
+
+
+def test_what_was_distinct_stays_distinct() -> None:
+    texts = [f"/v1/x?token=S3cr3t{n}" for n in range(1000)]
+    assert len({REDACTOR.redact(text) for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "unit", ["eyJ", "_eyJ", "ply_live_", "%25", "%41", "a=%", "token[", ":@", "sk-", "\\"]
+)
+def test_hostile_text_is_cut_before_it_is_searched(unit: str) -> None:
+    text = unit * 100_000 + KEY
+    assert len(REDACTOR.redact(text)) <= 8000
+    assert KEY[20:30] not in REDACTOR.redact(text)
+
+
+@pytest.mark.parametrize("at", [7900, 7960, 7985, 7995, 8000])
+def test_of_a_secret_that_the_cut_goes_through_nothing_is_left(at: int) -> None:
+    text = "/" * at + KEY
+    assert "4f8a2cDDDD" not in REDACTOR.redact(text)
+
+
+# ------------------------------------------------------------------------------ the key's own field
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("ply_live_prod_4f8a2cDDDDeeee9e1d", "ply_live_prod_4f8a2c…9e1d"),
+        ("ply_live_prod_4f8a2c_x", "…"),
+        ("ply_live_4f8a2c1234_567890abcdef_x", "ply_live_4f8a2c…ef_x"),
+        ("hunter2_password", "…"),
+        ("short", "…"),
+        ("sk_live_51Hq8aB2cD4eF6gH8iJ0kLmNoP", "sk_live_51Hq8a…mNoP"),
+        ("", "…"),
+    ],
+)
+def test_of_a_key_field_no_more_is_shown_than_ten_characters(key: str, shown: str) -> None:
+    assert REDACTOR.mask_key(key) == f"{shown}#{REDACTOR.key_hash(key)}"
+
+
+def test_a_masked_key_stays() -> None:
+    for key in ("ply_test_stg_90b781…11ee", "ply_live_…#0123456789abcdef", "AKIA****WXYZ"):
+        assert REDACTOR.mask_key(key) == key
     assert is_masked("abc…def")
     assert not is_masked(f"…{SECRETS['key']}")
+    assert not is_masked(f"{SECRETS['key']}…")
+
+
+def test_of_a_line_that_cannot_be_read_known_fields_are_kept(quick: Loading) -> None:
+    lines: list[dict[str, Any]] = [
+        {"key": "S3cr3t01", "ip": None},
+        {"timestamp": "S3cr3t02"},
+        {"ip": None, "note": "S3cr3t03", "endpoint": "/v1/x?q=S3cr3t04"},
+    ]
+    bad = [event(request_id=f"r{n}", status="200") | line for n, line in enumerate(lines)]
+    quick.take([*bad, *events(3)], max_reject_share=1.0)
+    kept = [json.loads(text) for (text,) in quick.lake.rows("SELECT text FROM lake.rejects")]
+    assert "S3cr3t" not in str(kept)
+    assert [each["request_id"] for each in kept] == ["r0", "r1", "r2"]
+    assert kept[2]["endpoint"] == "/v1/x"
+    assert kept[2]["key"] == "ply_test_stg_90b781…11ee"
+    assert kept[2].keys() == {
+        "timestamp", "request_id", "key_id", "method", "status", "key", "endpoint", "bytes",
+        "digest",
+    }  # fmt: skip
+
+
+def test_of_a_cloudtrail_record_that_cannot_be_read_no_parameter_is_kept(quick: Loading) -> None:
+    record = {
+        "eventTime": "now", "eventSource": "sts.amazonaws.com", "eventName": "GetSessionToken",
+        "userIdentity": {"accessKeyId": "AKIAIOSFODNN7EXAMPLE", "sessionToken": "S3cr3t01"},
+        "requestParameters": {"name": "S3cr3t02"}, "responseElements": {"sessionToken": "S3cr3t03"},
+    }  # fmt: skip
+    good = record | {"eventTime": "2026-09-30T00:00:04Z", "eventID": "1", "requestParameters": None}
+    quick.take([record, good], max_reject_share=1.0)
+    ((kept, key_id),) = quick.lake.rows("SELECT text, key_id FROM lake.rejects")
+    assert key_id == "AKIAIOSFODNN7EXAMPLE"
+    assert {"eventSource", "eventName", "accessKeyId", "bytes", "digest"} == json.loads(kept).keys()
+
+
+def test_the_inventory_keeps_no_secret(quick: Loading) -> None:
+    row = {
+        "key_id": "key_1", "key": KEY, "name": "bot token=S3cr3t", "environment": "prod",
+        "owner": "https://ana:S3cr3t@h", "scopes": [f"read:{KEY}"], "created_at": "2026-01-01",
+    }  # fmt: skip
+    import_keys(quick.lake, quick.write([row], "keys.jsonl"))
+    kept = str(quick.lake.rows("FROM lake.keys"))
+    assert "S3cr3t" not in kept
+    assert KEY[20:30] not in kept
 
 
 def test_secret_and_folders_are_private(loading: Loading) -> None:

@@ -317,10 +317,11 @@ def left_out_before(
             tried_by=_tried_by(settings),
         )
     }
+    stored = Redactor(lake.secret).redact if known else str
     return {
         file.path: FileReport(file.path, "", left_out=reason)
         for file in files
-        if (reason := known.get((file.path, file.size_bytes, file.modified_at)))
+        if (reason := known.get((stored(file.path), file.size_bytes, file.modified_at)))
     }
 
 
@@ -468,6 +469,7 @@ class _Load:
                 "line": one.number,
                 "reason": one.reason,
                 "text": one.text,
+                "size_bytes": one.size_bytes,
                 "key_id": one.key_id,
             }
 

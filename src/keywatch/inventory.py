@@ -142,7 +142,8 @@ def _row(line: str, where: str, redactor: Redactor) -> dict[str, Any]:
         for name in ("key_id", "name", "owner", "environment", "replaces")
     }
     row |= {name: _time(values.get(name), f"{where}: {name}") for name in _TIMES}
-    return {**row, "key": redactor.mask_key(str(values["key"])), "scopes": scopes, "honey": honey}
+    row |= {"key": redactor.mask_key(str(values["key"])), "scopes": [*map(redactor.redact, scopes)]}
+    return {**row, "honey": honey}
 
 
 def _time(value: object, where: str) -> datetime | None:

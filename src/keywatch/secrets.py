@@ -1,21 +1,28 @@
-"""Full keys are replaced before anything touches the disk.
+"""Secrets are replaced before anything touches the disk.
 
-A full key found anywhere becomes ``ply_live_prod_4f8a2c…9e1d#<hash>``: the masked form that the
-vendor shows, and 16 hex digits of a keyed hash by which the same key can be recognised.
+What has the form of a secret (``data/secrets.toml``) becomes ``…#<hash>``, a full Pulsely key
+``ply_live_prod_4f8a2c…9e1d#<hash>``: the masked form that the vendor shows, and 16 hex digits of a
+keyed hash by which the same secret can be recognised, so what was distinct stays distinct.
 The hash is HMAC-SHA-256 (RFC 2104) with a secret of the lake's own, so that a stolen lake can't be
 searched for a known key without it.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import hmac
+import math
 import os
 import re
 import secrets
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from keywatch.content import content_path
 from keywatch.errors import LakeDamagedError
 
 SECRET_FILE = "key-hash.secret"
@@ -25,68 +32,210 @@ HOW_TO_MEND_THE_SECRET = (
     "one: keys that were logged in full are then other keys, without a past."
 )
 
-_U = r"(?:_|%5[Ff]|\\u005[Ff])"
-FULL_KEY_PATTERN = rf"ply{_U}(?:live|test){_U}(?:[a-z0-9]{{2,12}}{_U})?[A-Za-z0-9]{{16,}}"
-"""A Pulsely key with nothing masked. Also valid RE2: DuckDB looks for suspects with it."""
-
-_PARAMETER_NAME = (
-    r"[?&;](?i:api[_-]?key|key|token|access[_-]?token|auth|authorization|password|passwd|secret"
-    r"|signature|sig|x-amz-signature|x-amz-security-token)="
+_KEY = re.compile(
+    r"(?P<head>ply_(?:live|test)_(?:[a-z0-9]{2,12}_)?)"
+    r"(?P<first>[A-Za-z0-9]{6})[A-Za-z0-9]{6,}(?P<last>[A-Za-z0-9]{4})"
 )
-_PARAMETER_VALUE = r"[^&;#\s\"']+"
-SECRET_PARAMETER_PATTERN = _PARAMETER_NAME + _PARAMETER_VALUE
-"""A query parameter whose name says that its value is a secret."""
-
-SUSPECT_PATTERN = f"{FULL_KEY_PATTERN}|{SECRET_PARAMETER_PATTERN}"
-
-_FULL_KEY = re.compile(FULL_KEY_PATTERN)
-_PARAMETER = re.compile(f"({_PARAMETER_NAME})({_PARAMETER_VALUE})")
-_ESCAPED_ASCII = re.compile(r"\\u00([2-7][0-9A-Fa-f])")
-_MASK = re.compile(r"…|\.\.\.|\*\*")
+_OTHER_KEY = re.compile(r"(?P<head>[a-z]{2,6}_(?:live|test)_)?(?P<first>.{6}).{14,}(?P<last>.{4})")
+_MASKED = re.compile(
+    r"[A-Za-z0-9_.-]{0,24}(?:…|\.{3}|\*{2,})[A-Za-z0-9]{0,12}(?:#[0-9a-f]{16})?", re.ASCII
+)
+"""Too short on either side of the mask to hide a whole key."""
+_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
+_NESTED_PERCENT = re.compile(r"%(?:25)+")
+_AROUND_NAMES = re.compile(r"([?&;#=\s])")
+_ESCAPE = re.compile(r"\\(?:(?:u00|x)([2-7][0-9A-Fa-f])|([\"'/\\]))")
+_BASE64_STARTS = ("", "AH", "AAB")
+"""What may stand before ply_ in base64, by its place in a group of three bytes."""
 _HASH_DIGITS = 16
-_DECODINGS = 2  # as often as sql/parsed.sql decodes
+_MOST_DECODINGS = 5
+_MOST_LENGTH = 8000
+_UNSURE_LENGTH = 300
+"""Of what was cut: a secret that the cut went through may not be known by what is left of it."""
+_CACHED_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class SecretPattern:
+    """A form of secrets; see ``data/secrets.toml`` for its fields."""
+
+    id: str
+    regex: re.Pattern[str]
+    keywords: tuple[str, ...]
+    unless: re.Pattern[str] | None
+    entropy: float
+    is_base64: bool
+
+    def may_be_in(self, lowered: str) -> bool:
+        """Whether a text, given in lower case, holds a keyword."""
+        return not self.keywords or any(keyword in lowered for keyword in self.keywords)
+
+    def is_ordinary(self, match: re.Match[str], secret: str) -> bool:
+        """Whether it only looks like a secret."""
+        if self.unless is not None and self.unless.search(match[0]):
+            return True
+        return self.entropy > 0 and _entropy(secret) < self.entropy
+
+
+def _entropy(text: str) -> float:
+    """Shannon's, in bits a character."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
+
+
+@functools.cache
+def secret_patterns(kind: str) -> tuple[SecretPattern, ...]:
+    """The bundled patterns of a kind (token, place), in the order in which they are applied."""
+    content = tomllib.loads(content_path("data/secrets.toml").read_text(encoding="utf-8"))
+    parts: dict[str, str] = {}
+    for name, part in content["parts"].items():
+        parts[name] = _filled(part, parts)
+    return tuple(
+        SecretPattern(
+            entry["id"],
+            re.compile(_filled(entry["regex"], parts), re.ASCII),
+            tuple(entry.get("keywords", ())),
+            re.compile(_filled(entry["unless"], parts), re.ASCII) if "unless" in entry else None,
+            entry.get("entropy", 0.0),
+            entry.get("encoding") == "base64",
+        )
+        for entry in content[kind]
+    )
+
+
+def _filled(regex: str, parts: dict[str, str]) -> str:
+    for name, part in parts.items():
+        regex = regex.replace(f"{{{name}}}", part)
+    return regex
+
+
+@functools.cache
+def suspect_pattern(kind: str) -> str:
+    """All patterns of a kind as one, for RE2, which says where Python has to look."""
+    alternatives = (_NAMED_GROUP.sub("(?:", each.regex.pattern) for each in secret_patterns(kind))
+    return "|".join(f"(?:{each})" for each in alternatives)
 
 
 def is_masked(key: str) -> bool:
-    """Whether the vendor has already masked this display form."""
-    return bool(_MASK.search(key)) and not _FULL_KEY.search(key)
+    """Whether this is a display form, of which the middle is left out."""
+    return _MASKED.fullmatch(key) is not None
 
 
 class Redactor:
-    """Replaces full keys in text; two redactors with the same secret give the same hash."""
+    """Replaces secrets in text; two redactors with the same secret give the same hash."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self.redact = functools.lru_cache(maxsize=65536)(self._redact)
+        self._patterns = secret_patterns("token") + secret_patterns("place")
+        self._redact_short = functools.lru_cache(maxsize=65536)(self._redact)
         self.mask_key = functools.lru_cache(maxsize=65536)(self._mask_key)
 
     def key_hash(self, full_key: str) -> str:
         """16 hex digits of HMAC-SHA-256 of the full key."""
-        return hmac.digest(self._secret, full_key.encode(), "sha256").hex()[:_HASH_DIGITS]
+        hashed = hmac.digest(self._secret, full_key.encode(errors="replace"), "sha256")
+        return hashed.hex()[:_HASH_DIGITS]
+
+    def redact(self, text: str) -> str:
+        """`text` with each secret in it replaced; decoded where it was encoded.
+
+        What is behind the first 8,000 characters is left out.
+        """
+        return self._redact_short(text) if len(text) <= _CACHED_LENGTH else self._redact(text)
+
+    def exposes(self, text: str) -> str:
+        """The masked form of a full Pulsely key in `text`, as it is or encoded; else nothing."""
+        decoded = text[:_MOST_LENGTH]
+        for _ in range(_MOST_DECODINGS + 1):
+            lowered = decoded.lower()
+            for pattern in self._patterns:
+                if pattern.id.startswith("pulsely") and pattern.may_be_in(lowered):
+                    for match in pattern.regex.finditer(decoded):
+                        if keys := _keys_in_base64(match[0]) if pattern.is_base64 else [match[0]]:
+                            return self.mask_key(keys[0])
+            further = _decoded(decoded)
+            if further == decoded:
+                break
+            decoded = further
+        return ""
 
     def _mask_key(self, key: str) -> str:
-        """The masked form of a key field's value; a masked one is returned as it is."""
+        """The masked form of a key field's value; a masked one is returned as it is.
+
+        Of Pulsely's keys that is the vendor's; of others ten characters of 24 or more.
+        """
         if is_masked(key):
             return key
-        head, underscore, tail = key.rpartition("_")
-        shown = f"{tail[:6]}…{tail[-4:]}" if len(tail) >= 16 else "…"
-        return f"{head}{underscore}{shown}#{self.key_hash(key)}"
+        shown = _KEY.fullmatch(key) or _OTHER_KEY.fullmatch(key)
+        if shown is None:
+            return f"…#{self.key_hash(key)}"
+        return f"{shown['head'] or ''}{shown['first']}…{shown['last']}#{self.key_hash(key)}"
 
     def _redact(self, text: str) -> str:
-        """`text` with each full key and each secret parameter's value replaced."""
-        if "\\u00" in text:
-            text = _ESCAPED_ASCII.sub(lambda m: chr(int(m[1], 16)), text)
-        decoded = text
-        for _ in range(_DECODINGS):
-            decoded = unquote(decoded)
-            if "%" in text and _FULL_KEY.search(decoded):
-                text = decoded
-        text = _FULL_KEY.sub(lambda m: self._mask_key(unquote(m[0])), text)
-        return _PARAMETER.sub(self._mask_parameter, text)
+        is_cut = len(text) > _MOST_LENGTH
+        shown = decoded = self._without_secrets(text[:_MOST_LENGTH])
+        for decode in (_names_decoded, *[_decoded] * _MOST_DECODINGS):
+            further = decode(decoded)
+            if further == decoded:
+                if decode is _decoded:
+                    break
+                continue
+            decoded = self._without_secrets(further)
+            if decoded != further:
+                shown = decoded
+        return shown[:-_UNSURE_LENGTH] if is_cut else shown
 
-    def _mask_parameter(self, match: re.Match[str]) -> str:
-        name, value = match[1], match[2]
-        return match[0] if is_masked(value) else f"{name}…#{self.key_hash(value)}"
+    def _without_secrets(self, text: str) -> str:
+        lowered = text.lower()
+        for pattern in self._patterns:
+            if pattern.may_be_in(lowered):
+                text = pattern.regex.sub(functools.partial(self._replaced, pattern), text)
+        return text
+
+    def _replaced(self, pattern: SecretPattern, match: re.Match[str]) -> str:
+        group = match.lastgroup or 0
+        secret = match[group]
+        if is_masked(secret) or pattern.is_ordinary(match, secret):
+            return match[0]
+        if pattern.is_base64:
+            keys = _keys_in_base64(secret)
+            masked = " ".join(map(self.mask_key, keys)) if keys else secret
+        elif _KEY.fullmatch(secret):
+            masked = self.mask_key(secret)
+        else:
+            masked = f"…#{self.key_hash(secret)}"
+        before = match.start(group) - match.start()
+        after = match.end(group) - match.start()
+        return match[0][:before] + masked + match[0][after:]
+
+
+def _names_decoded(text: str) -> str:
+    """`text` with the names of parameters decoded, but not yet their values."""
+    if "%" not in text:
+        return text
+    parts = _AROUND_NAMES.split(text)
+    for i, after in enumerate(parts[1:]):
+        if after == "=" and "%" in parts[i]:
+            parts[i] = unquote(_NESTED_PERCENT.sub("%", parts[i]))
+    return "".join(parts)
+
+
+def _decoded(text: str) -> str:
+    """`text` less one layer of encoding: percent signs, however often they are, and backslashes."""
+    if "%" in text:
+        text = unquote(_NESTED_PERCENT.sub("%", text))
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else m[2], text)
+    return text
+
+
+def _keys_in_base64(text: str) -> list[str]:
+    """The full keys in what `text`, which begins where one does, decodes to."""
+    for start in _BASE64_STARTS:
+        aligned = start + text
+        whole = aligned[: len(aligned) - (len(aligned) % 4 == 1)]
+        decoded = base64.b64decode(whole + "==").decode("latin-1")
+        if found := [match[0] for match in _KEY.finditer(decoded)]:
+            return found
+    return []
 
 
 def load_or_create_secret(file: Path) -> bytes:

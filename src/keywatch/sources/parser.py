@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +14,12 @@ import pyarrow.compute as pc
 
 from keywatch.endpoints import EndpointTemplates
 from keywatch.lake import Lake, sql_text
-from keywatch.secrets import (
-    FULL_KEY_PATTERN,
-    SECRET_PARAMETER_PATTERN,
-    SUSPECT_PATTERN,
-    Redactor,
-)
+from keywatch.secrets import Redactor, suspect_pattern
 from keywatch.sources.base import Source
 from keywatch.sources.lenient import understood
+from keywatch.sources.rejected import told_of
 
-_READ_LENGTH, _KEPT_LENGTH, _ID_LENGTH = 20_000, 1000, 200
+_ID_LENGTH = 200
 _REPEATED = ("key_id", "key", "method", "user_agent")
 
 
@@ -37,8 +32,8 @@ class ParsedChunk:
         rows: The columns of ``sql/parsed.sql``, text, endpoint, object and agent; a row a line,
             or a record of a document. They are in one chunk, sorted by day, key, address and time,
             and repeated text is a dictionary of distinct values. A line that can't be read has a
-            reason, the beginning of its text, its key if that can be told, and its time, or that of
-            the readable line before it.
+            reason, what is kept of it (`keywatch.sources.rejected`), its key if that can be told,
+            and its time, or that of the readable line before it.
     """
 
     source: Source
@@ -112,8 +107,8 @@ class Parser:
         self._scratch = Lake.scratch()
         self._scratch.create_text_function("redact", redactor.redact)
         self._scratch.create_text_function("mask_key", redactor.mask_key)
-        self._scratch.create_text_function("unquoted", lambda text: unquote(unquote(text)))
-        self._redact = redactor.redact
+        self._scratch.create_text_function("exposes", redactor.exposes)
+        self._redactor = redactor
         self._templates = EndpointTemplates.bundled()
         self._templates_sql = sql_text("templates")
         self._parsed_sql = sql_text("parsed")
@@ -131,7 +126,8 @@ class Parser:
     ) -> ParsedChunk:
         """The fields of `lines` (file_id, line, text), which came in the format of `source`.
 
-        `unread` (each with file_id, line, reason, text, key_id) are those that its reader gave up.
+        `unread` (each with file_id, line, reason, text, size_bytes, key_id) are those that its
+        reader gave up.
         """
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
@@ -185,9 +181,8 @@ class Parser:
         with self._scratch.registered("raw", lines):
             return self._scratch.table(
                 f"WITH fields AS ({sql_text(source.fields)}) FROM ({self._parsed_sql})",
-                suspect=SUSPECT_PATTERN,
-                full_key=FULL_KEY_PATTERN,
-                parameter=SECRET_PARAMETER_PATTERN,
+                token=suspect_pattern("token"),
+                place=suspect_pattern("place"),
             )
 
     def _second_pass(
@@ -207,7 +202,7 @@ class Parser:
         return rows.filter(pc.invert(still_bad)), rejects
 
     def _told(self, source: Source, reject: Mapping[str, Any], times: _Times) -> dict[str, Any]:
-        """A line that can't be read, redacted and cut: with its key, if its text names one."""
+        """What is kept of a line that can't be read: with its key, if its text names one."""
         text = reject["text"] or ""
         key_id = reject["key_id"]
         if key_id is None and len(found := set(source.key_id.findall(text))) == 1:
@@ -217,8 +212,8 @@ class Parser:
             "line": reject["line"],
             "reason": reject["reason"],
             "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
-            "key_id": key_id and self._redact(key_id)[:_ID_LENGTH],
-            "text": self._redact(text[:_READ_LENGTH])[:_KEPT_LENGTH].rstrip("\r\n"),
+            "key_id": key_id and self._redactor.redact(key_id)[:_ID_LENGTH],
+            "text": told_of(text, reject.get("size_bytes") or len(text.encode()), self._redactor),
         }
 
     def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,34 +1,33 @@
 -- grain: one line; reads fields (a source's query). Nothing in full leaves this query: text is
--- redacted before it is sorted, stored or spilled, and only then cut. Percent signs may be followed by
--- anything: what is no UTF-8 is decoded by `unquoted`, which is slower.
--- Parameters: $suspect (either of) $full_key, $parameter.
--- A plain substring search stands before each regular expression, in a CASE because DuckDB
--- evaluates both sides of an AND: most lines stop there.
-WITH checked AS (
+-- redacted before it is sorted, stored or spilled, and only then cut.
+-- Parameters: $token and $place, the patterns of data/secrets.toml. Only suspects go through Python, where
+-- encoded text is decoded; what is still encoded after one decoding, or is no UTF-8 then, is suspect.
+WITH texts AS (
+    SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
+    FROM (
+        SELECT *, concat_ws(chr(10), path, user_agent, key_id, request_id, address, endpoint, object) AS texts
+        FROM fields
+    )
+),
+
+checked AS (
     SELECT
-        *,
+        * EXCLUDE (texts, decoded),
+        -- A CASE, because DuckDB evaluates both sides of an OR.
         CASE
-            WHEN CASE WHEN contains(path, '%')
-                THEN regexp_matches(coalesce(TRY(url_decode(url_decode(path))), unquoted(path)), $suspect) END
-                THEN true
-            WHEN CASE WHEN contains(path, '=') THEN regexp_matches(path, $parameter) END THEN true
-            WHEN CASE WHEN contains(path, 'ply') THEN regexp_matches(path, $full_key) END THEN true
-            WHEN CASE WHEN contains(user_agent, 'ply') OR contains(user_agent, '=')
-                    OR contains(user_agent, '%')
-                THEN regexp_matches(coalesce(TRY(url_decode(url_decode(user_agent))), unquoted(user_agent)),
-                    $suspect) END THEN true
+            WHEN regexp_matches(texts, $token) THEN true
+            WHEN regexp_matches(texts, $place) THEN true
+            WHEN contains(texts, '\') THEN true
+            WHEN CASE WHEN contains(texts, '%') THEN coalesce(contains(decoded, '%') OR contains(decoded, '\')
+                OR regexp_matches(decoded, $token) OR regexp_matches(decoded, $place), true) END THEN true
             -- What is to be cut goes the long way too.
-            WHEN strlen(path) > 2000 OR strlen(user_agent) > 500 OR strlen(key_id) > 200
-                OR strlen(request_id) > 200 OR strlen(endpoint) > 200 OR strlen(object) > 300
-                THEN true
-            -- Nothing of these kinds is in an ordinary id or address.
-            ELSE coalesce(contains(key_id, 'ply') OR contains(key_id, '%'), false)
-                OR coalesce(contains(request_id, 'ply') OR contains(request_id, '%'), false)
-                OR coalesce(contains(address, 'ply') OR contains(address, '%'), false)
-                OR coalesce(contains(endpoint, 'ply') OR contains(endpoint, '%'), false)
-                OR coalesce(contains(object, 'ply') OR contains(object, '%'), false)
+            WHEN strlen(texts) > 200 THEN coalesce(strlen(path) > 2000, false)
+                OR coalesce(strlen(user_agent) > 500, false) OR coalesce(strlen(key_id) > 200, false)
+                OR coalesce(strlen(request_id) > 200, false) OR coalesce(strlen(endpoint) > 200, false)
+                OR coalesce(strlen(object) > 300, false)
+            ELSE false
         END AS suspect
-    FROM fields
+    FROM texts
 ),
 
 redacted AS (
@@ -53,8 +52,8 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(user_agent), 500) ELSE user_agent END AS user_agent,
         response_bytes, duration_ms,
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
-        coalesce(CASE WHEN suspect THEN regexp_matches(unquoted(concat_ws(' ', key_id, address, endpoint,
-            object, path, user_agent, request_id)), $full_key) END, false) AS exposed
+        coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, address, endpoint,
+            object, user_agent, request_id, path)) <> '' END, false) AS exposed
     FROM checked
 )
 

@@ -46,7 +46,8 @@ CREATE TABLE lake.left_out_files (
 
 -- grain: one line that could not be read as an event
 CREATE TABLE lake.rejects (
-    load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR, text VARCHAR,
+    load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR,
+    text VARCHAR,              -- JSON: those of its fields that may be kept, its size and keyed digest
     key_id VARCHAR,            -- whose it is, where that can be told
     ts TIMESTAMP               -- its own, else of the readable line before it in its file
 );
