@@ -6,32 +6,33 @@ import base64
 import gzip
 import json
 import re
-import sqlite3
 import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from keywatch.content import content_path
 from keywatch.errors import LakeDamagedError
 from keywatch.inventory import import_keys
 from keywatch.lake import Lake
+from keywatch.report import render_load
 from keywatch.secrets import (
     Redactor,
     is_masked,
     load_or_create_secret,
     secret_patterns,
     suspect_pattern,
+    without_tokens,
 )
 from keywatch.sources import SOURCES
 from keywatch.sources.parser import Parser
-from tests.conftest import SHARED_DATA, Loading, event, events
+from tests.conftest import SHARED_DATA, Loading, as_json_lines, event, events
+from tests.torture.planted import files_under, percent
 
 # Each stands in one place only, so that a find says where it came from.
 FULL = "ply_live_prod_4f8a2cDDDD{:04}bbbbcccc9e1d"
@@ -46,10 +47,6 @@ NEEDLES = {place: secret[20:36] for place, secret in SECRETS.items()}
 TOKEN = "hunter2hunter2hunter2"
 
 
-def percent(text: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in text.encode())
-
-
 def hostile_log() -> bytes:
     s = SECRETS
     # One that is written out in full, in lower-case escapes, and twice over.
@@ -59,10 +56,10 @@ def hostile_log() -> bytes:
         {"key_id": s["key_id"]},
         {"endpoint": f"/v1/keys/{s['path']}/rotate"},
         {"endpoint": f"/v1/checks?api_key={s['query']}&limit=5"},
-        {"endpoint": f"/v1/checks?q={percent(s['encoded'])}"},
-        {"endpoint": f"/v1/checks?q={quote(percent(s['twice-encoded']))}"},
+        {"endpoint": f"/v1/checks?q={percent(s['encoded'], 1)}"},
+        {"endpoint": f"/v1/checks?q={percent(s['twice-encoded'], 2)}"},
         {"user_agent": f"curl/8 ({s['agent']})"},
-        {"user_agent": f"curl/8 ({percent(s['agent-encoded'])})"},
+        {"user_agent": f"curl/8 ({percent(s['agent-encoded'], 1)})"},
         {"request_id": s["request"]},
         {"ip": s["address"]},
         {"endpoint": f"/v1/login?password={TOKEN}&x-amz-signature={TOKEN}1"},
@@ -84,25 +81,10 @@ def everything_in(lake: Lake) -> dict[str, bytes]:
     """Each file's bytes, and what its compression, its pages and its encodings hide."""
     folder = lake.folder
     assert folder is not None
-    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    found = {f"{file}, lake open": content for file, content in before.items()}
+    found = {f"{name}, open": c for name, c in files_under(folder, whole=False).items()}
     # SQLite in this process twice would lose its locks.
     lake.connection.close()
-    for file in folder.rglob("*"):
-        if not file.is_file():
-            continue
-        content = file.read_bytes()
-        if file.suffix == ".parquet":
-            table = pq.read_table(file)
-            content += "\n".join(str(column.to_pylist()) for column in table.columns).encode()
-            content += str(pq.read_metadata(file).to_dict()).encode()
-        if file.suffix == ".sqlite":
-            with sqlite3.connect(file) as catalogue:
-                content += "\n".join(catalogue.iterdump()).encode()
-            catalogue.close()
-        text = content.decode(errors="replace")
-        found[str(file)] = (text + unquote(text) + unquote(unquote(text))).encode()
-    return found
+    return found | files_under(folder)
 
 
 def test_no_byte_of_the_lake_shows_a_key(loading: Loading) -> None:
@@ -159,7 +141,7 @@ def test_the_same_key_is_recognised_in_every_place_and_load(loading: Loading) ->
     full = SECRETS["key"]
     loading.take([event(key=full)], "a.jsonl")
     loading.take([event(key=full, timestamp="2026-10-01T00:00:00Z", request_id="2",
-                        endpoint=f"/v1/{percent(full)}")], "b.jsonl")  # fmt: skip
+                        endpoint=f"/v1/{percent(full, 1)}")], "b.jsonl")  # fmt: skip
     keys = loading.lake.rows("SELECT DISTINCT key FROM lake.events")
     assert len(keys) == 1
     assert keys[0][0] in loading.lake.value("SELECT path FROM lake.events WHERE request_id = '2'")
@@ -270,9 +252,7 @@ KEY = "ply_live_prod_4f8a2cDDDDeeeebbbbcccc9e1d"
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4, 5, 9])
 def test_a_key_is_found_however_often_it_is_encoded(times: int) -> None:
-    text = KEY
-    for nth in range(times):
-        text = percent(text) if nth == 0 else quote(text, safe="")
+    text = percent(KEY, times)
     redacted = REDACTOR.redact(f"/v1/checks?q={text}")
     assert redacted == f"/v1/checks?q={REDACTOR.mask_key(KEY)}"
     assert REDACTOR.exposes(f"/v1/checks?q={text}")
@@ -387,6 +367,20 @@ def test_of_a_cloudtrail_record_that_cannot_be_read_no_parameter_is_kept(quick: 
     ((kept, key_id),) = quick.lake.rows("SELECT text, key_id FROM lake.rejects")
     assert key_id == "AKIAIOSFODNN7EXAMPLE"
     assert {"eventSource", "eventName", "accessKeyId", "bytes", "digest"} == json.loads(kept).keys()
+
+
+def test_an_error_shows_no_token() -> None:
+    said = f"{KEY}.jsonl: no log file there; deliver.channels.x.token: write env or file"
+    assert without_tokens(said) == said.replace(KEY, "ply_live_prod_4f8a2c…9e1d")
+
+
+def test_a_report_of_a_load_shows_no_token_of_a_file_name(quick: Loading) -> None:
+    file = quick.write(b"\n".join([b"{", *as_json_lines(events(9)).splitlines()]), f"{KEY}.jsonl")
+    (file.parent / f"{KEY}.bin").write_bytes(b"no log")
+    report = quick.load(file.parent, max_reject_share=1.0)
+    assert report.total("rejects") == len(report.left_out) == 1
+    assert KEY not in render_load(report)
+    assert "ply_live_prod_4f8a2c…9e1d" in render_load(report)
 
 
 def test_the_inventory_keeps_no_secret(quick: Loading) -> None:

@@ -854,11 +854,13 @@ def _failure(error: Exception) -> str:
     """What to say of an error that nobody expected: never what a log may have said in it."""
     from keywatch.lake import explained
     from keywatch.report import printable
+    from keywatch.secrets import without_tokens
 
     if told := explained(error, None):
         return printable(str(told), max_length=1000)
     if isinstance(error, OSError):
-        return printable(f"{error.filename or 'a file'}: {error.strerror or error}", 1000)
+        said = f"{error.filename or 'a file'}: {error.strerror or error}"
+        return printable(without_tokens(said), 1000)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"a fault in Keywatch itself: {type(error).__name__} at {Path(place.filename).name}:"
@@ -876,8 +878,9 @@ def main() -> None:
         raise SystemExit(EXIT_USAGE) from None
     except KeywatchError as e:
         from keywatch.report import printable
+        from keywatch.secrets import without_tokens
 
-        lines = (printable(line, max_length=1000) for line in str(e).splitlines())
+        lines = (printable(line, max_length=1000) for line in without_tokens(str(e)).splitlines())
         _say("keywatch: " + "\n".join(lines))
         raise SystemExit(e.exit_code) from None
     except BrokenPipeError:

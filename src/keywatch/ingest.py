@@ -99,7 +99,7 @@ class Locator(Protocol):
 
 @dataclass(frozen=True)
 class FileReport:
-    """What became of one file; counts are lines."""
+    """What became of one file; counts are lines, a secret in its `path` is replaced."""
 
     path: str
     source: str
@@ -245,11 +245,12 @@ def _load(
         load.record_files(new, reports)
         new_addresses = sum(load.store_origins(located.result()) for located in origins)
         load.locate_again(locator)
-    reports += [FileReport(file.path, "", already_loaded=True) for file in old]
+    reports += [FileReport(redactor.redact(file.path), "", already_loaded=True) for file in old]
     not_taken = [file for file in files if file in left_out]
     _record_left_out(lake, not_taken, left_out, settings, redactor)
     reports += [
-        FileReport(file.path, "", left_out=left_out.reasons[file.path]) for file in not_taken
+        FileReport(redactor.redact(file.path), "", left_out=left_out.reasons[file.path])
+        for file in not_taken
     ]
     return LoadReport(tuple(reports), first_rejects, new_addresses, let_in, doubted)
 
@@ -317,11 +318,13 @@ def left_out_before(
             tried_by=_tried_by(settings),
         )
     }
-    stored = Redactor(lake.secret).redact if known else str
+    if not known:
+        return {}
+    redact = Redactor(lake.secret).redact
     return {
-        file.path: FileReport(file.path, "", left_out=reason)
+        file.path: FileReport(path, "", left_out=reason)
         for file in files
-        if (reason := known.get((stored(file.path), file.size_bytes, file.modified_at)))
+        if (reason := known.get((path := redact(file.path), file.size_bytes, file.modified_at)))
     }
 
 
@@ -679,7 +682,7 @@ class _Load:
         counts = self._counts[file_id]
         first, last = self._spans.get(file_id, (None, None))
         return FileReport(
-            path=file.path,
+            path=self._redactor.redact(file.path),
             source=source.name if source else "",
             lines=counts["lines"],
             events=counts["events"],
@@ -718,7 +721,7 @@ class _Load:
 
     def first_rejects(self) -> tuple[str, ...]:
         """The first rejects of this load as ``file, line: reason``."""
-        paths = {file_id: path for path, file_id in self._file_ids.items()}
+        paths = {id_: self._redactor.redact(path) for path, id_ in self._file_ids.items()}
         return tuple(
             f"{paths[file_id]}, line {line}: {reason}"
             for file_id, line, reason in self._lake.rows(

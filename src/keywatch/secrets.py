@@ -47,6 +47,7 @@ _AROUND_NAMES = re.compile(r"([?&;#=\s])")
 _ESCAPE = re.compile(r"\\(?:(?:u00|x)([2-7][0-9A-Fa-f])|([\"'/\\]))")
 _BASE64_STARTS = ("", "AH", "AAB")
 """What may stand before ply_ in base64, by its place in a group of three bytes."""
+_HASH = re.compile("(…[A-Za-z0-9]{0,4})#[0-9a-f]{16}")
 _HASH_DIGITS = 16
 _MOST_DECODINGS = 5
 _MOST_LENGTH = 8000
@@ -123,9 +124,9 @@ def is_masked(key: str) -> bool:
 class Redactor:
     """Replaces secrets in text; two redactors with the same secret give the same hash."""
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, kinds: tuple[str, ...] = ("token", "place")) -> None:
         self._secret = secret
-        self._patterns = secret_patterns("token") + secret_patterns("place")
+        self._patterns = [pattern for kind in kinds for pattern in secret_patterns(kind)]
         self._redact_short = functools.lru_cache(maxsize=65536)(self._redact)
         self.mask_key = functools.lru_cache(maxsize=65536)(self._mask_key)
 
@@ -205,6 +206,14 @@ class Redactor:
         before = match.start(group) - match.start()
         after = match.end(group) - match.start()
         return match[0][:before] + masked + match[0][after:]
+
+
+def without_tokens(text: str) -> str:
+    """`text` with the middle of each token left out: for what is said and not kept.
+
+    Places are not looked at: an error names settings, and what follows is its own words.
+    """
+    return _HASH.sub(r"\1", Redactor(secrets.token_bytes(), ("token",)).redact(text))
 
 
 def _names_decoded(text: str) -> str:

@@ -31,6 +31,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import ROOT, as_json_lines, event
+from tests.torture.planted import search
 
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make torture -->", "<!-- end -->"
@@ -239,6 +240,14 @@ def _tests(what: str, rounds: int, names: str, file: str) -> Row:
     return Row(what, passed + failed, passed, lost)
 
 
+def secrets(folder: Path, times: int, kills: int) -> Row:
+    """Secrets of many kinds in many places: none is in any byte that was written or said."""
+    found = search(folder, times, kills)
+    assert not found.shown, found.shown
+    what = f"secrets planted in {found.ways} ways and looked for in every byte, {kills} times"
+    return Row(f"{what} after SIGKILL", found.secrets, 0, "none was found")
+
+
 def many(
     folder: Path, seconds: float, storages: list[str], what: str, settings: LakeSettings | None
 ) -> Row:
@@ -311,6 +320,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--planted", type=int, default=16, help="times that each way is planted")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--print", action="store_true", dest="only_print")
     given = parser.parse_args()
@@ -319,6 +329,7 @@ def main() -> None:
         folder = Path(name)
         rows = kills(folder / "kills", given.kills)
         rows += [damages(given.rounds), scarcity(given.rounds)]
+        rows.append(secrets(folder / "planted", given.planted, given.kills // 20))
         rows.append(
             many(folder / "many", given.seconds, [""] * PROCESSES, f"{PROCESSES} processes", None)
         )
