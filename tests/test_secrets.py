@@ -290,6 +290,19 @@ def test_a_secret_leaves_its_hash_and_nothing_else_changes(text: str, shown: str
     assert "S3cr3t" not in redacted
 
 
+@pytest.mark.parametrize("field", ["endpoint", "user_agent", "request_id"])
+@pytest.mark.parametrize("text", [percent(KEY, 3), base64.b64encode(f"x{KEY}".encode()).decode()])
+def test_an_encoded_key_counts_as_exposed(field: str, text: str, quick: Loading) -> None:
+    quick.take([event(**{field: f"/v1/q/{text}"}), event(request_id="2", endpoint="/v1/x?key=S3c")])
+    shown = REDACTOR.mask_key(KEY).partition("#")[0]
+    exposed = quick.lake.rows(
+        "SELECT exposed, contains(concat(path, user_agent, request_id), $shown) FROM lake.events "
+        "ORDER BY ALL",
+        shown=shown,
+    )
+    assert exposed == [(False, False), (True, True)]
+
+
 def test_what_was_distinct_stays_distinct() -> None:
     texts = [f"/v1/x?token=S3cr3t{n}" for n in range(1000)]
     assert len({REDACTOR.redact(text) for text in texts}) == len(texts)
