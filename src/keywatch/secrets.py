@@ -65,6 +65,7 @@ class SecretPattern:
     keywords: tuple[str, ...]
     unless: re.Pattern[str] | None
     entropy: float
+    length: int | None
     is_base64: bool
 
     def may_be_in(self, lowered: str) -> bool:
@@ -74,6 +75,8 @@ class SecretPattern:
     def is_ordinary(self, match: re.Match[str], secret: str) -> bool:
         """Whether it only looks like a secret."""
         if self.unless is not None and self.unless.search(match[0]):
+            return True
+        if self.length is not None and len(secret) != self.length:
             return True
         return self.entropy > 0 and _entropy(secret) < self.entropy
 
@@ -97,6 +100,7 @@ def secret_patterns(kind: str) -> tuple[SecretPattern, ...]:
             tuple(entry.get("keywords", ())),
             re.compile(_filled(entry["unless"], parts), re.ASCII) if "unless" in entry else None,
             entry.get("entropy", 0.0),
+            entry.get("length"),
             entry.get("encoding") == "base64",
         )
         for entry in content[kind]
