@@ -269,6 +269,80 @@ def test_a_long_line_at_any_place_leaves_its_neighbours_alone(
     assert quick.lake.value("SELECT count(*) FROM lake.events") == 12
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_vertical_tab_is_a_line_wherever_it_stands(end: bytes, quick: Loading) -> None:
+    report = quick.take(as_json_lines(events(3)) + b"\x0b" + end)
+    # Without its end it may be the beginning of one.
+    assert (report.total("lines"), report.files[0].waits) == ((4, False) if end else (3, True))
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z", "294247-01-10T04:00:00Z",
+     "9999-12-31T23:59:59.999999Z", "1999-12-31T23:59:59Z"],
+)  # fmt: skip
+def test_a_year_that_python_does_not_know_costs_that_line(time: str, quick: Loading) -> None:
+    rows = events(2)
+    report = quick.take([rows[0], event(timestamp=time), rows[1]])
+    assert (report.total("events"), report.total("rejects")) == (2, 1)
+    report = quick.take([record(0), record(1) | {"eventTime": time}], "trail.json")
+    assert (report.total("events"), report.total("rejects")) == (1, 1)
+    reasons = quick.lake.rows("SELECT reason, ts FROM lake.rejects ORDER BY load_id")
+    assert reasons == [
+        ("timestamp is not between 2000 and 2099", datetime(2026, 9, 30)),
+        ("eventTime is not between 2000 and 2099", datetime(2023, 7, 10, 11, 42, 18)),
+    ]
+
+
+def test_short_lines_and_unread_ones_count_for_what_they_take_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keywatch.sources.files.MOST_LINES", 1000)
+    monkeypatch.setattr("keywatch.sources.documents.MOST_LINES", 1000)
+    sizes: list[int] = []
+    parse = Parser.parse
+
+    def counted(self: Parser, source: Any, lines: Any, unread: Any = ()) -> Any:
+        sizes.append(len(lines) + len(unread))
+        return parse(self, source, lines, unread)
+
+    monkeypatch.setattr(Parser, "parse", counted)
+    (tmp_path / "short.jsonl").write_bytes(as_json_lines([event()]) + b"0\n" * 5000)
+    (tmp_path / "short.csv").write_bytes(as_csv([event(request_id="2")]) + b"x\n" * 5000)
+    (tmp_path / "trail.json").write_bytes(
+        b'{"Records":[' + json.dumps(record(0)).encode() + b",0" * 5000 + b"]}"
+    )
+    with Lake.in_memory() as lake:
+        report = load_files(
+            lake,
+            find_files([str(tmp_path)]),
+            IngestSettings(chunk_bytes=200_000, max_reject_share=1),
+            NoWhere(),
+        )
+    assert (report.total("lines"), report.total("events")) == (3 * 5001, 3)
+    assert sum(sizes) == 3 * 5001
+    assert max(sizes) <= 2000
+
+
+def test_a_file_that_is_hopeless_is_not_read_to_its_end(
+    quick: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keywatch.sources.files.MOST_LINES", 50)
+    monkeypatch.setattr("keywatch.ingest._ENOUGH_LINES", 200)
+    bad, good = b"no line\n" * 5000, as_json_lines(events(3))
+    quick.write(as_json_lines(events(9)[3:]), "good.jsonl")
+    file = quick.write(good + bad, "hopeless.jsonl")
+    late = quick.write(as_json_lines(events(400)[10:]) + bad[: 8 * 300] + good * 9000, "late.jsonl")
+    report = quick.load(quick.folder / "logs", chunk_bytes=1024)
+    (left_out,) = report.left_out
+    assert left_out.path == str(file)
+    assert 200 <= int(left_out.left_out.split(" of ")[1].split()[0]) < 1000
+    assert report.total("rejects") == 300
+    assert late.name in {Path(one.path).name for one in report.files if one.events}
+    with pytest.raises(TooManyRejectsError, match=r"hopeless\.jsonl: \d{3} of \d{3} lines"):
+        quick.load(file, chunk_bytes=1024)
+
+
 # --------------------------------------------------------------------------------------------- CSV
 
 

@@ -407,6 +407,13 @@ def test_the_inventory_keeps_no_secret(quick: Loading) -> None:
     assert KEY[20:30] not in kept
 
 
+def test_a_key_field_of_two_keys_shows_neither() -> None:
+    one, other = FULL.format(1), FULL.format(2)
+    masked = Redactor(b"s" * 32).mask_key(one + other)
+    assert one[20:36] not in masked
+    assert other[20:36] not in masked
+
+
 def test_secret_and_folders_are_private(loading: Loading) -> None:
     loading.take(events(3))
     _ = loading.lake.secret

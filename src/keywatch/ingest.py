@@ -33,6 +33,10 @@ _Span = tuple[datetime, datetime]
 
 _FIRST_REJECTS_SHOWN = 5
 _ADDRESSES_AT_ONCE = 100_000
+_LEAST_LINE_BYTES = 200
+"""What a line costs in memory however short it is."""
+_UNREAD_BYTES = 1000
+"""What one that its reader gave up costs beside its text."""
 _RECORD = pa.schema(
     [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
     + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
@@ -52,6 +56,9 @@ _LEFT_OUT = pa.schema(
 )
 _FEW_REJECTS = 10
 """No reason to leave a file out, as long as most of it can be read: anybody can send a bad line."""
+
+_ENOUGH_LINES = 200_000
+"""After so many, of which most can't be read, the rest of a file is not waited for."""
 
 _IDENTITIES = "SELECT hash(ts, key_id, request_id) AS h FROM parsed WHERE reason IS NULL"
 _DUPLICATES = """
@@ -342,6 +349,12 @@ def _numbered(file_id: int, lines: Lines) -> pa.Table:
     return pa.table([file_ids, lines.numbers, lines.texts], ["file_id", "line", "text"])
 
 
+def _held_bytes(lines: Lines) -> int:
+    """About what `lines` take up until their chunk is stored."""
+    read: int = max(lines.texts.nbytes, _LEAST_LINE_BYTES * len(lines.texts))
+    return read + sum(_UNREAD_BYTES + len(one.text) for one in lines.unread)
+
+
 def _chunk(
     source: Source, parts: list[pa.Table], unread: list[dict[str, Any]], whole: set[int]
 ) -> _Chunk:
@@ -448,12 +461,14 @@ class _Load:
                     for lines in source.lines(file, on_bytes):
                         parts.append(_numbered(file_id, lines))
                         unread += self._unread(file_id, lines)
-                        size += lines.texts.nbytes
+                        size += _held_bytes(lines)
                         if size >= self._settings.chunk_bytes:
                             self._begun.add(file_id)
                             yield _chunk(source, parts, unread, ended)
                             parts, unread, size, ended = [], [], 0, set()
                             before = 0, 0
+                            if self._is_hopeless(file_id):
+                                break
                     if file_id not in self._begun:
                         ended.add(file_id)
                 except InputError as e:
@@ -506,6 +521,12 @@ class _Load:
             return chunk
         kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
         return ParsedChunk(chunk.source, rows.filter(kept).combine_chunks())
+
+    def _is_hopeless(self, file_id: int) -> bool:
+        """Whether so little of a file can be read that it is left out before its end."""
+        looked_at = self._looked_at[file_id]
+        mostly_bad = looked_at >= _ENOUGH_LINES and 2 * self._bad[file_id] > looked_at
+        return mostly_bad and not self._acceptable(file_id)
 
     def _acceptable(self, file_id: int) -> bool:
         """Whether enough of a file can be read; if not, it is left out."""

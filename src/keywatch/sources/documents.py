@@ -11,7 +11,15 @@ from typing import IO
 import pyarrow as pa
 
 from keywatch.errors import InputError
-from keywatch.sources.files import BLOCK_BYTES, MAX_LINE_BYTES, Lines, LogFile, Unread, without_mark
+from keywatch.sources.files import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    MOST_LINES,
+    Lines,
+    LogFile,
+    Unread,
+    without_mark,
+)
 from keywatch.sources.lenient import end_of_value
 
 _DECODER = json.JSONDecoder(
@@ -36,7 +44,7 @@ def record_lines(file: LogFile, name: str, on_bytes: Callable[[int], None]) -> I
         for text in document.records(name):
             texts.append(text)
             size += len(text)
-            if size >= BLOCK_BYTES:
+            if size >= BLOCK_BYTES or len(texts) == MOST_LINES:
                 yield _numbered(texts, number)
                 number, size, texts = number + len(texts), 0, []
         yield _numbered(texts, number)._replace(unread=tuple(document.unread))

@@ -31,6 +31,8 @@ from keywatch.lake import utc_now
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 BLOCK_BYTES = 8 * 1024 * 1024
+MOST_LINES = 100_000
+"""Of `Lines`: however short they are, what is made of them in Python stays small."""
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -42,7 +44,8 @@ _LONGEST_MARK_BYTES = 8
 _HEAD_BYTES = 256 * 1024
 _TOLD_BYTES = 64 * 1024
 """Of a line that is too long: where its key is looked for."""
-_WHITESPACE = np.frombuffer(b" \t\r\n", dtype=np.uint8)
+_BLANK = b" \t\r\n"
+_WHITESPACE = np.frombuffer(_BLANK, dtype=np.uint8)
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
@@ -77,6 +80,13 @@ class Lines(NamedTuple):
     numbers: pa.Array
     texts: pa.Array
     unread: tuple[Unread, ...] = ()
+
+    def parts(self) -> Iterator[Lines]:
+        """These lines, at most `MOST_LINES` at a time."""
+        yield Lines(self.numbers[:MOST_LINES], self.texts[:MOST_LINES], self.unread)
+        for first in range(MOST_LINES, len(self.numbers), MOST_LINES):
+            end = first + MOST_LINES
+            yield Lines(self.numbers[first:end], self.texts[first:end])
 
 
 class Contents(NamedTuple):
@@ -476,10 +486,10 @@ def numbered_lines(
             if end or unread:
                 count, lines = _split(block, end, number)
                 number += count
-                yield lines._replace(unread=unread + lines.unread)
+                yield from lines._replace(unread=unread + lines.unread).parts()
     if long is not None:
         yield Lines(_NO_NUMBERS, _NO_TEXTS, (long.unread(),))
-    if rest.strip():
+    if rest.strip(_BLANK):
         until = None if _is_whole(rest) else file.grows_until(quiet)
         if until is not None and until > utc_now():
             file.waits_until = until
@@ -544,7 +554,7 @@ def _split(block: bytearray, end: int, first: int) -> tuple[int, Lines]:
     )
     numbers = np.arange(first, first + len(ends), dtype=np.int64)
     spaced = np.flatnonzero(np.isin(data[offsets[:-1]], _WHITESPACE))
-    left_out = [line for line in spaced if not binary[line].as_py().strip(b" \t\r\n")]
+    left_out = [line for line in spaced if not binary[line].as_py().strip(_BLANK)]
     unread = []
     sizes = np.diff(offsets)
     if len(sizes) and sizes.max() > MAX_LINE_BYTES:

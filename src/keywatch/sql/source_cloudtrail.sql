@@ -10,7 +10,8 @@ SELECT
         WHEN fields.eventSource IS NULL THEN 'eventSource is missing'
         WHEN fields.eventName IS NULL THEN 'eventName is missing'
     END AS reason,
-    ts,
+    -- Other years are no time at all: Python has none before 1 and after 9999.
+    CASE WHEN year(ts) BETWEEN 2000 AND 2099 THEN ts END AS ts,
     -- Service-made records have no key; an assumed role's short-lived key is one key a session.
     nullif(fields.userIdentity.accessKeyId, '') AS key_id,
     nullif(fields.userIdentity.accessKeyId, '') AS "key",

@@ -31,7 +31,8 @@ SELECT
         WHEN coalesce(logged.method, '') = '' THEN 'method is missing'
         WHEN coalesce(logged.endpoint, '') = '' THEN 'endpoint is missing'
     END AS reason,
-    ts,
+    -- Other years are no time at all: Python has none before 1 and after 9999.
+    CASE WHEN year(ts) BETWEEN 2000 AND 2099 THEN ts END AS ts,
     nullif(logged.key_id, '') AS key_id,
     logged."key" AS "key",
     logged.ip AS address,
