@@ -56,7 +56,7 @@ test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-torture: $(INSTALLED) ## kills, damages, many processes, two machines (half an hour); docs/reliability.md
+torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes); docs/reliability.md
 	@$(BIN)/python -m tests.torture $(ARGS)
 
 check: lint formatting types imports ## style, types and which module may import which

@@ -1,7 +1,7 @@
-"""``make torture``: kills, damages, many processes and two machines; the table of what was lost.
+"""``make torture``: kills, damages, many processes, two machines, fuzzed logs; what was lost.
 
-    python -m tests.torture                   about half an hour; writes docs/reliability.md
-    python -m tests.torture --kills 20 --seconds 20 --rounds 1 --print      a try
+    python -m tests.torture                   about 40 minutes; writes docs/reliability.md
+    python -m tests.torture --kills 20 --seconds 20 --rounds 1 --lines 5000 --print      a try
 
 Another command is killed by adding it to `COMMANDS`.
 """
@@ -31,6 +31,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import ROOT, as_json_lines, event
+from tests.torture.fuzz import CORPUS, FoundError, fuzz
 from tests.torture.planted import search
 
 PAGE = ROOT / "docs" / "reliability.md"
@@ -290,6 +291,26 @@ def many(
     )
 
 
+def fuzzed(folder: Path, lines: int, seed: int) -> list[Row]:
+    """Lines and files that nobody has written, loaded; what became of the good ones among them."""
+    found = fuzz(folder, lines, seed, CORPUS)
+    return [
+        Row(
+            f"fuzzed lines among good ones, seed {seed}; at most "
+            f"{found.resident_bytes / 2**20:.0f} MiB",
+            found.fuzzed,
+            found.rejects,
+            f"{found.good_lost} of {found.good:,} good lines",
+        ),
+        Row(
+            "cut and damaged files beside them",
+            found.broken_files,
+            found.left_out,
+            "none left out without its reason",
+        ),
+    ]
+
+
 def busy(home: Path, ends: float, storage: str) -> None:
     """One of many processes: commands in any order until `ends`; prints how many as JSON."""
     world = World(home / "own", storage)
@@ -321,6 +342,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--planted", type=int, default=16, help="times that each way is planted")
+    parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--print", action="store_true", dest="only_print")
     given = parser.parse_args()
@@ -330,6 +352,7 @@ def main() -> None:
         rows = kills(folder / "kills", given.kills)
         rows += [damages(given.rounds), scarcity(given.rounds)]
         rows.append(secrets(folder / "planted", given.planted, given.kills // 20))
+        rows += fuzzed(folder / "fuzz", given.lines, given.seed)
         rows.append(
             many(folder / "many", given.seconds, [""] * PROCESSES, f"{PROCESSES} processes", None)
         )
@@ -358,5 +381,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except KeywatchError as e:
+    except (KeywatchError, FoundError) as e:
         sys.exit(f"torture: {type(e).__name__}: {e}")
