@@ -10,6 +10,7 @@ import lzma
 import os
 import threading
 import time
+import tracemalloc
 import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from keywatch.settings import IngestSettings, Settings
 from keywatch.sources import LogFile, find_files
 from keywatch.sources.documents import record_lines
 from keywatch.sources.files import BLOCK_BYTES
-from keywatch.sources.lenient import understood
+from keywatch.sources.lenient import end_of_value, understood
 from keywatch.sources.parser import Parser
 from tests.conftest import Loading, NoWhere, as_csv, as_json_lines, event, events
 
@@ -192,6 +193,20 @@ def test_understood_never_fails_and_gives_an_object() -> None:
     ):
         found = understood(text)
         assert found is None or isinstance(json.loads(found), dict)
+
+
+@pytest.mark.parametrize("text", ["x", "\\\\", '\\"', "é"])
+@pytest.mark.parametrize("end", ["", '"}'])
+def test_a_long_string_takes_no_more_memory_than_its_text(text: str, end: str) -> None:
+    line = '{"a": "' + text * 500_000 + end
+    tracemalloc.start()
+    try:
+        ends_at = end_of_value(line, 0)
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert ends_at == (len(line) if end else None)
+    assert most_bytes < 10_000_000
 
 
 # ---------------------------------------------------------------------------------- lines and ends
