@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test torture check lint formatting types imports fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test torture mutants check lint formatting types imports fix bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -58,6 +58,9 @@ test: $(INSTALLED) ## all tests, slow ones too
 
 torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes); docs/reliability.md
 	@$(BIN)/python -m tests.torture $(ARGS)
+
+mutants: $(INSTALLED) ## mistakes put into the code, by sample: which does no test notice? (hours)
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 check: lint formatting types imports ## style, types and which module may import which
 

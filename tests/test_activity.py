@@ -198,6 +198,18 @@ def test_transitions_cross_no_key_no_address_and_no_gap(quick: Loading) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("pause_seconds", "previous"), [(1799.999999, "GET /one"), (1800, ""), (1800.000001, "")]
+)
+def test_a_session_ends_with_half_an_hour_without_a_request(
+    pause_seconds: float, previous: str, quick: Loading
+) -> None:
+    quick.take([at(0, endpoint="/one"), at(pause_seconds, endpoint="/two")])
+    assert quick.lake.rows("SELECT previous FROM lake.transitions WHERE endpoint = 'GET /two'") == [
+        (previous,)
+    ]
+
+
 def test_a_session_goes_on_over_midnight_and_counts_on_the_day_of_the_request(
     quick: Loading,
 ) -> None:

@@ -617,6 +617,22 @@ def test_what_was_flagged_is_in_no_baseline_until_it_is_judged_to_be_the_owner_s
         assert months[name][table] == with_it, name
 
 
+def test_only_the_flagged_visit_itself_is_out_of_the_baseline(lake: Lake) -> None:
+    places(lake)
+    reviewed(lake)
+    flag(lake, YESTERDAY)
+    for key_id in ("k", "other"):
+        for day in (YESTERDAY - timedelta(days=1), YESTERDAY, START):
+            for address in (OWN, STRANGER):
+                use(lake, day, key_id=key_id, address=address)
+    prepare(lake)
+    past = "FROM past_places JOIN places USING (place_id)"
+    assert lake.value(f"SELECT count(*) {past}") == 8
+    assert lake.rows(f"SELECT key_id, day, prefix {past} WHERE is_flagged") == [
+        ("k", YESTERDAY, "203.0.113.0/24")
+    ]
+
+
 # ----------------------------------------------------------------- networks that are not usual yet
 
 

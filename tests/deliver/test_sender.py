@@ -189,6 +189,22 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
         assert [message.keys[0].key_id for message in channel.got] == ["key_first"]
 
 
+def test_a_receiver_s_pause_is_kept_for_the_next_run(tmp_path: Path) -> None:
+    with (
+        Receiver(lambda _: Answer(503, "", {"Retry-After": "3600"})).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        settings = settings_of({"hook": webhook(receiver)})
+        reviewed(lake, settings, SCANNED)
+        assert deliver_due(lake, settings).later == 1
+        [(asked_seconds,)] = lake.rows(
+            "SELECT epoch(next_due_at - recorded_at) FROM lake.delivery_outcomes"
+        )
+        assert asked_seconds == pytest.approx(3600, abs=0.001)
+        assert deliver_due(lake, settings).later == 1
+        assert len(receiver.requests) == 1
+
+
 def test_tries_come_to_an_end(tmp_path: Path) -> None:
     with (
         Receiver(lambda _: Answer(500, "oops")).running() as receiver,
