@@ -230,6 +230,17 @@ def test_a_verdict_that_it_was_a_theft_acknowledges(lake: Lake) -> None:
     assert alerts.waiting(lake) == []
 
 
+def test_a_theft_that_was_taken_for_the_owner_s_is_told_again(lake: Lake) -> None:
+    told(lake, review_of(DOUBT))
+    (closed,) = judged(lake, "benign")
+    (again,) = judged(lake, "compromised")
+    assert (again.what, again.alert.state, again.alert.action) == (
+        "trigger", "acknowledged", "revoke",
+    )  # fmt: skip
+    assert again.alert.alert_id == closed.alert.alert_id
+    assert [member.ended for member in again.alert.members] == [None]
+
+
 def test_a_campaign_is_over_when_all_its_keys_are_answered(lake: Lake) -> None:
     told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
     (first,) = judged(lake, "benign", SCANNED.key_id)
@@ -283,6 +294,17 @@ def test_a_revoked_key_without_use_closes_the_alert(lake: Lake) -> None:
         "refused); the log was read until 2026-10-07 10:00 UTC"
     )
     assert followed(lake) == []
+
+
+def test_nothing_is_said_of_refusals_where_there_were_none(lake: Lake) -> None:
+    told(lake, review_of(SCANNED))
+    revoke(lake, REVOKED)
+    activity(lake, "another", REVOKED + timedelta(hours=25))
+    (change,) = followed(lake)
+    assert change.alert.why == (
+        "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since; "
+        "the log was read until 2026-10-07 10:00 UTC"
+    )
 
 
 def test_a_revoked_key_in_use_raises_the_alert_and_is_over_when_it_stops(lake: Lake) -> None:

@@ -144,6 +144,37 @@ def test_a_channel_that_is_added_hears_what_nobody_has_answered(lake: Lake) -> N
     assert outbox.catch_up(lake, after) == []
 
 
+def test_what_is_approved_is_told_to_those_that_carry_it_out_and_once(lake: Lake) -> None:
+    channels = {name: {"kind": "stdout"} for name in ("all", "executor")}
+    routes = [{"channels": ["all"]}]
+    settings = settings_of(channels=channels, routes=routes, approved_channels=["executor"])
+    reviewed(lake, settings, SCANNED, DOUBTED)
+    arrived(lake, planned(lake, settings))
+    (alert,) = outbox.awaiting_approval(lake, settings)
+    assert alert.key_ids == (SCANNED.key_id,)
+    nobody = settings_of(channels=channels, routes=routes)
+    assert outbox.awaiting_approval(lake, nobody) == []
+    changes = alerts.approve(lake, alert.alert_id, "ana", "we know nothing of it")
+    alerts.store(lake, changes)
+    assert outbox.enqueue(lake, changes, settings) == 2
+    made = planned(lake, settings)
+    assert told(made, "executor") == [("trigger", SCANNED.key_id)]
+    assert told(made) == [("acknowledge", SCANNED.key_id)]
+    assert outbox.awaiting_approval(lake, settings) == []
+
+
+def test_only_the_channels_that_are_asked_for_are_planned(lake: Lake) -> None:
+    channels = {name: {"kind": "stdout"} for name in ("one", "other")}
+    settings = settings_of(channels=channels)
+    reviewed(lake, settings, SCANNED)
+    made = outbox.plan(lake, settings, utc_now(), ["other"])
+    assert (set(made.to_send), made.later) == ({"other"}, 1)
+    # A channel that is gone from the settings is not waited for.
+    del channels["one"]
+    made = outbox.plan(lake, settings_of(channels=channels), utc_now(), ["other"])
+    assert (set(made.to_send), made.later) == ({"other"}, 0)
+
+
 def test_owners_hear_of_their_own_keys(lake: Lake) -> None:
     settings = settings_of(
         channels={name: {"kind": "stdout"} for name in ("a", "b", "all")},
