@@ -697,6 +697,23 @@ def test_a_message_that_failed_waits_for_its_time(lake: Lake) -> None:
     assert again.tries == 1
 
 
+def test_a_channel_s_outbox_is_told_in_words(lake: Lake) -> None:
+    channels = {name: {"kind": "stdout"} for name in ("gone", "new", "used")}
+    settings = settings_of(channels=channels, routes=[{"channels": ["gone", "used"]}])
+    reviewed(lake, settings, SCANNED, DOUBTED)
+    at = datetime(2026, 10, 5, 6, 30)
+    first, second = planned(lake, settings).to_send["used"]
+    outbox.record(lake, [Record(first.delivery_id, at, "sent", 1),
+                         Record(second.delivery_id, at, "dead", 12, "HTTP 404")])  # fmt: skip
+    found = outbox.standings(lake, ["new", "used"])
+    assert [(one.channel, outbox.describe(one)) for one in found] == [
+        ("new", "nothing sent yet"),
+        ("used", "last sent 2026-10-05 06:30 UTC, 1 dead letter (HTTP 404): mend it, then "
+                 "keywatch deliver --retry-dead"),
+        ("gone", "nothing sent yet, 2 messages waiting"),
+    ]  # fmt: skip
+
+
 def test_an_outcome_is_kept_once(lake: Lake) -> None:
     outcome = Record("msg_1", utc_now(), "sent", 1)
     outbox.record(lake, [outcome, outcome])
