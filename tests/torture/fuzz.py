@@ -67,7 +67,7 @@ threads = 1
 """
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    ".gz": lambda content: gzip.compress(content, 1),
+    ".gz": lambda content: gzip.compress(content, 1, mtime=0),
     ".zst": lambda content: bytes(pa.compress(content, codec="zstd", asbytes=True)),
     ".bz2": lambda content: bz2.compress(content, 1),
     ".xz": lambda content: lzma.compress(content, preset=0),
@@ -127,7 +127,7 @@ def _arrow_packed(content: bytes, codec: str) -> bytes:
 def _zipped(content: bytes) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("log", content)
+        archive.writestr(zipfile.ZipInfo("log"), content, zipfile.ZIP_DEFLATED, 1)
     return packed.getvalue()
 
 
@@ -289,7 +289,7 @@ def _inflating(begins: bytes, goes_on: bytes, size: int, name: str) -> bytes:
             for _ in range(size // len(block)):
                 out.write(block)
         return packed.getvalue()
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as stream:
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as stream:
         stream.write(begins)
         for _ in range(size // len(block)):
             stream.write(block)
@@ -558,7 +558,7 @@ def fuzz(folder: Path, lines: int, seed: int, corpus: list[Path]) -> Outcome:
         FoundError: a fault; names the round's seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    outcome = read_many(folder, max(200, lines // 100), seed, corpus)
+    outcome = read_many(folder, max(50, lines // 100), seed, corpus)
     nth = 0
     while outcome.fuzzed < lines:
         home = folder / f"round{nth}"
