@@ -99,7 +99,7 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
         assert len(set(ids(receiver.requests))) == 1
         assert len(receiver.requests) == 4
         assert (report.channels[0].sent, report.later) == (1, 0)
-        assert outcomes(lake) == {"failed": 3, "sent": 1}
+        assert outcomes(lake) == {"failed": 2, "unanswered": 1, "sent": 1}
         assert deliver_due(lake, settings).channels == ()
 
 
@@ -126,6 +126,29 @@ def test_a_receiver_that_was_down_hears_nothing_of_a_key_that_was_cleared(
         report = deliver_due(lake, settings)
         assert (report.channels, report.later) == ((), 0)
         assert len(receiver.requests) == tries
+
+
+@pytest.mark.parametrize("answer", [Answer(hang_seconds=300), Answer(close=True)])
+@pytest.mark.parametrize("max_tries", [1, 12])
+def test_who_may_have_heard_of_a_cleared_key_hears_the_end(
+    answer: Answer, max_tries: int, tmp_path: Path
+) -> None:
+    with (
+        Receiver(lambda _: answer).running() as receiver,
+        Lake.open(tmp_path / "lake", create=True) as lake,
+    ):
+        hook = webhook(receiver) | {"timeout_seconds": 0.5}
+        settings = settings_of({"hook": hook}, max_tries=max_tries, first_pause_seconds=0.001)
+        reviewed(lake, settings, SCANNED)
+        deliver_due(lake, settings)
+        tries = len(receiver.requests)
+        judged(lake, settings)
+        receiver.behave = lambda _: Answer()
+        deliver_due(lake, settings)
+        (end,) = receiver.requests[tries:]
+        assert end.json["kind"] == "resolve"
+        assert end.headers["webhook-id"] != receiver.requests[0].headers["webhook-id"]
+        assert deliver_due(lake, settings).channels == ()
 
 
 def test_a_channel_that_comes_back_to_the_settings_hears_what_is_true_then(tmp_path: Path) -> None:
@@ -355,7 +378,7 @@ def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
         assert by_name["fine"].sent == 1
         assert by_name["drip"].error == "no answer: the channel hangs"
         assert (by_name["drip"].later, report.later) == (1, 1)
-        assert outcomes(lake)["failed"] == 1
+        assert outcomes(lake)["unanswered"] == 1
 
 
 def test_what_was_sent_while_the_lake_is_busy_is_not_sent_again(tmp_path: Path) -> None:
@@ -425,7 +448,7 @@ def test_what_a_channel_trips_over_is_an_error_of_that_message(
     assert SIGNING not in caplog.text
 
 
-def test_doctor_tells_of_a_channel_that_waits_and_of_a_receiver_that_is_near(
+def test_doctor_tells_since_when_a_channel_waits_and_of_a_receiver_that_is_near(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "lake"
@@ -441,7 +464,7 @@ def test_doctor_tells_of_a_channel_that_waits_and_of_a_receiver_that_is_near(
 
     def told() -> dict[str, tuple[str, str]]:
         found = diagnose(folder, Settings(deliver=settings), utc_now())
-        lines = [one for one in found if one.text.startswith("channel ")]
+        lines = [one for one in found if one.check == "channel"]
         return {one.text.split()[1]: (one.status, one.text) for one in lines}
 
     with Lake.open(folder, create=True) as lake:
@@ -452,7 +475,7 @@ def test_doctor_tells_of_a_channel_that_waits_and_of_a_receiver_that_is_near(
         lake.execute("UPDATE lake.deliveries SET created_at = $at", at=long_ago)
     late = "nothing sent yet, 1 message waiting, the oldest since 2026-10-05 06:00 UTC"
     assert told() == {
-        "far": ("note", f"channel far (webhook): {late}"),
+        "far": ("ok", f"channel far (webhook): {late}"),
         "near": (
             "note",
             f"channel near (webhook): {late}; its receiver is in a private network: make sure that "
@@ -546,5 +569,5 @@ def test_a_thousand_recommendations_through_failures_and_kills(
     assert left == []
     assert set(effects) == set(rank)  # every one arrived, and no other id was ever sent
     assert sent == KEYS
-    assert set(kept) == {"sent", "failed"}
+    assert set(kept) == {"sent", "failed", "unanswered"}
     assert [rank[id_] for id_ in order] == sorted(rank.values(), reverse=True)

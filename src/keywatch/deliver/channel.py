@@ -32,6 +32,7 @@ class SendError(Exception):
     `retry_after` is the pause in seconds that the receiver asked for; `permanent` says that the
     same message can never succeed. Where a channel has several recipients, `recipients` has each
     one's answer so far, and `remote` is what the receiver calls the message that some of them have.
+    `unanswered`: all of the message went out, and whether it arrived is not known.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class SendError(Exception):
         permanent: bool = False,
         recipients: Mapping[str, str] | None = None,
         remote: str | None = None,
+        unanswered: bool = False,
     ) -> None:
         super().__init__(text)
         self.retry_after = None if permanent else retry_after
         self.permanent = permanent
         self.recipients = recipients or {}
         self.remote = remote
+        self.unanswered = unanswered
 
 
 class Channel(Protocol):

@@ -71,7 +71,8 @@ def post(http: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) 
         ) as response:
             text = _beginning(response, http.timeout.read or 0.0)
     except httpx.TimeoutException as e:
-        raise SendError(f"no answer in time ({type(e).__name__})") from None
+        unanswered = isinstance(e, httpx.ReadTimeout)
+        raise SendError(f"no answer in time ({type(e).__name__})", unanswered=unanswered) from None
     except (httpx.HTTPError, httpx.InvalidURL) as e:
         raise _no_answer(e) from None
     if not response.is_success:
@@ -122,7 +123,7 @@ def _beginning(response: httpx.Response, most_seconds: float) -> str:
         if len(read) >= _MOST_BYTES:
             break
         if time.monotonic() > deadline:
-            raise SendError("no answer in time (it does not end)")
+            raise SendError("no answer in time (it does not end)", unanswered=True)
     return read[:_MOST_BYTES].decode("utf-8", "replace")
 
 
@@ -135,7 +136,10 @@ def _no_answer(error: Exception) -> SendError:
                 "or name its authority's in SSL_CERT_FILE"
             )
         cause = cause.__cause__ or cause.__context__
-    return SendError(f"no connection or no answer ({type(error).__name__})")
+    return SendError(
+        f"no connection or no answer ({type(error).__name__})",
+        unanswered=isinstance(error, httpx.ReadError | httpx.RemoteProtocolError),
+    )
 
 
 def _look_at_the_peer(event: str, info: Mapping[str, Any]) -> None:

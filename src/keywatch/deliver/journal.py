@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["sent", "failed", "dead", "held", "summarised", "superseded"]
+Outcome = Literal["sent", "unanswered", "failed", "dead", "held", "summarised", "superseded"]
+"""*unanswered*: it may have arrived, and is tried again as one that *failed* is."""
 
 
 @dataclass(frozen=True)

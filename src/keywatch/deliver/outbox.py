@@ -245,6 +245,8 @@ _TOLD = f"""
         SELECT DISTINCT delivery_id
         FROM lake.delivery_outcomes
         WHERE outcome = 'sent' OR (outcome IN ('failed', 'dead') AND remote IS NOT NULL)
+    ), unanswered AS (
+        SELECT DISTINCT delivery_id FROM lake.delivery_outcomes WHERE outcome = 'unanswered'
     ), known AS (
         SELECT d.alert_id, d.channel, d.change, d.kind,
             n.delivery_id IS NULL OR n.next_due_at IS NOT NULL OR n.outcome = 'dead'
@@ -253,6 +255,8 @@ _TOLD = f"""
                 OR n.outcome = 'summarised' AND (
                     n.summary_id IS NULL OR n.summary_id IN (FROM arrived)
                 ) AS has_arrived,
+            d.delivery_id IN (FROM unanswered)
+                OR coalesce(n.summary_id IN (FROM unanswered), false) AS is_unanswered,
             r.remote
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS n USING (delivery_id)
@@ -267,6 +271,9 @@ _TOLD = f"""
     SELECT alert_id, channel, list(change) AS changes,
         coalesce(max(change) FILTER (has_arrived), 0) AS sent,
         coalesce(last(kind <> 'resolve' ORDER BY change) FILTER (has_arrived), false) AS is_open,
+        coalesce(
+            last(kind <> 'resolve' ORDER BY change) FILTER (has_arrived OR is_unanswered), false
+        ) AS may_be_open,
         bool_or(is_undelivered) AS is_undelivered,
         last(remote ORDER BY change) FILTER (remote IS NOT NULL) AS remote
     FROM known
@@ -442,7 +449,7 @@ def standings(lake: Lake, channels: Iterable[str]) -> list[Standing]:
             last(o.recorded_at ORDER BY o.sequence NULLS FIRST, o.recorded_at)
                 FILTER (o.outcome = 'sent'),
             last(o.error ORDER BY o.sequence NULLS FIRST, o.recorded_at)
-                FILTER (o.outcome IN ('failed', 'dead')),
+                FILTER (o.outcome IN ('unanswered', 'failed', 'dead')),
             min(d.created_at) FILTER (o.delivery_id IS NULL OR o.next_due_at IS NOT NULL)
         FROM lake.deliveries AS d
         LEFT JOIN {_NEWEST} AS o USING (delivery_id)

@@ -157,7 +157,7 @@ class _Worker(threading.Thread):
             self._given_up = True
             if self._in_flight is not None:
                 tries, one = self._in_flight
-                hangs = SendError("no answer: the channel hangs")
+                hangs = SendError("no answer: the channel hangs", unanswered=True)
                 self._report.later += self._failed(tries, one, hangs) is not None
 
     def report(self) -> ChannelReport:
@@ -222,7 +222,13 @@ class _Worker(threading.Thread):
         dead = error.permanent or tries + 1 >= self._settings.max_tries
         pause = None if dead else self._pause(tries, error)
         now = utc_now()
-        outcome: Outcome = "dead" if dead else "failed"
+        outcome: Outcome = "failed"
+        if error.unanswered:
+            outcome = "unanswered"
+            if dead:  # the channel is owed the end of what it may have heard of
+                self._journal.add(Record(one.delivery_id, now, outcome, tries + 1, text))
+        if dead:
+            outcome = "dead"
         due = None if pause is None else now + timedelta(seconds=pause)
         self._journal.add(
             Record(

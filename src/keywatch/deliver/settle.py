@@ -64,13 +64,15 @@ class Told:
     """What a channel was told of an alert.
 
     `changes` are those that were ever put into its outbox, `sent` the newest that arrived (0:
-    none); `is_open`: it has heard of the alert and not of its end; `is_undelivered`: a message
-    waits or was given up; `remote` is what the receiver calls the alert's last message.
+    none); `is_open`: it has heard of the alert and not of its end; `may_be_open`: it may have, for
+    it took a message and gave no answer; `is_undelivered`: a message waits or was given up;
+    `remote` is what the receiver calls the alert's last message.
     """
 
     changes: tuple[int, ...] = ()
     sent: int = 0
     is_open: bool = False
+    may_be_open: bool = False
     is_undelivered: bool = False
     remote: str | None = None
 
@@ -92,8 +94,8 @@ def settle(
     """One message an alert and channel, of the alert as it is now; none where that is told.
 
     A channel that has not heard of an alert gets a trigger while the alert is open and for that
-    channel, and nothing once it is over. One that has heard gets what is new, and the end. Of
-    upkeep and heartbeats the newest one is kept.
+    channel, and nothing once it is over. One that has heard gets what is new, and the end; one that
+    may have heard gets the end as well. Of upkeep and heartbeats the newest one is kept.
     """
     found = Settled()
     groups: dict[tuple[str, str], list[Pending]] = defaultdict(list)
@@ -148,7 +150,7 @@ def _news(
             return "resolve"
         return "acknowledge" if last.message.kind == "acknowledge" else "update"
     if alert.state == "closed":
-        return None
+        return "resolve" if heard.may_be_open else None
     channel = last.channel
     if channel in settings.approved_channels:
         is_for_it = alert.action == "revoke" and _is_approved(ones)

@@ -36,7 +36,7 @@ CREATE TABLE lake.deliveries (
 CREATE TABLE lake.delivery_outcomes (
     delivery_id VARCHAR,
     recorded_at TIMESTAMP,
-    outcome     VARCHAR,   -- sent, failed, dead, held, summarised, superseded
+    outcome     VARCHAR,   -- sent, unanswered, failed, dead, held, summarised, superseded
     tries       INTEGER,   -- so far
     error       VARCHAR,
     remote      VARCHAR,   -- what the receiver calls it; with failed and dead: a part of the recipients has it
