@@ -52,6 +52,8 @@ BUNDLED = frozenset({"dbip-country-lite", "dbip-asn-lite", "ip-lists"})
 """The databases and lists that come with Keywatch, as they are named beside what they said."""
 _MOST_TEXT = 500
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_BUILT = re.compile(r"(?:^|, )(.+?) (\d{4}-\d{2}-\d{2})(?=, |$)", re.ASCII)
+"""As `keywatch.origins` writes what was asked."""
 _DATED = re.compile(r"(?:/(?:[a-z]+=)?\d[\d._T-]*)+$", re.ASCII)
 
 
@@ -355,8 +357,7 @@ def _left_out(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
 def ip_data(lake: Lake) -> dict[str, date]:
     """The databases and lists that the lake's addresses were located by, and their build dates."""
     asked: str | None = lake.value("SELECT arg_max(asked, load_id) FROM lake.origins")
-    pairs = (each.rpartition(" ") for each in asked.split(", ")) if asked else ()
-    return {name: date.fromisoformat(built_on) for name, _, built_on in pairs}
+    return {name: date.fromisoformat(built_on) for name, built_on in _BUILT.findall(asked or "")}
 
 
 def _ip_data(lake: Lake, now: datetime) -> Iterator[HealthFinding]:

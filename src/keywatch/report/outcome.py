@@ -15,6 +15,7 @@ from keywatch.verdicts import Given, VerdictReport
 if TYPE_CHECKING:
     from keywatch.ingest import LoadReport
 
+_MOST_MISSED = 4
 _ALERTS = ("revoke", "rotate", "investigate")
 _MOST = 8
 
@@ -83,7 +84,7 @@ def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> s
     looked_at = [key for key in stolen if actions.get(key) == "investigate"]
     missed = sorted(by_key[key]["theft"] for key in stolen if actions.get(key, "none") == "none")
     innocent = [key for key, action in actions.items() if action in _ALERTS and key not in stolen]
-    missed_kinds = f" ({', '.join(missed)})" if missed else ""
+    missed_kinds = f" ({listed(missed, _MOST_MISSED)})" if missed else ""
     share = len(innocent) / max(1, len(by_key) - len(stolen))
     lines = [
         "The truth about this sample",

@@ -15,8 +15,8 @@ LIMIT CASE WHEN (SELECT count(*) FROM lake.watches) = 0 THEN 1 ELSE 2 END;
 DROP TABLE lake.watches;
 CREATE TABLE lake.maintenance (made_at TIMESTAMP, what VARCHAR, events_before DATE);
 ALTER TABLE lake.ingested_files ADD COLUMN held_back BIGINT;
-ALTER TABLE lake.verdicts ADD COLUMN action VARCHAR;
-ALTER TABLE lake.verdicts ADD COLUMN bits DOUBLE;
+ALTER TABLE lake.verdicts ADD COLUMN IF NOT EXISTS action VARCHAR;
+ALTER TABLE lake.verdicts ADD COLUMN IF NOT EXISTS bits DOUBLE;
 
 -- Lines that can't be read have a key and a time where these can be told; what is found and can't be read at
 -- all is remembered.
