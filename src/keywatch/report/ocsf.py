@@ -60,6 +60,8 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
     # By way of the contract's document: text there is Unicode whatever the log held.
     told = case_document(case)
     severity_id, severity = _SEVERITY[case.action]
+    # A cleared case is named for what it was.
+    found = case.as_scored if case.action == "none" else case.action
     seen = [origin for origin in case.origins if origin.requests]
     end = _milliseconds(review.window.end)
     return {
@@ -90,9 +92,9 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "finding_info": {
             # The same key in the same window is the same finding, however often it is reviewed.
             "uid": f"{told['key_id']}:{review.window.start:%Y-%m-%d}:{review.window.end:%Y-%m-%d}",
-            "title": _TITLES[case.as_scored if case.action == "none" else case.action],
+            "title": _TITLES[found],
             "desc": told["summary"],
-            "types": [_TYPES[case.as_scored if case.action == "none" else case.action]],
+            "types": [_TYPES[found]],
             "created_time": end,
             **_when_seen(seen),
             "analytic": _analytic("keywatch"),
