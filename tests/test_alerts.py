@@ -241,6 +241,18 @@ def test_a_theft_that_was_taken_for_the_owner_s_is_told_again(lake: Lake) -> Non
     assert [member.ended for member in again.alert.members] == [None]
 
 
+def test_the_alert_that_changed_last_is_told_again_whatever_the_clock_said(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(lake, review_of(DOUBT))
+    judged(lake, "benign")
+    monkeypatch.setattr(alerts, "utc_now", lambda: utc_now() - timedelta(hours=1))
+    (risen,) = told(lake, review_of(SCANNED, run="run_2"))
+    judged(lake, "benign")
+    (again,) = judged(lake, "compromised")
+    assert again.alert.alert_id == risen.alert.alert_id
+
+
 def test_a_campaign_is_over_when_all_its_keys_are_answered(lake: Lake) -> None:
     told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
     (first,) = judged(lake, "benign", SCANNED.key_id)

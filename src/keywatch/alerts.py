@@ -16,7 +16,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -73,8 +73,9 @@ class Member:
 class Alert:
     """One alert as it stands after its `change`-th change, which `why` tells.
 
-    `document` is the case of the JSON contract, or of a group: kind, origin, explanation and its
-    cases in brief.
+    `sequence` orders the changes of all alerts, whatever the clock said (0: not stored yet, or
+    before format 5). `document` is the case of the JSON contract, or of a group: kind, origin,
+    explanation and its cases in brief.
     """
 
     alert_id: str
@@ -89,6 +90,7 @@ class Alert:
     opened_at: datetime
     changed_at: datetime
     why: str
+    sequence: int = field(default=0, compare=False)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -173,7 +175,7 @@ def judge(
     if not own:
         case = missed_case(lake, report.key_id, report.window, settings or ReviewSettings())
         return [Change("trigger", _opened_by_verdict(case, report, said))]
-    newest = max(own, key=lambda alert: alert.changed_at)
+    newest = max(own, key=_recency)
     if any(str(member.ended).startswith(_REVOKED) for member in newest.members):
         return []
     members = tuple(replace(member, ended=None) for member in newest.members)
@@ -387,10 +389,15 @@ def _told(subject: _Subject, known: Sequence[Alert]) -> Alert | None:
             alert.state == "closed",
             alert.kind != subject.kind,
             alert.document.get("origin") != subject.document.get("origin"),
-            -alert.changed_at.timestamp(),
+            *(-part for part in _recency(alert)),
         ),
         default=None,
     )
+
+
+def _recency(alert: Alert) -> tuple[float, float]:
+    """The larger, the later it changed; the clock counts only where no sequence was kept."""
+    return alert.sequence, alert.changed_at.timestamp()
 
 
 def _alerted_keys(alert: Alert) -> set[str]:
@@ -604,7 +611,7 @@ def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
     rows = lake.rows(
         f"""
         SELECT alert_id, change, kind, members, action, bits, window_start, window_end, state,
-            document, opened_at, changed_at, why
+            document, opened_at, changed_at, why, coalesce(sequence, 0)
         FROM (
             FROM lake.alerts
             QUALIFY row_number() OVER (PARTITION BY alert_id ORDER BY change DESC) = 1
@@ -620,6 +627,7 @@ def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
             members=tuple(_read_member(member) for member in json.loads(row[3])), action=row[4],
             bits=row[5], window=Window(row[6], row[7]), state=row[8],
             document=json.loads(row[9]), opened_at=row[10], changed_at=row[11], why=row[12],
+            sequence=row[13],
         )
         for row in rows
     ]  # fmt: skip
@@ -648,6 +656,7 @@ _SCHEMA = pa.schema(
         ("opened_at", pa.timestamp("us")),
         ("changed_at", pa.timestamp("us")),
         ("why", pa.string()),
+        ("sequence", pa.int64()),
     ]
 )
 
@@ -656,11 +665,12 @@ def store(lake: Lake, changes: Sequence[Change]) -> None:
     """Keep the changes; each is the alert's newest from now on."""
     if not changes:
         return
-    rows = [_row(change.alert) for change in changes]
+    newest: int = lake.value("SELECT coalesce(max(sequence), 0) FROM lake.alerts")
+    rows = [_row(change.alert, newest + n) for n, change in enumerate(changes, start=1)]
     lake.append("alerts", pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
-def _row(alert: Alert) -> dict[str, Any]:
+def _row(alert: Alert, sequence: int) -> dict[str, Any]:
     return {
         "alert_id": alert.alert_id,
         "change": alert.change,
@@ -676,6 +686,7 @@ def _row(alert: Alert) -> dict[str, Any]:
         "opened_at": alert.opened_at,
         "changed_at": alert.changed_at,
         "why": alert.why,
+        "sequence": sequence,
     }
 
 

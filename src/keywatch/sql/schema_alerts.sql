@@ -15,7 +15,8 @@ CREATE TABLE lake.alerts (
     members      JSON,      -- of each key: its action and bits, and how it ended
     opened_at    TIMESTAMP,
     changed_at   TIMESTAMP,
-    why          VARCHAR
+    why          VARCHAR,
+    sequence     BIGINT     -- the order of all changes, whatever the clock says; null before format 5
 );
 
 -- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
