@@ -139,6 +139,8 @@ class Mailbox:
     """Answers to the next commands of a recipient, or of ``MAIL``."""
     asked: list[str] = field(default_factory=list)
     """Each recipient that was named, in order."""
+    hangs_up_at: str = ""
+    """The command, RCPT or DATA, at whose end it closes the connection without an answer."""
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -152,6 +154,7 @@ class Mailbox:
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         self.asked.append(address)
+        self._hang_up(server, "RCPT")
         if said := self.replies.get(address):
             return said.pop(0)
         envelope.rcpt_tos.append(address)
@@ -163,7 +166,13 @@ class Mailbox:
         content = envelope.content
         assert isinstance(content, bytes)
         self.mails.append(message_from_bytes(content, policy=default_policy))
+        self._hang_up(server, "DATA")
         return "250 taken"
+
+    def _hang_up(self, server: SMTP, command: str) -> None:
+        if command == self.hangs_up_at:
+            assert server.transport is not None
+            server.transport.close()
 
     def authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any

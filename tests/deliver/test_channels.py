@@ -24,7 +24,8 @@ from keywatch.deliver.channel import Channel, Envelope, SendError
 from keywatch.deliver.channels import open_channel
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.http import refused, retry_after
-from keywatch.deliver.message import Message
+from keywatch.deliver.message import Message, summary_message, summary_over_message, with_id
+from keywatch.deliver.pagerduty import event_of
 from keywatch.deliver_settings import ChannelSettings, DeliverSettings
 from keywatch.errors import SecretError
 from tests.deliver.alerts_of import SOLO, messages_of, upkeep_of
@@ -628,6 +629,14 @@ def test_pagerduty_hears_of_one_incident_from_its_start_to_its_end(
     assert {event["dedup_key"] for event in events} == {message.alert_id}
 
 
+def test_pagerduty_s_incident_of_a_summary_ends_with_it() -> None:
+    summary = with_id(summary_message(MESSAGES, MESSAGES[0].at), "msg_1", "summary")
+    end = with_id(summary_over_message("msg_1", 2, MESSAGES[0].at), "msg_2", "resolve")
+    events = [event_of(message) for message in (summary, end)]
+    assert {event["dedup_key"] for event in events} == {"msg_1"}
+    assert [event["event_action"] for event in events] == ["trigger", "resolve"]
+
+
 # -------------------------------------------------------------------------------------------- mail
 
 
@@ -758,6 +767,26 @@ def test_what_a_mail_server_says_is_told_in_words(
     assert said in str(raised.value)
     assert f"({reply[:3]})" in str(raised.value)
     assert (raised.value.permanent, raised.value.remote) == (permanent, None)
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+@pytest.mark.parametrize(("command", "unanswered"), [("RCPT", False), ("DATA", True)])
+def test_a_mail_may_have_arrived_where_its_text_was_sent_and_no_answer_came(
+    command: str, unanswered: bool, security: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = {} if security == "starttls" else {"username": None, "password": None}
+    with (
+        mail_server(tmp_path, tls=security == "tls") as box,
+        mail_channel(box.port, box.ca_file, security, monkeypatch, **login) as (channel, _),
+    ):
+        box.hangs_up_at = command
+        with pytest.raises(SendError) as raised:
+            channel.send(Envelope(MESSAGES[0]))
+        assert (raised.value.unanswered, raised.value.permanent) == (unanswered, False)
+        assert len(box.mails) == unanswered
+        box.hangs_up_at = ""
+        channel.send(Envelope(MESSAGES[0], tries=1))
+    assert len({str(mail["Message-ID"]) for mail in box.mails}) == 1
 
 
 def test_a_mail_server_without_starttls_gets_nothing_and_is_named_as_that(

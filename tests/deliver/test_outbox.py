@@ -467,7 +467,42 @@ def test_a_summary_that_waits_loses_the_alerts_that_are_over(lake: Lake) -> None
         settings,
     )
     # Only the key that the summary told of has an end to tell.
-    assert told(planned(lake, settings)) == [("trigger", "key_000"), ("resolve", "key_001")]
+    assert told(planned(lake, settings)) == [
+        ("trigger", "key_000"), ("resolve", "key_001"), ("resolve", "summary"),
+    ]  # fmt: skip
+
+
+def test_a_summary_is_over_when_none_of_its_alerts_is_open(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 1}})
+    reviewed(lake, settings, *keys(2), SCANNED)
+    made = planned(lake, settings)
+    *_, summary = made.to_send["all"]
+    arrived(lake, made)
+    judged(lake, settings)
+    assert told(planned(lake, settings)) == [("resolve", "key_0700353")]
+    arrived(lake, planned(lake, settings))
+    report = VerdictReport("key_001", WEEK, "benign", ())
+    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    *_, end = planned(lake, settings).to_send["all"]
+    assert (end.message.kind, end.message.summary_id) == ("resolve", summary.delivery_id)
+    assert end.message.title == "CLOSED summary of 2 alerts"
+    again = planned(lake, settings)
+    assert [one.delivery_id for one in again.to_send["all"]].count(end.delivery_id) == 1
+    arrived(lake, again)
+    assert planned(lake, settings).to_send == {}
+
+
+def test_a_summary_that_did_not_arrive_has_no_end(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 1}})
+    reviewed(lake, settings, *keys(1), SCANNED)
+    made = planned(lake, settings)
+    _, summary = made.to_send["all"]
+    assert SCANNED.key_id in summary.message.to_json()
+    outbox.record(lake, [Record(summary.delivery_id, utc_now(), "dead", 3)])
+    judged(lake, settings)
+    assert "summary" not in " ".join(
+        one.message.title for due in planned(lake, settings).to_send.values() for one in due
+    )
 
 
 def test_an_alert_that_is_gone_from_the_lake_is_not_sent(lake: Lake) -> None:

@@ -51,7 +51,33 @@ _REPLIES = {
     556: "the domain takes no mail",
 }
 """Reply codes (RFC 5321, RFC 4954) in words."""
+_GO_ON = 354
+"""The reply to DATA: the mail's text is next (RFC 5321, 4.1.1.4)."""
 _COLORS = {"critical": "#b00020", "high": "#b00020", "medium": "#b26a00", "low": "#1558b0"}
+
+
+class _AnswerKept(smtplib.SMTP):
+    """Knows the server's last answer, and so whether it may have the mail."""
+
+    last_code = 0
+
+    def getreply(self) -> tuple[int, bytes]:
+        code, text = super().getreply()
+        self.last_code = code
+        return code, text
+
+    @property
+    def may_have_mail(self) -> bool:
+        """Whether it asked for the mail's text and has said nothing since."""
+        return self.last_code == _GO_ON
+
+
+class _Smtp(_AnswerKept):
+    """With STARTTLS, or without TLS."""
+
+
+class _SmtpTls(_AnswerKept, smtplib.SMTP_SSL):
+    """With TLS from the first byte."""
 
 
 class MailSender:
@@ -67,7 +93,7 @@ class MailSender:
             )
         except OSError as e:
             raise SecretError(f"{settings.ca_file}: no certificates can be read ({e})") from None
-        self._server: smtplib.SMTP | None = None
+        self._server: _AnswerKept | None = None
 
     def send(self, envelope: Envelope) -> str:
         mail = mail_of(envelope.message, self._settings, envelope.previous)
@@ -92,19 +118,24 @@ class MailSender:
             self.close()
             raise
         except (OSError, smtplib.SMTPException) as e:
+            may_have_mail = self._server is not None and self._server.may_have_mail
             self.close()
+            if may_have_mail and not isinstance(e, smtplib.SMTPResponseException):
+                raise SendError(
+                    f"the mail was sent and not answered ({type(e).__name__})", unanswered=True
+                ) from None
             raise _refused(e) from None
         return {to: str(refused[to][0]) if to in refused else ACCEPTED for to in recipients}
 
-    def _connect(self) -> smtplib.SMTP:
+    def _connect(self) -> _AnswerKept:
         settings = self._settings
         where = (settings.host, settings.port)
         if settings.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
+            server: _AnswerKept = _SmtpTls(
                 *where, timeout=settings.timeout_seconds, context=self._tls
             )
         else:
-            server = smtplib.SMTP(*where, timeout=settings.timeout_seconds)
+            server = _Smtp(*where, timeout=settings.timeout_seconds)
         self._server = server
         if settings.security == "starttls":
             try:

@@ -129,7 +129,8 @@ class Attachment:
 class Message:
     """One message to one channel; `id` is its idempotency key, the same however often it is sent.
 
-    `bits`, `reasons` and `places` are of the key, or of the worst of `keys`.
+    `bits`, `reasons` and `places` are of the key, or of the worst of `keys`. `summary_id` is the
+    `id` of a summary, in the message that all its alerts are over.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Message:
     attribution: str = ""
     upkeep: tuple[Upkeep, ...] = ()
     more_upkeep: int = 0
+    summary_id: str | None = None
 
     @property
     def rank(self) -> float:
@@ -250,6 +252,14 @@ def summary_message(messages: Sequence[Message], at: str) -> Message:
         worst=tuple(f"{one.title}{_in_brackets(one.bits)}" for one in ranked[:_MOST_WORST]),
         command="keywatch review",
     )
+
+
+def summary_over_message(summary_id: str, alerts: int, at: str) -> Message:
+    """That no alert is left of a summary of `alerts`: an incident that was made of it can close."""
+    return Message(
+        id="", kind="resolve", at=at, title=f"CLOSED summary of {count(alerts, 'alert')}",
+        severity="low", why="All its alerts are closed.", summary_id=summary_id,
+    )  # fmt: skip
 
 
 def report_message(title: str, attachment: Attachment, at: str) -> Message:

@@ -28,6 +28,7 @@ from keywatch.deliver.message import (
     heartbeat_message,
     report_message,
     summary_message,
+    summary_over_message,
     upkeep_message,
     with_id,
 )
@@ -510,6 +511,17 @@ class Plan:
         ]
         return Pending(delivery_id, None, channel, 1, message, now)
 
+    def end_summaries(self, over: Mapping[tuple[str, str], int], now: datetime) -> list[Pending]:
+        """The ends of summaries, each by its id, channel and number of alerts."""
+        ends = []
+        for (summary_id, channel), alerts_of_it in over.items():
+            delivery_id = _delivery_id("end", summary_id)
+            message = summary_over_message(summary_id, alerts_of_it, rfc3339(now))
+            message = with_id(message, delivery_id, "resolve")
+            self.summaries.append(_row(channel, message, None, 1, now))
+            ends.append(Pending(delivery_id, None, channel, 1, message, now))
+        return ends
+
     @property
     def orders(self) -> dict[str, int]:
         """The change of each alert that is told of."""
@@ -525,7 +537,8 @@ def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collect
     """What is due at `now` for each of `channels`, within quiet hours and budgets; reads only."""
     made = Plan()
     by_channel: dict[str, list[Pending]] = {name: [] for name in channels}
-    for one in _still_true(lake, settings, made, now, channels):
+    still_true = _still_true(lake, settings, made, now, channels)
+    for one in (*still_true, *made.end_summaries(_summaries_over(lake, channels), now)):
         by_channel[one.channel].append(one)
     quiet_until = held_until(settings.quiet_hours, now)
     for channel, waiting in by_channel.items():
@@ -613,6 +626,35 @@ def _parts(lake: Lake, summaries: Collection[str]) -> dict[str, list[Pending]]:
             one = Pending(id_, alert_id, channel, order, message, created_at, tries)
             found[summary_id].append(one)
     return found
+
+
+def _summaries_over(lake: Lake, channels: Collection[str]) -> dict[tuple[str, str], int]:
+    """How many alerts each summary had of which none is left, where its channel has no end yet."""
+    rows = lake.rows(
+        f"""
+        SELECT s.delivery_id, s.channel, count(*) AS alerts_of_it
+        FROM lake.deliveries AS s
+        JOIN {_NEWEST} AS o ON o.outcome = 'summarised' AND o.summary_id = s.delivery_id
+        JOIN lake.deliveries AS d ON d.delivery_id = o.delivery_id
+        LEFT JOIN (
+            SELECT alert_id, arg_max(state, change) AS state FROM lake.alerts GROUP BY alert_id
+        ) AS a ON a.alert_id = d.alert_id
+        WHERE s.kind = 'summary' AND list_contains($channels, s.channel)
+            AND s.delivery_id IN (
+                SELECT delivery_id FROM lake.delivery_outcomes
+                WHERE outcome IN ('sent', 'unanswered')
+            )
+            AND NOT EXISTS (
+                FROM lake.deliveries AS e
+                WHERE e.kind = 'resolve' AND (e.message->>'summary_id') = s.delivery_id
+            )
+        GROUP BY s.delivery_id, s.channel
+        HAVING bool_and(coalesce(a.state, 'closed') = 'closed')
+        ORDER BY s.delivery_id
+        """,
+        channels=list(channels),
+    )
+    return {(summary_id, channel): alerts_of_it for summary_id, channel, alerts_of_it in rows}
 
 
 def _is_true(one: Pending, in_force: Mapping[str, Alert]) -> bool:

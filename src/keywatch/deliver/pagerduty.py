@@ -1,4 +1,4 @@
-"""PagerDuty's Events API v2: an alert is one incident, by its id as ``dedup_key``."""
+"""PagerDuty's Events API v2: an alert, or a summary, is one incident; its id is ``dedup_key``."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def event_of(message: Message) -> dict[str, Any]:
     action = _ACTIONS.get(message.kind, "trigger")
     event: dict[str, Any] = {
         "event_action": action,
-        "dedup_key": message.alert_id or message.id,
+        "dedup_key": message.alert_id or message.summary_id or message.id,
     }
     if action != "trigger":
         return event
