@@ -298,12 +298,12 @@ def test_a_revoked_key_without_use_closes_the_alert(lake: Lake) -> None:
     activity(lake, "another", REVOKED + timedelta(hours=23))
     assert followed(lake) == []  # the log has not gone on for a day yet
     activity(lake, SCANNED.key_id, REVOKED + timedelta(hours=5), status="401", events=7)
-    activity(lake, "another", REVOKED + timedelta(hours=25))
+    activity(lake, "another", REVOKED + timedelta(hours=24))
     (change,) = followed(lake)
     assert (change.what, change.alert.state) == ("resolve", "closed")
     assert change.alert.why == (
         "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since (about 7 requests were "
-        "refused); the log was read until 2026-10-07 10:00 UTC"
+        "refused); the log was read until 2026-10-07 09:00 UTC"
     )
     assert followed(lake) == []
 

@@ -401,6 +401,8 @@ def test_the_feed_has_stopped_after_twice_its_longest_rest(
         now = ran.replace(minute=0) + timedelta(hours=silent_hours)
         assert len(watch.hours_run(lake)) == times
         assert checks(lake, now) == [("feed_stopped", "")] * stopped
+        (tmp_path / "lake" / watch.HOURS_FILE).unlink()  # as the finding says, for good
+        assert checks(lake, now) == []
 
 
 def test_hours_that_are_no_hours_are_left_aside(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from keywatch.report.phrases import count, iso_week, listed, named
 from keywatch.report.upkeep import whose
 from keywatch.settings import Settings
 from keywatch.silence import LEAST_DAYS, Rhythm, any_rhythm_of, rhythm_of
-from keywatch.watch import hours_run
+from keywatch.watch import HOURS_FILE, hours_run
 from keywatch.weeks import last_event, last_full_week
 
 _LOG_PATIENCE_DAYS = 1
@@ -284,7 +284,8 @@ def _feed(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
             "feed_stopped",
             "",
             f"keywatch watch has not run since {ran} UTC, and rested for "
-            f"{count(longest / timedelta(hours=1), 'hour')} at most before: check its schedule",
+            f"{count(longest / timedelta(hours=1), 'hour')} at most before: check its "
+            f"schedule; if it was stopped for good, delete {HOURS_FILE} in the lake's folder",
         )
 
 

@@ -20,7 +20,8 @@ from keywatch.settings import Settings
 _MOST_OLD_AT_ONCE = 2
 """Weeks that are judged for the record only: an old log is no reason to let the feed wait."""
 _MOST_NAMES = 3
-_HOURS_FILE = "watch.hours"
+HOURS_FILE = "watch.hours"
+"""In the lake's folder: the hours in which the feed ran."""
 _MOST_HOURS = 14 * 24
 
 
@@ -70,7 +71,7 @@ def remember_run(lake: Lake, now: datetime) -> None:
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = sorted({*hours_run(lake), hour})[-_MOST_HOURS:]
     text = "".join(f"{each.isoformat(timespec='minutes')}\n" for each in hours)
-    write_safely(lake.folder / _HOURS_FILE, text.encode("ascii"))
+    write_safely(lake.folder / HOURS_FILE, text.encode("ascii"))
 
 
 def hours_run(lake: Lake) -> list[datetime]:
@@ -78,7 +79,7 @@ def hours_run(lake: Lake) -> list[datetime]:
     if lake.folder is None:
         return []
     try:
-        lines = (lake.folder / _HOURS_FILE).read_text("ascii", "replace").splitlines()
+        lines = (lake.folder / HOURS_FILE).read_text("ascii", "replace").splitlines()
     except OSError:
         return []
     hours = []
