@@ -14,9 +14,10 @@ import pytest
 from keywatch import alerts, verdicts
 from keywatch.alerts import Change
 from keywatch.diagnosis import diagnose
+from keywatch.errors import UsageError
 from keywatch.inventory import import_keys, insert_keys
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Case, Group, Review, Window
+from keywatch.model import Case, Group, Origin, Review, Window
 from keywatch.settings import Settings
 from keywatch.verdicts import Given, VerdictReport
 from tests.deliver.alerts_of import review_of
@@ -94,6 +95,47 @@ def test_an_alert_is_told_again_when_it_rises_grows_or_goes_on(
         assert alerts.waiting(lake) == [change.alert]
 
 
+HERE = replace(DOUBT.origins[0], prefix="45.153.78.0/24", asn=9009)
+
+
+def goes_on(*origins: Origin) -> Case:
+    return replace(DOUBT, origins=origins, goes_on=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_news"),
+    [
+        (HERE, goes_on(HERE), False),
+        (HERE, goes_on(replace(HERE, prefix="45.9.0.0/24")), False),  # of the same network
+        (HERE, goes_on(replace(HERE, asn=64500)), True),
+        (replace(HERE, asn=None), goes_on(replace(HERE, asn=None)), False),
+        (replace(HERE, asn=None), goes_on(replace(HERE, asn=None, prefix="45.9.0.0/24")), True),
+        (HERE, goes_on(replace(HERE, asn=64500), HERE), True),  # the first is the one it is about
+        (HERE, goes_on(), True),
+        (HERE, replace(goes_on(HERE), goes_on=False), True),
+    ],
+    ids=["same", "same-as", "other-as", "same-prefix", "other-prefix", "second", "none", "not-on"],
+)
+def test_a_network_that_goes_on_is_told_once(
+    first: Origin, then: Case, is_news: bool, lake: Lake
+) -> None:
+    told(lake, review_of(replace(DOUBT, origins=(replace(HERE, asn=64501, prefix="x"), first))))
+    changes = told(lake, replace(review_of(then, run="run_2"), window=NEXT_WEEK))
+    assert [change.alert.why for change in changes] == ["goes on in a later window"] * is_news
+
+
+def test_what_came_late_says_of_which_week_it_is(lake: Lake) -> None:
+    (opened,) = alerts.update(lake, review_of(DOUBT), 10.0, is_late=True)
+    assert opened.alert.is_late
+    assert opened.alert.why == (
+        "log lines came late, about the earlier week 2026-W40 (2026-09-28 to 2026-10-04, UTC): "
+        f"{DOUBT.summary}"
+    )
+    alerts.store(lake, [opened])
+    (risen,) = alerts.update(lake, review_of(SCANNED, run="run_2"), 10.0, is_late=True)
+    assert risen.alert.why.endswith(": rises from investigate to revoke")
+
+
 def test_an_exposed_key_is_an_alert_and_an_overdue_one_is_none(lake: Lake) -> None:
     review = TO_ROTATE
     assert {finding.action for finding in review.hygiene} == {"rotate", "none"}
@@ -130,6 +172,29 @@ def test_a_campaign_is_one_alert(lake: Lake) -> None:
     assert told(lake, replace(review, run=replace(review.run, id="run_2"))) == []
     # Its keys alone, should a later review see no group: they were told of.
     assert told(lake, review_of(SCANNED, SECOND, run="run_3")) == []
+
+
+def test_of_each_key_of_a_campaign_the_worst_is_told_and_the_rest_counted(lake: Lake) -> None:
+    places = tuple(replace(HERE, ip=f"45.153.78.{n}") for n in range(5))
+    strong, weak = SCANNED.evidence[0], replace(SCANNED.evidence[0], bits=0.0)
+    many = replace(SCANNED, origins=places, evidence=(*[strong] * 4, weak), more_origins=2)
+    (change,) = told(lake, review_of(many, SECOND, groups=[CAMPAIGN]))
+    brief, _ = change.alert.document["cases"]
+    assert (len(brief["origins"]), brief["more_origins"]) == (3, 4)
+    assert (len(brief["evidence"]), brief["more_evidence"]) == (3, 1)
+
+
+def test_an_open_alert_is_told_again_and_not_one_that_closed_later(lake: Lake) -> None:
+    told(lake, review_of(DOUBT))
+    judged(lake, "benign")
+    (second,) = told(lake, review_of(SCANNED, run="run_2"))
+    (third,) = told(lake, replace(review_of(SCANNED, run="run_3"), window=NEXT_WEEK))
+    assert third.alert.alert_id == second.alert.alert_id
+    first = alerts.in_force(lake, [one.alert_id for one in alerts._relevant(lake, WEEK)])[0]
+    alerts.store(lake, [Change("resolve", replace(first, change=9, state="closed"))])
+    grown = replace(SCANNED, bits=SCANNED.bits + 10)
+    (again,) = told(lake, replace(review_of(grown, run="run_4"), window=NEXT_WEEK))
+    assert (again.what, again.alert.alert_id) == ("update", second.alert.alert_id)
 
 
 def test_a_campaign_that_gets_a_key_is_told_again(lake: Lake) -> None:
@@ -253,6 +318,32 @@ def test_the_alert_that_changed_last_is_told_again_whatever_the_clock_said(
     assert again.alert.alert_id == risen.alert.alert_id
 
 
+def test_a_theft_of_which_nobody_was_told_is_an_alert_and_acknowledged(lake: Lake) -> None:
+    (opened,) = judged(lake, "compromised")
+    assert (opened.what, opened.alert.state, opened.alert.action, opened.alert.change) == (
+        "trigger", "acknowledged", "revoke", 1,
+    )  # fmt: skip
+    assert [member.by_verdict for member in opened.alert.members] == [True]
+    assert alerts.waiting(lake) == []
+    (over,) = withdrawn(lake, "compromised")
+    assert (over.what, over.alert.state) == ("resolve", "closed")
+
+
+def test_an_approval_needs_a_name_and_a_reason(lake: Lake) -> None:
+    (opened,) = told(lake, review_of(SCANNED))
+    alert_id = opened.alert.alert_id
+    for by, because in [(" ", "stolen"), ("ana", " ")]:
+        with pytest.raises(UsageError, match="needs who approves and why"):
+            alerts.approve(lake, alert_id, by, because)
+    with pytest.raises(UsageError, match="no alert alert_x"):
+        alerts.approve(lake, "alert_x", "ana", "stolen")
+    (change,) = alerts.approve(lake, alert_id, "ana", "stolen")
+    assert (change.what, change.alert.state) == ("approve", "acknowledged")
+    assert change.alert.why == "revocation approved by ana: stolen"
+    judged(lake, "benign")
+    assert alerts.approve(lake, alert_id, "ana", "stolen") == []
+
+
 def test_a_campaign_is_over_when_all_its_keys_are_answered(lake: Lake) -> None:
     told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
     (first,) = judged(lake, "benign", SCANNED.key_id)
@@ -334,6 +425,34 @@ def test_a_revoked_key_in_use_raises_the_alert_and_is_over_when_it_stops(lake: L
     (closed,) = followed(lake)
     assert closed.what == "resolve"
     assert "no use since 2026-10-07 15:00" in closed.alert.why
+
+
+@pytest.mark.parametrize(("seconds_after_known", "is_told"), [(-1, False), (0, False), (1, True)])
+def test_only_use_after_the_last_one_that_was_told_is_news(
+    seconds_after_known: int, is_told: bool, lake: Lake
+) -> None:
+    (opened,) = told(lake, review_of(SCANNED))
+    (member,) = opened.alert.members
+    known = member.known_use_at
+    assert known is not None
+    # Told of more since; the alert began before the revocation.
+    later = replace(member, first_told_use_at=known - timedelta(hours=2))
+    alerts.store(lake, [Change("update", replace(opened.alert, change=2, members=(later,)))])
+    revoke(lake, known - timedelta(hours=1))
+    activity(lake, SCANNED.key_id, known + timedelta(seconds=seconds_after_known))
+    assert len(followed(lake)) == is_told
+
+
+def test_the_first_use_after_a_revocation_is_news_where_none_was_known(lake: Lake) -> None:
+    told(lake, review_of(replace(SCANNED, origins=())))
+    revoke(lake, REVOKED)
+    activity(lake, SCANNED.key_id, REVOKED + timedelta(seconds=1))
+    (raised,) = followed(lake)
+    assert raised.alert.still_used
+    activity(lake, SCANNED.key_id, REVOKED + timedelta(hours=24, seconds=1))
+    assert followed(lake) == []  # a day after the one that was told, and no more
+    activity(lake, SCANNED.key_id, REVOKED + timedelta(hours=24, seconds=2))
+    assert len(followed(lake)) == 1
 
 
 def test_trying_a_key_that_was_revoked_before_is_not_answered_by_that(lake: Lake) -> None:
