@@ -868,11 +868,14 @@ def _failure(error: Exception) -> str:
     )
 
 
-def main() -> None:
-    """Run the command line; errors are told in words, with the contract's exit codes."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; errors are told in words, with the contract's exit codes.
+
+    `words` are the command's; None: those that the process was started with.
+    """
     os.umask(0o077)
     try:
-        app(exit_on_error=False, print_error=False)
+        app(words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         _say(f"keywatch: {e}")
         raise SystemExit(EXIT_USAGE) from None
