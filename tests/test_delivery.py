@@ -214,14 +214,14 @@ def test_a_review_and_its_messages_commit_together(
         tell(*_)  # type: ignore[arg-type]
         raise OSError("no space left on device")
 
-    tell = deliver.tell
-    monkeypatch.setattr(deliver, "tell", crash)
+    tell = deliver.Outbox.tell
+    monkeypatch.setattr(deliver.Outbox, "tell", crash)
     with pytest.raises(OSError, match="no space"):
         pipeline.review(folder, WEEK, settings)
     tables = ("runs", "recommendations", "alerts", "deliveries")
     with Lake.open(folder) as lake:
         assert [lake.value(f"SELECT count(*) FROM lake.{name}") for name in tables] == [0] * 4
-    monkeypatch.setattr(deliver, "tell", tell)
+    monkeypatch.setattr(deliver.Outbox, "tell", tell)
     pipeline.review(folder, WEEK, settings)
     with Lake.open(folder) as lake:
         assert [lake.value(f"SELECT count(*) FROM lake.{name}") for name in tables] == [1] * 4

@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -114,6 +114,19 @@ class Change:
 
     what: What
     alert: Alert
+
+
+class Outbox(Protocol):
+    """Where what has changed goes, to be sent; all of it in the transaction that is open."""
+
+    def tell(self, lake: Lake, changes: list[Change]) -> int:
+        """Keep changes of alerts and the messages about them; returns how many messages."""
+
+    def upkeep_is_due(self, lake: Lake, review: Review) -> bool:
+        """Whether somebody who is to get the week's upkeep has not got it."""
+
+    def enqueue_upkeep(self, lake: Lake, review: Review) -> int:
+        """Keep the messages of the week's upkeep; returns how many."""
 
 
 def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = False) -> list[Change]:

@@ -11,7 +11,6 @@ from datetime import date, datetime, timedelta
 from keywatch import (
     __version__,
     alerts,
-    deliver,
     detectors,
     late,
     new_networks,
@@ -21,7 +20,7 @@ from keywatch import (
     settled,
     verdicts,
 )
-from keywatch.alerts import Change
+from keywatch.alerts import Change, Outbox
 from keywatch.calibration import RANK_CASES, Calibration
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.lake import Lake, utc_now
@@ -395,6 +394,7 @@ def keep(
     answer: Review,
     replays: Replays,
     settings: Settings,
+    outbox: Outbox,
     on_wait: OnText,
     judged: Queued | None = None,
 ) -> None:
@@ -408,7 +408,7 @@ def keep(
     if (
         judged is None
         and _is_stored(lake, answer)
-        and not (weekly and deliver.upkeep_is_due(lake, answer, settings.deliver))
+        and not (weekly and outbox.upkeep_is_due(lake, answer))
     ):
         return
     with lake.writing(on_wait):
@@ -418,9 +418,9 @@ def keep(
             _keep_flags(lake, answer)
             _keep_run(lake, answer)
             changes = _changes(lake, answer, settings, judged)
-            deliver.tell(lake, changes, settings.deliver)
+            outbox.tell(lake, changes)
         if weekly:
-            deliver.enqueue_upkeep(lake, answer, settings.deliver)
+            outbox.enqueue_upkeep(lake, answer)
     lake.keep_copy(utc_now())
 
 
@@ -454,6 +454,7 @@ def keep_news(
     answer: Review,
     replays: Replays,
     settings: Settings,
+    outbox: Outbox,
     judged: Queued | None = None,
 ) -> list[Change]:
     """Store only what is new about alerts; returns their changes. Call it inside `Lake.writing`.
@@ -470,7 +471,7 @@ def keep_news(
     if changes or (judged and judged.is_late):
         watched = replace(answer, run=replace(answer.run, id=answer.run.id + WATCH))
         _keep_run(lake, watched, [case.key_id for case in answer.alerted()])
-    deliver.tell(lake, changes, settings.deliver)
+    outbox.tell(lake, changes)
     return changes
 
 

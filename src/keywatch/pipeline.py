@@ -346,7 +346,8 @@ def _review(
         if keep and lake.read_only:
             on_wait(f"{lake_folder} is read-only: nothing of this review is stored or sent")
         elif keep:
-            judging.keep(lake, answer, replays, settings, on_wait, judged)
+            outbox = deliver.Outbox(settings.deliver)
+            judging.keep(lake, answer, replays, settings, outbox, on_wait, judged)
         if now is not None:
             found = health.findings(lake, settings, now)
             answer = replace(answer, health=found)
@@ -610,7 +611,7 @@ def watch(
 
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
         let_in_due(lake, settings.ingest, on_wait)
-        watched = watch_lake(lake, settings, on_wait)
+        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver), on_wait)
         upkeep.maintain_if_due(lake, settings.storage, on_wait)
         try:
             remember_run(lake, now or utc_now())

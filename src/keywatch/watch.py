@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from keywatch import alerts, deliver, judging, late
-from keywatch.alerts import Change
+from keywatch import alerts, judging, late
+from keywatch.alerts import Change, Outbox
 from keywatch.folder import write_safely
 from keywatch.lake import Lake
 from keywatch.late import Queued
@@ -35,7 +35,9 @@ class Watched:
     changes: tuple[Change, ...] = ()
 
 
-def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Watched:
+def watch(
+    lake: Lake, settings: Settings, outbox: Outbox, on_wait: Callable[[str], None]
+) -> Watched:
     """Judge the weeks that wait for it (`keywatch.late`), the oldest first, as far as they came.
 
     And say of revoked keys whether they are still in use (`keywatch.alerts.follow_up`).
@@ -55,8 +57,8 @@ def watch(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> Wat
             judged = late.waiting(lake, window, settings.review.late_weeks)
             answer, replays = judging.make_review(lake, window, quick, whole=False)
         with lake.writing(on_wait):
-            changes += judging.keep_news(lake, answer, replays, quick, judged)
-    changes += _follow_up(lake, settings, on_wait)
+            changes += judging.keep_news(lake, answer, replays, quick, outbox, judged)
+    changes += _follow_up(lake, settings, outbox, on_wait)
     return Watched(events, keys, tuple(windows), tuple(changes))
 
 
@@ -110,13 +112,15 @@ def _new(lake: Lake, windows: list[Window]) -> tuple[int, int]:
     return events, keys
 
 
-def _follow_up(lake: Lake, settings: Settings, on_wait: Callable[[str], None]) -> list[Change]:
+def _follow_up(
+    lake: Lake, settings: Settings, outbox: Outbox, on_wait: Callable[[str], None]
+) -> list[Change]:
     hours = settings.deliver.confirm_hours
     if not alerts.follow_up(lake, hours):
         return []
     with lake.writing(on_wait):
         changes = alerts.follow_up(lake, hours)
-        deliver.tell(lake, changes, settings.deliver)
+        outbox.tell(lake, changes)
     return changes
 
 

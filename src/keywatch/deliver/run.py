@@ -21,6 +21,7 @@ from keywatch.deliver.sender import ChannelReport
 from keywatch.deliver_settings import DeliverSettings, SecretRef
 from keywatch.errors import InputError, SecretError
 from keywatch.lake import Lake, utc_now
+from keywatch.model import Review
 from keywatch.report import printable
 from keywatch.report.phrases import count
 from keywatch.web_address import nearness
@@ -55,6 +56,22 @@ def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
     if not (lines or problems or done.unusable):
         lines = ["nothing is due"]
     return "".join(f"{line}\n" for line in lines), problems
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The lake's outbox, with the channels and routes of these settings (`alerts.Outbox`)."""
+
+    settings: DeliverSettings
+
+    def tell(self, lake: Lake, changes: list[Change]) -> int:
+        return tell(lake, changes, self.settings)
+
+    def upkeep_is_due(self, lake: Lake, review: Review) -> bool:
+        return outbox.upkeep_is_due(lake, review, self.settings)
+
+    def enqueue_upkeep(self, lake: Lake, review: Review) -> int:
+        return outbox.enqueue_upkeep(lake, review, self.settings)
 
 
 def tell(lake: Lake, changes: list[Change], settings: DeliverSettings) -> int:
