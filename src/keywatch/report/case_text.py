@@ -121,10 +121,7 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
             for family in ranked
             if sums[family]
         ]
-        total = sum(sums.values())
-        capped = total - case.bits > 0.05
-        counts = f"{case.bits:.1f} of them count: each family has a cap" if capped else ""
-        bars.append([styled(("together", "bold")), styled((f"{total:.1f}", "bold")), counts])
+        bars.append([styled(("together", "bold")), styled((f"{case.bits:.1f}", "bold")), ""])
         page.add(Grid(bars, align=("left", "right")), indent=2)
         page.add(styled((BITS_MEANING, "dim")), indent=2)
     rows: list[list[Cell]] = []
