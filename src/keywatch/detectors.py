@@ -10,12 +10,13 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+from keywatch.attack import TECHNIQUE, technique
 from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.lake import Lake, sql_text
-from keywatch.model import ACTIONS, Action, Family, Status, Window
+from keywatch.model import ACTIONS, About, Action, Family, Status, Window
 
 GRAINS = ("visit", "key_day", "key")
 FACT_ACTIONS = ACTIONS[:-1]
@@ -68,6 +69,16 @@ class Detector:
     def parameters(self) -> set[str]:
         """The ``$names`` of its query."""
         return set(_PARAMETERS.findall(_without_comments(self.sql)))
+
+    @property
+    def about(self) -> About:
+        """What its author says of it, on one line each."""
+        return About(
+            title=self.title,
+            technique=technique(self.technique),
+            false_positives=" ".join(self.false_positives.split()),
+            known_gaps=" ".join(self.known_gaps.split()),
+        )
 
     @property
     def counts(self) -> bool:
@@ -233,6 +244,8 @@ def check(detector: Detector) -> list[str]:
     ):
         if value not in allowed:
             wrong.append(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+    if not TECHNIQUE.fullmatch(detector.technique):
+        wrong.append(f"technique is {detector.technique!r}; an ATT&CK id such as T1078.004")
     wrong += _check_roles(detector) + _check_facts(detector)
     sql = _without_comments(detector.sql)
     if _CLOCKS.search(sql):

@@ -149,12 +149,41 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Technique:
+    """A technique of MITRE ATT&CK; `tactics` are (id, name), `part` the sub-technique's name.
+
+    Of one that is not known here the id alone.
+    """
+
+    uid: str
+    name: str = ""
+    part: str = ""
+    tactics: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """``T1078.004 Valid Accounts: Cloud Accounts (Initial Access, Persistence)``."""
+        named = ": ".join(part for part in (self.name, self.part) if part)
+        serves = f" ({', '.join(name for _, name in self.tactics)})" if self.tactics else ""
+        return f"{self.uid} {named}{serves}".strip()
+
+
+@dataclass(frozen=True)
+class About:
+    """What a detector's author says of it: what else sets it off, and what it does not see."""
+
+    title: str
+    technique: Technique
+    false_positives: str
+    known_gaps: str
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one detector says; `bits` ≥ 0, and 0 is ordinary.
 
     `bits` are what it adds to the case, `said_bits` what the detector itself gives: upkeep, a
     detector on trial (`status` ``test``) and a fact that is no theft add nothing. `action` is what
-    a fact asks for by itself, None where it is no fact.
+    a fact asks for by itself, None where it is no fact; `about` the detector, where that is known.
     """
 
     detector: str
@@ -166,6 +195,7 @@ class Evidence:
     said_bits: float | None = None
     status: Status = "stable"
     action: Action | None = None
+    about: About | None = None
 
     @property
     def order(self) -> tuple[int, float, str]:

@@ -363,6 +363,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
     for row in rows:
         if row["fact_action"] is None:
             said[row["detector"]] += row["bits"]
+    about = {each.id: each.about for each in facts.detectors}
     items = [
         Evidence(
             detector=row["detector"],
@@ -374,6 +375,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
             said_bits=float(row["bits"]),
             status=row["status"],
             action=one.action if row["is_rule"] and one.by_rule else row["fact_action"],
+            about=about.get(row["detector"]),
         )
         for row in rows
     ]
@@ -385,6 +387,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
             typical="",
             actual="in an earlier week, from the same network",
             explanation=each.title,
+            about=about[each.id],
         )
         for each in facts.detectors
         if one.shares.get(each.id, 0.0) > 0 and each.id not in said

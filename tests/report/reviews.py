@@ -8,6 +8,7 @@ from typing import Any
 
 from keywatch import runbook
 from keywatch.model import (
+    About,
     Case,
     Coverage,
     Evidence,
@@ -19,6 +20,7 @@ from keywatch.model import (
     Origin,
     Review,
     Run,
+    Technique,
     Window,
 )
 
@@ -47,6 +49,12 @@ NEW_COUNTRY = Evidence(
     "3 addresses in 1 network on 64 days, mostly Deutsche Telekom AG, DE",
     "45.153.78.122 (M247 Europe SRL, RO)",
     "a network and a country that this key never came from",
+    about=About(
+        "A key is used from an address it never used",
+        Technique("T1078.004", "Valid Accounts", "Cloud Accounts", (("TA0001", "Initial Access"),)),
+        "A first journey, a new office or a cloud migration in the review week.",
+        "A thief inside a prefix that the key already uses is familiar.",
+    ),
 )  # fmt: skip
 HOSTING = Evidence(
     "anonymous_network", "origin", 6.31, "0 of 64 days from a hosting network",

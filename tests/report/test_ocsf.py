@@ -30,6 +30,18 @@ def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review)
         assert finding["unmapped"]["action"] == case.action
 
 
+def test_a_finding_names_the_technique_and_each_tactic() -> None:
+    (first, *_) = ocsf_findings(FULL)
+    assert first["finding_info"]["attacks"] == [
+        {
+            "version": "16",
+            "tactic": {"uid": "TA0001", "name": "Initial Access"},
+            "technique": {"uid": "T1078", "name": "Valid Accounts"},
+            "sub_technique": {"uid": "T1078.004", "name": "Cloud Accounts"},
+        }
+    ]
+
+
 def test_the_schema_would_not_take_anything() -> None:
     (first, *_) = ocsf_findings(FULL)
     assert list(VALIDATOR.iter_errors(first | {"severity_id": 77}))

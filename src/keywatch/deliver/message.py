@@ -11,7 +11,7 @@ import functools
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import resources
@@ -29,6 +29,7 @@ from keywatch.model import (
     HealthFinding,
     HygieneFinding,
     Severity,
+    Technique,
     Window,
 )
 from keywatch.report import printable, rfc3339
@@ -129,7 +130,8 @@ class Attachment:
 class Message:
     """One message to one channel; `id` is its idempotency key, the same however often it is sent.
 
-    `bits`, `reasons` and `places` are of the key, or of the worst of `keys`. `summary_id` is the
+    `bits`, `reasons`, `what_else` (what else sets these detectors off), `attacks` (techniques of
+    MITRE ATT&CK) and `places` are of the key, or of the worst of `keys`. `summary_id` is the
     `id` of a summary, in the message that all its alerts are over.
     """
 
@@ -160,6 +162,8 @@ class Message:
     attribution: str = ""
     upkeep: tuple[Upkeep, ...] = ()
     more_upkeep: int = 0
+    what_else: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
     summary_id: str | None = None
 
     @property
@@ -219,6 +223,8 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         reasons=tuple(_reason(item) for item in evidence[:_MOST_REASONS]),
         more_reasons=max(len(evidence) - _MOST_REASONS, 0) + case.get("more_evidence", 0),
         places=tuple(_place(origin) for origin in origins[:_MOST_PLACES]),
+        what_else=_distinct(item.get("false_positives") for item in evidence[:_MOST_REASONS]),
+        attacks=_distinct(_technique(item.get("technique")) for item in evidence),
         more_places=max(len(origins) - _MOST_PLACES, 0) + case.get("more_origins", 0),
         done=what_was_done(case.get("blast_radius", {})),
         may=printable(", ".join(scopes), _SENTENCE) if scopes else "",
@@ -416,6 +422,17 @@ def _reason(item: Mapping[str, Any]) -> Reason:
         typical=printable(item["typical"]),
         actual=printable(item["actual"]),
     )
+
+
+def _distinct(texts: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(printable(text, _SENTENCE) for text in dict.fromkeys(texts) if text)
+
+
+def _technique(technique: Mapping[str, Any] | None) -> str:
+    if technique is None:
+        return ""
+    tactics = tuple((tactic["id"], tactic["name"]) for tactic in technique["tactics"])
+    return str(Technique(technique["id"], technique["name"], technique["sub_technique"], tactics))
 
 
 def _place(origin: Mapping[str, Any]) -> Place:

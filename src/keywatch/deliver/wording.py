@@ -120,6 +120,10 @@ def facts(message: Message) -> Iterator[tuple[str, str]]:
         yield "done", message.done
     if message.may:
         yield "it may", message.may
+    for text in message.what_else:
+        yield "or else", text
+    for text in message.attacks:
+        yield "ATT&CK", text
     if message.if_revoked:
         yield "if revoked", message.if_revoked
 

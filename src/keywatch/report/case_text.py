@@ -6,6 +6,7 @@ Every value that comes from a log or an inventory goes through `printable`.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from keywatch.history import Details
 from keywatch.model import Case, Evidence, Origin, Review
@@ -28,8 +29,10 @@ from keywatch.report.parts import (
     reasons_of,
     some_names,
     strength,
+    techniques_of,
     upkeep_of,
     weight,
+    what_else,
     what_was_done,
 )
 from keywatch.report.phrases import count, sentence, span, verdict_words
@@ -129,6 +132,7 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
         rows += [["", "", ""], *(_reason(item) for item in families[family])]
     if rows:
         page.add(Grid(rows, align=("right",)), indent=2)
+    _add_about(page, reasons)
     if trial := on_trial(case):
         page.heading(TRIAL.capitalize())
         page.add(Grid([_reason(item) for item in trial], align=("right",)), indent=2)
@@ -136,6 +140,16 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
     if upkeep:
         page.heading("Upkeep, not counted")
         page.add(Grid([_reason(item) for item in upkeep], align=("right",)), indent=2)
+
+
+def _add_about(page: Page, reasons: Sequence[Evidence]) -> None:
+    """What else the strongest detectors find, and the techniques of all."""
+    if others := what_else(reasons):
+        page.heading("What else it may be")
+        page.add(Grid([[printable(text, SENTENCE_LENGTH)] for text in others]), indent=2)
+    if named := techniques_of(reasons):
+        page.heading("MITRE ATT&CK")
+        page.add(Grid([[printable(text, SENTENCE_LENGTH)] for text in named]), indent=2)
 
 
 def _bar(bits: float) -> str:

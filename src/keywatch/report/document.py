@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 from keywatch.model import (
+    About,
     Case,
     Coverage,
     Evidence,
@@ -207,6 +208,24 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "said_bits": _rounded(evidence.said_bits),
         "status": evidence.status,
         "action": evidence.action,
+        **_about(evidence.about),
+    }
+
+
+def _about(about: About | None) -> dict[str, Any]:
+    if about is None:
+        return dict.fromkeys(("title", "technique", "false_positives", "known_gaps"))
+    technique = about.technique
+    return {
+        "title": about.title,
+        "technique": {
+            "id": technique.uid,
+            "name": technique.name,
+            "sub_technique": technique.part,
+            "tactics": [{"id": uid, "name": name} for uid, name in technique.tactics],
+        },
+        "false_positives": about.false_positives,
+        "known_gaps": about.known_gaps,
     }
 
 

@@ -8,11 +8,12 @@ stands in ``unmapped``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
+from keywatch import attack
 from keywatch.model import Action, Case, Origin, Review
 from keywatch.report.document import case_document
 
@@ -97,6 +98,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             "types": [_TYPES[found]],
             "created_time": end,
             **_when_seen(seen),
+            **_attacks(told["evidence"]),
             "analytic": _analytic("keywatch"),
             "related_analytics": [
                 _analytic(item["detector"]) | (_ON_TRIAL if item["status"] == "test" else {})
@@ -117,6 +119,30 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             )
         },
     }  # fmt: skip
+
+
+def _attacks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The techniques of what counts, an entry for each tactic; none where no detector is known."""
+    techniques = {
+        item["technique"]["id"]: item["technique"]
+        for item in evidence
+        if item["technique"] and (item["bits"] > 0 or item["action"])
+    }
+    attacks = [
+        {
+            "version": attack.version(),
+            **({"tactic": {"uid": tactic["id"], "name": tactic["name"]}} if tactic else {}),
+            "technique": _named(uid.partition(".")[0], technique["name"]),
+            **({"sub_technique": _named(uid, technique["sub_technique"])} if "." in uid else {}),
+        }
+        for uid, technique in techniques.items()
+        for tactic in technique["tactics"] or [None]
+    ]
+    return {"attacks": attacks} if attacks else {}
+
+
+def _named(uid: str, name: str) -> dict[str, str]:
+    return {"uid": uid, "name": name} if name else {"uid": uid}
 
 
 def _status(case: Case) -> dict[str, Any]:

@@ -20,6 +20,7 @@ SENTENCE_LENGTH = 400
 """Characters of a value that are shown: of an id, a name, a cell of a table, a sentence."""
 
 _MOST_LISTED = 8
+_MOST_EXPLAINED = 3
 
 STYLES: dict[Action, str] = {
     "revoke": "bold red",
@@ -101,6 +102,17 @@ def on_trial(case: Case) -> list[Evidence]:
         (item for item in case.evidence if item.status == "test"),
         key=lambda item: (-(item.said_bits or 0.0), item.detector),
     )
+
+
+def what_else(reasons: Sequence[Evidence]) -> list[str]:
+    """What sets the strongest detectors off that is no theft, each once."""
+    known = [item.about.false_positives for item in reasons if item.about]
+    return [text for text in dict.fromkeys(known) if text][:_MOST_EXPLAINED]
+
+
+def techniques_of(reasons: Sequence[Evidence]) -> list[str]:
+    """The ATT&CK techniques of the evidence, the strongest first, each once."""
+    return list(dict.fromkeys(str(item.about.technique) for item in reasons if item.about))
 
 
 def weight(item: Evidence) -> str:

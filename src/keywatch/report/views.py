@@ -13,6 +13,7 @@ from keywatch.history import Details, ShownKey
 from keywatch.model import (
     ACTIONS,
     FAMILIES,
+    About,
     Case,
     Evidence,
     Family,
@@ -64,6 +65,7 @@ class CaseView:
     reasons: tuple[Evidence, ...]
     trial: tuple[Evidence, ...]
     upkeep: tuple[Evidence, ...]
+    about: tuple[About, ...]
     done: str
     impact: str
     origins: tuple[Mapping[str, Any], ...]
@@ -169,6 +171,7 @@ def _case_view(
         reasons=tuple(reasons),
         trial=tuple(on_trial(case)),
         upkeep=tuple(item for item in case.evidence if item.detector in upkeep),
+        about=tuple(dict.fromkeys(item.about for item in reasons if item.about)),
         done=what_was_done(case.blast_radius),
         impact=if_revoked(case.impact) if case.impact else "",
         origins=tuple(origins[:_MOST_ORIGINS]),
