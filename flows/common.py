@@ -18,7 +18,7 @@ from keywatch.errors import LakeBusyError
 from keywatch.model import Review
 from keywatch.report import power_sentences, printable
 from keywatch.report.health import health_lines
-from keywatch.report.phrases import iso_week, window_label
+from keywatch.report.phrases import count, iso_week, window_label
 from keywatch.report.upkeep import rule_counts
 from keywatch.settings import Settings, load_settings
 
@@ -114,12 +114,13 @@ def _coverage(review: Review, page: Path) -> str:
         f"The page: `{page}`. The run: `{review.run.id}`, snapshot {review.run.lake_snapshot}.",
         *(f"- health: {plain(line)}" for line in health_lines(review.health)),
         "## Coverage",
-        f"- {coverage.events:,} events of {coverage.keys - coverage.silent:,} keys in use; "
+        f"- {count(coverage.events, 'event')} of "
+        f"{count(coverage.keys - coverage.silent, 'key')} in use; "
         f"{coverage.assessed:,} assessed, {coverage.warming_up:,} warming up, "
         f"{coverage.not_assessable:,} not assessable, {coverage.silent:,} silent",
-        f"- {coverage.unlocated_addresses:,} addresses not located, "
-        f"{coverage.rejected_lines:,} lines rejected, "
-        f"{coverage.held_back_events:,} events ahead of the clock held back",
+        f"- {count(coverage.unlocated_addresses, 'address', 'addresses')} not located, "
+        f"{count(coverage.rejected_lines, 'line')} rejected, "
+        f"{count(coverage.held_back_events, 'event')} ahead of the clock held back",
         *([f"- upkeep: {plain(rule_counts(review.hygiene))}"] if review.hygiene else []),
         *(f"- {plain(note)}" for note in coverage.notes),
         *(f"- {plain(each)}" for each in power_sentences(coverage.power)),

@@ -151,7 +151,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "no secret": (lambda lake: (lake / "key-hash.secret").unlink(), "hashed with it", "", "Restore it from a backup"),
     "a secret for all": (lambda lake: (lake / "key-hash.secret").chmod(0o644), "others may read", "for its owner only", ""),
     "a secret of rubbish": (lambda lake: (lake / "key-hash.secret").write_bytes(b"\xff" * 20), "not a key-hash secret", "", "Restore it from a backup"),
-    "a journal cut": (lambda lake: cut(lake / "outbox.journal"), "1 lines of the delivery journal", "", ""),
+    "a journal cut": (lambda lake: cut(lake / "outbox.journal"), "1 line of the delivery journal", "", ""),
     "a journal of rubbish": (lambda lake: (lake / "outbox.journal").write_bytes(b"[]\n\x00\xff\n"),
                              "2 lines of the delivery journal", "", ""),
 }  # fmt: skip

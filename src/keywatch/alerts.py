@@ -27,7 +27,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.missed import missed_case
 from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
 from keywatch.report import case_document, printable
-from keywatch.report.phrases import window_label
+from keywatch.report.phrases import count, named, window_label
 from keywatch.settings import ReviewSettings
 from keywatch.verdicts import VerdictReport
 from keywatch.weeks import last_event
@@ -530,7 +530,7 @@ def _no_use_since(
     if last_use is not None:
         text += f" {last_use:%Y-%m-%d %H:%M}"
     if refused:
-        text += f" (about {refused:,} requests were refused)"
+        text += f" (about {count(refused, 'request')} {named(refused, 'was', 'were')} refused)"
     return f"{text}; the log was read until {read_until:%Y-%m-%d %H:%M} UTC"
 
 

@@ -106,11 +106,15 @@ def demo(
     """
     from keywatch import pipeline, sample
     from keywatch.report import render_demo_verdict, render_review
+    from keywatch.report.phrases import count
 
     settings = load_settings(config)
     with _folder(keep) as folder:
         world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
-        print(f"Made a log of {world.events:,} requests of {keys} keys, {weeks} weeks.")
+        print(
+            f"Made a log of {count(world.events, 'request')} of {count(keys, 'key')}, "
+            f"{count(weeks, 'week')}."
+        )
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
         pipeline.import_keys(lake, world.inventory, settings, _say)
@@ -188,9 +192,10 @@ def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
         One JSON object a line: key_id, key (masked), name, environment, scopes, created_at.
     """
     from keywatch import pipeline
+    from keywatch.report.phrases import count
 
     read, changed = pipeline.import_keys(common.lake, file, common.settings(), _say)
-    print(f"{read:,} keys read, {changed:,} new or changed")
+    print(f"{count(read, 'key')} read, {changed:,} new or changed")
 
 
 @app.command
@@ -690,6 +695,7 @@ def detectors_check(*ids: str) -> None:
         Only these; all when none is named.
     """
     from keywatch.detectors import check
+    from keywatch.report.phrases import count
 
     wrong = 0
     for detector in _chosen(ids):
@@ -697,7 +703,7 @@ def detectors_check(*ids: str) -> None:
             wrong += 1
             print(f"{detector.id}: {sentence}")
     if wrong:
-        raise UsageError(f"{wrong} things are wrong with the detectors")
+        raise UsageError(f"{count(wrong, 'fault')} in the detectors")
     print("all detectors are in order")
 
 

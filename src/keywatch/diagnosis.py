@@ -15,7 +15,7 @@ from keywatch.lake import Lake, duckdb_version
 from keywatch.metrics import write_metrics
 from keywatch.model import HealthFinding, Suppression
 from keywatch.report import printable
-from keywatch.report.phrases import count
+from keywatch.report.phrases import count, named
 from keywatch.secrets import SECRET_FILE
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.weeks import last_event
@@ -141,8 +141,9 @@ def _lake_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
         until = f" until {last:%Y-%m-%d %H:%M} UTC" if last else ""
         yield Diagnosis(
             "lake",
-            f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, {files:,} files, "
-            f"{events:,} events{until}, {rejects:,} rejected lines, {keys:,} keys in the inventory",
+            f"lake {folder}: DuckDB {duckdb_version()}, snapshot {lake.snapshot}, "
+            f"{count(files, 'file')}, {count(events, 'event')}{until}, "
+            f"{count(rejects, 'rejected line')}, {count(keys, 'key')} in the inventory",
         )
 
 
@@ -180,7 +181,7 @@ def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> Iterator[Di
     if not folder.exists():
         return
     with Lake.open_damaged(folder, settings.storage) as lake:
-        named = integrity.named_files(lake)
+        files = integrity.named_files(lake)
         found = [
             Diagnosis(
                 "files",
@@ -193,7 +194,7 @@ def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> Iterator[Di
         strange = sum(file.name not in known for file in (parquet_files(place) if place else ()))
     how = "read through" if deep else "size and footer looked at; --deep reads them through"
     if not found:
-        found = [Diagnosis("files", f"{len(named):,} Parquet files are whole ({how})")]
+        found = [Diagnosis("files", f"{len(files):,} Parquet files are whole ({how})")]
     yield from found
     if strange:
         text = f"{strange:,} Parquet files in {place} are not the lake's; they are left alone"
@@ -209,8 +210,8 @@ def _journal_diagnoses(folder: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("journal", "the delivery journal is whole")
         return
     text = (
-        f"{cut:,} lines of the delivery journal are cut or damaged: what was sent then may be sent "
-        "again by keywatch deliver"
+        f"{count(cut, 'line')} of the delivery journal {named(cut, 'is', 'are')} cut or damaged: "
+        "what was sent then may be sent again by keywatch deliver"
     )
     yield Diagnosis("journal", text, note=True)
 

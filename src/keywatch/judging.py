@@ -44,7 +44,7 @@ from keywatch.replay import (
     windows_before,
 )
 from keywatch.report import case_document, printable
-from keywatch.report.phrases import count, iso_week, listed
+from keywatch.report.phrases import count, iso_week, listed, named
 from keywatch.settings import Settings
 from keywatch.triage import find_groups, raise_together
 from keywatch.weeks import is_newest_week
@@ -308,11 +308,11 @@ def _notes(
             f"which takes {warm_up} days before the window. Keys were judged by policy, by "
             "sensitive calls and by their peers only."
         )
-    elif kinds.count("warming_up"):
+    elif young := kinds.count("warming_up"):
         notes.append(
-            f"{kinds.count('warming_up')} keys were seen on fewer than {warm_up} days before the "
-            "window: they were judged by policy, by sensitive calls and by their peers, "
-            "hardly by habit."
+            f"{count(young, 'key')} {named(young, 'was', 'were')} seen on fewer than {warm_up} "
+            f"days before the window: {named(young, 'it was', 'they were')} judged by policy, by "
+            f"sensitive calls and by {named(young, 'its', 'their')} peers, hardly by habit."
         )
     if last < window.end - timedelta(days=1):
         notes.append(f"The last event is of {last:%Y-%m-%d %H:%M} UTC: the window is not full.")
@@ -331,13 +331,13 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
     )
     notes = []
     if keys:
-        named = ", ".join(
+        told = ", ".join(
             f"{count(lines, 'line')} of {printable(key_id)}"
             for key_id, lines in keys[:_MOST_KEYS_NAMED]
         )
         more = len(keys) - _MOST_KEYS_NAMED
         others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
-        notes.append(f"{named}{others} could not be read: what they did is not known.")
+        notes.append(f"{told}{others} could not be read: what they did is not known.")
     files = lake.value(
         "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
         "AND path NOT IN (SELECT path FROM lake.ingested_files)",

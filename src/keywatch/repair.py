@@ -23,6 +23,7 @@ from keywatch.errors import LakeDamagedError, LakeError
 from keywatch.folder import SET_ASIDE
 from keywatch.integrity import Fault, faults
 from keywatch.lake import METADATA, Lake
+from keywatch.report.phrases import count
 from keywatch.secrets import SECRET_FILE, load_or_create_secret
 from keywatch.settings import LakeSettings
 
@@ -399,7 +400,7 @@ class _Repair:
             if events:
                 self._roll_up(lake, load_id, day)
         self._report.done.append(
-            f"activity, hours and transitions of {len({day for _, day, _ in wrong}):,} days "
+            f"activity, hours and transitions of {count(len({day for _, day, _ in wrong}), 'day')} "
             "rebuilt from the events"
         )
         # Replays that read them before are not to be trusted.
@@ -436,7 +437,7 @@ class _Repair:
             ids = pa.repeat(pa.scalar(load_id, pa.int64()), located.num_rows)
             lake.append("origins", located.append_column("load_id", ids))
         if unknown:
-            self._report.done.append(f"{len(unknown):,} addresses located again")
+            self._report.done.append(f"{count(len(unknown), 'address', 'addresses')} located again")
 
 
 _TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"

@@ -59,7 +59,8 @@ def steps(action: Action, at_hand: KeyAtHand, *, suspected: bool = False) -> tup
 
     `suspected`: a key to rotate is used in a strange way as well.
     """
-    done = f": {at_hand.requests:,} requests" if at_hand.requests else ""
+    requests = "request" if at_hand.requests == 1 else "requests"
+    done = f": {at_hand.requests:,} {requests}" if at_hand.requests else ""
     look = f"Look at what was done from {at_hand.where}{done}"
     owner = at_hand.owner or "the key's owner"
     ask = f"Ask {owner} whether the use from {at_hand.where} is theirs"

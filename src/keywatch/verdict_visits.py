@@ -225,10 +225,10 @@ def places(used: Iterable[Used]) -> str:
         owner = visit.network if visit.network != visit.prefix else ""
         place = visit.prefix, " ".join(part for part in (owner, visit.organization) if part)
         counts[place] = counts.get(place, 0) + visit.requests
-    ranked = sorted(counts, key=lambda place: (-counts[place], place))
+    ranked = sorted(counts.items(), key=lambda counted: (-counted[1], counted[0]))
     told = [
-        f"{prefix} ({f'{network}, ' if network else ''}{counts[prefix, network]:,} requests)"
-        for prefix, network in ranked[:_MOST_PLACES]
+        f"{prefix} ({f'{network}, ' if network else ''}{n:,} request{'s' if n != 1 else ''})"
+        for (prefix, network), n in ranked[:_MOST_PLACES]
     ]
     more = len(ranked) - len(told)
     return ", ".join(told) + (f" and {more:,} more" if more else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.power import THEFTS, KeyPower, summary
 from keywatch.report.layout import Cell, Grid, Page
-from keywatch.report.phrases import iso_week, listed, window_label
+from keywatch.report.phrases import count, iso_week, listed, named, window_label
 from keywatch.report.safe_text import printable
 from keywatch.verdicts import Given, VerdictReport
 
@@ -31,36 +31,41 @@ def render_load(report: LoadReport) -> str:
         span = f", {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC" if first and last else ""
         sources = " and ".join(sorted({f.source for f in new if f.source}))
         lines.append(
-            f"Loaded {report.total('events'):,} events from {_count(len(new), 'file')}"
+            f"Loaded {count(report.total('events'), 'event')} from {count(len(new), 'file')}"
             f"{f' ({sources})' if sources else ''}{span}."
         )
     if old:
-        lines.append(f"{_count(old, 'file')} loaded before: nothing changed.")
-    if report.total("duplicates"):
-        lines.append(f"{report.total('duplicates'):,} requests were there already.")
-    if report.total("keyless"):
-        lines.append(f"{report.total('keyless'):,} events have no key; they are kept apart.")
-    if report.total("held_back"):
+        lines.append(f"{count(old, 'file')} loaded before: nothing changed.")
+    if again := report.total("duplicates"):
+        lines.append(f"{count(again, 'request')} {named(again, 'was', 'were')} there already.")
+    if keyless := report.total("keyless"):
         lines.append(
-            f"{_count(report.total('held_back'), 'event')} ahead of the clock, held back until "
-            "their time comes: check the clock of who wrote them."
+            f"{count(keyless, 'event')} {named(keyless, 'has', 'have')} no key; "
+            f"{named(keyless, 'it is', 'they are')} kept apart."
+        )
+    if held := report.total("held_back"):
+        lines.append(
+            f"{count(held, 'event')} ahead of the clock, held back until "
+            f"{named(held, 'its time comes', 'their time comes')}: check the clock of who wrote "
+            f"{named(held, 'it', 'them')}."
         )
     if report.let_in:
-        lines.append(f"{_count(report.let_in, 'event')} came in that had been held back.")
+        lines.append(f"{count(report.let_in, 'event')} came in that had been held back.")
     if report.clock_is_doubted:
         lines.append("All of the log is ahead of this machine's clock, which may be wrong.")
     if report.new_addresses:
         lines.append(
-            f"{report.new_addresses:,} new addresses located (IP Geolocation by DB-IP, https://db-ip.com)."
+            f"{count(report.new_addresses, 'new address', 'new addresses')} located "
+            "(IP Geolocation by DB-IP, https://db-ip.com)."
         )
-    if report.total("rejects"):
-        lines.append(f"{report.total('rejects'):,} lines could not be read; the first:")
+    if rejects := report.total("rejects"):
+        lines.append(f"{count(rejects, 'line')} could not be read; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]
     if waiting := sum(file.waits for file in new):
-        ends = "ends in a half written line" if waiting == 1 else "end in half written lines"
-        lines.append(f"{_count(waiting, 'file')} {ends}; a later load reads the rest.")
+        ends = named(waiting, "ends in a half written line", "end in half written lines")
+        lines.append(f"{count(waiting, 'file')} {ends}; a later load reads the rest.")
     if report.left_out:
-        lines.append(f"{_count(len(report.left_out), 'file')} skipped:")
+        lines.append(f"{count(len(report.left_out), 'file')} skipped:")
         lines += [
             f"  {printable(f'{file.path}: {_first_line(file.left_out)}', max_length=300)}"
             for file in report.left_out[:_MOST]
@@ -130,7 +135,7 @@ def power_sentences(powers: Sequence[Power]) -> list[str]:
             continue
         share = f"{power.words} would be caught at {power.caught / power.keys:.0%} of the keys"
         if power.median_requests is not None:
-            share += f", after {_count(round(power.median_requests), 'request')} at the median"
+            share += f", after {count(round(power.median_requests), 'request')} at the median"
         told.append(share)
     return told
 
@@ -138,13 +143,13 @@ def power_sentences(powers: Sequence[Power]) -> list[str]:
 def _caught_after(requests: int | None) -> str:
     if requests is None:
         return "would not be caught, not after 100 requests"
-    return f"would be caught after about {_count(requests, 'request')}"
+    return f"would be caught after about {count(requests, 'request')}"
 
 
 def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
     """What would have been alerted week by week, or what other settings would change."""
     page = Page(width, color=False)
-    weeks = _count(len(rehearsal.windows), "week")
+    weeks = count(len(rehearsal.windows), "week")
     page.add(f"{weeks}: {_alert_counts(rehearsal.alerts)}.")
     if rehearsal.against is None:
         rows = [_alert_cells(alert, alert.action) for alert in rehearsal.alerts]
@@ -155,7 +160,7 @@ def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
             for one, other in rehearsal.changes()
             if one or other
         ]
-        page.add(f"{_count(len(rows), 'alert')} would differ (as set up → by the others).")
+        page.add(f"{count(len(rows), 'alert')} would differ (as set up → by the others).")
     if rows:
         page.blank()
         page.add(Grid(rows, align=("left", "left", "right"), one_line=True))
@@ -165,7 +170,7 @@ def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
 def _alert_counts(alerts: Sequence[RehearsedAlert]) -> str:
     counts = [sum(alert.action == action for alert in alerts) for action in _ALERTS]
     return ", ".join(
-        f"{count:,} to {action}" for action, count in zip(_ALERTS, counts, strict=True) if count
+        f"{n:,} to {action}" for action, n in zip(_ALERTS, counts, strict=True) if n
     ) or "nothing to do"  # fmt: skip
 
 
@@ -233,19 +238,19 @@ def _about_visits(report: VerdictReport, said: str) -> list[str]:
     """What comes of the visits that were flagged; what is left of them is still to be judged."""
     if not report.flagged and not report.left:
         return [f"No visit of it is flagged{_NOTHING.get(said, '')}."]
-    lines = [_COUNTED[said].format(visits=_count(len(report.flagged), "flagged visit"))]
+    lines = [_COUNTED[said].format(visits=count(len(report.flagged), "flagged visit"))]
     if said == "compromised":
         prefixes = dict.fromkeys(prefix for _, prefix in report.flagged)
         lines.append(f"They came from {listed([printable(each) for each in prefixes], _MOST)}.")
     if report.earlier_days:
         lines.append(
-            f"It was used from there on {_count(report.earlier_days, 'day')} before, which stay a "
+            f"It was used from there on {count(report.earlier_days, 'day')} before, which stay a "
             "part of what is usual: judge those weeks too, where it was the thief."
         )
     if report.left:
         prefixes = dict.fromkeys(prefix for _, prefix in report.left)
         lines.append(
-            f"Left to judge: {_count(len(report.left), 'flagged visit')} from "
+            f"Left to judge: {count(len(report.left), 'flagged visit')} from "
             f"{listed([printable(each) for each in prefixes], _MOST)}. The alert stays open."
         )
     return lines
@@ -266,11 +271,7 @@ def _also(report: VerdictReport) -> list[str]:
     if not report.also:
         return ["No other key was used from the same addresses."]
     return ["Other keys were used from the same addresses:"] + [
-        f"  {printable(other.key_id)}: {_count(other.requests, 'request')} from "
+        f"  {printable(other.key_id)}: {count(other.requests, 'request')} from "
         f"{printable(other.ip)}, last on {other.last_seen:%Y-%m-%d %H:%M} UTC"
         for other in report.also
     ]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
