@@ -199,6 +199,18 @@ def test_a_file_that_grew_or_was_written_again_is_loaded_again(place: Path) -> N
     assert again.total("events") == 1
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "ply_live_prod_4f8a2cDDDDbbbbcccc9e1d.jsonl"])
+def test_a_file_is_known_by_its_name_though_a_key_stands_in_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    write(tmp_path / "logs" / name, [line("2026-09-30T18:00:00")])
+    choices = Settings(ingest=IngestSettings(places=(str(tmp_path / "logs"),)))
+    first = pipeline.ingest_new(tmp_path / "lake", choices)
+    assert first is not None
+    assert first.total("events") == 1
+    # Not even as a file that was loaded before, which would have been read for its hash.
+    assert pipeline.ingest_new(tmp_path / "lake", choices) is None
+
+
 def test_an_empty_place_is_no_mistake_and_one_that_is_not_there_is(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert pipeline.ingest_new(tmp_path / "lake", SETTINGS, [str(tmp_path / "empty")]) is None

@@ -27,7 +27,7 @@ from keywatch.history import Details
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
 from keywatch.replay import replay, to_leave_out
-from keywatch.report.phrases import iso_week
+from keywatch.report.phrases import count, iso_week
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.watch import Watched, remember_run
 from keywatch.watch import watch as watch_lake
@@ -107,6 +107,7 @@ def ingest_new(
     """
     from keywatch.ingest import LoadReport, left_out_before, load_files
     from keywatch.origins import OriginReader
+    from keywatch.secrets import Redactor
     from keywatch.sources import find_files
 
     named = list(places or settings.ingest.places)
@@ -123,11 +124,14 @@ def ingest_new(
                 "FROM lake.ingested_files GROUP BY ALL"
             )
         }
+        redact = Redactor(lake.secret).redact
         now = utc_now()
         left_out = left_out_before(lake, found, settings.ingest)
         new = []
         for file in found:
-            loaded_at, waits_until = known.get((file.path, file.size_bytes), (None, None))
+            # A secret in a path is stored as its hash.
+            state = redact(file.path), file.size_bytes
+            loaded_at, waits_until = known.get(state, (None, None))
             changed = loaded_at is None or not file.modified_at or file.modified_at >= loaded_at
             if (changed and file.path not in left_out) or (waits_until and waits_until <= now):
                 new.append(file)
@@ -659,8 +663,8 @@ def missed_weeks(
         again += _outdated(lake)
     week = last.end - last.start
     first = last.start if reviewed is None else reviewed + week
-    count = (last.start - first) // week + 1
-    missed = [Window(first + nth * week, first + (nth + 1) * week) for nth in range(max(count, 0))]
+    weeks = (last.start - first) // week + 1
+    missed = [Window(first + nth * week, first + (nth + 1) * week) for nth in range(max(weeks, 0))]
     over = {each for each in again if each.start <= last.start}
     return sorted(over.union(missed), key=lambda each: each.start)
 
@@ -727,6 +731,6 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
         )[0]
     span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
     if events:
-        return f"{key_id}: {events:,} requests from {span}, nothing out of the ordinary."
+        return f"{key_id}: {count(events, 'request')} from {span}, nothing out of the ordinary."
     seen = f"last seen {last:%Y-%m-%d %H:%M} UTC" if last else "never seen"
     return f"{key_id}: not used from {span} ({seen}); there is nothing to judge."
