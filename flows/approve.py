@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from prefect import flow, task
+from prefect import flow
 from prefect.deployments import run_deployment
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 
-from flows.common import patient, plain, say, settings_of
+from flows.common import plain, say, settings_of, step, tells_no_token
 from flows.deliver import send
 from keywatch import pipeline
 from keywatch.alerts import Alert
@@ -31,7 +31,7 @@ class Decision(RunInput):
     because: str
 
 
-@task(name="ask for approval", **patient())
+@step("ask for approval")
 def ask(lake: Path, config: str | None, settings: Settings) -> int:
     """Start an `approve` run for each revocation that nobody was asked about; how many wait."""
     waiting = pipeline.revokes_to_approve(lake, settings)
@@ -47,7 +47,7 @@ def ask(lake: Path, config: str | None, settings: Settings) -> int:
     return len(waiting)
 
 
-@task(name="settle", **patient())
+@step("settle")
 def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> list[str]:
     """Carry out what the analyst said."""
     done = pipeline.settle_revoke(
@@ -64,6 +64,7 @@ def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> lis
 
 
 @flow(name="approve")
+@tells_no_token
 def approve(alert_id: str, lake: str = "lake", config: str | None = None) -> list[str]:
     """Wait for an analyst, then approve or decline; what comes before the answer runs again."""
     settings = settings_of(config)

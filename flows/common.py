@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, ParamSpec, TypedDict, TypeVar, cast
 
-from prefect import Task
+import httpx
+from prefect import Task, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from keywatch.errors import LakeBusyError
+from keywatch.errors import KeywatchError, LakeBusyError, SecretError
 from keywatch.model import Review
-from keywatch.report import power_sentences, printable
+from keywatch.report import power_sentences, printable, render_failure
 from keywatch.report.health import health_lines
 from keywatch.report.phrases import count, iso_week, window_label
 from keywatch.report.upkeep import rule_counts
+from keywatch.secrets import without_tokens
 from keywatch.settings import Settings, load_settings
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _MOST_ROWS = 200
 _LONGEST_TEXT = 300
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|>~:@/])")
@@ -62,15 +69,51 @@ def patient() -> Retries:
     )
 
 
-def say(text: str) -> None:
-    """Into the run's log, a line at a time."""
+def tells_no_token(work: Callable[_P, _R]) -> Callable[_P, _R]:
+    """`work` with errors that may be kept: Prefect stores their text and traceback."""
+
+    @functools.wraps(work)
+    def careful(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return work(*args, **kwargs)
+        except PrefectException:
+            raise  # it steers the run, and knows nothing of a log
+        except httpx.HTTPError as e:
+            failed: Exception = KeywatchError(f"Prefect's server can't be asked: {e}")
+        except Exception as e:  # noqa: BLE001 - whatever it is, it is told in words that are safe
+            failed = e
+        # Outside of `except`, or the traceback would end with the error that is not to be kept.
+        kind = type(failed) if isinstance(failed, KeywatchError) else KeywatchError
+        raise kind(render_failure(failed))
+
+    return careful
+
+
+def step(name: str) -> Callable[[Callable[_P, _R]], Task[_P, _R]]:
+    """A task of a flow: tried again while the lake is busy, and its errors tell no token."""
+
+    def made(work: Callable[_P, _R]) -> Task[_P, _R]:
+        return task(name=name, **patient())(tells_no_token(work))
+
+    return made
+
+
+def say(text: str, level: int = logging.INFO) -> None:
+    """Into the run's log, a line at a time, without tokens."""
     for line in text.splitlines():
-        get_run_logger().info(printable(line, max_length=1000))
+        get_run_logger().log(level, printable(without_tokens(line), max_length=1000))
 
 
 def secret_block(name: str) -> str:
-    """The value of a Prefect Secret block."""
-    block = cast("Secret[str]", Secret.load(name))
+    """The value of a Prefect Secret block.
+
+    Raises:
+        SecretError: there is none of that name.
+    """
+    try:
+        block = cast("Secret[str]", Secret.load(name))
+    except ValueError:
+        raise SecretError(f"there is no Prefect Secret block {name!r}; make it") from None
     return block.get()
 
 
@@ -98,9 +141,9 @@ def leave_artifacts(review: Review, page: Path) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` as Markdown that shows it as it is: no link, no markup, no HTML."""
-    shown = printable(text, max_length=_LONGEST_TEXT).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKUP.sub(r"\\\1", shown)
+    """`text` as Markdown that shows it as it is, without tokens: no link, no markup, no HTML."""
+    shown = printable(without_tokens(text), max_length=_LONGEST_TEXT)
+    return _MARKUP.sub(r"\\\1", shown.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def _coverage(review: Review, page: Path) -> str:
@@ -111,7 +154,8 @@ def _coverage(review: Review, page: Path) -> str:
     lines = [
         f"# Keywatch, {window_label(review.window)}",
         ", ".join(f"**{n}** to {action}" for action, n in counts.items()) + ".",
-        f"The page: `{page}`. The run: `{review.run.id}`, snapshot {review.run.lake_snapshot}.",
+        f"The page: {plain(str(page))}. The run: `{review.run.id}`, "
+        f"snapshot {review.run.lake_snapshot}.",
         *(f"- health: {plain(line)}" for line in health_lines(review.health)),
         "## Coverage",
         f"- {count(coverage.events, 'event')} of "

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
-from flows.common import patient, say, settings_of
+from flows.common import say, settings_of, step, tells_no_token
 from keywatch import pipeline
 from keywatch.report import render_load
 from keywatch.settings import Settings
 
 
-@task(name="load what is new", **patient())
+@step("load what is new")
 def load(lake: Path, settings: Settings) -> int:
     """How many events were new."""
     report = pipeline.ingest_new(lake, settings, on_wait=say)
@@ -24,6 +24,7 @@ def load(lake: Path, settings: Settings) -> int:
 
 
 @flow(name="ingest")
+@tells_no_token
 def ingest(lake: str = "lake", config: str | None = None) -> int:
     """Load the new files; returns how many events were new."""
     return load(Path(lake), settings_of(config))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
-from flows.common import patient, say, settings_of
+from flows.common import say, settings_of, step, tells_no_token
 from keywatch import pipeline
 from keywatch.maintain import render_maintained
 from keywatch.settings import Settings
 
 
-@task(name="keep the lake small", **patient())
+@step("keep the lake small")
 def keep_small(lake: Path, settings: Settings) -> int:
     """How many files the catalogue names after."""
     done = pipeline.maintain(lake, settings, say)
@@ -21,6 +21,7 @@ def keep_small(lake: Path, settings: Settings) -> int:
 
 
 @flow(name="maintain")
+@tells_no_token
 def maintain(lake: str = "lake", config: str | None = None) -> int:
     """Maintain the lake; returns how many files are left."""
     return keep_small(Path(lake), settings_of(config))

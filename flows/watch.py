@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from flows.approve import ask
-from flows.common import patient, say, settings_of
+from flows.common import say, settings_of, step, tells_no_token
 from flows.deliver import send
 from flows.ingest import load
 from keywatch import pipeline
@@ -15,7 +15,7 @@ from keywatch.settings import Settings
 from keywatch.watch import render_watched
 
 
-@task(name="judge what came in", **patient())
+@step("judge what came in")
 def judge(lake: Path, settings: Settings) -> int:
     """How many alerts changed."""
     watched = pipeline.watch(lake, settings, say)
@@ -24,6 +24,7 @@ def judge(lake: Path, settings: Settings) -> int:
 
 
 @flow(name="watch")
+@tells_no_token
 def watch(lake: str = "lake", config: str | None = None) -> int:
     """Load, judge, send; returns how many alerts changed."""
     settings = settings_of(config)

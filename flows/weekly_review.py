@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 
 from flows.approve import ask
-from flows.common import leave_artifacts, patient, say, settings_of
+from flows.common import leave_artifacts, say, settings_of, step, tells_no_token
 from flows.deliver import send
 from keywatch import pipeline
 from keywatch.model import Window
 from keywatch.settings import Settings
 
 
-@task(name="find the weeks to review", **patient())
+@step("find the weeks to review")
 def find_weeks(lake: Path, settings: Settings) -> list[Window]:
     """The weeks that are over and were not reviewed, the oldest first."""
     return pipeline.missed_weeks(lake, settings)
 
 
-@task(name="review a week", **patient())
+@step("review a week")
 def review_week(lake: Path, window: Window, settings: Settings) -> Path:
     """Its page; the cases and the coverage are left as artifacts."""
     answer, page = pipeline.write_report(lake, window, settings, on_wait=say)
@@ -29,6 +29,7 @@ def review_week(lake: Path, window: Window, settings: Settings) -> Path:
 
 
 @flow(name="weekly-review")
+@tells_no_token
 def weekly_review(lake: str = "lake", config: str | None = None) -> list[str]:
     """Review each week that has no review yet, and send what comes of it; returns the pages."""
     settings = settings_of(config)

@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -856,24 +855,6 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
         )
 
 
-def _failure(error: Exception) -> str:
-    """What to say of an error that nobody expected: never what a log may have said in it."""
-    from keywatch.lake import explained
-    from keywatch.report import printable
-    from keywatch.secrets import without_tokens
-
-    if told := explained(error, None):
-        return printable(str(told), max_length=1000)
-    if isinstance(error, OSError):
-        said = f"{error.filename or 'a file'}: {error.strerror or error}"
-        return printable(without_tokens(said), 1000)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return (
-        f"a fault in Keywatch itself: {type(error).__name__} at {Path(place.filename).name}:"
-        f"{place.lineno}; please report it. Nothing was half done"
-    )
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; errors are told in words, with the contract's exit codes.
 
@@ -883,21 +864,19 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         app(words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
-        _say(f"keywatch: {e}")
-        raise SystemExit(EXIT_USAGE) from None
-    except KeywatchError as e:
-        from keywatch.report import printable
-        from keywatch.secrets import without_tokens
+        from keywatch.report import render_failure
 
-        lines = (printable(line, max_length=1000) for line in without_tokens(str(e)).splitlines())
-        _say("keywatch: " + "\n".join(lines))
-        raise SystemExit(e.exit_code) from None
+        _say(f"keywatch: {render_failure(UsageError(str(e)))}")
+        raise SystemExit(EXIT_USAGE) from None
     except BrokenPipeError:
         # The reader has seen enough (keywatch review | head).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as e:  # noqa: BLE001 -- a traceback would exit with 1, which means findings
-        _say(f"keywatch: {_failure(e)}")
-        raise SystemExit(LakeError.exit_code) from None
+        from keywatch.report import render_failure
+
+        _say(f"keywatch: {render_failure(e)}")
+        code = e.exit_code if isinstance(e, KeywatchError) else LakeError.exit_code
+        raise SystemExit(code) from None
     except KeyboardInterrupt:
         _say("keywatch: stopped; nothing was half done")
         raise SystemExit(130) from None

@@ -215,9 +215,11 @@ class Redactor:
 def without_tokens(text: str) -> str:
     """`text` with the middle of each token left out: for what is said and not kept.
 
-    Places are not looked at: an error names settings, and what follows is its own words.
+    Places are not looked at: an error names settings, and what follows is its own words. A hash of
+    the lake's, by which a key is named, stays.
     """
-    return _HASH.sub(r"\1", Redactor(secrets.token_bytes(), ("token",)).redact(text))
+    shown = Redactor(secrets.token_bytes(), ("token",)).redact(text)
+    return _HASH.sub(lambda found: found[0] if found[0] in text else found[1], shown)
 
 
 def _names_decoded(text: str) -> str:

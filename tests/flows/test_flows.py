@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from keywatch import pipeline
 from tests.deliver.receivers import Receiver
 from tests.test_pipeline import SETTINGS, crowd, daily, key, theft
 from tests.test_watch import of_days, write
+from tests.torture.planted import files_under, plant, shown_in
+from tests.torture.planted_flows import run_flows, shown_by_prefect
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -38,6 +41,7 @@ pytestmark = pytest.mark.slow
 class Server:
     """A server with the deployments of prefect.yaml, and a worker of their pool."""
 
+    home: Path
     url: str
     env: dict[str, str]
 
@@ -115,7 +119,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "DO_NOT_TRACK": "1",
         "PWD": str(ROOT),
     }
-    found = Server(f"http://127.0.0.1:{port}/api", env)
+    found = Server(home, f"http://127.0.0.1:{port}/api", env)
     processes = [
         _start(
             home / "server.log", env, "server", "start", "--host", "127.0.0.1", "--port", f"{port}"
@@ -302,3 +306,13 @@ def test_a_revocation_waits_for_an_analyst(server: Server, world: World) -> None
     assert "approved by ana" in message["why"]
     server.run("watch", world.lake, world.config)
     assert len(world.hook.requests) == 1
+
+
+def test_nothing_planted_is_in_what_prefect_keeps(server: Server, tmp_path: Path) -> None:
+    random.seed(5)
+    planted = plant(tmp_path / "in", 1)
+    out = tmp_path / "out"
+    out.mkdir()
+    run_flows(out, out / "lake", planted, server.env)
+    assert shown_by_prefect(server.home, planted.ways) == []
+    assert shown_in(files_under(out), planted.ways) == []

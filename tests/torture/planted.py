@@ -147,6 +147,11 @@ class Planted(NamedTuple):
     ways: list[str]
     """By the number of the secret."""
 
+    def another(self, way: str) -> int:
+        """The number of one more secret, which is planted elsewhere."""
+        self.ways.append(way)
+        return len(self.ways) - 1
+
 
 def _line(**fields: Any) -> str:
     return json.dumps(event(**{"request_id": random_text(20)} | fields))
@@ -184,13 +189,8 @@ def _records(number: Callable[[str], int]) -> Iterable[dict[str, Any]]:
 
 def plant(folder: Path, times: int) -> Planted:
     """Logs, CloudTrail and an inventory under `folder` with each way `times` times."""
-    ways: list[str] = []
-
-    def number(way: str) -> int:
-        ways.append(way)
-        return len(ways) - 1
-
-    logs, inventory = folder / "logs", folder / "keys.jsonl"
+    planted = Planted(folder / "logs", folder / "keys.jsonl", [])
+    logs, number = planted.logs, planted.another
     logs.mkdir(parents=True)
     lines: list[str] = []
     records: list[dict[str, Any]] = []
@@ -213,8 +213,8 @@ def plant(folder: Path, times: int) -> Planted:
     (logs / "trail.json").write_text(json.dumps({"Records": records}), encoding="utf-8")
     name = full_key(number("name of a file that is left out"))
     (logs / f"{name}.bin").write_bytes(b"no log")
-    inventory.write_bytes(as_json_lines(keys))
-    return Planted(logs, inventory, ways)
+    planted.inventory.write_bytes(as_json_lines(keys))
+    return planted
 
 
 def read_whole(file: Path) -> bytes:
@@ -223,7 +223,7 @@ def read_whole(file: Path) -> bytes:
     if content[:4] == b"PAR1" == content[-4:]:
         for of in (f"read_parquet('{file}')", f"parquet_metadata('{file}')"):
             content += str(duckdb.sql(f"FROM {of}").fetchall()).encode()
-    if file.suffix == ".sqlite":
+    if content.startswith(b"SQLite format 3\0"):
         with sqlite3.connect(file) as catalogue:
             content += "\n".join(catalogue.iterdump()).encode()
         catalogue.close()

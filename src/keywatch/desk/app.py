@@ -28,6 +28,7 @@ from keywatch.desk.guard import Guard
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.model import ACTIONS, FAMILIES, Review
 from keywatch.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.report import render_failure
 from keywatch.report.html import render_html, render_page
 from keywatch.report.phrases import iso_week, window_label
 from keywatch.verdicts import Verdict, latest_end
@@ -122,7 +123,9 @@ class Desk:
             told, status = "The lake can't be read.", 500
         else:
             told, status = "That can't be done.", 400
-        return self._html("desk_sorry.html.j2", status, title=told, told=told, why=str(error))
+        return self._html(
+            "desk_sorry.html.j2", status, title=told, told=told, why=render_failure(error)
+        )
 
     def _html(self, template: str, status: int = 200, **values: object) -> Response:
         text = render_page(

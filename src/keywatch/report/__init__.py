@@ -13,6 +13,7 @@ from keywatch.report.document import (
     review_schema,
     rfc3339,
 )
+from keywatch.report.failure import render_failure
 from keywatch.report.outcome import (
     power_sentences,
     render_demo_verdict,
@@ -32,6 +33,7 @@ __all__ = [
     "rehearsal_document",
     "render_case",
     "render_demo_verdict",
+    "render_failure",
     "render_load",
     "render_new_networks",
     "render_power",
