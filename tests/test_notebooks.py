@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from keywatch import pipeline
+from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from tests.conftest import ROOT
+from tests.torture.planted import LOGGED, Planted, plant, shown_in
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +27,12 @@ BIN = Path(sys.executable).parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
     "weekly_review": (
-        2, ("action", "owner", "summary", "counted_bits", "old_place_in_use", "not_assessable",
-            "note"),
+        2, (LOGGED, "action", "owner", "summary", "counted_bits", "old_place_in_use",
+            "not_assessable", "note"),
     ),
     "investigate_key": (
-        4, ("Revoke", "requests_before", "agent", "previous", "ip", "consumers", "user_agent"),
+        4, (LOGGED, "Revoke", "requests_before", "agent", "previous", "ip", "consumers",
+            "user_agent"),
     ),
     "tune_detectors": (
         1, ("unfamiliar_agent", "new_product_prior", "new_client", "bits_then", "action_then"),
@@ -36,15 +41,27 @@ PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
         1, ("first_write", "usual_write", "begins to write", "action_then", "bits_then"),
     ),
 }  # fmt: skip
-"""Pictures of each notebook, and words of its tables."""
+"""Pictures of each notebook, and words of its tables; the key is the one with the secrets."""
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A small demo lake, as `make notebooks` makes one."""
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    random.seed(5)
+    return plant(tmp_path_factory.mktemp("planted"), 1)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> dict[str, str]:
+    """A small demo lake, as `make notebooks` makes one, with secrets in its log."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
     options = ("--keys", "60", "--weeks", "9", "--keep", str(folder))
     subprocess.run([BIN / "keywatch", "demo", *options], check=True, capture_output=True)
+    settings = Settings(
+        ingest=IngestSettings(max_reject_share=1.0), review=ReviewSettings(power_keys=0)
+    )
+    pipeline.ingest(folder / "lake", [str(planted.logs)], settings)
+    pipeline.import_keys(folder / "lake", planted.inventory, settings)
+    pipeline.review(folder / "lake", None, settings, whole=False)
     return {
         **os.environ,
         "KEYWATCH_LAKE": str(folder / "lake"),
@@ -64,6 +81,10 @@ def exported(source: Path, folder: Path, environment: dict[str, str], *options: 
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def assert_shows_no_secret(notebook: Any, planted: Planted) -> None:
+    assert shown_in({"notebook": json.dumps(notebook).encode()}, planted.ways) == []
 
 
 def outputs(notebook: Any) -> list[dict[str, Any]]:
@@ -101,13 +122,17 @@ def test_each_notebook_promises_something() -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
-def test_it_runs_in_marimo(source: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    assert_promised(exported(source, tmp_path, environment, "--include-outputs"), source.stem)
+def test_it_runs_in_marimo(
+    source: Path, environment: dict[str, str], planted: Planted, tmp_path: Path
+) -> None:
+    notebook = exported(source, tmp_path, environment, "--include-outputs")
+    assert_promised(notebook, source.stem)
+    assert_shows_no_secret(notebook, planted)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
 def test_what_is_made_for_jupyter_runs_there(
-    source: Path, environment: dict[str, str], tmp_path: Path
+    source: Path, environment: dict[str, str], planted: Planted, tmp_path: Path
 ) -> None:
     notebook = exported(source, tmp_path, environment)
     assert outputs(notebook) == []
@@ -121,6 +146,7 @@ def test_what_is_made_for_jupyter_runs_there(
     assert ran.returncode == 0, ran.stderr
     executed = json.loads((tmp_path / f"{source.stem}.ipynb").read_text(encoding="utf-8"))
     assert_promised(executed, source.stem)
+    assert_shows_no_secret(executed, planted)
 
 
 @pytest.mark.parametrize("verdict", ["benign", "undo"])

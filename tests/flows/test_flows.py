@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 import subprocess
@@ -27,7 +26,7 @@ from tests.deliver.receivers import Receiver
 from tests.test_pipeline import SETTINGS, crowd, daily, key, theft
 from tests.test_watch import of_days, write
 from tests.torture.planted import files_under, plant, shown_in
-from tests.torture.planted_flows import run_flows, shown_by_prefect
+from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -111,12 +110,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
-        "PREFECT_HOME": str(home),
+    env = own_prefect(home) | {
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
         "PWD": str(ROOT),
     }
     found = Server(home, f"http://127.0.0.1:{port}/api", env)

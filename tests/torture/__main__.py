@@ -31,8 +31,10 @@ from keywatch.lake import Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import ROOT, as_json_lines, event
+from tests.test_notebooks import BIN, SOURCES, exported
 from tests.torture.fuzz import CORPUS, FoundError, fuzz
-from tests.torture.planted import search
+from tests.torture.planted import LAKE, files_under, plant, run_commands, shown_in
+from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
 
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by make torture -->", "<!-- end -->"
@@ -241,12 +243,37 @@ def _tests(what: str, rounds: int, names: str, file: str) -> Row:
     return Row(what, passed + failed, passed, lost)
 
 
-def secrets(folder: Path, times: int, kills: int) -> Row:
+def secrets(folder: Path, times: int, kills: int) -> list[Row]:
     """Secrets of many kinds in many places: none is in any byte that was written or said."""
-    found = search(folder, times, kills)
-    assert not found.shown, found.shown
-    what = f"secrets planted in {found.ways} ways and looked for in every byte, {kills} times"
-    return Row(f"{what} after SIGKILL", found.secrets, 0, "none was found")
+    planted = plant(folder / "in", times)
+    out = folder / "out"
+    run_commands(out, planted, kills)
+    home = out / "prefect"
+    flows = run_flows(out, out / "flows", planted, own_prefect(home))
+    notebooks = _run_notebooks(out)
+    shown = shown_by_prefect(home, planted.ways) + shown_in(files_under(out), planted.ways)
+    assert not shown, shown
+    what = f"secrets planted in {len(set(planted.ways))} ways and looked for in every byte"
+    none = "none was found"
+    return [
+        Row(f"{what}, {kills} times after SIGKILL", len(planted.ways), 0, none),
+        Row("flows run on them, and failed for one: Prefect's database and logs", flows, 0, none),
+        Row("notebooks run on them, for Jupyter and as a page", notebooks, 0, none),
+    ]
+
+
+def _run_notebooks(out: Path) -> int:
+    """Run each notebook on the commands' lake, with what it shows into `out`; returns how many."""
+    folder = out / "notebooks"
+    folder.mkdir()
+    env = os.environ | {"KEYWATCH_LAKE": str(out / LAKE), "TMPDIR": str(folder)}
+    for source in SOURCES:
+        exported(source, folder, env, "--include-outputs")
+        subprocess.run(
+            [BIN / "marimo", "export", "html", source, "-o", folder / f"{source.stem}.html"],
+            cwd=folder, env=env, check=True, capture_output=True,
+        )  # fmt: skip
+    return 2 * len(SOURCES)
 
 
 def many(
@@ -351,7 +378,7 @@ def main() -> None:
         folder = Path(name)
         rows = kills(folder / "kills", given.kills)
         rows += [damages(given.rounds), scarcity(given.rounds)]
-        rows.append(secrets(folder / "planted", given.planted, given.kills // 20))
+        rows += secrets(folder / "planted", given.planted, given.kills // 20)
         rows += fuzzed(folder / "fuzz", given.lines, given.seed)
         rows.append(
             many(folder / "many", given.seconds, [""] * PROCESSES, f"{PROCESSES} processes", None)

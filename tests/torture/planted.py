@@ -28,6 +28,10 @@ import duckdb
 from tests.conftest import ROOT, as_json_lines, event
 
 MARK = "Qz7Nq9Kx"
+LOGGED = event()["key_id"]
+"""The key of most lines; the inventory calls it planted, so its case is the first of a review."""
+LAKE = Path("demo/lake")
+"""Into which the commands load, below the folder in which they write."""
 _ALNUM = string.ascii_letters + string.digits
 _MARKS_IN_BASE64 = [
     base64.b64encode(b"\0" * before + MARK.encode())[[0, 2, 3][before] : (before + 8) * 8 // 6]
@@ -201,7 +205,8 @@ def plant(folder: Path, times: int) -> Planted:
         records += _records(number)
         keys.append(
             {
-                "key_id": f"key_{nth}", "key": full_key(number("key in the inventory")),
+                "key_id": f"key_{nth}" if nth else LOGGED, "honey": not nth,
+                "key": full_key(number("key in the inventory")),
                 "name": f"bot {full_key(number('name in the inventory'))}", "owner": "team",
                 "environment": "prod", "scopes": [full_key(number("scope in the inventory"))],
                 "created_at": "2026-01-01T00:00:00Z",
@@ -253,22 +258,11 @@ def files_under(folder: Path, *, whole: bool = True) -> dict[str, bytes]:
     return {str(file): read(file) for file in folder.rglob("*") if file.is_file()}
 
 
-class Search(NamedTuple):
-    """A search of all that the commands wrote."""
-
-    secrets: int
-    ways: int
-    kills: int
-    shown: list[str]
-
-
-def search(folder: Path, times: int, kills: int) -> Search:
-    """Plant, load, review and deliver with commands, some of them killed; then look everywhere.
+def run_commands(out: Path, planted: Planted, kills: int) -> None:
+    """Load, review and deliver with commands into `out`, some of them killed, beside a demo.
 
     What is said on the terminal counts as written, errors and their tracebacks too.
     """
-    planted = plant(folder / "in", times)
-    out = folder / "out"
     temporary = out / "tmp"
     temporary.mkdir(parents=True)
     config = out / "keywatch.toml"
@@ -283,7 +277,7 @@ def search(folder: Path, times: int, kills: int) -> Search:
     said: Counter[str] = Counter()
 
     def start(
-        *arguments: str | Path, settings: Path = config, lake: str = "lake"
+        *arguments: str | Path, settings: Path = config, lake: Path = out / LAKE
     ) -> subprocess.Popen[bytes]:
         said["commands"] += 1
         with (out / f"said-{said['commands']}.txt").open("wb") as terminal:
@@ -292,7 +286,7 @@ def search(folder: Path, times: int, kills: int) -> Search:
                 cwd=out,
                 env=os.environ
                 | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(temporary),
-                   "KEYWATCH_LAKE": str(out / lake)},
+                   "KEYWATCH_LAKE": str(lake)},
                 stdout=terminal,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -300,6 +294,7 @@ def search(folder: Path, times: int, kills: int) -> Search:
     def run(*arguments: str | Path, settings: Path = config) -> int:
         return start(*arguments, settings=settings).wait(timeout=900)
 
+    assert run("demo", "--keys", "60", "--keep", out / LAKE.parent) == 0
     named = next(planted.logs.glob("*.jsonl"))
     for settings in (strict, short):
         run("ingest", named, settings=settings)
@@ -307,7 +302,7 @@ def search(folder: Path, times: int, kills: int) -> Search:
     assert run("ingest", planted.logs) == 0
     takes = time.monotonic() - began
     for nth in range(kills):
-        process = start("ingest", planted.logs, lake=f"killed-{nth}")
+        process = start("ingest", planted.logs, lake=out / f"killed-{nth}")
         try:
             process.wait(random.uniform(0.3, 1.0) * takes)
         except subprocess.TimeoutExpired:
@@ -318,5 +313,3 @@ def search(folder: Path, times: int, kills: int) -> Search:
         assert run("review", "--week", "2026-W40", "--format", kind) == 0
     run("deliver")
     run("doctor", "--deep")
-    shown = shown_in(files_under(out), planted.ways)
-    return Search(len(planted.ways), len(set(planted.ways)), kills, shown)

@@ -27,6 +27,17 @@ KEPT = (
 """Artifacts, logs and the states of failed runs and tasks: in Prefect's database afterwards."""
 
 
+def own_prefect(home: Path) -> dict[str, str]:
+    """An environment in which Prefect has a home and a server of its own."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return others | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
 def run_flows(folder: Path, lake: Path, planted: Planted, env: dict[str, str]) -> int:
     """Run each flow, and watch with settings that are wrong in each way; returns how many ran.
 
