@@ -290,9 +290,9 @@ class Lake:
             # disk is not there, nothing may look as if it were.
             for path in (self.folder, spill):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.connection.execute(f"SET temp_directory = {_quoted(str(spill))}")
+        self.connection.execute(f"SET temp_directory = {quoted(str(spill))}")
         try:
-            self.connection.execute(f"SET memory_limit = {_quoted(self._settings.memory_limit)}")
+            self.connection.execute(f"SET memory_limit = {quoted(self._settings.memory_limit)}")
         except duckdb.Error as e:
             raise UsageError(
                 f"storage.memory_limit {self._settings.memory_limit!r}: {_first_line(e)}; "
@@ -309,7 +309,7 @@ class Lake:
         if make is not None:
             self._set_up()
         # A lake may be moved, and named by another path than when it was made.
-        options = f"DATA_PATH {_quoted(self.data_path)}, OVERRIDE_DATA_PATH true"
+        options = f"DATA_PATH {quoted(self.data_path)}, OVERRIDE_DATA_PATH true"
         options += f", DATA_INLINING_ROW_LIMIT 0, CREATE_IF_NOT_EXISTS {bool(make)}"
         if self.sqlite_file:
             # Write-ahead logging, or a commit would fail while another process reads.
@@ -319,7 +319,7 @@ class Lake:
             options += f", SNAPSHOT_VERSION {self._snapshot}"
         if self._snapshot is not None or self.read_only:
             options += ", READ_ONLY"
-        attach = f"ATTACH {_quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
+        attach = f"ATTACH {quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
         try:
             self._retry(lambda: self.connection.execute(attach))
         except duckdb.Error as e:
@@ -436,7 +436,7 @@ class Lake:
             return
         where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
         self.connection.execute(
-            f"COPY (SELECT {_quoted(lake_id)}) TO {_quoted(where)} (FORMAT csv, HEADER false)"
+            f"COPY (SELECT {quoted(lake_id)}) TO {quoted(where)} (FORMAT csv, HEADER false)"
         )
 
     def _identity_in_catalogue(self) -> str:
@@ -503,7 +503,7 @@ class Lake:
         """
         self.connection.execute("SELECT count(*) FROM duckdb_secrets()")  # read from disk, once
         place = self.data_path.rstrip("/") + "/"
-        self.connection.execute(f"SET allowed_directories = [{_quoted(place)}]")
+        self.connection.execute(f"SET allowed_directories = [{quoted(place)}]")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
@@ -848,7 +848,7 @@ class Lake:
         try:
             guard.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
             name = self._catalog.partition(":")[2]
-            guard.execute(f"ATTACH {_quoted(name)} AS catalogue (TYPE postgres, READ_ONLY)")
+            guard.execute(f"ATTACH {quoted(name)} AS catalogue (TYPE postgres, READ_ONLY)")
             self._wait_in_postgres(guard, on_wait)
             self._guard = guard
             yield
@@ -864,7 +864,7 @@ class Lake:
         told = False
         while True:
             guard.execute("BEGIN")  # one session, which has the lock until its end
-            asked = f"SELECT * FROM postgres_query('catalogue', {_quoted(take)})"
+            asked = f"SELECT * FROM postgres_query('catalogue', {quoted(take)})"
             if (taken := guard.execute(asked).fetchone()) and taken[0]:
                 return
             guard.execute("ROLLBACK")
@@ -1035,7 +1035,7 @@ def _literal(value: object) -> str:
         case float():
             return f"'{value}'::DOUBLE"
         case str():
-            return "(" + _quoted(value).replace("\0", "' || chr(0) || '") + ")"
+            return quoted(value)
         case datetime():
             return f"TIMESTAMP '{value.isoformat(' ')}'"
         case date():
@@ -1046,8 +1046,10 @@ def _literal(value: object) -> str:
             raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL, whatever it holds: the one place where text gets into a query."""
+    written = "'" + text.replace("'", "''").replace("\0", "' || chr(0) || '") + "'"
+    return f"({written})" if "\0" in text else written
 
 
 def _first_line(error: Exception) -> str:

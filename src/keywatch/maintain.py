@@ -19,7 +19,7 @@ from pathlib import Path
 from keywatch.catalogue_copies import copies
 from keywatch.errors import LakeBusyError, UsageError
 from keywatch.folder import SET_ASIDE
-from keywatch.lake import Lake, utc_now
+from keywatch.lake import Lake, quoted, utc_now
 from keywatch.model import Window
 from keywatch.settings import LakeSettings
 from keywatch.weeks import last_event
@@ -321,24 +321,23 @@ def _count_and_delete(lake: Lake, table: str, mine: str, found: Forgotten, **nam
 def _mend(
     lake: Lake, table: str, column: str, kind: str, marks: Sequence[str], found: Forgotten
 ) -> None:
-    quoted = f'"{column}"'
-    text = f"{quoted}::VARCHAR"
-    mended = f"mend_text({quoted})"
+    name = f'"{column}"'
+    text = f"{name}::VARCHAR"
+    mended = f"mend_text({name})"
     if kind == "VARCHAR[]":
-        mended = f"list_transform({quoted}, lambda each: mend_text(each))"
+        mended = f"list_transform({name}, lambda each: mend_text(each))"
     elif kind == "JSON":
         mended = f"mend_text({text})::JSON"
     naming = "(" + " OR ".join(_names_it(text, mark) for mark in _written(marks)) + ")"
-    differs = f"{naming} AND {mended} IS DISTINCT FROM {quoted}"
+    differs = f"{naming} AND {mended} IS DISTINCT FROM {name}"
     count = lake.value(f"SELECT count(*) FROM lake.{table} WHERE {differs}")
     if count:
-        lake.execute(f"UPDATE lake.{table} SET {quoted} = {mended} WHERE {differs}")
+        lake.execute(f"UPDATE lake.{table} SET {name} = {mended} WHERE {differs}")
         found.mended[table] = found.mended.get(table, 0) + count
 
 
 def _names_it(column: str, mark: str) -> str:
-    escaped = mark.replace("'", "''")
-    return f"contains({column}, '{escaped}')"
+    return f"contains({column}, {quoted(mark)})"
 
 
 def _written(marks: Sequence[str]) -> list[str]:

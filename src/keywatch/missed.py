@@ -12,9 +12,8 @@ from typing import Any
 from keywatch import runbook
 from keywatch.catalogue import catalogue_endpoints
 from keywatch.history import shown_keys
-from keywatch.lake import Lake
+from keywatch.lake import Lake, quoted
 from keywatch.model import Case, Evidence, Origin, Window
-from keywatch.recommend import literal
 from keywatch.settings import ReviewSettings
 
 _MOST_REASONS = 10
@@ -248,9 +247,9 @@ def _evidence(lake: Lake, key_id: str, window: Window) -> tuple[Evidence, ...]:
 
 
 def _events_query(key_id: str, window: Window, addresses: list[str]) -> str:
-    listed = ", ".join(literal(address) for address in addresses)
+    listed = ", ".join(quoted(address) for address in addresses)
     return (
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
-        f"WHERE key_id = {literal(key_id)} AND day >= DATE '{window.start:%Y-%m-%d}' "
+        f"WHERE key_id = {quoted(key_id)} AND day >= DATE '{window.start:%Y-%m-%d}' "
         f"AND ts < TIMESTAMP '{window.end}' AND address IN ({listed}) ORDER BY ts"
     )

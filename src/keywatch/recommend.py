@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from keywatch import runbook
 from keywatch.detectors import Detector
-from keywatch.lake import Lake
+from keywatch.lake import Lake, quoted
 from keywatch.model import Action, Case, Evidence, Origin, Standing
 from keywatch.report.phrases import listed
 from keywatch.scoring import ScoredCase
@@ -486,12 +486,12 @@ def _events_query(one: ScoredCase, facts: _Facts) -> str:
     visits = " OR ".join(
         _among("day", [f"DATE '{day}'" for day in row["days"]])
         + " AND "
-        + _among("address", [literal(address) for address in row["addresses"]])
+        + _among("address", [quoted(address) for address in row["addresses"]])
         for row in facts.addresses[one.key_id]
     )
     return (
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
-        f"WHERE key_id = {literal(one.key_id)} "
+        f"WHERE key_id = {quoted(one.key_id)} "
         f"AND ({visits or _between(start, end)}) ORDER BY ts"
     )
 
@@ -502,9 +502,3 @@ def _between(start: date, end: date) -> str:
 
 def _among(column: str, values: Sequence[str]) -> str:
     return f"{column} = {values[0]}" if len(values) == 1 else f"{column} IN ({', '.join(values)})"
-
-
-def literal(text: str) -> str:
-    """`text` as SQL writes it."""
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
