@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,31 @@ def test_duckdb_and_its_extensions_are_of_one_version() -> None:
 
 def test_the_package_says_the_version_of_the_project() -> None:
     assert keywatch.__version__ == pyproject()["project"]["version"]
+
+
+def test_setup_takes_wheels_by_their_hashes_alone() -> None:
+    make = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", "")
+    installs = re.findall(r"\bpip (?:sync|install) [^;]*", make)
+    of_the_lock = [command for command in installs if "requirements.lock" in command]
+    assert len(of_the_lock) == 2
+    assert all("--require-hashes --only-binary :all:" in command for command in of_the_lock)
+    # What is left is this checkout itself, built with what the lock brought.
+    others = set(installs) - set(of_the_lock)
+    assert all("--no-deps --no-build-isolation -e ." in command for command in others)
+
+
+def test_each_test_that_security_names_is_there() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    defined = Counter(
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", file.read_text("utf-8"), re.MULTILINE)
+    )
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 60
+    assert {name: defined[name] for name in named if defined[name] != 1} == {}
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!---|promise \||what \|)", line)]
+    assert [row for row in rows if not re.search(r"`test_\w+`|`make check`", row)] == []
 
 
 @pytest.mark.slow

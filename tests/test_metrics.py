@@ -63,6 +63,7 @@ def test_the_figures_of_a_lake(quick: Loading) -> None:
         f"health_findings {check}" for check in HEALTH_CHECKS if check != "log_ended"
     }
     assert not [name for name in found if "timestamp" in name]
+    assert "key_1" not in text
     assert "# HELP keywatch_outbox_dead Messages that were given up." in text
     assert "# TYPE keywatch_outbox_dead gauge" in text
 

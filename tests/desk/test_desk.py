@@ -131,6 +131,9 @@ def test_the_token_buys_a_cookie_that_no_script_and_no_other_site_gets(served: S
     assert shown.headers["cache-control"] == "no-store"
     assert "default-src 'none'" in shown.headers["content-security-policy"]
     assert "script-src" not in shown.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in shown.headers["content-security-policy"]
+    assert shown.headers["x-frame-options"] == "DENY"
+    assert shown.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:80", ""])

@@ -1,4 +1,4 @@
-"""The triage page's server against slow clients."""
+"""The triage page's server: where it listens, and slow clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 
-from keywatch.desk.serve import PromptProtocol
+from keywatch.desk.serve import PromptProtocol, serve
+from keywatch.settings import Settings
+from tests.conftest import Loading
 
 CLIENTS = 200
 MINUTES = 180.0
@@ -38,6 +40,24 @@ def port() -> Iterator[int]:
     server.should_exit = True
     thread.join()
     listening.close()
+
+
+def test_it_listens_on_this_machine_alone(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[str] = []
+
+    def ran(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        places.extend(each.getsockname()[0] for each in sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "run", ran)
+    told: list[str] = []
+    for _ in range(2):
+        serve(loading.folder / "lake", Settings(), 0, None, told.append)
+    assert set(places) == {"127.0.0.1"}
+    tokens = [address.partition("/?token=")[2] for address in told]
+    assert len(set(tokens)) == 2
+    assert min(map(len, tokens)) >= 32
 
 
 @pytest.mark.parametrize(

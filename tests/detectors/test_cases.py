@@ -136,6 +136,11 @@ def test_the_reminder_and_the_rule_have_one_period() -> None:
         ("detect.sql", "AS rotate", "AS revolve", "revolve"),
         ("detect.sql", "-- grain: key", "-- key", "must open with '-- grain"),
         ("detect.sql", "FROM keys", "FROM no_such_table", "no_such_table"),
+        ("detect.sql", "FROM keys", "FROM read_text('/etc/passwd')", "a query here reads tables"),
+        (
+            "detect.sql", "JOIN shared USING (key_id)",
+            "JOIN shared USING (key_id); DELETE FROM keys", "one SELECT is run here",
+        ),
         ("detector.toml", 'family = "policy"', 'family = "luck"', "family is 'luck'"),
         ("detector.toml", '"stable"', '"done"', "status is 'done'; allowed are draft, test,"),
         ("detector.toml", "hygiene = true", "certain_bits = 5", "certain_bits needs action"),
