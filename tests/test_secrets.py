@@ -22,6 +22,7 @@ from keywatch.inventory import import_keys
 from keywatch.lake import Lake
 from keywatch.report import render_load
 from keywatch.secrets import (
+    KINDS,
     Redactor,
     is_masked,
     load_or_create_secret,
@@ -159,7 +160,7 @@ def test_two_lakes_hash_a_key_differently(tmp_path: Path) -> None:
 
 REDACTOR = Redactor(b"s" * 32)
 CATALOGUE = tomllib.loads(content_path("data/secrets.toml").read_text(encoding="utf-8"))
-PATTERNS = [(kind, entry) for kind in ("token", "place") for entry in CATALOGUE[kind]]
+PATTERNS = [(kind, entry) for kind in KINDS for entry in CATALOGUE[kind]]
 
 
 def in_re2(text: str, pattern: str) -> bool:

@@ -49,6 +49,9 @@ _BASE64_STARTS = ("", "AH", "AAB")
 """What may stand before ply_ in base64, by its place in a group of three bytes."""
 _HASH = re.compile("(…[A-Za-z0-9]{0,4})#[0-9a-f]{16}")
 _HASH_DIGITS = 16
+_FORMS = ("token", "bare")
+KINDS = (*_FORMS, "place")
+"""The tables of ``data/secrets.toml``."""
 _MOST_DECODINGS = 5
 _MOST_LENGTH = 8000
 _UNSURE_LENGTH = 300
@@ -88,7 +91,7 @@ def _entropy(text: str) -> float:
 
 @functools.cache
 def secret_patterns(kind: str) -> tuple[SecretPattern, ...]:
-    """The bundled patterns of a kind (token, place), in the order in which they are applied."""
+    """The bundled patterns of a kind (of `KINDS`), in the order in which they are applied."""
     content = tomllib.loads(content_path("data/secrets.toml").read_text(encoding="utf-8"))
     parts: dict[str, str] = {}
     for name, part in content["parts"].items():
@@ -128,7 +131,7 @@ def is_masked(key: str) -> bool:
 class Redactor:
     """Replaces secrets in text; two redactors with the same secret give the same hash."""
 
-    def __init__(self, secret: bytes, kinds: tuple[str, ...] = ("token", "place")) -> None:
+    def __init__(self, secret: bytes, kinds: tuple[str, ...] = KINDS) -> None:
         self._secret = secret
         self._patterns = [pattern for kind in kinds for pattern in secret_patterns(kind)]
         self._redact_short = functools.lru_cache(maxsize=65536)(self._redact)
@@ -218,7 +221,7 @@ def without_tokens(text: str) -> str:
     Places are not looked at: an error names settings, and what follows is its own words. A hash of
     the lake's, by which a key is named, stays.
     """
-    shown = Redactor(secrets.token_bytes(), ("token",)).redact(text)
+    shown = Redactor(secrets.token_bytes(), _FORMS).redact(text)
     return _HASH.sub(lambda found: found[0] if found[0] in text else found[1], shown)
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from keywatch.endpoints import EndpointTemplates
 from keywatch.lake import Lake, sql_text
-from keywatch.secrets import Redactor, suspect_pattern
+from keywatch.secrets import KINDS, Redactor, suspect_pattern
 from keywatch.sources.base import Source
 from keywatch.sources.lenient import understood
 from keywatch.sources.rejected import told_of
@@ -181,8 +181,7 @@ class Parser:
         with self._scratch.registered("raw", lines):
             return self._scratch.table(
                 f"WITH fields AS ({sql_text(source.fields)}) FROM ({self._parsed_sql})",
-                token=suspect_pattern("token"),
-                place=suspect_pattern("place"),
+                **{kind: suspect_pattern(kind) for kind in KINDS},
             )
 
     def _second_pass(

@@ -1,6 +1,6 @@
 -- grain: one line; reads fields (a source's query). Nothing in full leaves this query: text is
 -- redacted before it is sorted, stored or spilled, and only then cut.
--- Parameters: $token and $place, the patterns of data/secrets.toml. Only suspects go through Python, where
+-- Parameters: $token, $bare and $place, the patterns of data/secrets.toml. Only suspects go through Python, where
 -- encoded text is decoded; what is still encoded after one decoding, or is no UTF-8 then, is suspect.
 WITH texts AS (
     SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
@@ -16,10 +16,12 @@ checked AS (
         -- A CASE, because DuckDB evaluates both sides of an OR.
         CASE
             WHEN regexp_matches(texts, $token) THEN true
+            WHEN regexp_matches(texts, $bare) THEN true
             WHEN regexp_matches(texts, $place) THEN true
             WHEN contains(texts, '\') THEN true
             WHEN CASE WHEN contains(texts, '%') THEN coalesce(contains(decoded, '%') OR contains(decoded, '\')
-                OR regexp_matches(decoded, $token) OR regexp_matches(decoded, $place), true) END THEN true
+                OR regexp_matches(decoded, $token) OR regexp_matches(decoded, $bare)
+                OR regexp_matches(decoded, $place), true) END THEN true
             -- What is to be cut goes the long way too.
             WHEN strlen(texts) > 200 THEN coalesce(strlen(path) > 2000, false)
                 OR coalesce(strlen(user_agent) > 500, false) OR coalesce(strlen(key_id) > 200, false)
