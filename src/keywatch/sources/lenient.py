@@ -23,8 +23,11 @@ _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _BAD_ESCAPE = re.compile(r'(\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))|\\')
 # Possessive, for a repetition that may be gone back in remembers each of its steps: 4 GB for 30 MB.
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_LAST_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
-_TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]]", re.DOTALL)
+# An escape outside of a string is a token too: else each escaped quote of a string that is not
+# closed would be tried as the begin of another one, and a line of these takes hours.
+_QUOTED = rf"{_STRING}|\\."
+_LAST_COMMA = re.compile(rf"({_QUOTED})|,(?=\s*[}}\]])", re.DOTALL)
+_TOKEN = re.compile(rf"{_QUOTED}|[{{}}\[\]]", re.DOTALL)
 _SPACE = re.compile(r"[\s\ufeff]*")
 _PAUSE = re.compile(r"\s*[:,]?\s*")
 
