@@ -12,9 +12,8 @@ import pytest
 from keywatch.catalogue import Catalogue, Endpoint, Scope, load_catalogue, read_catalogue
 from keywatch.content import content_path
 from keywatch.errors import CatalogueError, ContentError
+from tests.conftest import SHARED_DATA
 from tools.make_aws_catalogue import LONGEST_WHY, Event, sensitivity_of, to_toml, why_of
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def test_aws_reasons_are_short_and_credit_is_in_the_file(aws: Catalogue) -> None
 
 
 def test_aws_file_is_what_the_tool_makes() -> None:
-    source = SHARED / "aws-abused-api-traildiscover" / "events.json.gz"
+    source = SHARED_DATA / "aws-abused-api-traildiscover" / "events.json.gz"
     if not source.exists():
         pytest.skip(f"{source.name} absent")
     with gzip.open(source, "rt", encoding="utf-8") as file:

@@ -31,9 +31,9 @@ from keywatch.origins import (
     parse_address,
     prefix_of,
 )
+from tests.conftest import SHARED_DATA
 from tools.make_ip_lists import CLASSES, PROVIDERS, Label, Range, flatten, read_ranges, to_table
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 BUNDLED = "dbip-country-lite+dbip-asn-lite"
 BUILT_ON = date(2026, 9, 1)
 
@@ -45,7 +45,7 @@ def reader() -> Iterator[OriginReader]:
 
 
 def _maxmind(name: str) -> Path:
-    path = SHARED / "mmdb-test-maxmind" / f"{name}.mmdb"
+    path = SHARED_DATA / "mmdb-test-maxmind" / f"{name}.mmdb"
     if not path.exists():
         pytest.skip(f"{path.name} absent")
     return path
@@ -436,7 +436,7 @@ def test_flatten_says_of_each_address_what_the_lists_say(spans: list[Range]) -> 
 
 
 def test_the_bundled_ranges_are_what_the_tool_makes() -> None:
-    source = SHARED / "ip-lists-hosting-vpn"
+    source = SHARED_DATA / "ip-lists-hosting-vpn"
     if not source.exists():
         pytest.skip(f"{source.name} absent")
     bundled = pq.ParquetFile(content_path("data/ip-lists/ranges.parquet")).read()
@@ -446,7 +446,7 @@ def test_the_bundled_ranges_are_what_the_tool_makes() -> None:
 
 
 def test_every_real_hosting_client_of_a_web_log_is_classed(reader: OriginReader) -> None:
-    source = SHARED / "web-access-elastic-apache" / "apache_access.log.gz"
+    source = SHARED_DATA / "web-access-elastic-apache" / "apache_access.log.gz"
     if not source.exists():
         pytest.skip(f"{source.name} absent")
     with gzip.open(source, "rt", encoding="utf-8", errors="replace") as file:
@@ -460,7 +460,7 @@ def test_every_real_hosting_client_of_a_web_log_is_classed(reader: OriginReader)
 
 
 def test_stratus_addresses_give_no_crash_and_no_garbage(reader: OriginReader) -> None:
-    source = SHARED / "aws-cloudtrail-stratus-detonations" / "cloudtrail.ndjson.gz"
+    source = SHARED_DATA / "aws-cloudtrail-stratus-detonations" / "cloudtrail.ndjson.gz"
     if not source.exists():
         pytest.skip(f"{source.name} absent")
     with gzip.open(source, "rt", encoding="utf-8") as file:
