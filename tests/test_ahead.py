@@ -16,8 +16,8 @@ from keywatch.model import Window
 from keywatch.report import render_load
 from keywatch.settings import IngestSettings
 from keywatch.weeks import is_newest_week, last_event, last_full_week
+from tests.command import keywatch
 from tests.conftest import Loading, event, tables_of
-from tests.test_cli import keywatch
 from tests.test_pipeline import SETTINGS, lake_of
 
 NOW = datetime(2026, 10, 6, 12)

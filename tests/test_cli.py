@@ -1,45 +1,35 @@
-"""The commands as a user runs them, each in a process of its own."""
+"""The commands as a user gives them; a few in a process of their own (`in_a_process`)."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
-from keywatch import sample
+from keywatch import pipeline, sample
 from keywatch.lake import Lake
+from keywatch.settings import Settings
+from tests.command import Ran, keywatch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-def keywatch(*words: str | Path, cwd: Path | None = None, piped: str = "", **env: str) -> Ran:
-    """Run one command."""
+def in_a_process(*words: str | Path, cwd: Path | None = None, piped: str = "") -> Ran:
+    """Run one command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "keywatch", *map(str, words)],
-        input=piped,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "NO_COLOR": "1", **env},
-        check=False,
-    )
+        input=piped, capture_output=True, text=True, cwd=cwd, check=False,
+    )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
@@ -49,10 +39,14 @@ LINE = (
 )
 
 
-@pytest.mark.parametrize("command", [["ingest"], ["watch", "--no-deliver"]])
-def test_a_hyphen_is_standard_input(command: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("run", "command"), [(in_a_process, ["ingest"]), (keywatch, ["watch", "--no-deliver"])]
+)
+def test_a_hyphen_is_standard_input(
+    run: Callable[..., Ran], command: list[str], tmp_path: Path
+) -> None:
     piped = "".join(LINE.format(n=n) for n in range(3))
-    ran = keywatch(*command, "-", "--lake", tmp_path / "lake", piped=piped)
+    ran = run(*command, "-", "--lake", tmp_path / "lake", piped=piped)
     assert (ran.code, ran.err) == (0, "")
     assert "Loaded 3 events from 1 file (pulsely)" in ran.out
 
@@ -62,6 +56,12 @@ def test_a_hyphen_stands_beside_files(tmp_path: Path) -> None:
     ran = keywatch("ingest", "a.jsonl", "-", cwd=tmp_path, piped=LINE.format(n=2))
     assert (ran.code, ran.err) == (0, "")
     assert "Loaded 2 events from 2 files (pulsely)" in ran.out
+
+
+def test_the_exit_code_is_the_process_s(tmp_path: Path) -> None:
+    ran = in_a_process("review", cwd=tmp_path)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("keywatch: lake: no lake there")
 
 
 @pytest.mark.parametrize("words", [["--lkae", "x"], ["a.jsonl", "-x"], ["-", "--weeks=3"]])
@@ -92,6 +92,24 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     return Loaded(world, lake, {row["key_id"]: row for row in map(json.loads, lines)})
 
 
+WEEK_40 = ("review", "--week", "2026-W40")
+
+
+@pytest.fixture(scope="module")
+def document(loaded: Loaded) -> dict[str, Any]:
+    """The review of the small world, as JSON."""
+    ran = keywatch(*WEEK_40, "--format", "json", "--lake", loaded.lake)
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = json.loads(ran.out)
+    return found
+
+
+@pytest.fixture(scope="module")
+def text(loaded: Loaded) -> str:
+    """The review of the small world, as text."""
+    return keywatch(*WEEK_40, "--lake", loaded.lake).out
+
+
 def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Path) -> None:
     ran = keywatch("demo", "--html", tmp_path / "review.html")
 
@@ -112,11 +130,9 @@ def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Pa
     assert max(map(len, ran.out.splitlines())) <= 100
 
 
-def test_a_review_finds_the_loud_thefts_and_its_json_fits_the_schema(loaded: Loaded) -> None:
-    ran = keywatch("review", "--week", "2026-W40", "--format", "json", "--lake", loaded.lake)
-
-    assert ran.code == 0, ran.err
-    document = json.loads(ran.out)
+def test_a_review_finds_the_loud_thefts_and_its_json_fits_the_schema(
+    loaded: Loaded, document: dict[str, Any]
+) -> None:
     schema = json.loads(keywatch("review", "--schema").out)
     jsonschema.Draft202012Validator(schema).validate(document)
     assert document["window"] == {"start": "2026-09-28T00:00:00Z", "end": "2026-10-05T00:00:00Z"}
@@ -132,32 +148,30 @@ def test_a_review_finds_the_loud_thefts_and_its_json_fits_the_schema(loaded: Loa
     assert bits == sorted(bits, reverse=True)
 
 
-def test_the_same_review_twice_is_the_same_run(loaded: Loaded) -> None:
-    words = ("review", "--week", "2026-W40", "--format", "json", "--lake", loaded.lake)
-    first, second = (json.loads(keywatch(*words).out) for _ in range(2))
+def test_the_same_review_twice_is_the_same_run(loaded: Loaded, document: dict[str, Any]) -> None:
+    again = json.loads(keywatch(*WEEK_40, "--format", "json", "--lake", loaded.lake).out)
 
-    assert first["run"]["id"] == second["run"]["id"]
-    assert first["cases"] == second["cases"]
+    assert again["run"]["id"] == document["run"]["id"]
+    assert again["cases"] == document["cases"]
 
 
-def test_all_new_networks_can_be_listed(loaded: Loaded) -> None:
-    words = ("review", "--week", "2026-W40", "--lake", loaded.lake)
-    listed = keywatch(*words, "--networks")
-    document = json.loads(keywatch(*words, "--format", "json").out)
+def test_all_new_networks_can_be_listed(
+    loaded: Loaded, document: dict[str, Any], text: str
+) -> None:
+    listed = keywatch(*WEEK_40, "--lake", loaded.lake, "--networks")
 
     assert (listed.code, listed.err) == (0, "")
     networks = document["new_networks"]
     assert f"New networks: {len(networks):,}\n" in listed.out
     assert all(one["key_id"] in listed.out and one["outcome"][1:] in " ".join(listed.out.split())
                for one in networks)  # fmt: skip
-    assert f"New networks: {len(networks):,}\n" in keywatch(*words).out
+    assert f"New networks: {len(networks):,}\n" in text
 
 
-def test_the_last_full_week_is_reviewed_when_none_is_named(loaded: Loaded) -> None:
-    named = keywatch("review", "--week", "2026-W40", "--lake", loaded.lake)
+def test_the_last_full_week_is_reviewed_when_none_is_named(loaded: Loaded, text: str) -> None:
     default = keywatch("review", "--lake", loaded.lake)
 
-    assert default.out.splitlines()[0] == named.out.splitlines()[0]
+    assert default.out.splitlines()[0] == text.splitlines()[0]
 
 
 def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path) -> None:
@@ -165,9 +179,11 @@ def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path)
         "review", "--fail-on", "investigate", "--output", tmp_path / "r.txt",
         "--lake", loaded.lake,
     )  # fmt: skip
+    # A copy: what is stored of another window changes what is asked of this one.
+    copied = shutil.copytree(loaded.lake, tmp_path / "lake")
     quiet = keywatch(
         "review", "--from", "2020-01-01", "--to", "2020-01-08", "--fail-on", "investigate",
-        "--lake", loaded.lake,
+        "--lake", copied,
     )  # fmt: skip
 
     assert (found.code, found.out) == (1, "")
@@ -175,9 +191,11 @@ def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path)
     assert quiet.code == 0
 
 
-def test_a_review_as_a_page_tells_what_the_text_tells(loaded: Loaded, tmp_path: Path) -> None:
+def test_a_review_as_a_page_tells_what_the_text_tells(
+    loaded: Loaded, document: dict[str, Any], tmp_path: Path
+) -> None:
     file = tmp_path / "review.html"
-    words = ("review", "--week", "2026-W40", "--lake", loaded.lake)
+    words = (*WEEK_40, "--lake", loaded.lake)
 
     written = keywatch(*words, "--format", "html", "--output", file, "--fail-on", "investigate")
     printed = keywatch(*words, "--format", "html")
@@ -185,7 +203,6 @@ def test_a_review_as_a_page_tells_what_the_text_tells(loaded: Loaded, tmp_path: 
     assert (written.code, written.out, written.err) == (1, "", "")
     page = file.read_text(encoding="utf-8")
     assert printed.out == page
-    document = json.loads(keywatch(*words, "--format", "json").out)
     alerted = [case for case in document["cases"] if case["action"] != "none"]
     assert alerted
     assert page.count('<details class="case"') == len(alerted)
@@ -199,15 +216,14 @@ def test_a_case_by_id_masked_form_and_name_and_a_key_without_one(loaded: Loaded)
         row["key_id"]: row
         for row in map(json.loads, loaded.world.inventory.read_text("utf-8").splitlines())
     }
-    texts = [
-        keywatch("case", name, "--lake", loaded.lake).out
-        for name in (stolen, inventory[stolen]["key"], inventory[stolen]["name"])
-    ]
-
-    assert len(set(texts)) == 1
-    assert "SELECT ts, address" in texts[0]
-    timeline = texts[0].partition("Its requests by network\n")[2].partition("\n\n")[0]
+    by_masked_form = keywatch("case", inventory[stolen]["key"], "--lake", loaded.lake).out
+    assert "SELECT ts, address" in by_masked_form
+    timeline = by_masked_form.partition("Its requests by network\n")[2].partition("\n\n")[0]
     assert "suspicious" in timeline.splitlines()[0]
+    answer = pipeline.review(loaded.lake, None, Settings().without_power(), keep=False, whole=False)
+    (found,) = (each for each in answer.cases if each.key_id == stolen)
+    for name in (stolen, inventory[stolen]["key"], inventory[stolen]["name"]):
+        assert pipeline.find_case(answer, name) is found
     unknown = keywatch("case", "key_nobody", "--lake", loaded.lake)
     assert unknown.code == 2
     assert "no key 'key_nobody'" in unknown.err

@@ -16,8 +16,8 @@ import pytest
 from keywatch import deliver, pipeline
 from keywatch.lake import Lake
 from keywatch.settings import Settings, load_settings
+from tests.command import keywatch
 from tests.deliver.receivers import Answer, Receiver
-from tests.test_cli import keywatch
 from tests.test_pipeline import SETTINGS as FEW_KEYS
 from tests.test_pipeline import WEEK, crowd, daily, key, lake_of, line, theft
 

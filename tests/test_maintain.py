@@ -13,8 +13,8 @@ from keywatch import maintain, pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.settings import LakeSettings
+from tests.command import keywatch
 from tests.conftest import Loading, event, tables_of
-from tests.test_cli import keywatch
 from tests.test_pipeline import AWAY, HOME, WEEK, crowd, daily, key, lake_of, theft
 from tests.test_pipeline import SETTINGS as BASE
 

@@ -18,7 +18,7 @@ from keywatch.report import render_review, review_document
 from keywatch.report.html import render_html
 from keywatch.report.ocsf import ocsf_findings
 from keywatch.settings import Settings
-from tests.test_cli import keywatch
+from tests.command import keywatch
 from tests.test_learning import FIRST, SETTINGS, find, visit, week
 from tests.test_pipeline import HOME, crowd, daily, key, lake_of, line
 from tests.test_verdicts import ANA, DEAF

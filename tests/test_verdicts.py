@@ -19,7 +19,7 @@ from keywatch.model import Case, Suppression
 from keywatch.report import render_review, render_verdict, review_document
 from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 from keywatch.verdict_visits import named_origin
-from tests.test_cli import keywatch
+from tests.command import keywatch
 from tests.test_learning import FIRST, SETTINGS, find, quarantined, visit, week
 from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
 

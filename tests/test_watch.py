@@ -19,7 +19,7 @@ from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import IngestSettings, Settings
 from keywatch.watch import render_watched
-from tests.test_cli import keywatch
+from tests.command import keywatch
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, line, theft
 
 NEXT_WEEK = Window(WEEK.end, WEEK.end + timedelta(days=7))

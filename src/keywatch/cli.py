@@ -856,13 +856,14 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line; errors are told in words, with the contract's exit codes.
+    """Run the command line, or `words` in its place; errors are told in words.
 
-    `words` are the command's; None: those that the process was started with.
+    Raises:
+        SystemExit: it failed or found something, with the contract's exit codes.
     """
     os.umask(0o077)
     try:
-        app(words, exit_on_error=False, print_error=False)
+        app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         from keywatch.report import render_failure
 

@@ -69,6 +69,9 @@ _BATCH_ROWS = 20_480
 _FIRST_RETRY_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 2.0
 
+_CHECKED: set[str] = set()
+"""Queries that were found to be one SELECT which reaches for nothing, in whatever lake."""
+
 Row = tuple[Any, ...]
 
 
@@ -128,7 +131,6 @@ class Lake:
         """Nothing can be written: the folder is not to be written to."""
         self._slots: dict[str, _Slot] = {}
         self._snapshot: int | None = None
-        self._checked: set[str] = set()
         self._copied: Path | None = None
         self._closing = ExitStack()
         self._guard: duckdb.DuckDBPyConnection | None = None
@@ -582,7 +584,7 @@ class Lake:
         Raises:
             UsageError: it is not.
         """
-        if sql in self._checked:
+        if sql in _CHECKED:
             return
         statements = self.connection.extract_statements(sql)
         kinds = [each.type for each in statements]
@@ -603,7 +605,7 @@ class Lake:
                 f"{', '.join(sorted(strange))}: a query here reads tables and these table "
                 f"functions: {', '.join(sorted(_TABLE_FUNCTIONS))}"
             )
-        self._checked.add(sql)
+        _CHECKED.add(sql)
 
     def _macros(self) -> set[str]:
         found = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal"
