@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
+
 from keywatch.attack import TECHNIQUE, technique
 from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
@@ -182,17 +184,21 @@ def prepare_window(lake: Lake, window: Window, baseline_days: int) -> None:
 
 
 def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
-    lake.execute(
-        "CREATE OR REPLACE TEMP TABLE catalogue AS SELECT unnest($names::VARCHAR[]) AS endpoint, "
-        "unnest($scopes::VARCHAR[]) AS scope, unnest($sensitivities::VARCHAR[]) AS sensitivity, "
-        "unnest($whys::VARCHAR[]) AS why, "
-        "unnest($limits::BIGINT[]) AS requests_per_minute",
-        names=[entry.name for entry in catalogue],
-        scopes=[entry.scope for entry in catalogue],
-        sensitivities=[entry.sensitivity for entry in catalogue],
-        whys=[entry.why for entry in catalogue],
-        limits=[entry.requests_per_minute for entry in catalogue],
+    columns = {
+        "endpoint": ("name", pa.string()),
+        "scope": ("scope", pa.string()),
+        "sensitivity": ("sensitivity", pa.string()),
+        "why": ("why", pa.string()),
+        "requests_per_minute": ("requests_per_minute", pa.int64()),
+    }
+    rows = pa.table(
+        {
+            column: pa.array([getattr(entry, field) for entry in catalogue], kind)
+            for column, (field, kind) in columns.items()
+        }
     )
+    with lake.registered("catalogue_rows", rows):
+        lake.execute("CREATE OR REPLACE TEMP TABLE catalogue AS FROM catalogue_rows")
 
 
 def run(lake: Lake, detector: Detector, window: Window) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple, Self
 
 from keywatch.catalogue import Catalogue, load_catalogue
@@ -32,8 +33,9 @@ class EndpointTemplates:
             self._by_shape.setdefault((method, len(segments)), []).append(segments)
 
     @classmethod
+    @cache
     def bundled(cls) -> Self:
-        """Those of ``data/apis`` that name paths; AWS has calls, which need no template."""
+        """Those of ``data/apis`` that name paths, read once; AWS has calls, which need none."""
         return cls([load_catalogue("pulsely")])
 
     def match(self, endpoint: str) -> TemplateMatch | None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def duckdb_version() -> str:
     return str(duckdb.__version__)
 
 
+@cache
 def sql_text(name: str) -> str:
     """The text of ``keywatch/sql/<name>.sql``."""
     return resources.files("keywatch").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8")
