@@ -1,4 +1,7 @@
-"""The flows on a real Prefect server, deployed from prefect.yaml and run by a real worker."""
+"""The flows on a real Prefect server: deployed from prefect.yaml, and run by a real worker once.
+
+The other runs share a process (`runner`), which takes a tenth of the time of a worker's.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Server:
-    """A server with the deployments of prefect.yaml, and a worker of their pool."""
+    """A server with the deployments of prefect.yaml."""
 
     home: Path
     url: str
@@ -62,14 +65,14 @@ class Server:
         answer.raise_for_status()
         return answer.json()
 
-    def run(self, flow: str, lake: Path, config: Path) -> dict[str, Any]:
+    def run(self, flow: str, world: World) -> dict[str, Any]:
         """Have the worker run a deployment; returns the run when it is over."""
         (deployment,) = self.post(
             "deployments/filter", flows={"name": {"any_": [flow]}}
         )  # fmt: skip
         run = self.post(
             f"deployments/{deployment['id']}/create_flow_run",
-            parameters={"lake": str(lake), "config": str(config)},
+            parameters={"lake": str(world.lake), "config": str(world.config)},
             idempotency_key=uuid.uuid4().hex,
         )
         deadline = time.monotonic() + 240
@@ -116,27 +119,81 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "PWD": str(ROOT),
     }
     found = Server(home, f"http://127.0.0.1:{port}/api", env)
-    processes = [
-        _start(
-            home / "server.log", env, "server", "start", "--host", "127.0.0.1", "--port", f"{port}"
-        )
-    ]
+    process = _start(
+        home / "server.log", env, "server", "start", "--host", "127.0.0.1", "--port", f"{port}"
+    )
     try:
         _wait_for(found, home / "server.log")
         found.prefect("work-pool", "create", "keywatch", "--type", "process")
         found.prefect("work-pool", "set-concurrency-limit", "keywatch", "1")
         found.prefect("--no-prompt", "deploy", "--all")
-        # Nothing runs by itself while the tests look; that runs are scheduled has its own test.
-        worker = _start(home / "worker.log", env, "worker", "start", "--pool", "keywatch")
-        processes.append(worker)
         yield found
     finally:
-        for process in reversed(processes):
-            process.terminate()
-        for process in processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            process.kill()
+        _stop(process)
+
+
+@pytest.fixture(scope="module")
+def worker(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A worker of the pool. Nothing runs by itself while the tests look."""
+    for deployment in server.post("deployments/filter"):
+        server.post(f"deployments/{deployment['id']}/pause_deployment")
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    often = server.env | {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+    process = _start(log, often, "worker", "start", "--pool", "keywatch")
+    try:
+        yield
+    finally:
+        _stop(process)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """One process for many runs (`tests.flows.runner`)."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def run(self, flow: str, world: World) -> dict[str, Any]:
+        """Run a flow; returns its run's id and state."""
+        return self.ask([flow, str(world.lake), str(world.config)])
+
+    def ask(self, words: list[str]) -> dict[str, Any]:
+        self.tell(words)
+        assert self.process.stdout is not None
+        answer = self.process.stdout.readline()
+        assert answer, self.log.read_text()[-2000:]
+        return dict(json.loads(answer))
+
+    def tell(self, words: list[str]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture(scope="module")
+def runner(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    """A process that runs flows; the webhook's secret is a Prefect block."""
+    log = tmp_path_factory.mktemp("runner") / "runner.log"
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.flows.runner"], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=server.env,
+        )  # fmt: skip
+    with process:
+        found = Runner(process, log)
+        found.tell(["keywatch-signing", SIGNING_KEY])
+        try:
+            yield found
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    process.kill()
+    process.wait()
 
 
 def _start(log: Path, env: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
@@ -165,7 +222,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, server: Server) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[World]:
     """Logs until Wednesday, later ones with a theft, a webhook whose secret is a Prefect block."""
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -175,11 +232,6 @@ def world(tmp_path: Path, server: Server) -> Iterator[World]:
     later = [*of_days(events, date(2026, 10, 1), date(2026, 10, 6)), *stolen]
     write(tmp_path / "later.jsonl", later)
     pipeline.import_keys(tmp_path / "lake", write(tmp_path / "keys.jsonl", [key()]), SETTINGS)
-    save = (
-        "from prefect.blocks.system import Secret;"
-        f"Secret(value={SIGNING_KEY!r}).save('keywatch-signing', overwrite=True)"
-    )
-    subprocess.run([sys.executable, "-c", save], env=server.env, check=True, timeout=120)
     with Receiver().running() as hook:
         config = tmp_path / "keywatch.toml"
         config.write_text(
@@ -230,21 +282,24 @@ def test_every_flow_is_deployed_and_scheduled_runs_are_there(server: Server) -> 
     assert {(start.isoweekday(), start.hour, start.minute) for start in starts} == {(1, 6, 0)}
 
 
-def test_the_feed_and_the_review_reach_the_receiver_once(server: Server, world: World) -> None:
-    first = server.run("watch", world.lake, world.config)
+@pytest.mark.usefixtures("worker")
+def test_the_feed_and_the_review_reach_the_receiver_once(
+    server: Server, runner: Runner, world: World
+) -> None:
+    first = runner.run("watch", world)
     assert first["state_type"] == "COMPLETED", first["state"]
     assert world.hook.requests == []
 
     (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
-    for _ in range(2):
-        ran = server.run("watch", world.lake, world.config)
+    for run in (server.run, runner.run):
+        ran = run("watch", world)
         assert ran["state_type"] == "COMPLETED", ran["state"]
     (request,) = world.hook.requests
     message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
     assert message["keys"][0]["key_id"] == "key_1"
 
     for _ in range(2):
-        ran = server.run("weekly-review", world.lake, world.config)
+        ran = runner.run("weekly-review", world)
         assert ran["state_type"] == "COMPLETED", ran["state"]
     assert len(world.hook.requests) == 1
     page = world.folder / "reports" / "2026-W40.html"
@@ -256,34 +311,35 @@ def test_the_feed_and_the_review_reach_the_receiver_once(server: Server, world: 
     assert "## Coverage" in coverage
     assert "<img" not in json.dumps(table) + coverage
 
-    ran = server.run("maintain", world.lake, world.config)
+    ran = runner.run("maintain", world)
     assert ran["state_type"] == "COMPLETED", ran["state"]
 
 
 def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
-    server: Server, world: World
+    server: Server, runner: Runner, world: World
 ) -> None:
     text = world.config.read_text("utf-8")
     world.config.write_text(text.replace("keywatch-signing", "no-such-block"), "utf-8")
-    server.run("ingest", world.lake, world.config)
-    ran = server.run("deliver", world.lake, world.config)
+    runner.run("ingest", world)
+    ran = runner.run("deliver", world)
     assert ran["state_type"] == "FAILED"
     assert server.tasks(ran) == [("send what is due", "FAILED", 1)]
     world.config.write_text("[scoring]\nfalse_revoke_rate = 7\n", "utf-8")
-    ran = server.run("weekly-review", world.lake, world.config)
+    ran = runner.run("weekly-review", world)
     assert ran["state_type"] == "FAILED"
     assert server.tasks(ran) == []
 
 
-def test_a_revocation_waits_for_an_analyst(server: Server, world: World) -> None:
+@pytest.mark.usefixtures("worker")
+def test_a_revocation_waits_for_an_analyst(server: Server, runner: Runner, world: World) -> None:
     text = world.config.read_text("utf-8")
     approved = '[deliver]\napproved_channels = ["executor"]\n[deliver.channels.executor]'
     world.config.write_text(text.replace("[deliver.channels.executor]", approved), "utf-8")
-    server.run("ingest", world.lake, world.config)
-    server.run("watch", world.lake, world.config)
+    runner.run("ingest", world)
+    runner.run("watch", world)
     (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
     for _ in range(2):
-        assert server.run("watch", world.lake, world.config)["state_type"] == "COMPLETED"
+        assert runner.run("watch", world)["state_type"] == "COMPLETED"
     assert world.hook.requests == []
 
     (asked,) = server.runs_of("approve", ("PAUSED",))
@@ -300,7 +356,7 @@ def test_a_revocation_waits_for_an_analyst(server: Server, world: World) -> None
     message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
     assert (message["kind"], message["action"]) == ("trigger", "revoke")
     assert "approved by ana" in message["why"]
-    server.run("watch", world.lake, world.config)
+    runner.run("watch", world)
     assert len(world.hook.requests) == 1
 
 
