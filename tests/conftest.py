@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -169,10 +170,18 @@ def listed_files(lake: Lake) -> set[Path]:
     }
 
 
+@pytest.fixture(scope="session")
+def empty_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty lake to be copied: to make one takes longer than to open it."""
+    folder = tmp_path_factory.mktemp("empty") / "lake"
+    Lake.open(folder, create=True).close()
+    return folder
+
+
 @pytest.fixture
-def loading(tmp_path: Path) -> Iterator[Loading]:
+def loading(tmp_path: Path, empty_lake: Path) -> Iterator[Loading]:
     """An empty lake in a folder."""
-    with Lake.open(tmp_path / "lake", create=True) as lake:
+    with Lake.open(Path(shutil.copytree(empty_lake, tmp_path / "lake"))) as lake:
         yield Loading(tmp_path, lake)
 
 

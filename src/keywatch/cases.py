@@ -89,7 +89,8 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
     window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
     with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
         _load(lake, case, Path(folder))
-        detectors.prepare(lake, window, case.get("baseline_days", 90), catalogue_endpoints())
+        days = case.get("baseline_days", 90)
+        detectors.prepare(lake, window, days, catalogue_endpoints(), only=detector)
         params = {**detector.params, **case.get("params", {})}
         detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
         actual = [

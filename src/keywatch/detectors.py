@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -18,7 +18,7 @@ from keywatch.catalogue import Endpoint
 from keywatch.content import content_path
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
-from keywatch.lake import Lake, sql_text
+from keywatch.lake import Lake, sql_statements, sql_text
 from keywatch.model import ACTIONS, About, Action, Family, Status, Window
 
 GRAINS = ("visit", "key_day", "key")
@@ -29,6 +29,8 @@ HISTORIES = ("none", "own", "owner", "peers")
 _REQUIRED = ("title", "kind", "family", "grain", "status", "technique", "history",
              "known_gaps", "false_positives")  # fmt: skip
 _CLOCKS = re.compile(r"\b(now|current_date|current_timestamp|today|random|uuid)\b", re.IGNORECASE)
+_MADE = re.compile(r"^CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)", re.MULTILINE)
+_WORDS = re.compile(r"\w+")
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
@@ -141,46 +143,90 @@ def load_detector(folder: Path) -> Detector:
     )
 
 
-def prepare(lake: Lake, window: Window, baseline_days: int, catalogue: Sequence[Endpoint]) -> None:
+def prepare(
+    lake: Lake,
+    window: Window,
+    baseline_days: int,
+    catalogue: Sequence[Endpoint],
+    *,
+    only: Detector | None = None,
+) -> None:
     """Make the temporary tables that detectors read, for one window.
 
-    `catalogue` is the endpoints of the API catalogues. For more than one window call
-    `prepare_span` once and `prepare_window` for each.
+    `catalogue` is the endpoints of the API catalogues; with `only`, the tables are those that this
+    detector's query rests on. For more than one window call `prepare_span` once and
+    `prepare_window` for each.
     """
     first_day = window.start.date() - timedelta(days=baseline_days)
-    prepare_span(lake, first_day, window.end.date(), catalogue)
-    prepare_window(lake, window, baseline_days)
+    tables = None if only is None else _rests_on(only.sql)
+    prepare_span(lake, first_day, window.end.date(), catalogue, tables)
+    prepare_window(lake, window, baseline_days, tables)
 
 
-def prepare_span(lake: Lake, start: date, end: date, catalogue: Sequence[Endpoint]) -> None:
-    """Make the temporary tables that windows share (``sql/span.sql``).
+def prepare_span(
+    lake: Lake,
+    start: date,
+    end: date,
+    catalogue: Sequence[Endpoint],
+    tables: Set[str] | None = None,
+) -> None:
+    """Make the temporary tables that windows share (``sql/span.sql``), or those of `tables`.
 
     ``[start, end)`` must hold each window and its baseline.
     """
     lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
     lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
-    lake.execute(sql_text("span"))
+    _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
 
 
-def prepare_window(lake: Lake, window: Window, baseline_days: int) -> None:
+def prepare_window(
+    lake: Lake, window: Window, baseline_days: int, tables: Set[str] | None = None
+) -> None:
     """Make the temporary tables of one window (``sql/prepare.sql``) from those of its span.
 
-    They take the place of another window's.
+    They take the place of another window's. With `tables`, only those are made.
     """
     lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
     lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
     lake.execute(
         f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
     )
-    lake.execute(sql_text("prepare"))
-    with lake.registered("expected_rows", expected_endpoints(lake.table(_USED_ENDPOINTS))):
-        lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
+    _make(lake, "prepare", tables)
+    if tables is None or "expected_endpoints" in tables:
+        with lake.registered("expected_rows", expected_endpoints(lake.table(_USED_ENDPOINTS))):
+            lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
         "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, status VARCHAR, bits DOUBLE, "
         "typical VARCHAR, actual VARCHAR, explanation VARCHAR, due_on DATE, rotate BOOLEAN)"
     )
+
+
+def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
+    if tables is None:
+        lake.execute(sql_text(script))
+        return
+    for statement in sql_statements(script):
+        made = _MADE.search(statement)
+        if made is None or made[1] in tables:
+            lake.execute(statement)
+
+
+@cache
+def _rests_on(sql: str) -> frozenset[str]:
+    """The prepared tables that a query reads, and those that they are made of in turn."""
+    scripts = (*sql_statements("span"), *sql_statements("prepare"))
+    made_by = {made[1]: each for each in scripts if (made := _MADE.search(each))}
+    made_by["expected_endpoints"] = _USED_ENDPOINTS
+    found: set[str] = set()
+    texts = [sql]
+    while texts:
+        words = set(_WORDS.findall(_without_comments(texts.pop())))
+        new = words & made_by.keys() - found
+        found |= new
+        texts += [made_by[name] for name in new]
+    return frozenset(found)
 
 
 def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:

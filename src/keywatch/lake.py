@@ -92,6 +92,12 @@ def sql_text(name: str) -> str:
     return resources.files("keywatch").joinpath(f"sql/{name}.sql").read_text(encoding="utf-8")
 
 
+@cache
+def sql_statements(name: str) -> tuple[str, ...]:
+    """The statements of ``keywatch/sql/<name>.sql``, each with the comment before it."""
+    return tuple(each.query for each in duckdb.extract_statements(sql_text(name)))
+
+
 class _Slot:
     """What a registered name reads: an Arrow table that can be changed under it.
 
@@ -468,7 +474,9 @@ class Lake:
         return lake_id
 
     def _check_format(self, create: bool, on_wait: Callable[[str], None]) -> None:
-        if self._format() is None:
+        # Each look at it is 5 ms and more.
+        version = self._format()
+        if version is None:
             self._refuse_remains(self._begun())
             if not create:
                 raise LakeError(f"{self.folder}: the lake is empty; load a log first")
@@ -476,9 +484,10 @@ class Lake:
                 if self._format() is None:
                     self._clear_the_place()
                     self._make_tables()
-        if self._format() in _UPGRADES:
+            version = self._format()
+        if version in _UPGRADES:
             self._upgrade(on_wait)
-        version = self._format()
+            version = self._format()
         if version != FORMAT_VERSION:
             raise LakeDamagedError(
                 f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"

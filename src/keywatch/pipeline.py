@@ -404,7 +404,8 @@ def said_by(
         DetectorError: its query fails.
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        detectors.prepare(lake, window, settings.review.baseline_days, catalogue_endpoints())
+        days = settings.review.baseline_days
+        detectors.prepare(lake, window, days, catalogue_endpoints(), only=detector)
         detectors.run(lake, detector, window)
         return lake.table(
             "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
