@@ -54,7 +54,7 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes); docs/reliability.md
 	@$(BIN)/python -m tests.torture $(ARGS)
