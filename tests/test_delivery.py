@@ -28,7 +28,7 @@ SETTINGS = """
 false_revoke_rate = 0.5
 [review]
 power_keys = 0
-replayed_windows = 2
+replayed_windows = 1
 """
 
 

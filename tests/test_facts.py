@@ -19,7 +19,7 @@ from keywatch.report import render_case, render_review, review_document
 from keywatch.report.html import render_html
 from keywatch.report.ocsf import ocsf_findings
 from tests.report.test_ocsf import VALIDATOR
-from tests.test_pipeline import SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
+from tests.test_pipeline import SETTINGS, TWO_REPLAYS, WEEK, crowd, daily, key, lake_of, line, theft
 
 STOLEN, CURIOUS = "key_1", "key_2"
 """One is stolen, by curl; of the other curl asks once, from home, as it does on other days."""
@@ -140,7 +140,7 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
         line("2026-09-30T08:00:00", key_id="key_2", endpoint="/v1/members", key=None),
         line("2026-10-01T08:00:00", key_id="key_3", key="ply_live_prod_3333aa…3333", status=401),
     ]
-    answer = pipeline.review(lake_of(tmp_path, events, keys), WEEK, SETTINGS)
+    answer = pipeline.review(lake_of(tmp_path, events, keys), WEEK, TWO_REPLAYS)
     found = cases_of(answer)
     assert {key_id: case.action for key_id, case in found.items() if case.action != "none"} == {
         "key_1": "rotate", "key_2": "investigate", "key_3": "revoke",

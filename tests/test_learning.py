@@ -36,14 +36,20 @@ from keywatch.report import (
     render_verdict,
 )
 from keywatch.scoring import WindowEvidence
-from keywatch.settings import IngestSettings, ReviewSettings, ScoringSettings, Settings
+from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from keywatch.sources import find_files
-from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
-
-SETTINGS = Settings(
-    scoring=ScoringSettings(false_revoke_rate=0.5),
-    review=ReviewSettings(power_keys=0, replayed_windows=2),
+from tests.test_pipeline import (
+    AWAY,
+    HOME,
+    SETTINGS,
+    TWO_REPLAYS,
+    crowd,
+    daily,
+    key,
+    lake_of,
+    line,
 )
+
 FIRST = date(2026, 8, 1)
 MONDAY = datetime(2026, 9, 28)
 
@@ -67,32 +73,55 @@ def find(answer: Review, key_id: str = "key_1") -> Case:
     return next(case for case in answer.cases if case.key_id == key_id)
 
 
-@pytest.fixture
-def two_weeks(tmp_path: Path) -> Path:
+def two_weeks_under(folder: Path) -> Path:
     """A theft on Thursday that goes on in the week after, within what the key may do."""
     events = daily(FIRST, 72) + crowd()
     events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
     for day in (date(2026, 10, 1), date(2026, 10, 6), date(2026, 10, 8)):
         events += visit(day)
-    return lake_of(tmp_path, events, [key(scopes=["admin:*"])])
+    return lake_of(folder, events, [key(scopes=["admin:*"])])
+
+
+@pytest.fixture
+def two_weeks(tmp_path: Path) -> Path:
+    """The theft of `two_weeks_under`, and no review yet."""
+    return two_weeks_under(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_review(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Review]:
+    """The theft's lake after the review of its first week, and that review."""
+    lake = two_weeks_under(tmp_path_factory.mktemp("two-weeks"))
+    return lake, pipeline.review(lake, week(), SETTINGS)
+
+
+@pytest.fixture
+def reviewed(first_review: tuple[Path, Review], tmp_path: Path) -> Path:
+    """A copy of the reviewed lake."""
+    return Path(shutil.copytree(first_review[0], tmp_path / "lake"))
+
+
+@pytest.fixture
+def first(first_review: tuple[Path, Review]) -> Review:
+    """The review that the lake of `reviewed` has."""
+    return first_review[1]
 
 
 def origin_bits(case: Case) -> float:
     return sum(each.bits for each in case.evidence if each.detector == "unfamiliar_origin")
 
 
-def test_what_is_flagged_is_not_learnt_until_it_is_judged(two_weeks: Path) -> None:
-    first = find(pipeline.review(two_weeks, week(), SETTINGS))
-    assert first.action in ("revoke", "investigate")
-    second = find(pipeline.review(two_weeks, week(1), SETTINGS))
-    assert origin_bits(second) == pytest.approx(origin_bits(first), abs=1.5)
+def test_what_is_flagged_is_not_learnt_until_it_is_judged(reviewed: Path, first: Review) -> None:
+    assert find(first).action in ("revoke", "investigate")
+    second = find(pipeline.review(reviewed, week(1), SETTINGS))
+    assert origin_bits(second) == pytest.approx(origin_bits(find(first)), abs=1.5)
     assert second.action in ("revoke", "investigate")
 
     report = pipeline.give_verdict(
-        two_weeks, "key_1", "benign", SETTINGS, by="ana", because="ours", window=week()
+        reviewed, "key_1", "benign", SETTINGS, by="ana", because="ours", window=week()
     )
     assert report.flagged == ((date(2026, 10, 1), "45.153.78.0/24"),)
-    third = pipeline.review(two_weeks, week(1), SETTINGS)
+    third = pipeline.review(reviewed, week(1), SETTINGS)
     assert origin_bits(find(third)) < origin_bits(second) / 2
     assert third.run.id != second.summary
 
@@ -115,15 +144,15 @@ def test_compromised_keeps_it_out_and_asks_who_else_came_from_there(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("mid_october")
-def test_an_expected_change_is_familiar_until_its_end(two_weeks: Path) -> None:
-    assert find(pipeline.review(two_weeks, week(), SETTINGS)).action != "none"
+def test_an_expected_change_is_familiar_until_its_end(reviewed: Path, first: Review) -> None:
+    assert find(first).action != "none"
     report = pipeline.give_verdict(
-        two_weeks, "key_1", "expected", SETTINGS, by="ana", because="moved",
+        reviewed, "key_1", "expected", SETTINGS, by="ana", because="moved",
         until=date(2026, 10, 17), window=week(),
     )  # fmt: skip
     (expected,) = report.suppressions
     assert (expected.starts_on, expected.ends_on) == (date(2026, 10, 1), date(2026, 10, 17))
-    again = pipeline.review(two_weeks, week(), SETTINGS)
+    again = pipeline.review(reviewed, week(), SETTINGS)
     assert origin_bits(find(again)) == 0
     assert again.coverage.suppressions == report.suppressions
     text = render_review(again)
@@ -149,16 +178,16 @@ def test_a_verdict_needs_an_alert(two_weeks: Path) -> None:
         pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="x")
 
 
-def test_the_realised_rate_comes_from_verdicts(two_weeks: Path) -> None:
-    assert find(pipeline.review(two_weeks, week(), SETTINGS)).action == "revoke"
-    pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="ours")
-    calibration = pipeline.review(two_weeks, week(1), SETTINGS).coverage.calibration
+def test_the_realised_rate_comes_from_verdicts(reviewed: Path, first: Review) -> None:
+    assert find(first).action == "revoke"
+    pipeline.give_verdict(reviewed, "key_1", "benign", SETTINGS, by="ana", because="ours")
+    calibration = pipeline.review(reviewed, week(1), SETTINGS).coverage.calibration
     assert calibration is not None
     assert (calibration.judged, calibration.judged_benign) == (1, 1)
 
 
 def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: Path) -> None:
-    pipeline.review(two_weeks, week(), SETTINGS)
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
     kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
     with Lake.open(two_weeks) as lake:
         before = lake.rows(kept)
@@ -166,7 +195,7 @@ def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: P
     late = two_weeks.parent / "late.jsonl"
     late.write_text(json.dumps(line("2026-09-22T12:34:56", key_id="crowd_01")) + "\n", "utf-8")
     pipeline.ingest(two_weeks, [str(late)], SETTINGS)
-    pipeline.review(two_weeks, week(), SETTINGS)
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
     with Lake.open(two_weeks) as lake:
         after = lake.rows(kept)
     # Only the window of the late line, and none before it.
@@ -356,15 +385,20 @@ def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
+
+
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
+    """Steady keys, and what their week's review keeps of the weeks before."""
+    lake = lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
+    pipeline.review(lake, week(), USUAL)
+    return lake
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind: str) -> None:
-    usual = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
-    (power,) = pipeline.power_of_keys(quiet, week(), usual, "status board")
+    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
     least = power.requests[kind]
     for requests in (1, 10):
         lake = tmp_path / f"lake-{requests}"
@@ -372,8 +406,8 @@ def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind:
         log = tmp_path / f"{requests}.jsonl"
         text = "".join(json.dumps(event) + "\n" for event in theft_of(kind, requests))
         log.write_text(text, "utf-8")
-        pipeline.ingest(lake, [str(log)], usual)
-        case = find(pipeline.review(lake, week(), usual, keep=False))
+        pipeline.ingest(lake, [str(log)], USUAL)
+        case = find(pipeline.review(lake, week(), USUAL, keep=False))
         promised = least is not None and least <= requests
         assert (case.action != "none") == promised, (requests, least, case.bits)
 
@@ -458,42 +492,43 @@ def quarantined(lake: Path, window: Window) -> set[str]:
 
 
 @pytest.mark.usefixtures("mid_october")
-def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(two_weeks: Path) -> None:
-    first = pipeline.review(two_weeks, week(), SETTINGS)
+def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
+    reviewed: Path, first: Review
+) -> None:
     judge: dict[str, Any] = {"by": "ana", "window": week()}
-    pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, because="ours", **judge)
-    assert quarantined(two_weeks, week(1)) == set()
+    pipeline.give_verdict(reviewed, "key_1", "benign", SETTINGS, because="ours", **judge)
+    assert quarantined(reviewed, week(1)) == set()
     moved = pipeline.give_verdict(
-        two_weeks, "key_1", "expected", SETTINGS, because="moved", until=date(2026, 12, 1), **judge
+        reviewed, "key_1", "expected", SETTINGS, because="moved", until=date(2026, 12, 1), **judge
     )
-    pipeline.give_verdict(two_weeks, "key_1", "compromised", SETTINGS, because="stolen", **judge)
+    pipeline.give_verdict(reviewed, "key_1", "compromised", SETTINGS, because="stolen", **judge)
 
-    restored = pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not stolen", **judge)
+    restored = pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not stolen", **judge)
     assert restored.withdrawn is not None
     assert (restored.withdrawn.verdict, restored.withdrawn.because) == ("compromised", "stolen")
     assert restored.suppressions == moved.suppressions
-    again = pipeline.review(two_weeks, week(), SETTINGS)
+    again = pipeline.review(reviewed, week(), SETTINGS)
     assert again.coverage.suppressions == moved.suppressions
-    assert quarantined(two_weeks, week(1)) == set()
+    assert quarantined(reviewed, week(1)) == set()
 
-    pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not moved", by="bo")
-    last = pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="not ours", by="bo")
+    pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not moved", by="bo")
+    last = pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not ours", by="bo")
     assert (last.restored, last.window) == (None, week())
     text = render_verdict(last)
     assert "benign by ana (ours), is withdrawn" in text
     assert "1 flagged visit will be no part of what is usual for this key until it is" in text
-    assert quarantined(two_weeks, week(1)) == {"key_1"}
-    after = pipeline.review(two_weeks, week(), SETTINGS)
+    assert quarantined(reviewed, week(1)) == {"key_1"}
+    after = pipeline.review(reviewed, week(), SETTINGS)
     assert after.coverage.suppressions == ()
     assert find(after).bits == find(first).bits
-    assert statements(two_weeks) == [
+    assert statements(reviewed) == [
         ("benign", "ours"), ("expected", "moved"), ("compromised", "stolen"),
         ("undo", "not stolen"), ("undo", "not moved"), ("undo", "not ours"),
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no verdict on key_1 is in force"):
-        pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because="again", by="bo")
+        pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="again", by="bo")
     with pytest.raises(UsageError, match="--because WHY"):
-        pipeline.undo_verdict(two_weeks, "key_1", SETTINGS, because=" ", by="bo")
+        pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because=" ", by="bo")
 
 
 @given(st.lists(st.booleans(), max_size=12))

@@ -23,9 +23,13 @@ from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 
 SETTINGS = Settings(
     scoring=ScoringSettings(false_revoke_rate=0.5),
-    review=ReviewSettings(power_keys=0, replayed_windows=2),
+    review=ReviewSettings(power_keys=0, replayed_windows=1),
 )
-"""Few keys on few weeks: at the usual rate nothing could be claimed."""
+"""Few keys on few weeks: at the usual rate nothing could be claimed. One window is replayed: each
+takes as long as the review itself."""
+TWO_REPLAYS = SETTINGS.model_copy(
+    update={"review": SETTINGS.review.model_copy(update={"replayed_windows": 2})}
+)
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 HOME, AWAY = "84.151.10.20", "45.153.78.122"
 
@@ -144,7 +148,7 @@ def test_in_brief_the_cases_without_an_action_say_less(tmp_path: Path, budget: f
     scoring = ScoringSettings(
         investigate_per_1000_keys=budget, revoke_bits=1000, unfamiliar_place="none"
     )
-    settings = Settings(scoring=scoring, review=ReviewSettings(power_keys=0))
+    settings = Settings(scoring=scoring, review=SETTINGS.review)
     case = pipeline.review(stolen, WEEK, settings, keep=False).cases[0]
     brief = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases[0]
     assert case.action == ("investigate" if budget else "none")
@@ -214,7 +218,7 @@ def test_the_next_week_remembers_no_theft_as_habit_of_the_week_before(stolen: Pa
 def test_upkeep_is_shown_and_never_adds_to_the_suspicion(tmp_path: Path) -> None:
     events = daily(date(2026, 8, 1), 65)
     old = key(scopes=["admin:*"], created_at="2025-01-01T00:00:00Z")
-    answer = pipeline.review(lake_of(tmp_path, events, [old]), WEEK, SETTINGS)
+    answer = pipeline.review(lake_of(tmp_path, events, [old]), WEEK, TWO_REPLAYS)
 
     assert {finding.detector for finding in answer.hygiene} == {
         "rotation_overdue",

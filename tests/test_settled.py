@@ -19,8 +19,8 @@ from keywatch.report.html import render_html
 from keywatch.report.ocsf import ocsf_findings
 from keywatch.settings import Settings
 from tests.command import keywatch
-from tests.test_learning import FIRST, SETTINGS, find, visit, week
-from tests.test_pipeline import HOME, crowd, daily, key, lake_of, line
+from tests.test_learning import FIRST, find, visit, week
+from tests.test_pipeline import HOME, SETTINGS, crowd, daily, key, lake_of, line
 from tests.test_verdicts import ANA, DEAF
 
 pytestmark = pytest.mark.usefixtures("mid_october")

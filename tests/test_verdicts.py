@@ -20,8 +20,8 @@ from keywatch.report import render_review, render_verdict, review_document
 from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 from keywatch.verdict_visits import named_origin
 from tests.command import keywatch
-from tests.test_learning import FIRST, SETTINGS, find, quarantined, visit, week
-from tests.test_pipeline import AWAY, HOME, crowd, daily, key, lake_of, line
+from tests.test_learning import FIRST, find, quarantined, visit, week
+from tests.test_pipeline import AWAY, HOME, SETTINGS, crowd, daily, key, lake_of, line
 
 pytestmark = pytest.mark.usefixtures("mid_october")
 

@@ -245,7 +245,7 @@ def test_weeks_without_a_review_are_made_up(tmp_path: Path) -> None:
 def test_the_command_loads_judges_and_sends(place: Path) -> None:
     config = place.parent / "keywatch.toml"
     config.write_text(
-        "[scoring]\nfalse_revoke_rate = 0.5\n"
+        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 1\n"
         '[deliver.channels.feed]\nkind = "file"\npath = "feed.jsonl"\n',
         encoding="utf-8",
     )
@@ -267,7 +267,7 @@ def test_the_command_loads_judges_and_sends(place: Path) -> None:
 def test_missed_reviews_write_their_pages_and_send(place: Path) -> None:
     config = place.parent / "keywatch.toml"
     config.write_text(
-        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\n"
+        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 1\n"
         '[report]\nfolder = "pages"\n'
         '[deliver.channels.feed]\nkind = "file"\npath = "feed.jsonl"\n',
         encoding="utf-8",
