@@ -67,6 +67,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> d
         "KEYWATCH_LAKE": str(folder / "lake"),
         "TMPDIR": str(folder),  # where a written detector goes
         "DO_NOT_TRACK": "1",
+        "KEYWATCH_REVIEW__REPLAYED_WINDOWS": "2",
+        "KEYWATCH_REVIEW__POWER_KEYS": "0",
     }
 
 

@@ -368,7 +368,7 @@ def _check_columns(detector: Detector) -> list[str]:
 
 @cache
 def _without_events() -> Lake:
-    """A prepared lake that has no events: nothing that runs on it adds to it."""
+    """A prepared lake that has no events: only whether a query runs on it is of interest."""
     lake = Lake.in_memory()
     prepare(lake, _NO_EVENTS, 90, [])
     return lake
