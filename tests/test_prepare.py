@@ -688,9 +688,19 @@ def test_networks_from_before_the_first_review_are_usual(lake: Lake) -> None:
     assert unsettled(lake) == [("k", "AS9")]
 
 
+def test_a_review_of_a_week_before_the_log_makes_nothing_unusual(lake: Lake) -> None:
+    places(lake)
+    a_quarter(lake)
+    a_quarter(lake, days=30, address=STRANGER)
+    reviewed(lake, START - timedelta(days=87))  # ends as the log begins
+    assert unsettled(lake) == []
+    reviewed(lake, START - timedelta(days=86))
+    assert unsettled(lake) == [("k", "AS9")]
+
+
 def test_the_networks_of_a_key_s_first_week_are_usual(lake: Lake) -> None:
     places(lake)
-    reviewed(lake, START - timedelta(days=90))
+    reviewed(lake, START - timedelta(days=35))
     a_quarter(lake, days=30)
     for n, is_late in ((24, False), (23, True)):  # the first is its seventh day
         use(lake, START - timedelta(days=n), address=STRANGER)

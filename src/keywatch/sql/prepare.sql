@@ -283,7 +283,8 @@ HAVING count(*) >= 3;
 
 -- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is what is
 -- learnt from), a network is usual that the key used from its beginning, or once two other keys of its owner
--- use it, or once the key moved there. It never is by lasting alone.
+-- use it, or once the key moved there. It never is by lasting alone. A window before the log begins says
+-- nothing of what was reviewed.
 CREATE OR REPLACE TEMP TABLE unsettled_networks AS
 WITH owners AS (
     SELECT k.owner, d.network, list(DISTINCT d.key_id) AS key_ids
@@ -299,7 +300,10 @@ SEMI JOIN network_days AS d ON d.key_id = f.key_id AND d.network = f.network
 LEFT JOIN keys AS k USING (key_id)
 LEFT JOIN owners AS o ON o.owner = k.owner AND o.network = f.network
 ANTI JOIN moved_networks AS m ON m.key_id = f.key_id AND m.network = f.network
-WHERE f.is_late AND f.first_day >= (SELECT min(window_start)::DATE FROM lake.runs)
+WHERE f.is_late AND f.first_day >= (
+        SELECT min(window_start)::DATE FROM lake.runs
+        WHERE window_end > (SELECT min(day) FROM lake.activity)
+    )
     AND coalesce(len(list_filter(o.key_ids, lambda other: other <> f.key_id)), 0) < 2;
 
 -- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network that is
