@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test torture mutants check lint formatting types imports fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test quick torture mutants check lint formatting types imports fix bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -55,6 +55,9 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+quick: check ## what a small change needs: the tests beside it, without the slow ones
+	@$(BIN)/python tools/quick.py $(ARGS)
 
 torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes); docs/reliability.md
 	@$(BIN)/python -m tests.torture $(ARGS)

@@ -318,15 +318,19 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
     coverage = review.coverage
     history = duration(coverage.history_days) if coverage.history_days else "no days"
     counts = [
-        (coverage.assessed, "keys judged by their own habits"),
-        (coverage.warming_up, "keys warming up: judged by policy and by peers"),
-        (coverage.not_assessable, "keys in use that could not be judged"),
-        (coverage.silent, "keys silent: no request in this window"),
-        (coverage.events, f"requests in this window, on {history} of history"),
-        (coverage.keyless_events, "requests without a key, left aside"),
-        (coverage.unlocated_addresses, "addresses not located"),
-        (coverage.rejected_lines, "log lines rejected"),
-        (coverage.held_back_events, "events ahead of the clock, held back"),
+        (coverage.assessed, "key", "judged by their own habits"),
+        (coverage.warming_up, "key", "warming up: judged by policy and by peers"),
+        (coverage.not_assessable, "key", "in use that could not be judged"),
+        (coverage.silent, "key", "silent: no request in this window"),
+        (coverage.events, "request", f"in this window, on {history} of history"),
+        (coverage.keyless_events, "request", "without a key, left aside"),
+        (coverage.unlocated_addresses, "address", "not located"),
+        (coverage.rejected_lines, "log line", "rejected"),
+        (coverage.held_back_events, "event", "ahead of the clock, held back"),
+    ]
+    told = [
+        (number, f"{named(number, noun, 'addresses' if noun == 'address' else None)} {what}")
+        for number, noun, what in counts
     ]
     unjudged = [
         (key_id, (key.name if key else None) or "", STANDINGS[standing].partition(":")[0])
@@ -335,9 +339,7 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
         for key in [details.keys.get(key_id)]
     ]
     return CoverageView(
-        counts=tuple(
-            counts[:_ALWAYS_COUNTED] + [one for one in counts[_ALWAYS_COUNTED:] if one[0]]
-        ),
+        counts=tuple(told[:_ALWAYS_COUNTED] + [one for one in told[_ALWAYS_COUNTED:] if one[0]]),
         sure=tuple(_sureness(review)),
         power=tuple(power_sentences(coverage.power)),
         unjudged=tuple(unjudged[:_MOST_UNJUDGED]),
