@@ -24,11 +24,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from keywatch import alerts
 from keywatch.deliver import outbox, tell
 from keywatch.deliver.journal import Journal, Record
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Case, Coverage, Evidence, Origin, Review, Run, Window
+from keywatch.review import alerts
 from keywatch.settings import load_settings
 
 SECRET = "whsec_YSBiZW5jaG1hcmsncyBzaWduaW5nIHNlY3JldA=="

@@ -18,10 +18,11 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.review import add_world_arguments, made_material, world_folder
-from keywatch import history, pipeline
+from keywatch import pipeline
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
 from keywatch.report.html import render_html
+from keywatch.review import history
 from keywatch.settings import Settings, load_settings
 
 TARGET_RATIO = 0.5

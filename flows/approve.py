@@ -16,7 +16,7 @@ from prefect.input import RunInput
 from flows.common import plain, say, settings_of, step, tells_no_token
 from flows.deliver import send
 from keywatch import pipeline
-from keywatch.alerts import Alert
+from keywatch.review.alerts import Alert
 from keywatch.settings import Settings
 
 DEPLOYMENT = "approve/keywatch"

@@ -20,12 +20,13 @@ from prefect.tasks import exponential_backoff
 
 from keywatch.errors import KeywatchError, LakeBusyError, SecretError
 from keywatch.model import Review
-from keywatch.report import power_sentences, printable, render_failure
+from keywatch.report import power_sentences, render_failure
 from keywatch.report.health import health_lines
-from keywatch.report.phrases import count, iso_week, window_label
 from keywatch.report.upkeep import rule_counts
-from keywatch.secrets import without_tokens
 from keywatch.settings import Settings, load_settings
+from keywatch.text.phrases import count, iso_week, window_label
+from keywatch.text.safe_text import printable
+from keywatch.text.secrets import without_tokens
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.common import say, settings_of, step, tells_no_token
 from keywatch import pipeline
-from keywatch.maintain import render_maintained
+from keywatch.operate.maintain import render_maintained
 from keywatch.settings import Settings
 
 

@@ -11,8 +11,8 @@ from flows.common import say, settings_of, step, tells_no_token
 from flows.deliver import send
 from flows.ingest import load
 from keywatch import pipeline
+from keywatch.review.watch import render_watched
 from keywatch.settings import Settings
-from keywatch.watch import render_watched
 
 
 @step("judge what came in")

@@ -17,11 +17,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from keywatch.ingest import LoadReport, load_files
 from keywatch.lake import Lake
-from keywatch.origins import ORIGIN_SCHEMA
+from keywatch.load.ingest import LoadReport, load_files
+from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.settings import IngestSettings
-from keywatch.sources import find_files
+from keywatch.vendors import find_files
 
 # Lakes of tests are small: a second thread costs more than it does, and the next test has the core.
 os.environ["KEYWATCH_STORAGE__THREADS"] = "1"
@@ -41,7 +41,7 @@ LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}
 @pytest.fixture
 def mid_october(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verdicts are given on 12 October 2026, whatever the clock says."""
-    monkeypatch.setattr("keywatch.verdicts.utc_now", lambda: datetime(2026, 10, 12, 9))
+    monkeypatch.setattr("keywatch.review.verdicts.utc_now", lambda: datetime(2026, 10, 12, 9))
 
 
 class NoWhere:

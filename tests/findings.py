@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from keywatch import alerts
 from keywatch.lake import Lake
+from keywatch.review import alerts
 
 GOLDEN = Path(__file__).parent / "golden"
 _TEXTS = {

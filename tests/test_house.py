@@ -198,7 +198,7 @@ UNIQUE = {"rank", "imported_at", "ts"}
 
 @pytest.mark.parametrize(
     "file",
-    [*(ROOT / "src/keywatch/sql").glob("[!u]*.sql"), *(ROOT / "detectors").glob("*/detect.sql")],
+    [*(ROOT / "src/keywatch").rglob("[!u]*.sql"), *(ROOT / "detectors").glob("*/detect.sql")],
     ids=lambda file: f"{file.parent.name}-{file.stem}",
 )
 def test_no_tie_is_decided_by_the_order_of_threads(file: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_review_waits_for_no_library_that_it_does_not_need(stolen: Path) -> No
     code = (
         "import sys; from pathlib import Path; from keywatch import cli; "
         "cli.review(common=cli.Common(Path(sys.argv[1]))); "
-        "print({'geoip2', 'maxminddb', 'keywatch.ingest'} & set(sys.modules))"
+        "print({'geoip2', 'maxminddb', 'keywatch.load.ingest'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(stolen)], capture_output=True, text=True, check=True

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keywatch.origins import parse_address
+from keywatch.load.origins import parse_address
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "ip-lists"
 BUILT_ON = "2026-08-22"  # the day of both sources' commits

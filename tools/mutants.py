@@ -42,15 +42,17 @@ class Step:
 
 STEPS = {
     "scoring": Step(
-        ("src/keywatch/scoring.py", "src/keywatch/calibration.py"), ("tests/test_scoring.py",)
+        ("src/keywatch/detect/scoring.py", "src/keywatch/detect/calibration.py"),
+        ("tests/detect/test_scoring.py",),
     ),
     "ingest": Step(
-        ("src/keywatch/ingest.py", "src/keywatch/sources/parser.py", "src/keywatch/activity.py",
-         "src/keywatch/sql/parsed.sql", "src/keywatch/sql/source_pulsely.sql"),
-        ("tests/test_activity.py", "tests/test_hostile_input.py", "tests/test_ingest.py",
-         "tests/test_secrets.py", "tests/test_ahead.py"),
+        ("src/keywatch/load/ingest.py", "src/keywatch/load/activity.py",
+         "src/keywatch/vendors/parser.py", "src/keywatch/vendors/parsed.sql",
+         "src/keywatch/vendors/source_pulsely.sql"),
+        ("tests/load/test_activity.py", "tests/load/test_hostile_input.py",
+         "tests/load/test_ingest.py", "tests/load/test_ahead.py", "tests/text/test_secrets.py"),
     ),
-    "alerts": Step(("src/keywatch/alerts.py",), ("tests/test_alerts.py",)),
+    "alerts": Step(("src/keywatch/review/alerts.py",), ("tests/review/test_alerts.py",)),
     "outbox": Step(
         ("src/keywatch/deliver/outbox.py",),
         ("tests/deliver/test_outbox.py",),

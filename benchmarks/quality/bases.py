@@ -22,9 +22,10 @@ from typing import Any, TypedDict
 
 from benchmarks.quality.evaluate import NO_ODDITY
 from benchmarks.quality.worlds import CACHE, World, digest, engine, kept
-from keywatch import judging, pipeline, sample
+from keywatch import pipeline, sample
 from keywatch.lake import Lake
 from keywatch.model import Window
+from keywatch.review import judging
 from keywatch.sample import Planned
 from keywatch.sample.places import DAY_US
 from keywatch.sample.world import EVENTS_PER_KEY_DAY, Made, make, steal

@@ -25,8 +25,8 @@ from typing import Literal
 
 from keywatch import pipeline
 from keywatch.model import Case, Window
-from keywatch.report.safe_text import printable
 from keywatch.settings import Settings
+from keywatch.text.safe_text import printable
 
 FOLDER = Path(__file__).resolve().parents[2].parent / (
     "shared/data/aws-cloudtrail-invictus-stratus"

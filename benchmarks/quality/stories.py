@@ -34,14 +34,14 @@ import numpy as np
 import pyarrow as pa
 
 from keywatch import pipeline
-from keywatch.ingest import load_files
-from keywatch.judging import make_review
 from keywatch.lake import Lake
+from keywatch.load.ingest import load_files
+from keywatch.load.origins import OriginReader
 from keywatch.model import Review, Window
-from keywatch.origins import OriginReader
+from keywatch.review.judging import make_review
 from keywatch.sample import api, places
 from keywatch.settings import Settings
-from keywatch.sources import find_files
+from keywatch.vendors import find_files
 
 Subject = Literal["fleet", "person"]
 Action = Literal["revoke", "rotate", "investigate", "none"]

@@ -29,9 +29,9 @@ from benchmarks.quality.evaluate import FALSE_ALARMS_PER_KEY, scores
 from benchmarks.quality.measures import average_precision, caught
 from benchmarks.quality.tables import Table, spread, tell
 from benchmarks.quality.worlds import World, engine
-from keywatch import judging
 from keywatch.lake import Lake
 from keywatch.model import Window
+from keywatch.review import judging
 from keywatch.settings import Settings, load_settings
 
 Floats = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from keywatch.notebook import Frames, JudgingLake, LakeView
+    from keywatch.explore.notebook import Frames, JudgingLake, LakeView
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open"]
@@ -55,7 +55,7 @@ def open(
         LakeError: there is no lake in `folder`.
         UsageError: verdicts without a name to give them in.
     """
-    from keywatch.notebook import JudgingLake, LakeView
+    from keywatch.explore.notebook import JudgingLake, LakeView
     from keywatch.settings import load_settings
 
     where = folder if folder is not None else os.environ.get("KEYWATCH_LAKE", "lake")

@@ -22,7 +22,7 @@ from keywatch.model import ACTIONS, Family, Review, Window
 from keywatch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from keywatch.detectors import Detector
+    from keywatch.detect.detectors import Detector
 
 EXIT_FINDINGS = 1
 EXIT_USAGE = 2
@@ -105,7 +105,7 @@ def demo(
     """
     from keywatch import pipeline, sample
     from keywatch.report import render_demo_verdict, render_review
-    from keywatch.report.phrases import count
+    from keywatch.text.phrases import count
 
     settings = load_settings(config)
     with _folder(keep) as folder:
@@ -191,7 +191,7 @@ def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
         One JSON object a line: key_id, key (masked), name, environment, scopes, created_at.
     """
     from keywatch import pipeline
-    from keywatch.report.phrases import count
+    from keywatch.text.phrases import count
 
     read, changed = pipeline.import_keys(common.lake, file, common.settings(), _say)
     print(f"{count(read, 'key')} read, {changed:,} new or changed")
@@ -238,13 +238,8 @@ def review(
         Print the JSON Schema of --format json, and stop.
     """
     from keywatch import pipeline
-    from keywatch.report import (
-        json_text,
-        render_new_networks,
-        render_review,
-        review_document,
-        review_schema,
-    )
+    from keywatch.report import render_new_networks, render_review
+    from keywatch.text.document import json_text, review_document, review_schema
 
     if schema:
         _write(json_text(review_schema()), output)
@@ -279,7 +274,7 @@ def review(
 
 def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> None:
     from keywatch import pipeline
-    from keywatch.report.phrases import window_label
+    from keywatch.text.phrases import window_label
 
     found = False
     pages = []
@@ -321,14 +316,14 @@ def _window(week: str | None, first: date | None, end: date | None) -> Window | 
     if week is not None:
         if first or end:
             raise UsageError("give --week, or --from and --to, not both")
-        from keywatch.weeks import week_window
+        from keywatch.lake.weeks import week_window
 
         return week_window(week)
     if first is None and end is None:
         return None
     if first is None or end is None:
         raise UsageError("--from and --to go together")
-    from keywatch.weeks import days_window
+    from keywatch.lake.weeks import days_window
 
     return days_window(first, end)
 
@@ -359,7 +354,8 @@ def case(
         text, or json: the case of the review's document.
     """
     from keywatch import pipeline
-    from keywatch.report import case_document, json_text, render_case
+    from keywatch.report import render_case
+    from keywatch.text.document import case_document, json_text
 
     settings = common.settings()
     window = _window(week, from_, to)
@@ -425,7 +421,8 @@ def replay(
         text or json.
     """
     from keywatch import pipeline
-    from keywatch.report import json_text, rehearsal_document, render_rehearsal
+    from keywatch.report import render_rehearsal
+    from keywatch.text.document import json_text, rehearsal_document
 
     span = _window(None, from_, to)
     assert span is not None
@@ -540,7 +537,7 @@ def triage(
     if allow_verdicts and not (by or "").strip():
         raise UsageError("--allow-verdicts needs --by WHO: in whose name verdicts are given")
     try:
-        from keywatch.desk import serve
+        from keywatch.explore.desk import serve
     except ModuleNotFoundError as e:
         raise UsageError(f"the triage page needs {e.name}: pip install 'keywatch[triage]'") from e
 
@@ -575,7 +572,7 @@ def watch(
     """
     from keywatch import pipeline
     from keywatch.report import render_load
-    from keywatch.watch import render_watched
+    from keywatch.review.watch import render_watched
 
     settings = common.settings()
     named = _paths(paths)
@@ -615,7 +612,7 @@ def deliver(
     """
     from keywatch import pipeline
     from keywatch.deliver import message_schema
-    from keywatch.report import json_text
+    from keywatch.text.document import json_text
 
     if schema:
         _write(json_text(message_schema()), None)
@@ -665,8 +662,8 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
         keys, without a past.
     """
     from keywatch import pipeline
-    from keywatch.repair import render_repair
-    from keywatch.report import printable
+    from keywatch.operate.repair import render_repair
+    from keywatch.text.safe_text import printable
 
     report = pipeline.repair_lake(common.lake, common.settings(), _say, new_secret=new_secret)
     for line in render_repair(report).splitlines():
@@ -678,7 +675,7 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
 @detectors_app.command(name="list")
 def detectors_list() -> None:
     """List the detectors with their family and what they look for."""
-    from keywatch.detectors import load_detectors
+    from keywatch.detect.detectors import load_detectors
 
     for detector in load_detectors():
         print(f"{detector.id:22}{detector.family:11}{detector.status:8}{detector.title}")
@@ -693,8 +690,8 @@ def detectors_check(*ids: str) -> None:
     ids
         Only these; all when none is named.
     """
-    from keywatch.detectors import check
-    from keywatch.report.phrases import count
+    from keywatch.detect.detectors import check
+    from keywatch.text.phrases import count
 
     wrong = 0
     for detector in _chosen(ids):
@@ -715,7 +712,7 @@ def detectors_test(*ids: str) -> None:
     ids
         Only these; all when none is named.
     """
-    from keywatch import cases
+    from keywatch.detect import cases
 
     run = failed = 0
     for detector in _chosen(ids):
@@ -733,7 +730,7 @@ def detectors_test(*ids: str) -> None:
 
 
 def _chosen(ids: tuple[str, ...]) -> list[Detector]:
-    from keywatch.detectors import load_detectors
+    from keywatch.detect.detectors import load_detectors
 
     found = {detector.id: detector for detector in load_detectors()}
     unknown = [name for name in ids if name not in found]
@@ -746,7 +743,7 @@ def _chosen(ids: tuple[str, ...]) -> list[Detector]:
 def lake_maintain(*, common: Common = _DEFAULTS) -> None:
     """Merge small files, expire old snapshots, remove what nobody needs; the feed does it daily."""
     from keywatch import pipeline
-    from keywatch.maintain import render_maintained
+    from keywatch.operate.maintain import render_maintained
 
     for line in render_maintained(pipeline.maintain(common.lake, common.settings(), _say)):
         print(line)
@@ -766,7 +763,7 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
         Do it; it can't be undone.
     """
     from keywatch import pipeline
-    from keywatch.maintain import render_forgotten
+    from keywatch.operate.maintain import render_forgotten
 
     if not yes:
         raise UsageError(
@@ -796,9 +793,9 @@ def doctor(
     fail_on_findings
         Exit 1 when something is found that has the status warn.
     """
-    from keywatch.diagnosis import diagnose
     from keywatch.lake import utc_now
-    from keywatch.report import json_text
+    from keywatch.operate.diagnosis import diagnose
+    from keywatch.text.document import json_text
 
     python, system = platform.python_version(), platform.platform()
     found = diagnose(common.lake, common.settings(), utc_now(), deep=deep)

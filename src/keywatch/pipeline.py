@@ -8,37 +8,30 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keywatch import (
-    alerts,
-    deliver,
-    detectors,
-    health,
-    history,
-    judging,
-    late,
-    power,
-    scoring,
-    verdicts,
-)
-from keywatch import maintain as upkeep
-from keywatch.catalogue import catalogue_endpoints
+from keywatch import deliver
+from keywatch.detect import detectors, power, scoring
+from keywatch.detect.replay import replay, to_leave_out
 from keywatch.errors import InputError, LakeBusyError, UsageError
-from keywatch.history import Details
 from keywatch.lake import Lake, utc_now
+from keywatch.lake.weeks import last_full_week
+from keywatch.load import late
 from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
-from keywatch.replay import replay, to_leave_out
-from keywatch.report.phrases import count, iso_week
+from keywatch.operate import health
+from keywatch.operate import maintain as upkeep
+from keywatch.review import alerts, history, judging, verdicts
+from keywatch.review.history import Details
+from keywatch.review.watch import Watched, remember_run
+from keywatch.review.watch import watch as watch_lake
 from keywatch.settings import GeoIPSettings, Settings
-from keywatch.watch import Watched, remember_run
-from keywatch.watch import watch as watch_lake
-from keywatch.weeks import last_full_week
+from keywatch.text.phrases import count, iso_week
+from keywatch.vendors.catalogue import catalogue_endpoints
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from keywatch.ingest import LoadReport
-    from keywatch.origins import GeoIPPaths
-    from keywatch.repair import RepairReport
+    from keywatch.load.ingest import LoadReport
+    from keywatch.load.origins import GeoIPPaths
+    from keywatch.operate.repair import RepairReport
 
 OnText = Callable[[str], None]
 T = TypeVar("T")
@@ -67,9 +60,9 @@ def ingest(
         InputError, LakeError, GeoIPError: nothing was loaded.
     """
     # Arrow, numpy and GeoIP readers (an HTTP client) take a second: a review need not wait for it.
-    from keywatch.ingest import load_files
-    from keywatch.origins import OriginReader
-    from keywatch.sources import find_files
+    from keywatch.load.ingest import load_files
+    from keywatch.load.origins import OriginReader
+    from keywatch.vendors import find_files
 
     files = find_files(paths)
     on_size(sum(file.size_bytes for file in files))
@@ -105,10 +98,10 @@ def ingest_new(
         UsageError: no place is named anywhere.
         InputError, LakeError, GeoIPError: nothing was loaded.
     """
-    from keywatch.ingest import LoadReport, left_out_before, load_files
-    from keywatch.origins import OriginReader
-    from keywatch.secrets import Redactor
-    from keywatch.sources import find_files
+    from keywatch.load.ingest import LoadReport, left_out_before, load_files
+    from keywatch.load.origins import OriginReader
+    from keywatch.text.secrets import Redactor
+    from keywatch.vendors import find_files
 
     named = list(places or settings.ingest.places)
     if not named:
@@ -158,7 +151,7 @@ def _publish(
     beat = not lake.read_only and deliver.heartbeat_is_due(lake, settings.deliver, now)
     if settings.metrics.file is None and not beat:
         return
-    from keywatch.metrics import write_metrics
+    from keywatch.operate.metrics import write_metrics
 
     if found is None:
         found = health.findings(lake, settings, now)
@@ -182,7 +175,7 @@ def import_keys(
     lake_folder: Path, file: Path, settings: Settings, on_wait: OnText = _quiet
 ) -> tuple[int, int]:
     """Import a key inventory; returns the keys read and how many are new or changed."""
-    from keywatch import inventory
+    from keywatch.load import inventory
 
     with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
         return inventory.import_keys(lake, file, on_wait)
@@ -191,13 +184,13 @@ def import_keys(
 def repair_lake(
     lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, *, new_secret: bool = False
 ) -> RepairReport:
-    """Mend a damaged lake (`keywatch.repair.repair`).
+    """Mend a damaged lake (`keywatch.operate.repair.repair`).
 
     Raises:
         LakeError: there is no lake, somebody else writes, or it can't be written.
     """
-    from keywatch.origins import OriginReader
-    from keywatch.repair import repair
+    from keywatch.load.origins import OriginReader
+    from keywatch.operate.repair import repair
 
     with OriginReader(geoip_paths(settings.geoip)) as reader:
         return repair(
@@ -207,7 +200,7 @@ def repair_lake(
 
 def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:
     """The user's databases, as the settings name them."""
-    from keywatch.origins import GeoIPPaths
+    from keywatch.load.origins import GeoIPPaths
 
     return GeoIPPaths(**settings.model_dump())
 
@@ -486,7 +479,7 @@ def give_verdict(
     families: Iterable[str] = (),
     on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
-    """Keep an analyst's verdict on a key's case (`keywatch.verdicts.give`), and tell of it."""
+    """Keep an analyst's verdict on a key's case (`verdicts.give`), and tell of it."""
     with (
         Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
         lake.writing(on_wait),
@@ -510,7 +503,7 @@ def undo_verdict(
     window: Window | None = None,
     on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
-    """Withdraw the newest verdict on a key's case (`keywatch.verdicts.undo`)."""
+    """Withdraw the newest verdict on a key's case (`keywatch.review.verdicts.undo`)."""
     with (
         Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
         lake.writing(on_wait),
@@ -605,14 +598,14 @@ def settle_revoke(
 def watch(
     lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, now: datetime | None = None
 ) -> Watched:
-    """Judge what came in since the last time (`keywatch.watch.watch`); nothing is sent yet.
+    """Judge what came in since the last time (`keywatch.review.watch.watch`); nothing is sent yet.
 
     That it ran at `now` is kept, for the health to know whether the feed goes on.
 
     Raises:
         LakeError: there is no lake, or it stayed busy; nothing is lost.
     """
-    from keywatch.ingest import let_in_due
+    from keywatch.load.ingest import let_in_due
 
     with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
         let_in_due(lake, settings.ingest, on_wait)
@@ -627,7 +620,7 @@ def watch(
 
 
 def maintain(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> upkeep.Maintained:
-    """Keep the lake small and quick (`keywatch.maintain.maintain`).
+    """Keep the lake small and quick (`keywatch.operate.maintain.maintain`).
 
     Raises:
         LakeError: there is no lake, or it stayed busy.
@@ -639,7 +632,7 @@ def maintain(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) ->
 def forget(
     lake_folder: Path, named: str, settings: Settings, on_wait: OnText = _quiet
 ) -> upkeep.Forgotten:
-    """Erase a key or an address from the lake (`keywatch.maintain.forget`).
+    """Erase a key or an address from the lake (`keywatch.operate.maintain.forget`).
 
     Raises:
         UsageError: the lake has never heard of it.

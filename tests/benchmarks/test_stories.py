@@ -24,7 +24,7 @@ from benchmarks.quality.stories import (
     World,
 )
 from keywatch.lake import Lake
-from keywatch.origins import OriginReader
+from keywatch.load.origins import OriginReader
 from keywatch.settings import Settings
 
 SETTINGS = Settings().without_power()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from keywatch import alerts
-from keywatch.alerts import Change
 from keywatch.deliver.message import Message, alert_message, upkeep_message, with_id
 from keywatch.lake import Lake
 from keywatch.model import Case, Group, Review
+from keywatch.review import alerts
+from keywatch.review.alerts import Change
 from tests.report.reviews import DOUBTED, FULL, SCANNED
 
 SOLO = replace(FULL, cases=(SCANNED, DOUBTED), groups=())

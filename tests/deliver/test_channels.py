@@ -26,8 +26,8 @@ from keywatch.deliver.credentials import Vault
 from keywatch.deliver.http import refused, retry_after
 from keywatch.deliver.message import Message, summary_message, summary_over_message, with_id
 from keywatch.deliver.pagerduty import event_of
-from keywatch.deliver_settings import ChannelSettings, DeliverSettings
 from keywatch.errors import SecretError
+from keywatch.settings.deliver import ChannelSettings, DeliverSettings
 from tests.deliver.alerts_of import SOLO, messages_of, upkeep_of
 from tests.deliver.receivers import (
     Answer,

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from keywatch import alerts
 from keywatch.deliver import outbox, tell
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.message import Attachment
 from keywatch.deliver.routing import held_until
-from keywatch.deliver_settings import DeliverSettings, QuietHours
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case, HealthFinding, HygieneFinding, Review, Window
-from keywatch.verdicts import Given, Verdict, VerdictReport
+from keywatch.review import alerts
+from keywatch.review.verdicts import Given, Verdict, VerdictReport
+from keywatch.settings.deliver import DeliverSettings, QuietHours
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import (
     DOUBTED,

@@ -20,18 +20,18 @@ from typing import Any
 
 import pytest
 
-from keywatch import alerts
 from keywatch.deliver import deliver_due, outbox, put_report, tell
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.message import Message
 from keywatch.deliver.sender import only_sender, send
-from keywatch.deliver_settings import DeliverSettings
-from keywatch.diagnosis import diagnose
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case
+from keywatch.operate.diagnosis import diagnose
+from keywatch.review import alerts
+from keywatch.review.verdicts import VerdictReport
 from keywatch.settings import LakeSettings, Settings, load_settings
-from keywatch.verdicts import VerdictReport
+from keywatch.settings.deliver import DeliverSettings
 from tests.deliver.alerts_of import review_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
 from tests.report.reviews import DOUBTED, SCANNED, WEEK

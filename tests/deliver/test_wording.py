@@ -11,12 +11,7 @@ import jsonschema
 import pytest
 
 from keywatch.deliver import message_schema
-from keywatch.deliver.message import (
-    alert_message,
-    heartbeat_message,
-    summary_message,
-    with_id,
-)
+from keywatch.deliver.message import alert_message, heartbeat_message, summary_message, with_id
 from keywatch.deliver.wording import as_text, inert, reason_text, upkeep_lines
 from tests.deliver.alerts_of import changes_of, messages_of, review_of, upkeep_of
 from tests.report.reviews import (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from keywatch import cases, detectors
 from keywatch.content import content_path
-from keywatch.detectors import Detector
+from keywatch.detect import cases, detectors
+from keywatch.detect.detectors import Detector
 from keywatch.errors import DetectorError
 from keywatch.lake import sql_text
 
@@ -109,7 +109,8 @@ def test_the_manual_names_each_field_and_each_table() -> None:
     assert used - {"params"} <= named
     made = set(
         re.findall(
-            r"CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)", sql_text("span") + sql_text("prepare")
+            r"CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)",
+            sql_text("span", "keywatch.detect") + sql_text("prepare", "keywatch.detect"),
         )
     )
     read = {

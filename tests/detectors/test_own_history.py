@@ -10,11 +10,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keywatch import detectors
-from keywatch.catalogue import catalogue_endpoints
+from keywatch.detect import detectors
 from keywatch.lake import Lake
+from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.model import Window
-from keywatch.origins import ORIGIN_SCHEMA
+from keywatch.vendors.catalogue import catalogue_endpoints
 
 WINDOW = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 FIRST = date(2026, 8, 20)

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from keywatch import detectors
 from keywatch.content import content_path
+from keywatch.detect import detectors
 from keywatch.lake import Lake
-from tests.test_prepare import (
+from tests.detect.test_prepare import (
     OWN,
     START,
     STRANGER,

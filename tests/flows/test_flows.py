@@ -26,8 +26,8 @@ from standardwebhooks import Webhook
 
 from keywatch import pipeline
 from tests.deliver.receivers import Receiver
+from tests.review.test_watch import of_days, write
 from tests.test_pipeline import SETTINGS, crowd, daily, key, theft
-from tests.test_watch import of_days, write
 from tests.torture.planted import files_under, plant, shown_in
 from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
 

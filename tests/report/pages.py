@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from keywatch.history import Change, Changes, Details, ShownKey
 from keywatch.model import Case, Review, Window
+from keywatch.review.history import Change, Changes, Details, ShownKey
 
 FIRST_DAY = date(2026, 6, 30)
 WEEK_BEFORE = Window(datetime(2026, 9, 21), datetime(2026, 9, 28))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
-from keywatch import runbook
 from keywatch.model import (
     About,
     Case,
@@ -23,6 +22,7 @@ from keywatch.model import (
     Technique,
     Window,
 )
+from keywatch.vendors import runbook
 
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 RUN = Run("3f9ab2c41d07", 42, "9c1e77d0a4b2f318", "0.1.0")

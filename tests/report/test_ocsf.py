@@ -10,8 +10,8 @@ from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from keywatch.model import Review
-from keywatch.report import case_document
 from keywatch.report.ocsf import OCSF_VERSION, ocsf_findings, ocsf_lines
+from keywatch.text.document import case_document
 from tests.report.reviews import EMPTY, FULL, HOSTILE, QUIET, TO_ROTATE
 
 VALIDATOR = Draft202012Validator(

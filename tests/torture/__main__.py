@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from keywatch import integrity
 from keywatch.errors import KeywatchError
 from keywatch.lake import Lake, utc_now
+from keywatch.operate import integrity
 from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import ROOT, as_json_lines, event
-from tests.test_notebooks import BIN, SOURCES, exported
+from tests.explore.test_notebooks import BIN, SOURCES, exported
 from tests.torture.fuzz import CORPUS, FoundError, fuzz
 from tests.torture.planted import LAKE, files_under, plant, run_commands, shown_in
 from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
@@ -219,12 +219,12 @@ def _unpack(folder: Path) -> None:
 def damages(rounds: int) -> Row:
     """Each kind of damage, mended, and what it says loaded again: all rows as before."""
     what = "catalogue, Parquet, secret or journal damaged"
-    return _tests(what, rounds, "damage_is_found", "tests/test_damage.py")
+    return _tests(what, rounds, "damage_is_found", "tests/operate/test_damage.py")
 
 
 def scarcity(rounds: int) -> Row:
     """Disks that are full or can't be written, and too little memory."""
-    return _tests("disk full or read-only, memory short", rounds, "", "tests/test_scarce.py")
+    return _tests("disk full or read-only, memory short", rounds, "", "tests/lake/test_scarce.py")
 
 
 def _tests(what: str, rounds: int, names: str, file: str) -> Row:

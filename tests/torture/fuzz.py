@@ -30,13 +30,13 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from keywatch import integrity
 from keywatch.errors import InputError
 from keywatch.lake import Lake
-from keywatch.sources import SOURCES, LogFile, detect_source, find_files
-from keywatch.sources.files import numbered_lines
-from keywatch.sources.lenient import understood
-from keywatch.sources.pulsely import _row
+from keywatch.operate import integrity
+from keywatch.vendors import SOURCES, LogFile, detect_source, find_files
+from keywatch.vendors.files import numbered_lines
+from keywatch.vendors.lenient import understood
+from keywatch.vendors.pulsely import _row
 from tests.conftest import ROOT, SHARED_DATA
 from tests.torture.corpus import (
     COLUMNS,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["keywatch.sources"]):
-    from keywatch.sources import files
+with atheris.instrument_imports(include=["keywatch.vendors"]):
+    from keywatch.vendors import files
     from tests.torture.fuzz import Readers, Writer
 
 SEEDS = 200

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from keywatch.inventory import import_keys
+from keywatch.load.inventory import import_keys
 from tests.conftest import Loading
 from tests.torture.planted import MARK, files_under, marked, plant, shown_in
 

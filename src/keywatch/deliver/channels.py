@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver_settings import ChannelSettings
+from keywatch.settings.deliver import ChannelSettings
 
 
 def open_channel(settings: ChannelSettings, vault: Vault) -> Channel:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 
 from pydantic import SecretStr
 
-from keywatch.deliver_settings import SecretRef
 from keywatch.errors import SecretError
-from keywatch.web_address import web_address
+from keywatch.settings.deliver import SecretRef
+from keywatch.settings.web_address import web_address
 
 PrefectBlock = Callable[[str], str]
 """From the name of a Prefect Secret block to its value."""

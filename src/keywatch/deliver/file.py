@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from keywatch.deliver.channel import Envelope, SendError
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver_settings import FileChannel
+from keywatch.settings.deliver import FileChannel
 
 
 class FileWriter:

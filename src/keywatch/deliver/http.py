@@ -21,7 +21,7 @@ import httpx
 
 from keywatch.deliver.channel import SendError
 from keywatch.errors import SecretError
-from keywatch.web_address import is_refused
+from keywatch.settings.web_address import is_refused
 
 _NEVER = frozenset({400, 410, 413, 422})
 """The receiver says that this message is wrong, or that nobody is there any more."""

@@ -28,10 +28,10 @@ from keywatch.deliver.wording import (
     reason_text,
     upkeep_lines,
 )
-from keywatch.deliver_settings import MailChannel
 from keywatch.errors import SecretError
-from keywatch.report.phrases import count, sentence
-from keywatch.report.safe_text import printable
+from keywatch.settings.deliver import MailChannel
+from keywatch.text.phrases import count, sentence
+from keywatch.text.safe_text import printable
 
 SUBJECT_LENGTH = 150
 _REPLIES = {

@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from keywatch.alerts import Alert, Change, What
 from keywatch.model import (
     ACTIONS,
     ATTRIBUTION,
@@ -32,10 +31,12 @@ from keywatch.model import (
     Technique,
     Window,
 )
-from keywatch.report import printable, rfc3339
 from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
-from keywatch.report.phrases import (
+from keywatch.report.upkeep import by_rule, key_count, rule_counts
+from keywatch.review.alerts import Alert, Change, What
+from keywatch.text.document import rfc3339
+from keywatch.text.phrases import (
     count,
     iso_week,
     listed,
@@ -44,7 +45,7 @@ from keywatch.report.phrases import (
     window_label,
     window_options,
 )
-from keywatch.report.upkeep import by_rule, key_count, rule_counts
+from keywatch.text.safe_text import printable
 
 Kind = Literal[
     "trigger", "update", "acknowledge", "resolve", "summary", "report", "upkeep", "heartbeat"

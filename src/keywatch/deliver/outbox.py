@@ -16,8 +16,6 @@ from datetime import datetime, timedelta
 
 import pyarrow as pa
 
-from keywatch import alerts
-from keywatch.alerts import Alert, Change, State, What
 from keywatch.deliver.channel import ACCEPTED
 from keywatch.deliver.journal import Outcome, Record
 from keywatch.deliver.message import (
@@ -34,12 +32,14 @@ from keywatch.deliver.message import (
 )
 from keywatch.deliver.routing import LONGEST_WAIT, held_until, upkeep_for
 from keywatch.deliver.settle import Pending, Told, routed_to, settle
-from keywatch.deliver_settings import DeliverSettings
 from keywatch.lake import Lake, utc_now
+from keywatch.lake.weeks import last_event
 from keywatch.model import HealthFinding, Review
-from keywatch.report import rfc3339
-from keywatch.report.phrases import count
-from keywatch.weeks import last_event
+from keywatch.review import alerts
+from keywatch.review.alerts import Alert, Change, State, What
+from keywatch.settings.deliver import DeliverSettings
+from keywatch.text.document import rfc3339
+from keywatch.text.phrases import count
 
 LONG_WAIT = timedelta(days=1)
 """A channel is told of whose oldest message has waited longer."""

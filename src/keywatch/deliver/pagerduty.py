@@ -9,16 +9,9 @@ from keywatch.deliver import http
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.message import Message
-from keywatch.deliver.wording import (
-    facts,
-    inert_message,
-    key_lines,
-    label,
-    place_text,
-    reason_text,
-)
-from keywatch.deliver_settings import PagerDutyChannel
+from keywatch.deliver.wording import facts, inert_message, key_lines, label, place_text, reason_text
 from keywatch.model import Severity
+from keywatch.settings.deliver import PagerDutyChannel
 
 # https://developer.pagerduty.com/docs/events-api-v2-overview
 SUMMARY_LENGTH = 1024

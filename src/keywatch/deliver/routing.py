@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from keywatch.deliver_settings import DeliverSettings, QuietHours
 from keywatch.model import SEVERITIES, Action, HygieneFinding, Severity
+from keywatch.settings.deliver import DeliverSettings, QuietHours
 
 LONGEST_WAIT = timedelta(hours=25)
 """No quiet hours, and no pause that a receiver may ask for, are longer: a day has 25 hours once."""

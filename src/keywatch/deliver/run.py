@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keywatch import alerts
-from keywatch.alerts import Change
 from keywatch.deliver import outbox, sender
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.channels import open_channel
@@ -18,13 +16,15 @@ from keywatch.deliver.credentials import PrefectBlock, Vault
 from keywatch.deliver.journal import Journal
 from keywatch.deliver.message import Attachment, Message
 from keywatch.deliver.sender import ChannelReport
-from keywatch.deliver_settings import DeliverSettings, SecretRef
 from keywatch.errors import InputError, SecretError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Review
-from keywatch.report import printable
-from keywatch.report.phrases import count
-from keywatch.web_address import nearness
+from keywatch.review import alerts
+from keywatch.review.alerts import Change
+from keywatch.settings.deliver import DeliverSettings, SecretRef
+from keywatch.settings.web_address import nearness
+from keywatch.text.phrases import count
+from keywatch.text.safe_text import printable
 
 OnWait = Callable[[str], None]
 _WHY_LENGTH = 1000

@@ -21,10 +21,10 @@ from keywatch.deliver import outbox
 from keywatch.deliver.channel import Channel, SendError
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.settle import Pending
-from keywatch.deliver_settings import DeliverSettings
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
-from keywatch.report import printable
+from keywatch.settings.deliver import DeliverSettings
+from keywatch.text.safe_text import printable
 
 _COMMIT_SECONDS = 1.0
 _ERROR_LENGTH = 300

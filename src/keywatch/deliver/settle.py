@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from keywatch.alerts import Alert, Change
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.message import Message, alert_message, owners_of, severity_of, with_id
 from keywatch.deliver.routing import channels_for
-from keywatch.deliver_settings import DeliverSettings
+from keywatch.review.alerts import Alert, Change
+from keywatch.settings.deliver import DeliverSettings
 
 _ENDS = ("resolve", "acknowledge")
 _REPLACED = ("upkeep", "heartbeat")

@@ -22,9 +22,9 @@ from keywatch.deliver.wording import (
     reason_text,
     upkeep_lines,
 )
-from keywatch.deliver_settings import SlackChannel
 from keywatch.model import Severity
-from keywatch.report.phrases import count, sentence
+from keywatch.settings.deliver import SlackChannel
+from keywatch.text.phrases import count, sentence
 
 # https://docs.slack.dev/reference/block-kit/blocks
 HEADER_LENGTH = 150

@@ -5,7 +5,7 @@ from __future__ import annotations
 from keywatch.deliver.channel import Envelope, SendError
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.wording import as_text
-from keywatch.deliver_settings import StdoutChannel
+from keywatch.settings.deliver import StdoutChannel
 
 
 class StdoutWriter:

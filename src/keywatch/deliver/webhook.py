@@ -16,9 +16,9 @@ from standardwebhooks import Webhook
 from keywatch.deliver import http
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver_settings import SecretRef, WebhookChannel
 from keywatch.errors import SecretError
-from keywatch.report.phrases import count
+from keywatch.settings.deliver import SecretRef, WebhookChannel
+from keywatch.text.phrases import count
 
 _FEWEST_BYTES = 24
 """Standard Webhooks 1.0, signature scheme."""

@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from keywatch.deliver.message import Key, Message, Place, Reason, Upkeep
-from keywatch.report.phrases import count, sentence
 from keywatch.report.upkeep import rule_name
+from keywatch.text.phrases import count, sentence
 
 _SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
 _MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")

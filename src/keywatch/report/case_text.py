@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from keywatch.history import Details
 from keywatch.model import Case, Evidence, Origin, Review
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
 from keywatch.report.parts import (
@@ -35,9 +34,10 @@ from keywatch.report.parts import (
     what_else,
     what_was_done,
 )
-from keywatch.report.phrases import count, sentence, span, verdict_words
-from keywatch.report.safe_text import printable
 from keywatch.report.text_charts import add_charts
+from keywatch.review.history import Details
+from keywatch.text.phrases import count, sentence, span, verdict_words
+from keywatch.text.safe_text import printable
 
 _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 8

@@ -1,7 +1,7 @@
 """What is drawn of a key, as rows: for the charts of pages and notebooks, and for those of text.
 
-Rows are made of the tables of `keywatch.history`, of one key. Text in them comes from logs: it's
-made printable here.
+Rows are made of the tables of `keywatch.review.history`, of one key. Text in them comes from logs:
+it's made printable here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from datetime import date, datetime, time
 from typing import Any
 
 from keywatch.model import Window
-from keywatch.report.phrases import listed
-from keywatch.report.safe_text import printable
+from keywatch.text.phrases import listed
+from keywatch.text.safe_text import printable
 
 Row = Mapping[str, Any]
 Rows = list[dict[str, Any]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from keywatch.errors import KeywatchError
 from keywatch.lake import explained
-from keywatch.report.safe_text import printable
-from keywatch.secrets import without_tokens
+from keywatch.text.safe_text import printable
+from keywatch.text.secrets import without_tokens
 
 _MOST_OF_A_LINE = 1000
 

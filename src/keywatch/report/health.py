@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from keywatch.model import HealthFinding
-from keywatch.report.phrases import sentence
-from keywatch.report.safe_text import printable
+from keywatch.text.phrases import sentence
+from keywatch.text.safe_text import printable
 
 _MOST_OF_A_CHECK = 5
 

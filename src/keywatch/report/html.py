@@ -19,19 +19,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from keywatch.history import Details
 from keywatch.model import Review
 from keywatch.report import charts, drawn, views
 from keywatch.report.health import health_lines
-from keywatch.report.parts import (
-    BITS_MEANING,
-    NEW_NETWORKS_MEANING,
-    TRIAL,
-    action_label,
-    weight,
-)
-from keywatch.report.phrases import count, rate, sentence, span, verdict_words, window_label
-from keywatch.report.safe_text import printable
+from keywatch.report.parts import BITS_MEANING, NEW_NETWORKS_MEANING, TRIAL, action_label, weight
+from keywatch.review.history import Details
+from keywatch.text.phrases import count, rate, sentence, span, verdict_words, window_label
+from keywatch.text.safe_text import printable
 
 _MOST_CASES = 200
 _TEXT_LENGTH = 600
@@ -40,7 +34,7 @@ _ATTRIBUTION_URL = "https://db-ip.com"
 
 
 def render_html(review: Review, details: Details) -> str:
-    """The review as a page; `details` as `keywatch.history.details` reads them for it."""
+    """The review as a page; `details` as `keywatch.review.history.details` reads them for it."""
     style, script, vega = _asset("report.css"), _asset("report.js"), _vega()
     shown = details.cases[:_MOST_CASES]
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keywatch.model import NewNetwork
-from keywatch.report.phrases import count, listed, span
+from keywatch.text.phrases import count, listed, span
 
 _MOST_COUNTRIES = 5
 _MOST_PREFIXES = 3

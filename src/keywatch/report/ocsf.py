@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from keywatch import attack
+from keywatch.detect import attack
 from keywatch.model import Action, Case, Origin, Review
-from keywatch.report.document import case_document
+from keywatch.text.document import case_document
 
 OCSF_VERSION = "1.8.0"
 _SEVERITY: dict[Action, tuple[int, str]] = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from keywatch.detect.power import THEFTS, KeyPower, summary
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
-from keywatch.power import THEFTS, KeyPower, summary
 from keywatch.report.layout import Cell, Grid, Page
-from keywatch.report.phrases import count, iso_week, listed, named, window_label
-from keywatch.report.safe_text import printable
-from keywatch.verdicts import Given, VerdictReport
+from keywatch.review.verdicts import Given, VerdictReport
+from keywatch.text.phrases import count, iso_week, listed, named, window_label
+from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
-    from keywatch.ingest import LoadReport
+    from keywatch.load.ingest import LoadReport
 
 _MOST_MISSED = 4
 _ALERTS = ("revoke", "rotate", "investigate")

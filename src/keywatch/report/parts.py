@@ -10,8 +10,8 @@ from typing import Any
 
 from keywatch.model import Action, Case, Evidence, Review, Standing
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
-from keywatch.report.phrases import count, listed, rate, sentence, size, window_label
-from keywatch.report.safe_text import printable
+from keywatch.text.phrases import count, listed, rate, sentence, size, window_label
+from keywatch.text.safe_text import printable
 
 ID_LENGTH = 48
 NAME_LENGTH = 60

@@ -45,7 +45,8 @@ from keywatch.report.parts import (
     weight,
     what_was_done,
 )
-from keywatch.report.phrases import (
+from keywatch.report.upkeep import add_upkeep
+from keywatch.text.phrases import (
     count,
     duration,
     listed,
@@ -55,8 +56,7 @@ from keywatch.report.phrases import (
     verdict_words,
     window_options,
 )
-from keywatch.report.safe_text import printable
-from keywatch.report.upkeep import add_upkeep
+from keywatch.text.safe_text import printable
 
 _MOST_BLOCKS = 25
 _MOST_REASONS = 4

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from keywatch.history import Details
 from keywatch.model import Case, Window
 from keywatch.report.drawn import KINDS, NEW, SUSPICIOUS, USUAL, endpoint_rows, timeline_rows
 from keywatch.report.layout import Cell, Grid, Page, styled
-from keywatch.report.phrases import count
+from keywatch.review.history import Details
+from keywatch.text.phrases import count
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _STYLES = {USUAL: "", NEW: "yellow", SUSPICIOUS: "bold red"}

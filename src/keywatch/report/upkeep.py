@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from keywatch.model import HygieneFinding, Review
 from keywatch.report.layout import Cell, Grid, Page, styled
 from keywatch.report.parts import CELL_LENGTH, ID_LENGTH, NAME_LENGTH, SENTENCE_LENGTH
-from keywatch.report.phrases import count, window_options
-from keywatch.report.safe_text import printable
+from keywatch.text.phrases import count, window_options
+from keywatch.text.safe_text import printable
 
 _MOST_KEYS = 5
 

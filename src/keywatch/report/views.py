@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keywatch.history import Details, ShownKey
 from keywatch.model import (
     ACTIONS,
     FAMILIES,
@@ -31,7 +30,9 @@ from keywatch.report.parts import (
     upkeep_of,
     what_was_done,
 )
-from keywatch.report.phrases import (
+from keywatch.report.upkeep import rule_counts, rule_name
+from keywatch.review.history import Details, ShownKey
+from keywatch.text.phrases import (
     count,
     duration,
     listed,
@@ -40,8 +41,7 @@ from keywatch.report.phrases import (
     unlike_the_rest,
     window_options,
 )
-from keywatch.report.safe_text import printable
-from keywatch.report.upkeep import rule_counts, rule_name
+from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +114,7 @@ class CoverageView:
 
 
 def by_key(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a table of `keywatch.history`, by key."""
+    """The rows of a table of `keywatch.review.history`, by key."""
     grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         grouped[row["key_id"]].append(row)

@@ -1,0 +1,233 @@
+"""Detector cases: events in, exact evidence out, on a real in-memory DuckDB.
+
+A case is a TOML file in ``detectors/<id>/cases``; ``detectors/README.md`` shows its fields.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from keywatch.detect import detectors
+from keywatch.detect.detectors import Detector
+from keywatch.errors import DetectorError
+from keywatch.lake import Lake
+from keywatch.load.ingest import load_files
+from keywatch.load.inventory import insert_keys
+from keywatch.load.origins import ORIGIN_SCHEMA, parse_address, prefix_of
+from keywatch.model import Window
+from keywatch.settings import IngestSettings
+from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors.files import find_files
+
+_EVIDENCE = (
+    "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "due_on", "rotate",
+)  # fmt: skip
+_TABLES = ("window", "origins", "keys", "events", "expect", "params")
+_TOP = {"title", "baseline_days", "familiar", *_TABLES}
+_FIELDS = {
+    "window": {"start", "end"},
+    "origins": {"address", *ORIGIN_SCHEMA.names},
+    "keys": {
+        "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
+        "revoked_at", "replaces", "honey", "imported_on",
+    },
+    "events": {
+        "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes", "unreadable",
+        "on", "from", "until", "every_days", "at", "times", "step_seconds",
+    },
+    "expect": set(_EVIDENCE),
+}  # fmt: skip
+_REQUIRED = {
+    "window": {"start", "end"},
+    "origins": {"address"},
+    "keys": {"key_id"},
+    "events": {"key_id", "ip", "endpoint"},
+    "expect": {"key_id", "bits", "typical", "actual", "explanation"},
+}
+_NO_STATUS = "none"
+_BITS_DIGITS = 2
+_STEP_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case's outcome; `expected` and `actual` are rows of evidence, equal when it passed."""
+
+    file: Path
+    title: str
+    expected: list[dict[str, Any]]
+    actual: list[dict[str, Any]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the whole result is the expected one."""
+        return self.expected == self.actual
+
+
+def case_files(detector: Detector) -> list[Path]:
+    """The detector's cases, by name."""
+    return sorted((detector.folder / "cases").glob("*.toml"))
+
+
+def run_case(detector: Detector, file: Path) -> CaseResult:
+    """Run one case.
+
+    Raises:
+        DetectorError: the file is no case, or the detector's query fails.
+    """
+    case = _read(file)
+    window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
+    with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
+        _load(lake, case, Path(folder))
+        days = case.get("baseline_days", 90)
+        detectors.prepare(lake, window, days, catalogue_endpoints(), only=detector)
+        params = {**detector.params, **case.get("params", {})}
+        detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
+        actual = [
+            _plain(row)
+            for row in lake.records(
+                f"SELECT {', '.join(_EVIDENCE)} FROM evidence WHERE bits > 0 OR $familiar "
+                "ORDER BY key_id, day, prefix, bits DESC, actual",
+                # What speaks for the owner is said of every ordinary visit.
+                familiar=bool(case.get("familiar", False)),
+            )
+        ]
+    return CaseResult(file, case["title"], [_plain(row) for row in case.get("expect", [])], actual)
+
+
+def as_toml(rows: list[dict[str, Any]]) -> str:
+    """Evidence as ``[[expect]]`` tables, to compare with or to put into a case."""
+    lines = []
+    for row in rows:
+        lines.append("[[expect]]")
+        lines += [f"{name} = {_toml_value(row[name])}" for name in _EVIDENCE if name in row]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        case = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise DetectorError(f"{file}: not a case: {e}") from e
+    if unknown := set(case) - _TOP:
+        raise DetectorError(f"{file}: unknown {', '.join(sorted(unknown))}")
+    if "title" not in case or "window" not in case:
+        raise DetectorError(f"{file}: title and [window] with start and end are required")
+    for name, allowed in _FIELDS.items():
+        tables = case.get(name, [])
+        for table in [tables] if name == "window" else tables:
+            if unknown := set(table) - allowed:
+                raise DetectorError(f"{file}: {name} has unknown {', '.join(sorted(unknown))}")
+            if missing := _REQUIRED[name] - set(table):
+                raise DetectorError(f"{file}: {name} lacks {', '.join(sorted(missing))}")
+            if name == "events" and not {"on", "from"} & set(table):
+                raise DetectorError(f"{file}: events lacks on (a day), or from and until")
+    return case
+
+
+def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
+    lines = [
+        json.dumps({**line, "request_id": f"req_{i}"})
+        for i, line in enumerate(line for event in case.get("events", []) for line in _lines(event))
+    ]
+    if lines:
+        log = folder / "case.jsonl"
+        log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        locator = _CaseOrigins(case.get("origins", []))
+        load_files(lake, find_files([str(log)]), IngestSettings(max_reject_share=1), locator)
+    keys = case.get("keys", [])
+    for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
+        imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
+        insert_keys(lake, imported, _midnight(day))
+
+
+def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One line a request: ``on`` a day or ``from``/``until`` (half open), ``times`` from ``at``.
+
+    ``{n}`` in an endpoint or an address is the number of the request in its table.
+    """
+    first = event.get("on") or event["from"]
+    until = event.get("until", first + timedelta(days=1))
+    names = ("key_id", "key", "status", "user_agent", "response_bytes")
+    fields: dict[str, Any] = {name: event[name] for name in names if name in event}
+    fields.setdefault("status", 200)
+    if fields["status"] == _NO_STATUS:
+        del fields["status"]
+    n = 0
+    for day in range(0, (until - first).days, event.get("every_days", 1)):
+        start = datetime.combine(first + timedelta(days=day), event.get("at", time(12)))
+        for i in range(event.get("times", 1)):
+            moment = start + timedelta(seconds=i * event.get("step_seconds", _STEP_SECONDS))
+            n += 1
+            method, _, path = event["endpoint"].replace("{n}", str(n)).partition(" ")
+            line = {
+                "timestamp": f"{moment.isoformat()}Z",
+                "ip": event["ip"].replace("{n}", str(n)),
+                "method": method,
+                "endpoint": path,
+                **fields,
+            }
+            if event.get("unreadable"):
+                del line["ip"]
+            yield line
+
+
+class _CaseOrigins:
+    """The case's own origins in place of databases; an address not listed is unknown."""
+
+    def __init__(self, origins: list[dict[str, Any]]) -> None:
+        self._places = {origin["address"]: origin for origin in origins}
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        return pa.Table.from_pylist([self._row(text) for text in addresses], schema=ORIGIN_SCHEMA)
+
+    def _row(self, text: str) -> dict[str, Any]:
+        parsed = parse_address(text)
+        row: dict[str, Any] = {
+            "ip": parsed.ip,
+            "prefix": prefix_of(parsed.ip) if parsed.ip else None,
+            "class": "unknown" if parsed.kind == "global" else parsed.kind,
+            "database": "case",
+            **self._place(text, parsed.ip),
+            "address": text,
+        }
+        row["located"] = row.get("asn") is not None or row.get("country") is not None
+        return row
+
+    def _place(self, text: str, ip: str | None) -> Mapping[str, Any]:
+        if ip is None or text in self._places:
+            return self._places.get(text, {})
+        ranges = (each for each in self._places if "/" in each)
+        found = next((r for r in ranges if _within(ip, r)), None)
+        return self._places[found] if found else {}
+
+
+def _within(ip: str, network: str) -> bool:
+    return ipaddress.ip_address(ip) in ipaddress.ip_network(network)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time())
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls, and with bits as they are compared."""
+    kept = {name: value for name, value in row.items() if value is not None}
+    return {**kept, "bits": round(float(kept["bits"]), _BITS_DIGITS)}

@@ -1,0 +1,391 @@
+"""Detectors: content in ``detectors/``, one folder each, run here on a lake."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+
+from keywatch.content import content_path
+from keywatch.detect.attack import TECHNIQUE, technique
+from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
+from keywatch.errors import ContentError, DetectorError, UsageError
+from keywatch.lake import Lake, sql_statements, sql_text
+from keywatch.model import ACTIONS, About, Action, Family, Status, Window
+from keywatch.vendors.catalogue import Endpoint
+
+GRAINS = ("visit", "key_day", "key")
+FACT_ACTIONS = ACTIONS[:-1]
+HISTORIES = ("none", "own", "owner", "peers")
+"""Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'."""
+
+_REQUIRED = ("title", "kind", "family", "grain", "status", "technique", "history",
+             "known_gaps", "false_positives")  # fmt: skip
+_CLOCKS = re.compile(r"\b(now|current_date|current_timestamp|today|random|uuid)\b", re.IGNORECASE)
+_MADE = re.compile(r"^CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)", re.MULTILINE)
+_WORDS = re.compile(r"\w+")
+_PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
+_STANDARD = {"start", "end"}
+_LEAST_BITS = 1e-9  # what rounding makes of nothing
+_CONTRACT = {"key_id": "VARCHAR", "day": "DATE", "prefix": "VARCHAR", "bits": "DOUBLE",
+             "typical": "VARCHAR", "actual": "VARCHAR", "explanation": "VARCHAR"}  # fmt: skip
+"""The columns of every detector's query."""
+_NO_EVENTS = Window(datetime(2026, 1, 5), datetime(2026, 1, 12))
+_USED_ENDPOINTS = "SELECT key_id, endpoint FROM baseline_endpoints ORDER BY ALL"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One folder of ``detectors/``; its name is its id."""
+
+    id: str
+    title: str
+    kind: str
+    family: Family
+    grain: str
+    status: Status
+    technique: str
+    history: str
+    question: str
+    """Detectors that ask the same question see the same: the strongest of them counts."""
+    backstop: bool
+    """A rule that decides where too little was ordinary yet to calibrate; it adds no bits."""
+    speaks_of_moves: bool
+    """What it says for the owner is that the key moved, and not that it behaves as ever."""
+    hygiene: bool
+    """A matter of upkeep: shown, never added to the suspicion."""
+    certain_bits: float | None
+    """Evidence of at least this much is a fact, which needs no statistics."""
+    action: Action | None
+    """What such a fact asks for by itself; ``revoke`` says that it is a theft."""
+    known_gaps: str
+    false_positives: str
+    params: Mapping[str, float | str]
+    sql: str
+    folder: Path
+
+    @property
+    def parameters(self) -> set[str]:
+        """The ``$names`` of its query."""
+        return set(_PARAMETERS.findall(_without_comments(self.sql)))
+
+    @property
+    def about(self) -> About:
+        """What its author says of it, on one line each."""
+        return About(
+            title=self.title,
+            technique=technique(self.technique),
+            false_positives=" ".join(self.false_positives.split()),
+            known_gaps=" ".join(self.known_gaps.split()),
+        )
+
+    @property
+    def counts(self) -> bool:
+        """Whether it adds to the suspicion: upkeep and rules don't, nor what is not yet stable."""
+        return self.status == "stable" and not self.hygiene and not self.backstop
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All that its evidence, and what is made of it, depend on."""
+        params = tuple(sorted(self.params.items()))
+        return (self.id, self.kind, self.family, self.question, self.status, self.hygiene,
+                self.backstop, self.speaks_of_moves, self.certain_bits, self.action, self.sql,
+                params)  # fmt: skip
+
+
+def load_detectors(folder: Path | None = None) -> list[Detector]:
+    """All detectors, by id.
+
+    Raises:
+        DetectorError: a folder lacks a file, or its ``detector.toml`` a field.
+    """
+    root = folder or content_path("detectors")
+    found = sorted(root.iterdir())
+    return [load_detector(path) for path in found if (path / "detector.toml").exists()]
+
+
+def load_detector(folder: Path) -> Detector:
+    """The detector in `folder`, named after it.
+
+    Raises:
+        DetectorError: the folder lacks a file, or its ``detector.toml`` a field.
+    """
+    file = folder / "detector.toml"
+    try:
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        sql = (folder / "detect.sql").read_text(encoding="utf-8")
+    except OSError as e:
+        raise DetectorError(f"{e.filename}: can't be read ({e.strerror})") from e
+    except tomllib.TOMLDecodeError as e:
+        raise DetectorError(f"{file}: not valid TOML: {e}") from e
+    missing = [name for name in _REQUIRED if not values.get(name)]
+    if missing:
+        raise DetectorError(f"{file}: {', '.join(missing)} missing; see detectors/README.md")
+    return Detector(
+        id=folder.name,
+        question=values.get("question", folder.name),
+        backstop=values.get("backstop", False),
+        speaks_of_moves=values.get("speaks_of_moves", False),
+        hygiene=values.get("hygiene", False),
+        certain_bits=values.get("certain_bits"),
+        action=values.get("action"),
+        params=values.get("params", {}),
+        sql=sql,
+        folder=folder,
+        **{name: values[name] for name in _REQUIRED},
+    )
+
+
+def prepare(
+    lake: Lake,
+    window: Window,
+    baseline_days: int,
+    catalogue: Sequence[Endpoint],
+    *,
+    only: Detector | None = None,
+) -> None:
+    """Make the temporary tables that detectors read, for one window.
+
+    `catalogue` is the endpoints of the API catalogues; with `only`, the tables are those that this
+    detector's query rests on. For more than one window call `prepare_span` once and
+    `prepare_window` for each.
+    """
+    first_day = window.start.date() - timedelta(days=baseline_days)
+    tables = None if only is None else _rests_on(only.sql)
+    prepare_span(lake, first_day, window.end.date(), catalogue, tables)
+    prepare_window(lake, window, baseline_days, tables)
+
+
+def prepare_span(
+    lake: Lake,
+    start: date,
+    end: date,
+    catalogue: Sequence[Endpoint],
+    tables: Set[str] | None = None,
+) -> None:
+    """Make the temporary tables that windows share (``detect/span.sql``), or those of `tables`.
+
+    ``[start, end)`` must hold each window and its baseline.
+    """
+    lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
+    lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
+    _make(lake, "span", tables)
+    _load_catalogue(lake, catalogue)
+
+
+def prepare_window(
+    lake: Lake, window: Window, baseline_days: int, tables: Set[str] | None = None
+) -> None:
+    """Make the temporary tables of one window (``detect/prepare.sql``) from those of its span.
+
+    They take the place of another window's. With `tables`, only those are made.
+    """
+    lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
+    lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
+    lake.execute(
+        f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
+    )
+    _make(lake, "prepare", tables)
+    if tables is None or "expected_endpoints" in tables:
+        with lake.registered("expected_rows", expected_endpoints(lake.table(_USED_ENDPOINTS))):
+            lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
+        "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, status VARCHAR, bits DOUBLE, "
+        "typical VARCHAR, actual VARCHAR, explanation VARCHAR, due_on DATE, rotate BOOLEAN)"
+    )
+
+
+def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
+    if tables is None:
+        lake.execute(sql_text(script, __package__))
+        return
+    for statement in sql_statements(script, __package__):
+        made = _MADE.search(statement)
+        if made is None or made[1] in tables:
+            lake.execute(statement)
+
+
+@cache
+def _rests_on(sql: str) -> frozenset[str]:
+    """The prepared tables that a query reads, and those that they are made of in turn."""
+    scripts = (*sql_statements("span", __package__), *sql_statements("prepare", __package__))
+    made_by = {made[1]: each for each in scripts if (made := _MADE.search(each))}
+    made_by["expected_endpoints"] = _USED_ENDPOINTS
+    found: set[str] = set()
+    texts = [sql]
+    while texts:
+        words = set(_WORDS.findall(_without_comments(texts.pop())))
+        new = words & made_by.keys() - found
+        found |= new
+        texts += [made_by[name] for name in new]
+    return frozenset(found)
+
+
+def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
+    columns = {
+        "endpoint": ("name", pa.string()),
+        "scope": ("scope", pa.string()),
+        "sensitivity": ("sensitivity", pa.string()),
+        "why": ("why", pa.string()),
+        "requests_per_minute": ("requests_per_minute", pa.int64()),
+    }
+    rows = pa.table(
+        {
+            column: pa.array([getattr(entry, field) for entry in catalogue], kind)
+            for column, (field, kind) in columns.items()
+        }
+    )
+    with lake.registered("catalogue_rows", rows):
+        lake.execute("CREATE OR REPLACE TEMP TABLE catalogue AS FROM catalogue_rows")
+
+
+def run(lake: Lake, detector: Detector, window: Window) -> None:
+    """Add what `detector` says to the temporary table ``evidence``; rows of 0 bits are left out.
+
+    Less than 0 bits speaks for the owner.
+
+    Raises:
+        DetectorError: its query fails or gives other columns than the contract's.
+    """
+    given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
+    try:
+        lake.check_select(detector.sql)
+        query = {name: given[name] for name in detector.parameters}
+        evidence = KINDS[detector.kind]
+        if evidence is None:
+            _add(lake, detector, f"({detector.sql})", query)
+        else:
+            rows = evidence(lake.table(detector.sql, **query), detector.params)
+            with lake.registered(f"said_by_{detector.id}", rows):
+                _add(lake, detector, f"said_by_{detector.id}", {})
+    except (lake.Error, UsageError, KeyError) as e:
+        raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
+
+
+def _add(lake: Lake, detector: Detector, rows: str, parameters: Mapping[str, object]) -> None:
+    # By name: upkeep may say when it is due and whether to rotate, other evidence does not.
+    contract = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _CONTRACT.items())
+    lake.execute(
+        f"INSERT INTO evidence BY NAME SELECT * REPLACE ({contract}), $detector_id AS detector, "
+        "$detector_family AS family, $detector_hygiene AS hygiene, $detector_status AS status "
+        f"FROM {rows} WHERE abs(bits) > $least_bits ORDER BY ALL",
+        **parameters,
+        detector_id=detector.id,
+        detector_family=detector.family,
+        detector_hygiene=detector.hygiene,
+        detector_status=detector.status,
+        least_bits=_LEAST_BITS,
+    )
+
+
+def check(detector: Detector) -> list[str]:
+    """What is wrong with a detector's folder, a sentence each; empty when nothing is."""
+    wrong = []
+    for name, value, allowed in (
+        ("kind", detector.kind, tuple(KINDS)),
+        ("family", detector.family, get_args(Family)),
+        ("grain", detector.grain, GRAINS),
+        ("status", detector.status, get_args(Status)),
+        ("history", detector.history, HISTORIES),
+    ):
+        if value not in allowed:
+            wrong.append(f"{name} is {value!r}; allowed are {', '.join(allowed)}")
+    if not TECHNIQUE.fullmatch(detector.technique):
+        wrong.append(f"technique is {detector.technique!r}; an ATT&CK id such as T1078.004")
+    wrong += _check_roles(detector) + _check_facts(detector)
+    sql = _without_comments(detector.sql)
+    if _CLOCKS.search(sql):
+        wrong.append("detect.sql reads a clock or a random source; windows are arguments")
+    if not detector.sql.lstrip().startswith("-- grain:"):
+        wrong.append("detect.sql must open with '-- grain: …; reads …'")
+    unknown = detector.parameters - set(detector.params) - _STANDARD
+    if unknown:
+        wrong.append(f"detect.sql uses {', '.join(sorted(unknown))}, which [params] does not set")
+    unused = set(detector.params) - detector.parameters - QUERY_PARAMETERS[detector.kind]
+    if unused:
+        wrong.append(f"[params] sets {', '.join(sorted(unused))}, which detect.sql does not use")
+    if not (detector.folder / "README.md").exists():
+        wrong.append("README.md is missing")
+    cases = sorted((detector.folder / "cases").glob("*.toml"))
+    if len(cases) < 2:
+        wrong.append("cases/ needs a positive and a negative case at least")
+    return wrong + _check_columns(detector)
+
+
+def _check_roles(detector: Detector) -> list[str]:
+    """What is wrong with the fields that say how its evidence is used."""
+    wrong = []
+    flags = ("hygiene", "backstop", "speaks_of_moves")
+    for name in flags:
+        value = getattr(detector, name)
+        if not isinstance(value, bool):
+            wrong.append(f"{name} is {value!r}; true or false is expected")
+    question: object = detector.question
+    if not isinstance(question, str) or not question.strip():
+        wrong.append(f"question is {question!r}; a text that detectors of the same question share")
+    roles = [name for name in flags if getattr(detector, name) is True]
+    if len(roles) > 1:
+        wrong.append(f"{' and '.join(roles)} exclude each other: only one can be true")
+    if detector.backstop is True and detector.certain_bits is not None:
+        wrong.append("backstop and certain_bits exclude each other: a rule is no fact")
+    return wrong
+
+
+def _check_facts(detector: Detector) -> list[str]:
+    """What is wrong with `certain_bits` and the `action` of such evidence."""
+    bits, action = detector.certain_bits, detector.action
+    if bits is None and action is None:
+        return []
+    if bits is None or action is None:
+        there, missing = ("action", "certain_bits") if bits is None else ("certain_bits", "action")
+        return [f"{there} needs {missing}: from how many bits evidence is certain, and what then"]
+    wrong = []
+    # TOML's true is a number to Python.
+    if isinstance(bits, bool) or not isinstance(bits, int | float) or bits <= 0:
+        wrong.append(f"certain_bits is {bits!r}; a number above 0 is expected")
+    if action not in FACT_ACTIONS:
+        wrong.append(f"action is {action!r}; allowed are {', '.join(FACT_ACTIONS)}")
+    if detector.hygiene:
+        wrong.append("hygiene and action exclude each other: upkeep asks for nothing urgent")
+    return wrong
+
+
+def _check_columns(detector: Detector) -> list[str]:
+    try:
+        run(_without_events(), detector, _NO_EVENTS)
+    except DetectorError as e:
+        return [str(e)]
+    return []
+
+
+@cache
+def _without_events() -> Lake:
+    """A prepared lake that has no events: only whether a query runs on it is of interest."""
+    lake = Lake.in_memory()
+    prepare(lake, _NO_EVENTS, 90, [])
+    return lake
+
+
+def _without_comments(sql: str) -> str:
+    return re.sub(r"--[^\n]*", "", sql)
+
+
+__all__ = [
+    "ContentError",
+    "Detector",
+    "check",
+    "load_detector",
+    "load_detectors",
+    "prepare",
+    "prepare_span",
+    "prepare_window",
+    "run",
+]

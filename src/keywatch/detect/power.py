@@ -1,0 +1,110 @@
+"""Detection power: which thefts of a key would be caught, and after how many requests.
+
+Made visits stand in for the window's, each of one kind and size, and go through the same
+detectors, the same calibration and the same decision as a review's. A theft counts as caught where
+the review would name it, to revoke or to investigate, if it came alone while its owner goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keywatch.detect import detectors
+from keywatch.detect.calibration import Calibration
+from keywatch.detect.detectors import Detector
+from keywatch.detect.scoring import as_cases, decide_alone, gather, visit_bits
+from keywatch.lake import Lake, sql_text
+from keywatch.model import Power, Window
+from keywatch.settings import ScoringSettings
+
+SIZES = (1, 3, 10, 30, 100)
+"""Requests of the injected thefts."""
+
+THEFTS = {
+    "scan": "a scan from a new hosting network",
+    "bulk_read": "a bulk read from a new hosting network",
+    "home_reader": "a reader on a home line in the usual country, with the owner's client,",
+    "same_provider": "a reader at the key's own provider, with the owner's client,",
+}
+"""Kinds of injected thefts, as they are said to people; ``detect/inject.sql`` makes them."""
+
+_OF_MANY_VISITS = frozenset(
+    {
+        "shared_origin",
+        "fleet_move",
+        "relocation",
+        "parallel_origins",
+        "impossible_travel",
+        "beside_owner",
+    }
+)
+"""What these say depends on the key's other visits, or on other keys'."""
+
+
+@dataclass(frozen=True)
+class KeyPower:
+    """How many requests of a kind of theft it takes to catch it; None: 100 are not enough."""
+
+    key_id: str
+    requests: dict[str, int | None]
+
+
+def power_of_keys(
+    lake: Lake,
+    window: Window,
+    loaded: Sequence[Detector],
+    calibration: Calibration,
+    settings: ScoringSettings,
+    most_keys: int | None = None,
+) -> list[KeyPower]:
+    """The power over all keys with a past, or over `most_keys` drawn of them, by key.
+
+    Runs after `detectors.prepare` and takes the place of its tables of the window's visits; the
+    table ``evidence`` is as before at the end.
+    """
+    lake.execute("CREATE OR REPLACE TEMP TABLE own_evidence AS FROM evidence")
+    lake.execute("DELETE FROM evidence")
+    drawn = "NULL" if most_keys is None else int(most_keys)
+    lake.execute(f"SET VARIABLE injected_keys = {drawn}")
+    lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
+    lake.execute(sql_text("inject", __package__))
+    for detector in loaded:
+        if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
+            detectors.run(lake, detector, window)
+    evidence = gather(lake, loaded)
+    counted, bits = visit_bits(evidence, calibration)
+    visits = range(len(evidence.visits))
+    cases = as_cases(evidence, calibration.families, counted, bits, settings, visits)
+    named = decide_alone(cases, evidence.keys, calibration, settings)
+    lake.execute("CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence")
+    found: dict[str, dict[str, int | None]] = {
+        key_id: dict.fromkeys(THEFTS)
+        for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
+    }
+    for (key_id, _, prefix), case in zip(evidence.visits, named, strict=True):
+        theft, _, size = prefix.partition(":")
+        if case.action != "none":
+            least = found[key_id][theft]
+            found[key_id][theft] = min(int(size), least or int(size))
+    return [KeyPower(key_id, requests) for key_id, requests in found.items()]
+
+
+def summary(powers: Sequence[KeyPower]) -> tuple[Power, ...]:
+    """By kind of theft: the share of keys at which it is caught, and the median of the requests."""
+    kinds = []
+    for theft, words in THEFTS.items():
+        needed = [power.requests[theft] for power in powers]
+        enough = [requests for requests in needed if requests is not None]
+        kinds.append(
+            Power(
+                theft=theft,
+                words=words,
+                keys=len(needed),
+                caught=len(enough),
+                median_requests=float(np.median(enough)) if enough else None,
+            )
+        )
+    return tuple(kinds)

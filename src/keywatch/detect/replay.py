@@ -1,0 +1,317 @@
+"""Earlier windows, judged as they would have been then: what ordinary weeks give.
+
+A replayed window is kept in the lake and used again by later reviews; it is judged anew when the
+detectors are others, or when a load has added to it since.
+
+What is no part of ordinary weeks is left out (`LeftOut`), or whoever holds one key could hide the
+theft of the next behind it: a case that would have been revoked, a key that is strange again and
+again, and a window in which more keys are strange than in the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import pdtrc
+
+from keywatch import __version__
+from keywatch.detect.calibration import Calibration, Families, concatenate
+from keywatch.detect.detectors import Detector
+from keywatch.detect.scoring import (
+    ScoredCase,
+    WindowEvidence,
+    counting,
+    judge_cases,
+    score_of_keys,
+    visit_table,
+)
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.settings import Settings
+
+Judge = Callable[[Window], WindowEvidence]
+
+THEFT_RATE = 0.02
+"""Cases of a replayed window that would be revoked at this false discovery rate are no part of
+ordinary weeks. Below the rate of ``revoke``: what is left out in error makes the rest look quieter.
+"""
+
+
+STRANGE_SHARE = 0.05
+"""A case is strange where at most this share of the other windows' cases have as many bits."""
+NOISY_WINDOWS = 2
+"""A key that is strange in so many windows is noisy."""
+OUTLYING_SHARE = 0.02
+OUTLYING_CHANCE = 0.001
+"""A window is outlying where it has so many cases as rare as the share above that, at the rate of
+the other windows, chance gives as many in one window of a thousand."""
+MOST_OUTLYING = 1 / 3
+"""Of the windows: more of them are no exception."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of the replayed windows is no part of ordinary weeks.
+
+    `thefts` are keys of each window; `noisy` keys speak for themselves only, in all windows;
+    `outlying` windows, by number, speak for none. `weight` makes up for keys that are noisy by
+    chance: what is left is weighted by it.
+    """
+
+    thefts: tuple[frozenset[str], ...] = ()
+    noisy: frozenset[str] = frozenset()
+    outlying: frozenset[int] = frozenset()
+    weight: float = 1.0
+
+    def __bool__(self) -> bool:
+        return bool(any(self.thefts) or self.noisy or self.outlying)
+
+
+NOTHING = LeftOut()
+
+
+def to_leave_out(judged: Sequence[Sequence[ScoredCase]]) -> LeftOut:
+    """Of the cases of each window, each judged by the others, what is not ordinary."""
+    strange = [{case.key_id for case in cases if _is_rare(case, STRANGE_SHARE)} for cases in judged]
+    times = Counter(key_id for keys in strange for key_id in keys)
+    noisy = frozenset(key_id for key_id, count in times.items() if count >= NOISY_WINDOWS)
+    return LeftOut(
+        thefts=tuple(frozenset(_thefts(cases)) for cases in judged),
+        noisy=noisy,
+        outlying=_outlying(judged),
+        weight=_weight(times, noisy, len(judged)),
+    )
+
+
+def _thefts(cases: Sequence[ScoredCase]) -> set[str]:
+    return {
+        case.key_id
+        for case in cases
+        if case.action == "revoke" and (case.q_value or 0.0) <= THEFT_RATE
+    }
+
+
+def _is_rare(case: ScoredCase, share: float) -> bool:
+    return case.p_value is not None and case.p_value <= share
+
+
+def _outlying(judged: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
+    """The windows with too many rare cases, the worst of them where there are many."""
+    counts = [sum(_is_rare(case, OUTLYING_SHARE) for case in cases) for cases in judged]
+    found = []
+    for nth, count in enumerate(counts):
+        others = counts[:nth] + counts[nth + 1 :]
+        usual = max(float(np.median(others)), 1.0) if others else float("inf")
+        if pdtrc(count - 1, usual) < OUTLYING_CHANCE:
+            found.append(nth)
+    most = int(len(counts) * MOST_OUTLYING)
+    return frozenset(sorted(found, key=lambda nth: -counts[nth])[:most])
+
+
+def _weight(times: Counter[str], noisy: frozenset[str], windows: int) -> float:
+    """By how much the strange cases that are left stand for those of the noisy keys too.
+
+    At most as if strange weeks befell keys by chance: of as many as were strange in one window,
+    ``(1 - STRANGE_SHARE) ** (windows - 1)`` are in no other.
+    """
+    left = sum(count for key_id, count in times.items() if key_id not in noisy)
+    by_chance = (1 - STRANGE_SHARE) ** (1 - windows)
+    return float(min(times.total() / left, by_chance)) if left else 1.0
+
+
+def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
+    """How many of the windows' cases would have been revoked."""
+    return sum(case.action == "revoke" for cases in judged for case in cases)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One replayed window; `is_new` where the lake does not have it yet.
+
+    `stolen` are the keys that a verdict says were stolen in it.
+    """
+
+    window: Window
+    evidence: WindowEvidence
+    is_new: bool
+    stolen: frozenset[str] = frozenset()
+
+    @property
+    def ordinary(self) -> WindowEvidence:
+        """Its evidence less thefts, and less what goes on from windows before."""
+        return self.evidence.without(self.stolen).begun()
+
+
+@dataclass(frozen=True)
+class Replays:
+    """The replayed windows of a review and how they were judged."""
+
+    method: str
+    load_id: int
+    replays: tuple[Replay, ...]
+
+    def calibration(self, families: Families, without: LeftOut) -> Calibration | None:
+        """What they give, less what is left out; None where nothing can be replayed."""
+        kept = self._kept(without)
+        calibration = _calibration([part.without(without.noisy) for part in kept], families)
+        if calibration is None:
+            return None
+        own: dict[str, list[float]] = {}
+        for part in kept:
+            for key_id, bits in score_of_keys(part.of(without.noisy), calibration).items():
+                own.setdefault(key_id, []).append(bits)
+        return replace(calibration, own=own, windows=len(kept), weight=without.weight)
+
+    def judged(
+        self, families: Families, settings: Settings, without: LeftOut = NOTHING
+    ) -> list[list[ScoredCase]]:
+        """The cases of each window as the others judge it, less what is left out."""
+        parts = self._kept(without)
+        quiet = [part.without(without.noisy) for part in parts]
+        judged: list[list[ScoredCase]] = []
+        for nth, part in enumerate(parts):
+            others = _calibration(quiet[:nth] + quiet[nth + 1 :], families)
+            judged.append(judge_cases(part, others, settings.scoring)[0] if others else [])
+        return judged
+
+    def _kept(self, without: LeftOut) -> list[WindowEvidence]:
+        thefts = without.thefts or (frozenset(),) * len(self.replays)
+        return [
+            each.ordinary.without(keys)
+            for nth, (each, keys) in enumerate(zip(self.replays, thefts, strict=True))
+            if nth not in without.outlying
+        ]
+
+    def keep(self, lake: Lake) -> None:
+        """Store those that are new; call it inside `Lake.writing`."""
+        for replay in self.replays:
+            if replay.is_new:
+                self._keep(lake, replay)
+
+    def _keep(self, lake: Lake, replay: Replay) -> None:
+        named = {
+            "method": self.method,
+            "start": replay.window.start,
+            "end": replay.window.end,
+        }
+        same = "method = $method AND window_start = $start AND window_end = $end"
+        for table in ("replays", "replayed_visits"):
+            lake.execute(f"DELETE FROM lake.{table} WHERE {same}", **named)
+        lake.execute(
+            "INSERT INTO lake.replays VALUES ($method, $start, $end, $load_id, $cases)",
+            **named,
+            load_id=self.load_id,
+            cases=replay.evidence.cases.tolist(),
+        )
+        bits = pa.array(replay.evidence.bits.tolist(), pa.list_(pa.float64()))
+        table = visit_table(replay.evidence, bits)
+        table = table.append_column("network", pa.array(replay.evidence.networks, pa.string()))
+        for name in ("goes_on", "ruled", "moved"):
+            table = table.append_column(name, pa.array(getattr(replay.evidence, name), pa.bool_()))
+        with lake.registered("replay_rows", table):
+            lake.execute(
+                "INSERT INTO lake.replayed_visits "
+                "SELECT $method, $start, $end, key_id, day, prefix, bits, network, goes_on, ruled, "
+                "moved FROM replay_rows",
+                **named,
+            )
+
+
+def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:
+    visits = concatenate([part.as_visits() for part in parts], len(families.of_detector))
+    return Calibration(visits, families) if visits.total else None
+
+
+def replay(
+    lake: Lake, window: Window, settings: Settings, detectors: Sequence[Detector], judge: Judge
+) -> Replays:
+    """The windows before `window`, judged by `judge` where the lake does not have them."""
+    method = _method(settings, detectors)
+    load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
+    names = tuple(detector.id for detector in counting(detectors))
+    found = [
+        _stored(lake, method, earlier, names) or _judged(earlier, judge)
+        for earlier in windows_before(lake, window, settings)
+    ]
+    return Replays(
+        method,
+        load_id,
+        tuple(replace(each, stolen=_stolen(lake, each.window)) for each in found),
+    )
+
+
+def _stolen(lake: Lake, window: Window) -> frozenset[str]:
+    rows = lake.rows(
+        "SELECT DISTINCT key_id FROM verdicts_in_force() "
+        "WHERE verdict = 'compromised' AND window_start < $end AND window_end > $start",
+        start=window.start,
+        end=window.end,
+    )
+    return frozenset(key_id for (key_id,) in rows)
+
+
+def windows_before(lake: Lake, window: Window, settings: Settings) -> list[Window]:
+    """The windows before `window`, of its length and back to back, the newest first.
+
+    At most ``review.replayed_windows``, each with ``review.replay_history_days`` of log before it.
+    """
+    first = lake.value("SELECT min(first_ts) FROM lake.ingested_files")
+    if first is None:
+        return []
+    length = window.end - window.start
+    enough = first.date() + timedelta(days=settings.review.replay_history_days)
+    earlier = (
+        Window(window.start - nth * length, window.end - nth * length)
+        for nth in range(1, settings.review.replayed_windows + 1)
+    )
+    return [each for each in earlier if each.start.date() >= enough]
+
+
+def _judged(window: Window, judge: Judge) -> Replay:
+    # A fact is a theft, and no ordinary week.
+    return Replay(window, judge(window).without_facts(), is_new=True)
+
+
+def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...]) -> Replay | None:
+    named = {"method": method, "start": window.start, "end": window.end}
+    same = "method = $method AND window_start = $start AND window_end = $end"
+    found = lake.rows(
+        f"SELECT cases FROM lake.replays AS r WHERE {same} AND NOT EXISTS ("
+        "SELECT * FROM lake.ingested_files AS f "
+        "WHERE f.load_id > r.load_id AND f.first_ts < r.window_end)",
+        **named,
+    )
+    if not found:
+        return None
+    rows = lake.table(
+        "SELECT key_id, day, prefix, bits, network, goes_on, ruled, moved "
+        f"FROM lake.replayed_visits WHERE {same} ORDER BY key_id, day, prefix",
+        **named,
+    )
+    columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]
+    bits = rows["bits"].combine_chunks().flatten().to_numpy()
+    evidence = WindowEvidence(
+        detectors=detectors,
+        visits=tuple(zip(*columns, strict=True)),
+        networks=tuple(rows["network"].to_pylist()),
+        goes_on=np.array(rows["goes_on"].to_pylist(), bool),
+        bits=bits.reshape(-1, len(detectors)),
+        facts=np.zeros(len(rows)),
+        ruled=np.array(rows["ruled"].to_pylist(), bool),
+        moved=np.array(rows["moved"].to_pylist(), bool),
+        cases=np.array(found[0][0], np.int64),
+    )
+    return Replay(window, evidence, is_new=False)
+
+
+def _method(settings: Settings, detectors: Sequence[Detector]) -> str:
+    """Names how windows are judged: 16 hex digits."""
+    parts: list[object] = [__version__, settings.review.baseline_days]
+    parts += [each.identity for each in counting(detectors)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,608 @@
+"""Evidence adds up: per visit, then per case, then an action.
+
+How it adds up stands in `calibration`. A cap on each detector keeps one oddity from making
+a case by itself; ``revoke`` needs two findings (families, or questions of origin) and a least of
+bits. A fact (evidence of a detector's ``certain_bits`` or more) needs no statistics: one that asks
+for ``revoke`` is a theft and has no cap; one that asks for less adds nothing to the suspicion, and
+the more urgent of both is recommended. Where earlier windows could be replayed, a detector counts
+by how rare so much of it was in them, and actions follow the false discovery rate and the analysts'
+budget; else it counts as it says, and a threshold says what to look at. Rules (``backstop``) decide
+where too little was ordinary yet to tell how rare a score is; elsewhere what a rule speaks against
+is looked at first, as long as it seldom speaks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from keywatch.detect.calibration import (
+    FOLDS,
+    Calibration,
+    Families,
+    Flags,
+    Floats,
+    Ints,
+    Visits,
+    fold_of,
+    q_values_of_groups,
+    together,
+)
+from keywatch.detect.detectors import Detector
+from keywatch.lake import Lake
+from keywatch.model import FAMILIES, Action, Family, most_urgent
+from keywatch.settings import ScoringSettings
+
+_Name = TypeVar("_Name", bound=str)
+
+_FEWEST_FINDINGS = 2
+FEWEST_ODD_CASES = 5
+ODD_BITS = -math.log2(0.01)
+"""Where fewer replayed cases have so many bits (1 in 100), rules decide what statistics can't.
+
+It is no matter of the analysts' budget: who looks at less must not revoke more.
+"""
+MOST_RULED = 0.5
+"""Of the budget: a rule that speaks more often in ordinary weeks finds nothing by itself."""
+_MOST_SHARE = 0.5
+"""Of the keys in use, however many an analyst wants to look at: a case has a bit at least."""
+MOVED_BITS = 3.0
+"""From so improbable a silence of the usual places on, a key may have moved."""
+_BITS_DIGITS = 6
+"""A sum of doubles depends on their order: rounded, so that a tie is one and is broken by name."""
+
+
+@dataclass(frozen=True)
+class WindowEvidence:
+    """What the detectors say of one window's visits.
+
+    `visits` (key_id, day, prefix) stand beside the rows of `bits` (a column each of the counting
+    `detectors` in their order), of `facts` (the bits, without a cap, of facts that are thefts), of
+    `ruled` (what a rule says, where it is asked) and of `moved` (the key's usual places were silent
+    meanwhile). `networks` are those of the visits that are new to their keys, else empty; `goes_on`
+    says which of them were there before the window. `cases` counts all keys in use by fold, those
+    without evidence too. `fact_actions` has what facts ask for, the most urgent of each key that
+    has any; a key in it may have no visit.
+    """
+
+    detectors: tuple[str, ...]
+    visits: tuple[tuple[str, date, str], ...]
+    networks: tuple[str, ...]
+    goes_on: Flags
+    bits: Floats
+    facts: Floats
+    ruled: Flags
+    moved: Flags
+    cases: Ints
+    fact_actions: Mapping[str, Action] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> int:
+        """How many keys are in use."""
+        return int(self.cases.sum())
+
+    def as_visits(self) -> Visits:
+        """The same for calibration."""
+        key_ids = [key_id for key_id, _, _ in self.visits]
+        return Visits(
+            case=_numbered(key_ids),
+            fold=np.array([fold_of(each) for each in key_ids], np.int64),
+            group=_numbered(
+                [
+                    (visit[0], network) if network else visit
+                    for visit, network in zip(self.visits, self.networks, strict=True)
+                ]
+            ),
+            bits=self.bits,
+            cases=self.cases,
+            ruled=self.ruled,
+        )
+
+    def without_facts(self) -> WindowEvidence:
+        """The same less the keys that are known to be stolen."""
+        return self.without(
+            {visit[0] for visit, bits in zip(self.visits, self.facts, strict=True) if bits}
+        )
+
+    def without(self, key_ids: Set[str]) -> WindowEvidence:
+        """The same less some of its keys."""
+        folds = np.array([fold_of(key_id) for key_id in key_ids], np.int64)
+        kept = self._only(np.array([visit[0] not in key_ids for visit in self.visits], bool))
+        left = self.cases - np.bincount(folds, minlength=FOLDS)
+        return replace(kept, cases=np.maximum(left, 0))
+
+    def of(self, key_ids: Set[str]) -> WindowEvidence:
+        """The visits of some of its keys."""
+        return self._only(np.array([visit[0] in key_ids for visit in self.visits], bool))
+
+    def begun(self) -> WindowEvidence:
+        """The same less what goes on from earlier windows, which have judged it."""
+        return self._only(~self.goes_on)
+
+    def at(self, places: Set[tuple[str, str]]) -> WindowEvidence:
+        """The visits of some keys at networks that are new to them: (key_id, network)."""
+        visits = zip(self.visits, self.networks, strict=True)
+        return self._only(np.array([(one[0], network) in places for one, network in visits], bool))
+
+    def _only(self, kept: Flags) -> WindowEvidence:
+        rows = np.flatnonzero(kept).tolist()
+        return replace(
+            self,
+            visits=tuple(self.visits[i] for i in rows),
+            networks=tuple(self.networks[i] for i in rows),
+            goes_on=self.goes_on[kept],
+            bits=self.bits[kept],
+            facts=self.facts[kept],
+            ruled=self.ruled[kept],
+            moved=self.moved[kept],
+        )
+
+
+def _numbered(values: Sequence[Hashable]) -> Ints:
+    """Each value's number, equal where the values are."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(each, len(numbers)) for each in values], np.int64)
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One key's worst visit; `day` and `prefix` are None where all evidence is the key's own.
+
+    Facts apart: `families` are the bits of each family that says something, less than 0 where it
+    speaks for the owner; `shares` what each detector adds to the case's bits; `findings` counts the
+    families and the questions of origin that say enough, `deeds` the families without origin.
+    `ruled`: a rule speaks against the key, and decides it (`by_rule`) where statistics can't;
+    `moved`: its usual places were silent meanwhile; `goes_on`: it was at that network, new to it,
+    before the window. `action` is what its use asks for, `fact_action` what the key's facts ask
+    for, thefts or not.
+    """
+
+    key_id: str
+    day: date | None
+    prefix: str | None
+    bits: float
+    families: dict[Family, float]
+    shares: dict[str, float]
+    certain: bool
+    action: Action
+    p_value: float | None = None
+    q_value: float | None = None
+    findings: int = 0
+    deeds: int = 0
+    ruled: bool = False
+    by_rule: bool = False
+    moved: bool = False
+    goes_on: bool = False
+    fact_action: Action = "none"
+
+    @property
+    def recommended(self) -> Action:
+        """What to do about the key: the more urgent of both."""
+        return most_urgent((self.action, self.fact_action))
+
+
+def counting(detectors: Iterable[Detector]) -> list[Detector]:
+    """Those that add to the suspicion; the others are upkeep, rules, or on trial."""
+    return [detector for detector in detectors if detector.counts]
+
+
+def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Families:
+    """The families of `counting` detectors, and the most that one of each can add."""
+    return Families(
+        of_detector=np.array(
+            [FAMILIES.index(each.family) for each in counting(detectors)], np.int64
+        ),
+        caps=np.array([settings.family_caps_bits.get(family, math.inf) for family in FAMILIES]),
+        of_question=np.unique([each.question for each in counting(detectors)], return_inverse=True)[
+            1
+        ],
+        of_move=np.array([each.speaks_of_moves for each in counting(detectors)], bool),
+        imitators=settings.imitators,
+    )
+
+
+def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
+    """The temporary table ``evidence`` by visit and detector; only what counts.
+
+    Left out are visits of which nothing speaks against the owner, and what speaks against it in the
+    families of evidence that an analyst expects from there.
+    Makes the temporary tables ``facts`` (detector, certain_bits, action) and ``rules`` (detector).
+    """
+    counted = counting(detectors)
+    columns = [detector.id for detector in counted]
+    rules = [each.id for each in detectors if each.backstop and each.status == "stable"]
+    certain = [each for each in counted if each.certain_bits is not None and each.action]
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE facts AS SELECT unnest($detectors::VARCHAR[]) AS detector, "
+        "unnest($bits::DOUBLE[]) AS certain_bits, unnest($actions::VARCHAR[]) AS action",
+        detectors=[each.id for each in certain],
+        bits=[each.certain_bits for each in certain],
+        actions=[each.action for each in certain],
+    )
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE rules AS SELECT unnest($rules::VARCHAR[]) AS detector",
+        rules=rules,
+    )
+    sums = ", ".join(
+        f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0)" for name in columns
+    )
+    rows = lake.rows(
+        f"""
+        WITH graded AS (
+            SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
+            FROM evidence AS e
+            LEFT JOIN facts AS f USING (detector)
+            WHERE (list_contains($columns::VARCHAR[], e.detector)
+                    OR e.detector IN (FROM rules))
+                -- A fact that asks for less than to revoke is no theft: it makes no visit strange.
+                AND NOT coalesce(e.bits >= f.certain_bits AND f.action <> 'revoke', false)
+        ),
+
+        -- What is said of a whole day, or of the key, belongs to each of its visits.
+        by_visit AS (
+            SELECT key_id, day, prefix, detector, family, bits, certain
+            FROM graded WHERE prefix IS NOT NULL
+            UNION ALL
+            SELECT g.key_id, v.day, v.prefix, g.detector, g.family, g.bits, g.certain
+            FROM graded AS g
+            JOIN visits AS v ON v.key_id = g.key_id AND v.day = coalesce(g.day, v.day)
+            WHERE g.prefix IS NULL
+        ),
+
+        expected AS (
+            SELECT DISTINCT v.key_id, v.day, v.prefix, unnest(s.families) AS family
+            FROM visits AS v
+            JOIN lake.suppressions AS s
+                ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
+                AND v.day BETWEEN s.starts_on AND s.ends_on
+        )
+
+        SELECT key_id, day, prefix, coalesce(any_value(n.network), ''),
+            coalesce(any_value(n.goes_on), false),
+            coalesce(bool_or(detector IN (FROM rules)), false),
+            coalesce(any_value(t.silence_bits), 0) >= $moved_bits,
+            {sums}, coalesce(sum(bits) FILTER (certain), 0)
+        FROM by_visit AS b
+        LEFT JOIN visits AS v USING (key_id, day, prefix)
+        LEFT JOIN new_networks AS n USING (key_id, network)
+        LEFT JOIN stays AS t USING (key_id, network)
+        WHERE certain OR bits < 0 OR NOT EXISTS (
+            FROM expected AS e WHERE e.key_id = b.key_id AND e.day = b.day
+                AND e.prefix = b.prefix AND e.family = b.family)
+        GROUP BY key_id, day, prefix
+        HAVING bool_or(bits > 0)
+        ORDER BY key_id, day, prefix
+        """,
+        columns=columns,
+        moved_bits=MOVED_BITS,
+    )
+    folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
+    numbers = np.array([row[7:] for row in rows], np.float64).reshape(-1, len(columns) + 1)
+    return WindowEvidence(
+        detectors=tuple(columns),
+        visits=tuple(row[:3] for row in rows),
+        networks=tuple(row[3] for row in rows),
+        goes_on=np.array([row[4] for row in rows], bool),
+        ruled=np.array([row[5] for row in rows], bool),
+        moved=np.array([row[6] for row in rows], bool),
+        bits=numbers[:, :-1],
+        facts=numbers[:, -1],
+        cases=np.bincount(np.array(folds, np.int64), minlength=FOLDS),
+        fact_actions=_fact_actions(lake),
+    )
+
+
+def _fact_actions(lake: Lake) -> dict[str, Action]:
+    """The most urgent action that facts ask for, of each key of which there are any."""
+    asked: dict[str, list[Action]] = defaultdict(list)
+    for key_id, action in lake.rows(
+        "SELECT DISTINCT e.key_id, f.action FROM evidence AS e "
+        "JOIN facts AS f ON f.detector = e.detector AND e.bits >= f.certain_bits ORDER BY ALL"
+    ):
+        asked[key_id].append(action)
+    return {key_id: most_urgent(actions) for key_id, actions in asked.items()}
+
+
+def score(
+    lake: Lake,
+    evidence: WindowEvidence,
+    scale: Calibration | Families,
+    settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
+    earlier: Sequence[WindowEvidence] = (),
+) -> list[ScoredCase]:
+    """Cases of every key with evidence or upkeep, most suspicious first.
+
+    The keys of a campaign are one test; `earlier` is as of `visit_bits`.
+    Makes the temporary table ``visit_scores`` (key_id, day, prefix, bits).
+    """
+    cases, bits = judge_cases(evidence, scale, settings, campaigns, earlier)
+    _keep_visit_scores(lake, evidence, bits)
+    scored = {case.key_id for case in cases}
+    cases += [
+        ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
+        for (key_id,) in lake.rows(
+            "SELECT DISTINCT key_id FROM evidence WHERE bits > 0 ORDER BY key_id"
+        )
+        if key_id not in scored
+    ]
+    asked = evidence.fact_actions
+    return [replace(case, fact_action=asked.get(case.key_id, "none")) for case in cases]
+
+
+def judge_cases(
+    evidence: WindowEvidence,
+    scale: Calibration | Families,
+    settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
+    earlier: Sequence[WindowEvidence] = (),
+) -> tuple[list[ScoredCase], Floats]:
+    """The decided cases, most suspicious first, and the bits of each visit."""
+    counted, bits = visit_bits(evidence, scale, earlier)
+    cases = _strangest(evidence, families_in(scale), counted, bits, settings)
+    cases = decide(cases, evidence.keys, scale, settings, campaigns)
+    if isinstance(scale, Calibration):
+        cases = _as_they_began(cases, evidence, scale, settings, earlier)
+    return cases, bits
+
+
+def _as_they_began(
+    cases: Sequence[ScoredCase],
+    evidence: WindowEvidence,
+    scale: Calibration,
+    settings: ScoringSettings,
+    earlier: Sequence[WindowEvidence],
+) -> list[ScoredCase]:
+    """`cases`, of which none is revoked by statistics for going on.
+
+    The replayed cases are of first windows. Of a visitor who stays for weeks more is seen than in
+    one, so such a case is revoked only where the window that it began in would have been.
+    """
+    more = {
+        case.key_id
+        for case in cases
+        if case.goes_on and case.action == "revoke" and not (case.certain or case.by_rule)
+    }
+    if not more:
+        return list(cases)
+    places = {
+        (visit[0], network)
+        for visit, network in zip(evidence.visits, evidence.networks, strict=True)
+        if network and visit[0] in more
+    }
+    stolen: set[str] = set()
+    for window in earlier:
+        began = window.begun().at(places)
+        counted, bits = visit_bits(began, scale)
+        alone = _strangest(began, scale.families, counted, bits, settings)
+        judged = decide_alone(alone, evidence.keys, scale, settings)
+        stolen.update(case.key_id for case in judged if case.action == "revoke")
+    return [
+        replace(case, action="investigate") if case.key_id in more - stolen else case
+        for case in cases
+    ]
+
+
+def _strangest(
+    evidence: WindowEvidence,
+    families: Families,
+    counted: Floats,
+    bits: Floats,
+    settings: ScoringSettings,
+) -> list[ScoredCase]:
+    """The strangest visit of each key as a case, most suspicious first; nothing is decided yet.
+
+    A visit with a fact goes before any without. A tie is broken by what the detectors say before
+    calibration, then by name.
+    """
+    raw = np.round(evidence.bits.sum(axis=1), _BITS_DIGITS)
+    worst: dict[str, int] = {}
+    for i in sorted(
+        range(len(bits)),
+        key=lambda i: (evidence.facts[i] == 0, -bits[i], -raw[i], evidence.visits[i]),
+    ):
+        worst.setdefault(evidence.visits[i][0], i)
+    rows = sorted(worst.values(), key=lambda i: (-bits[i], -raw[i], evidence.visits[i]))
+    ruled = {evidence.visits[i][0] for i in np.flatnonzero(evidence.ruled).tolist()}
+    return [
+        replace(case, ruled=case.key_id in ruled)
+        for case in as_cases(evidence, families, counted, bits, settings, rows)
+    ]
+
+
+def as_cases(
+    evidence: WindowEvidence,
+    families: Families,
+    counted: Floats,
+    bits: Floats,
+    settings: ScoringSettings,
+    rows: Sequence[int],
+) -> list[ScoredCase]:
+    """The visits of these `rows`, each as a case; nothing is decided yet."""
+    chosen = counted[list(rows)]
+    of_family, shares = families.bits(chosen), families.shares(chosen)
+    findings, deeds = families.findings(chosen, settings.second_family_bits)
+    return [
+        ScoredCase(
+            *evidence.visits[i],
+            bits=float(bits[i]),
+            families=_said(FAMILIES, of_family[row]),
+            shares=_said(evidence.detectors, shares[row]),
+            certain=bool(evidence.facts[i] > 0),
+            action="none",
+            findings=int(findings[row]),
+            deeds=int(deeds[row]),
+            ruled=bool(evidence.ruled[i]),
+            moved=bool(evidence.moved[i]),
+            goes_on=bool(evidence.goes_on[i]),
+        )
+        for row, i in enumerate(rows)
+    ]
+
+
+def _said(names: Sequence[_Name], bits: Floats) -> dict[_Name, float]:
+    return {name: value for name, value in zip(names, bits.tolist(), strict=True) if value}
+
+
+def families_in(scale: Calibration | Families) -> Families:
+    """The families of a scale."""
+    return scale.families if isinstance(scale, Calibration) else scale
+
+
+def visit_bits(
+    evidence: WindowEvidence,
+    scale: Calibration | Families,
+    earlier: Sequence[WindowEvidence] = (),
+) -> tuple[Floats, Floats]:
+    """What each detector says of each visit on the scale, and the visit's bits in all.
+
+    The visits of a key at a network that is new to it are judged as one, with those of `earlier`
+    windows where it goes on.
+    """
+    going_on = {
+        (visit[0], network)
+        for visit, network, goes_on in zip(
+            evidence.visits, evidence.networks, evidence.goes_on, strict=True
+        )
+        if goes_on
+    }
+    parts = [evidence, *(one.at(going_on) for one in earlier if going_on)]
+    whole = replace(
+        evidence,
+        visits=tuple(visit for part in parts for visit in part.visits),
+        networks=tuple(network for part in parts for network in part.networks),
+        bits=np.concatenate([part.bits for part in parts]),
+    ).as_visits()
+    counted = whole.bits
+    if isinstance(scale, Calibration):
+        counted = scale.calibrated(whole)
+    said = together(counted, whole.group)[: len(evidence.visits)]
+    total = families_in(scale).total(said)
+    return said, np.round(total + evidence.facts, _BITS_DIGITS)
+
+
+def score_of_keys(evidence: WindowEvidence, scale: Calibration) -> dict[str, float]:
+    """The bits of each key's strangest visit."""
+    _, bits = visit_bits(evidence, scale)
+    most: dict[str, float] = {}
+    for (key_id, _, _), value in zip(evidence.visits, bits.tolist(), strict=True):
+        most[key_id] = max(most.get(key_id, 0.0), value)
+    return most
+
+
+def decide(
+    cases: Sequence[ScoredCase],
+    keys: int,
+    scale: Calibration | Families,
+    settings: ScoringSettings,
+    campaigns: Sequence[Sequence[str]] = (),
+) -> list[ScoredCase]:
+    """`cases`, most suspicious first, with p-value, q-value and action; `keys` are in use."""
+    if not isinstance(scale, Calibration):
+        return [_uncalibrated(case, settings) for case in cases]
+    p_values = _p_values(cases, scale)
+    # What goes on from earlier windows was counted there, and makes nothing else surer.
+    begun = np.array([not case.goes_on for case in cases], bool)
+    q = q_values_of_groups(
+        p_values, keys, _groups([case.key_id for case in cases], campaigns), begun
+    )
+    return _decided(cases, p_values, q, keys, scale, settings)
+
+
+def decide_alone(
+    cases: Sequence[ScoredCase], keys: int, scale: Calibration, settings: ScoringSettings
+) -> list[ScoredCase]:
+    """As `decide`, each of the cases as if nothing else were strange among the `keys`."""
+    p_values = _p_values(cases, scale)
+    return _decided(cases, p_values, np.minimum(p_values * keys, 1.0), keys, scale, settings)
+
+
+def _p_values(cases: Sequence[ScoredCase], scale: Calibration) -> Floats:
+    bits = np.array([case.bits for case in cases])
+    return scale.p_values_of([case.key_id for case in cases], bits)
+
+
+def _decided(
+    cases: Sequence[ScoredCase],
+    p_values: Floats,
+    q_values: Floats,
+    keys: int,
+    scale: Calibration,
+    settings: ScoringSettings,
+) -> list[ScoredCase]:
+    share = settings.investigate_per_1000_keys / 1000
+    if share:
+        share = min(max(share, settings.investigate_at_least / max(keys, 1)), _MOST_SHARE)
+    # Where ordinary weeks give nothing at all, the least trifle is rarer than the budget.
+    look_bits = -math.log2(share) if share else math.inf
+    is_quiet = scale.cases_of(ODD_BITS) < FEWEST_ODD_CASES
+    # A rule that is rare goes first, and takes its part of the budget.
+    rule = settings.unfamiliar_place != "none" and scale.ruled_share <= share * MOST_RULED
+    decided = []
+    for case, p_value, q_value in zip(cases, p_values.tolist(), q_values.tolist(), strict=True):
+        action: Action = "none"
+        by_rule = False
+        ruled_below = scale.ruled_below(case.bits) if rule and not case.ruled else 0.0
+        if case.certain or (q_value <= settings.false_revoke_rate and _is_enough(case, settings)):
+            action = "revoke"
+        elif is_quiet and case.ruled and settings.unfamiliar_place != "none":
+            action, by_rule = settings.unfamiliar_place, True
+        elif p_value + ruled_below <= share and case.bits >= look_bits:
+            action = "investigate"
+        elif rule and case.ruled:
+            action, by_rule = "investigate", True
+        decided.append(
+            replace(case, action=action, p_value=p_value, q_value=q_value, by_rule=by_rule)
+        )
+    return decided
+
+
+def _is_enough(case: ScoredCase, settings: ScoringSettings) -> bool:
+    """Whether a case is strange enough, and in enough ways, to revoke it by statistics.
+
+    A key that may have moved takes more than strange places: its owner was silent meanwhile.
+    """
+    return (
+        case.bits >= settings.revoke_bits
+        and case.findings >= _FEWEST_FINDINGS
+        and (not case.moved or case.deeds > 0)
+    )
+
+
+def _groups(key_ids: Sequence[str], campaigns: Sequence[Sequence[str]]) -> list[Ints]:
+    """The positions of each campaign's keys; campaigns that share a key are one."""
+    at = {key_id: position for position, key_id in enumerate(key_ids)}
+    joined: list[set[int]] = []
+    for campaign in campaigns:
+        members = {at[key_id] for key_id in campaign if key_id in at}
+        members.update(*(group for group in joined if group & members))
+        joined = [group for group in joined if not group & members] + [members]
+    return [np.array(sorted(group), np.int64) for group in joined if len(group) > 1]
+
+
+def _uncalibrated(case: ScoredCase, settings: ScoringSettings) -> ScoredCase:
+    if case.certain:
+        return replace(case, action="revoke")
+    if case.ruled and settings.unfamiliar_place != "none":
+        return replace(case, action=settings.unfamiliar_place, by_rule=True)
+    return replace(case, action="investigate" if case.bits >= settings.investigate_bits else "none")
+
+
+def visit_table(evidence: WindowEvidence, bits: pa.Array) -> pa.Table:
+    """The visits (key_id, day, prefix) with their `bits`."""
+    columns = zip(*evidence.visits, strict=True) if evidence.visits else ((), (), ())
+    types = (pa.string(), pa.date32(), pa.string())
+    arrays = [pa.array(column, type) for column, type in zip(columns, types, strict=True)]
+    return pa.table([*arrays, bits], ["key_id", "day", "prefix", "bits"])
+
+
+def _keep_visit_scores(lake: Lake, evidence: WindowEvidence, bits: Floats) -> None:
+    with lake.registered("scored_visits", visit_table(evidence, pa.array(bits))):
+        lake.execute("CREATE OR REPLACE TEMP TABLE visit_scores AS FROM scored_visits")

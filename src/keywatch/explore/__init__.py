@@ -1,0 +1,1 @@
+"""For people who look closer: notebooks, the workbench, the triage page."""

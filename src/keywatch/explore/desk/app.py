@@ -1,0 +1,354 @@
+"""The pages of `keywatch triage`, over the facade of the notebooks; made on the server, no script.
+
+Each page reads one snapshot and closes it, so the page never keeps a load or a review waiting. A
+verdict takes the writer's lock for a moment, and says so when somebody else has it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from urllib.parse import parse_qs, urlencode
+
+import pyarrow as pa
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from keywatch import pipeline
+from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
+from keywatch.explore.desk.guard import Guard
+from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.model import ACTIONS, FAMILIES, Review
+from keywatch.report import render_failure
+from keywatch.report.html import render_html, render_page
+from keywatch.review.verdicts import Verdict, latest_end
+from keywatch.text.phrases import iso_week, window_label
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from keywatch.settings import Settings
+
+_Asked = TypeVar("_Asked")
+
+_STATES = {"open": "not judged", "judged": "judged", "all": "all"}
+_SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "action": lambda case: ACTIONS.index(case["action"]),
+    "key": lambda case: (case["name"] or case["key_id"]).casefold(),
+    "owner": lambda case: (case["owner"] or "").casefold(),
+    "bits": lambda case: case["bits"],
+}
+_CHARTS = ("timeline", "map", "endpoints")
+_MOST_CASES = 500
+_MOST_KEYS_KEPT = 32
+_MOST_ADDRESSES = 40
+_NO_CASE = {"action": "none", "bits": None, "summary": "", "steps": (), "events_query": ""}
+"""Of a key that no alert named."""
+_MOST_FORM_BYTES = 64 * 1024
+_WAIT_SECONDS = 5.0
+"""How long a verdict waits for another writer: somebody sits before the page."""
+
+
+class Desk:
+    """The triage page of a lake; `app` is what a server serves on `port`.
+
+    Without `by`, who judges, it is read-only. `token` is to be in the first request's address.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, port: int, by: str | None = None) -> None:
+        storage = settings.storage
+        hasty = storage.model_copy(
+            update={"wait_seconds": min(storage.wait_seconds, _WAIT_SECONDS)}
+        )
+        self._settings = settings.model_copy(update={"storage": hasty})
+        self._lake = LakeView(folder, self._settings, "arrow")
+        self._judge = None if by is None else JudgingLake(folder, self._settings, by, "arrow")
+        self._form_token = secrets.token_urlsafe(32)
+        self._keys: OrderedDict[tuple[str, str], KeyView] = OrderedDict()
+        self._turn = CapacityLimiter(1)
+        self.token = secrets.token_urlsafe(32)
+        routes = [
+            Route("/", self._page(self._cases)),
+            Route("/case", self._page(self._case)),
+            Route("/chart", self._page(self._chart)),
+            Route("/report", self._page(self._report)),
+            Route("/style.css", self._page(self._style)),
+        ]
+        if self._judge is not None:
+            routes.append(Route("/verdict", self._verdict, methods=["POST"]))
+        self._guard = Guard(Starlette(routes=routes), self.token, self._form_token, port)
+
+    @property
+    def app(self) -> ASGIApp:
+        """The ASGI application, behind its guard."""
+        return self._guard
+
+    # -------------------------------------------------------------------------------------- pages
+
+    def _page(self, make: Callable[[Mapping[str, str]], Response]) -> Callable[..., Any]:
+        """An endpoint that makes a page of its address's parameters; what is wrong is told."""
+
+        async def endpoint(request: Request) -> Response:
+            asked = dict(request.query_params)
+            return await self._in_turn(partial(self._answer, make, asked))
+
+        return endpoint
+
+    async def _in_turn(self, make: Callable[[], Response]) -> Response:
+        """Made in another thread, one page or picture after the other.
+
+        DuckDB and Vega are native code, and one person looks: nothing is won by doing more at once.
+        """
+        return await to_thread.run_sync(make, limiter=self._turn)
+
+    def _answer(self, make: Callable[[_Asked], Response], asked: _Asked) -> Response:
+        try:
+            return make(asked)
+        except KeywatchError as e:
+            return self._sorry(e)
+
+    def _sorry(self, error: KeywatchError) -> Response:
+        if isinstance(error, LakeBusyError):
+            told, status = "Somebody else is writing to the lake. Nothing was changed.", 503
+        elif isinstance(error, LakeError):
+            told, status = "The lake can't be read.", 500
+        else:
+            told, status = "That can't be done.", 400
+        return self._html(
+            "desk_sorry.html.j2", status, title=told, told=told, why=render_failure(error)
+        )
+
+    def _html(self, template: str, status: int = 200, **values: object) -> Response:
+        text = render_page(
+            template,
+            judge=None if self._judge is None else self._judge.by,
+            attribution=Review.attribution.partition(" (")[0],
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+    def _style(self, asked: Mapping[str, str]) -> Response:
+        templates = resources.files("keywatch.report").joinpath("templates")
+        sheets = [templates.joinpath(name).read_text("utf-8") for name in _SHEETS]
+        return Response("\n".join(sheets), media_type="text/css")
+
+    def _cases(self, asked: Mapping[str, str]) -> Response:
+        week = self._lake.week(asked.get("week") or None)
+        alerted = [case for case in _rows(week.cases()) if case["action"] != "none"]
+        state = asked.get("state", "open")
+        shown = [case for case in alerted if _fits(case, asked, state)]
+        sort = asked.get("sort", "")
+        falls = asked.get("order", "desc" if sort == "bits" else "asc") == "desc"
+        if sort in _SORTS:
+            shown.sort(key=_SORTS[sort], reverse=falls)
+        label = iso_week(week.window) or ""
+        kept = {name: asked.get(name, "") for name in ("week", "text", "action", "owner")}
+        kept["state"] = state
+
+        def sorted_by(name: str) -> dict[str, str]:
+            """Its head's link, which turns the order round, and how it stands."""
+            now = "" if sort != name else "descending" if falls else "ascending"
+            first = "desc" if name == "bits" else "asc"
+            order = {"ascending": "desc", "descending": "asc"}.get(now, first)
+            return {"link": _link("/", **kept, sort=name, order=order), "now": now}
+
+        return self._html(
+            "desk_cases.html.j2",
+            title=f"Triage, {window_label(week.window)}",
+            window=window_label(week.window),
+            cases=[
+                {**case, "link": _link("/case", key=case["key_id"], week=label)}
+                for case in shown[:_MOST_CASES]
+            ],
+            more=max(len(shown) - _MOST_CASES, 0),
+            total=len(alerted),
+            asked={**kept, "sort": sort, "order": asked.get("order", "")},
+            heads={name: sorted_by(name) for name in _SORTS},
+            states=_STATES,
+            weeks=[row["week"] for row in _rows(self._lake.weeks()) if row["week"]],
+            week=label,
+            owners=sorted({case["owner"] for case in alerted if case["owner"]}),
+            actions=[action for action in ACTIONS if action != "none"],
+            report=_link("/report", week=label),
+        )
+
+    def _case(self, asked: Mapping[str, str]) -> Response:
+        week, key = self._key(asked, afresh=True)
+        label = iso_week(week.window) or ""
+        named = {"key": key.key_id, "week": label}
+        verdicts = _rows(key.verdicts())
+        judged = (week.window.start, week.window.end)
+        in_force = [
+            row
+            for row in verdicts
+            if row["in_force"] and (row["window_start"], row["window_end"]) == judged
+        ]
+        evidence = [row for row in _rows(key.evidence()) if row["counted_bits"] is not None]
+        return self._html(
+            "desk_case.html.j2",
+            title=f"{key.facts.name or key.key_id}, {window_label(week.window)}",
+            key=key,
+            case=key.case or _NO_CASE,
+            window=window_label(week.window),
+            facts=_facts(key),
+            evidence=evidence,
+            bits_scale=sum(row["counted_bits"] for row in evidence) or 1.0,
+            charts={name: _link("/chart", **named, chart=name) for name in _CHARTS},
+            origins=_rows(key.origins())[:12],
+            endpoints=_rows(key.endpoints())[:20],
+            neighbours=_rows(key.neighbours())[:20],
+            verdicts=verdicts,
+            in_force=in_force[0] if in_force else None,
+            week=label,
+            form_token=self._form_token,
+            words=get_args(Verdict),
+            families=FAMILIES,
+            places=_places(key),
+            latest_end=latest_end(),
+            back=_link("/", week=label),
+            report=_link("/report", week=label),
+        )
+
+    def _chart(self, asked: Mapping[str, str]) -> Response:
+        """A chart as a picture, of which a browser can run nothing.
+
+        In pixels, two for one: how wide text is, is known only where it is drawn.
+        """
+        import vl_convert
+
+        theme = "dark" if asked.get("theme") == "dark" else "light"
+        _, key = self._key(asked)
+        draw = {
+            "timeline": key.timeline_chart, "map": key.map, "endpoints": key.endpoint_chart
+        }.get(asked.get("chart", ""))  # fmt: skip
+        if draw is None:
+            raise UsageError(f"no such chart; there are {', '.join(_CHARTS)}")
+        picture: bytes = vl_convert.vegalite_to_png(
+            draw(theme).to_json(), scale=2, allowed_base_urls=[]
+        )
+        return Response(picture, media_type="image/png")
+
+    def _report(self, asked: Mapping[str, str]) -> Response:
+        """The weekly report as it would be now; nothing is stored."""
+        week = self._lake.week(asked.get("week") or None)
+        answer, details = pipeline.review_in_detail(
+            self._lake.folder, week.window, self._settings, keep=False
+        )
+        # The page brings its own policy, which allows its own scripts and nothing else.
+        headers = {"content-security-policy": "frame-ancestors 'none'"}
+        return HTMLResponse(render_html(answer, details), headers=headers)
+
+    def _key(self, asked: Mapping[str, str], afresh: bool = False) -> tuple[WeekView, KeyView]:
+        """The key that is asked for; its charts are drawn of what its page was made of."""
+        if not asked.get("key"):
+            raise UsageError("no key is named")
+        week = self._lake.week(asked.get("week") or None)
+        at = (asked["key"], week.run_id)
+        if afresh or at not in self._keys:
+            self._keys[at] = week.key(asked["key"])
+            while len(self._keys) > _MOST_KEYS_KEPT:
+                self._keys.popitem(last=False)
+        return week, self._keys[at]
+
+    # ----------------------------------------------------------------------------------- verdicts
+
+    async def _verdict(self, request: Request) -> Response:
+        form = await _form(request)
+        if form is None or not self._guard.is_own_form(_one(form, "form_token")):
+            refused = UsageError("the form is not of this page; open the case again")
+            answer = self._sorry(refused)
+            answer.status_code = 403
+            return answer
+        return await self._in_turn(partial(self._answer, self._given, form))
+
+    def _given(self, form: Mapping[str, Sequence[str]]) -> Response:
+        assert self._judge is not None
+        key, week = _one(form, "key"), _one(form, "week") or None
+        because, said = _one(form, "because"), _one(form, "verdict")
+        if said == "undo":
+            self._judge.undo(key, because, week=week)
+        elif said in get_args(Verdict):
+            verdict: Any = said
+            is_expected = said == "expected"
+            self._judge.verdict(
+                key, verdict, because, week=week, origins=form.get("origin", ()),
+                until=_day(_one(form, "until")) if is_expected else None,
+                families=form.get("family", ()) if is_expected else (),
+            )  # fmt: skip
+        else:
+            raise UsageError("no such verdict")
+        return RedirectResponse(_link("/case", key=key, week=week or "") + "#verdict", 303)
+
+
+_SHEETS = ("report.css", "desk.css")
+
+
+def _rows(table: object) -> list[dict[str, Any]]:
+    assert isinstance(table, pa.Table)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _fits(case: Mapping[str, Any], asked: Mapping[str, str], state: str) -> bool:
+    text = " ".join(str(case[name] or "") for name in ("key_id", "name", "owner", "summary"))
+    return (
+        (state == "all" or (case["verdict"] is not None) == (state == "judged"))
+        and asked.get("action", "") in ("", case["action"])
+        and asked.get("owner", "") in ("", case["owner"])
+        and all(word in text.casefold() for word in asked.get("text", "").casefold().split())
+    )
+
+
+def _facts(key: KeyView) -> list[tuple[str, str]]:
+    known = key.facts
+    facts = [
+        ("id", key.key_id),
+        ("owner", known.owner or "unknown"),
+        ("environment", known.environment or "unknown"),
+        ("scopes", "unknown" if known.scopes is None else ", ".join(known.scopes) or "none"),
+        ("made", "" if known.created_at is None else f"{known.created_at:%Y-%m-%d}"),
+        ("revoked", "" if known.revoked_at is None else f"{known.revoked_at:%Y-%m-%d %H:%M} UTC"),
+        ("seen", f"{known.first_day} to {known.last_day}" if known.first_day else "never"),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _places(key: KeyView) -> dict[str, str]:
+    """The prefixes of the week and whose they are, the most used first."""
+    used = [row for row in _rows(key.origins("address")) if row["requests_now"]]
+    return {row["prefix"]: row["origin"] for row in used[:_MOST_ADDRESSES]}
+
+
+def _link(path: str, **parameters: str) -> str:
+    told = {name: value for name, value in parameters.items() if value}
+    return f"{path}?{urlencode(told)}" if told else path
+
+
+async def _form(request: Request) -> dict[str, list[str]] | None:
+    """The fields of a form; None where it is none, or too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_FORM_BYTES:
+            return None
+    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+
+
+def _one(form: Mapping[str, Sequence[str]], name: str) -> str:
+    return form.get(name, ("",))[0]
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise UsageError(f"{text!r} is no day; write it as 2026-12-31") from None

@@ -1,0 +1,660 @@
+"""The lake for notebooks: weeks, cases, keys and SQL, to look at and never to change.
+
+    import keywatch
+
+    lake = keywatch.open("lake")
+    week = lake.week("2026-W40")
+    week.cases()
+    key = lake.key("key_0700353")
+    key.timeline_chart()
+    lake.sql("SELECT count(*) FROM lake.events WHERE key_id = $key", key="key_0700353")
+
+Tables come as pandas, or as ``frames="arrow"`` or ``"polars"`` asks. Each call opens the lake,
+reads one snapshot of it and closes it again, so that nobody who writes has to wait; a week and a
+key stay as they were when they were asked for. Text in tables is as it was logged, which is
+whatever the caller of the API chose: it is data, and nothing to be run or trusted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from keywatch import pipeline
+from keywatch.errors import UsageError
+from keywatch.lake import Lake, utc_now, weeks
+from keywatch.model import Review, Window
+from keywatch.review import history, new_networks
+from keywatch.text.phrases import count, duration, iso_week, minute, window_label
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+    from keywatch.explore.workbench import DetectorView
+    from keywatch.review.verdicts import Verdict, VerdictReport
+    from keywatch.settings import Settings
+
+    Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
+
+Frames = Literal["pandas", "arrow", "polars"]
+
+__all__ = ["Frames", "JudgingLake", "KeyView", "LakeView", "WeekView"]
+
+_TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
+_MOST_SHOWN = 20
+_NEWEST_RUNS = """
+    FROM lake.runs QUALIFY row_number() OVER (
+        PARTITION BY window_start, window_end ORDER BY made_at DESC, run_id) = 1"""
+
+
+class LakeView:
+    """A lake to look at; made by `keywatch.open`.
+
+    Raises:
+        LakeError: there is no lake in `folder`.
+        UsageError: no such kind of frames.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, frames: Frames = "pandas") -> None:
+        if frames not in get_args(Frames):
+            raise UsageError(f"frames={frames!r}: there are {', '.join(get_args(Frames))}")
+        self.folder = folder
+        self.frames: Frames = frames
+        self._settings = settings
+        with self._reading():
+            pass
+
+    def __repr__(self) -> str:
+        return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r})"
+
+    def _repr_html_(self) -> str:
+        from keywatch.report.html import render_card
+
+        with self._reading() as lake:
+            events, first, last, keys = lake.rows(
+                "SELECT coalesce(sum(events), 0)::BIGINT, min(first_ts), max(last_ts), "
+                "count(DISTINCT key_id) FROM lake.activity"
+            )[0]
+            weeks = _weeks(lake).to_pylist()
+        facts = [
+            ("requests", f"{events:,}"),
+            ("keys", f"{keys:,}"),
+            ("from", minute(first) if first else "–"),
+            ("to", minute(last) if last else "–"),
+        ]
+        return render_card(
+            "lake",
+            folder=str(self.folder),
+            facts=facts,
+            weeks=weeks[:_MOST_SHOWN],
+            attribution=Review.attribution,
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Lake]:
+        """A snapshot, which DuckLake lets nobody write to."""
+        with Lake.open(self.folder, self._settings.storage) as lake:
+            yield lake.look()
+
+    def _frame(self, table: pa.Table) -> Frame:
+        return _frame(table, self.frames)
+
+    def with_frames(self, frames: Frames) -> LakeView:
+        """The same lake, with tables of another kind."""
+        return LakeView(self.folder, self._settings, frames)
+
+    def sql(self, query: str, **given: object) -> Frame:
+        """The rows of a query over the tables ``lake.…`` (see ``lake/schema.sql``).
+
+        What is `given` are its ``$names`` (text, numbers, dates, lists of those), or tables that
+        it reads by their name: data frames of pandas or Polars, or Arrow tables.
+
+            lake.sql("SELECT owner, count(*) FROM cases GROUP BY ALL", cases=lake.cases())
+
+        Raises:
+            UsageError: it is not one SELECT, or asks a function that reaches beyond the tables.
+            duckdb.Error: the query is wrong.
+        """
+        tables = {
+            name: table for name, value in given.items() if (table := _arrow(value)) is not None
+        }
+        parameters = {name: value for name, value in given.items() if name not in tables}
+        with self._reading() as lake, ExitStack() as registered:
+            for name, table in tables.items():
+                registered.enter_context(lake.registered(name, table))
+            return self._frame(lake.select(query, **parameters))
+
+    def tables(self) -> Frame:
+        """The lake's tables and their columns."""
+        return self.sql(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE database_name = 'lake' AND schema_name = 'main' "
+            "ORDER BY table_name, column_index"
+        )
+
+    def weeks(self) -> Frame:
+        """The reviewed windows, newest first, with the numbers of their newest run."""
+        with self._reading() as lake:
+            return self._frame(_weeks(lake))
+
+    def week(self, week: str | None = None) -> WeekView:
+        """A reviewed week such as ``2026-W40``; the newest reviewed window when none is named.
+
+        Raises:
+            UsageError: the week is none, or was not reviewed.
+        """
+        with self._reading() as lake:
+            window = weeks.week_window(week) if week else None
+            return WeekView(self, lake, window)
+
+    def cases(self) -> Frame:
+        """The cases of the newest reviewed window, as of `WeekView.cases`."""
+        return self.week().cases()
+
+    def new_networks(self, week: str | None = None) -> Frame:
+        """The networks that were new to a key in a reviewed week, as of `WeekView.new_networks`."""
+        return self.week(week).new_networks()
+
+    def keys(self) -> Frame:
+        """Every key of the inventory and of the log, with the days it was seen on."""
+        return self.sql(
+            """
+            WITH inventory AS (
+                FROM lake.keys QUALIFY row_number() OVER (
+                    PARTITION BY key_id ORDER BY import_id DESC) = 1
+            ),
+
+            seen AS (
+                SELECT key_id, min(day) AS first_day, max(day) AS last_day,
+                    sum(events)::BIGINT AS requests
+                FROM lake.activity GROUP BY key_id
+            )
+
+            SELECT key_id, i.name, i.owner, i.environment, i.scopes, i.created_at, i.expires_at,
+                i.revoked_at, i.replaces, s.first_day, s.last_day,
+                coalesce(s.requests, 0)::BIGINT AS requests
+            FROM inventory AS i
+            FULL JOIN seen AS s USING (key_id)
+            ORDER BY key_id
+            """
+        )
+
+    def key(self, key: str, week: str | None = None) -> KeyView:
+        """One key, by its id, masked form or name, in a week and the baseline before it.
+
+        Without a week: the newest reviewed window, else the last full week of the lake.
+
+        Raises:
+            UsageError: no such key, or several of that name; no such week.
+        """
+        with self._reading() as lake:
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
+
+    def detectors(self) -> Frame:
+        """The bundled detectors: id, family, grain, status, hygiene, title, history."""
+        import pyarrow as pa
+
+        from keywatch.detect.detectors import load_detectors
+
+        names = ("id", "family", "grain", "status", "hygiene", "title", "history")
+        rows = [{name: getattr(one, name) for name in names} for one in load_detectors()]
+        return self._frame(pa.Table.from_pylist(rows))
+
+    def detector(self, name: str | Path, week: str | None = None) -> DetectorView:
+        """A detector to try on a week: a bundled one by its id, or the folder of your own.
+
+        Without a week: the newest reviewed window, else the last full week of the lake.
+
+        Raises:
+            UsageError: no such detector, or no such week.
+            DetectorError: its folder lacks a file or a field.
+        """
+        from keywatch.explore.workbench import DetectorView, detector_of
+
+        found = detector_of(name)
+        with self._reading() as lake:
+            window = weeks.week_window(week) if week else _newest_window(lake)
+            window = window or weeks.last_full_week(lake)
+        return DetectorView(found, self.folder, window, self._settings, self._frame)
+
+
+class JudgingLake(LakeView):
+    """A lake to look at and to judge: made by ``keywatch.open(…, verdicts=True, by="ana")``.
+
+    A verdict is one short transaction, which waits for another writer as long as the settings say.
+
+    Raises:
+        UsageError: nobody is named.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Settings, by: str, frames: Frames = "pandas"
+    ) -> None:
+        if not by.strip():
+            raise UsageError("verdicts=True needs by=…: who judges")
+        super().__init__(folder, settings, frames)
+        self.by = by
+
+    def __repr__(self) -> str:
+        return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r}, verdicts=True, by=…)"
+
+    def with_frames(self, frames: Frames) -> JudgingLake:
+        """The same lake, with tables of another kind."""
+        return JudgingLake(self.folder, self._settings, self.by, frames)
+
+    def verdict(
+        self,
+        key: str,
+        verdict: Verdict,
+        because: str,
+        *,
+        until: date | None = None,
+        week: str | None = None,
+        origins: Iterable[str] = (),
+        families: Iterable[str] = (),
+    ) -> VerdictReport:
+        """Say what a key's use was, as ``keywatch verdict`` does; returns what it changed.
+
+        Without a week the key's newest alert is meant, or, of a key that has none, the week
+        reviewed last. `origins` (addresses, prefixes, networks) are what it is about, where that is
+        not what was flagged. `until` and `families` go with *expected*.
+
+        Raises:
+            UsageError: no such use of such a key, no reason is given, or the end is too far.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = weeks.week_window(week) if week else None
+        return pipeline.give_verdict(
+            self.folder, key, verdict, self._settings, by=self.by, because=because, until=until,
+            window=window, origins=origins, families=families,
+        )  # fmt: skip
+
+    def undo(self, key: str, because: str, *, week: str | None = None) -> VerdictReport:
+        """Withdraw the newest verdict on a key; the one before it, if any, is in force again.
+
+        Without a week the case judged last is meant. Both stay in `KeyView.verdicts`.
+
+        Raises:
+            UsageError: no verdict on such a key is in force, or no reason is given.
+            LakeError: somebody else writes, and went on for too long.
+        """
+        window = weeks.week_window(week) if week else None
+        return pipeline.undo_verdict(
+            self.folder, key, self._settings, by=self.by, because=because, window=window
+        )
+
+
+class WeekView:
+    """A reviewed window, by its newest run; made by `LakeView.week`."""
+
+    def __init__(self, view: LakeView, lake: Lake, window: Window | None) -> None:
+        rows = lake.rows(
+            f"SELECT window_start, window_end, run_id, coverage FROM ({_NEWEST_RUNS}) "
+            "WHERE $start::TIMESTAMP IS NULL OR (window_start = $start AND window_end = $end) "
+            "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
+            start=window and window.start,
+            end=window and window.end,
+            now=utc_now(),
+        )
+        if not rows:
+            what = f"{window_label(window)} was not reviewed" if window else "no week was reviewed"
+            option = f" --week {iso_week(window)}" if window else ""
+            raise UsageError(f"{view.folder}: {what}; run keywatch review{option}")
+        start, end, self.run_id, coverage = rows[0]
+        self.window = Window(start, end)
+        self.coverage: Mapping[str, Any] = json.loads(coverage)
+        """Counts of keys and events, what the claims rest on, and what could not be judged."""
+        self._view = view
+        self._cases = _cases(lake, self.run_id, self.window)
+        self._evidence = _evidence(lake, self.run_id, None)
+        self._new_networks = new_networks.kept(lake, self.run_id)
+
+    def __repr__(self) -> str:
+        return f"<{window_label(self.window)}, run {self.run_id}>"
+
+    def _repr_html_(self) -> str:
+        from keywatch.report.html import render_card
+
+        alerted = [case for case in self._cases.to_pylist() if case["action"] != "none"]
+        in_use = self.coverage["keys"] - self.coverage["silent"]
+        return render_card(
+            "week",
+            title=window_label(self.window),
+            told=f"{count(len(alerted), 'key')} to act on, of {in_use:,} in use.",
+            cases=alerted[:_MOST_SHOWN],
+            more=max(len(alerted) - _MOST_SHOWN, 0),
+        )
+
+    def cases(self) -> Frame:
+        """Every key with evidence, the most suspicious first.
+
+        Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (of those
+        with an action), verdict, judged_by, because.
+        """
+        return self._view._frame(self._cases)
+
+    def evidence(self) -> Frame:
+        """What each detector said, by key, day and prefix; as of `KeyView.evidence`."""
+        return self._view._frame(self._evidence)
+
+    def new_networks(self) -> Frame:
+        """Networks that a key came from for the first time, alerted or not; alerted ones first.
+
+        Columns as of `keywatch.model.NewNetwork` (class is its origin_class). A key without any
+        past is left out; ``coverage["keys_without_past"]`` counts them.
+        """
+        return self._view._frame(self._new_networks)
+
+    def key(self, key: str) -> KeyView:
+        """One key in this window; as of `LakeView.key`."""
+        with self._view._reading() as lake:
+            return KeyView(self._view, lake, _key_id(lake, key), self.window)
+
+
+class KeyView:
+    """One key in a window and in the baseline before it; made by `LakeView.key`.
+
+    Tables are as of `keywatch.review.history.History`, for this key.
+    """
+
+    def __init__(self, view: LakeView, lake: Lake, key_id: str, window: Window) -> None:
+        self.key_id = key_id
+        self.window = window
+        self._view = view
+        past = history.History(lake, [key_id], window, view._settings.review.baseline_days)
+        self.first_day = past.first_day
+        self._tables = {
+            "timeline": past.timeline(),
+            "network": past.origins("network"),
+            "address": past.origins("address"),
+            "endpoints": past.endpoints(),
+            "agents": past.agents(),
+            "sequence": past.sequence(),
+            "neighbours": past.neighbours(),
+            "verdicts": _verdicts(lake, key_id),
+        }
+        self.facts = history.shown_keys(lake, [key_id])[key_id]
+        """What the inventory says, and the days the key was seen on."""
+        run_id, document = _document(lake, key_id, window)
+        self.case: Mapping[str, Any] | None = document
+        """The case of the JSON contract, where the window's newest run asks for an action."""
+        self._tables["evidence"] = _evidence(lake, run_id, key_id)
+
+    def __repr__(self) -> str:
+        return f"<key {self.key_id!r}, {window_label(self.window)}>"
+
+    def _repr_html_(self) -> str:
+        from keywatch.report.html import render_card
+
+        key, case = self.facts, self.case or {}
+        scopes = "unknown" if key.scopes is None else ", ".join(key.scopes) or "none"
+        age = (
+            duration((self.window.end - key.created_at).days) + " old"
+            if key.created_at
+            else "unknown"
+        )
+        facts = [
+            ("key", self.key_id), ("owner", key.owner or "unknown"),
+            ("environment", key.environment or "unknown"), ("scopes", scopes), ("age", age),
+            ("seen", f"{key.first_day} to {key.last_day}"), ("why", case.get("summary", "")),
+        ]  # fmt: skip
+        bits = f", {case['bits']:.1f} bits" if case else ""
+        return render_card(
+            "key",
+            title=key.name or self.key_id,
+            told=f"{case.get('action', 'no action')}{bits}, {window_label(self.window)}",
+            facts=[fact for fact in facts if fact[1]],
+            steps=case.get("steps", []),
+        )
+
+    def _frame(self, name: str) -> Frame:
+        return self._view._frame(self._tables[name])
+
+    def timeline(self) -> Frame:
+        """Requests by day and network."""
+        return self._frame("timeline")
+
+    def origins(self, grain: Literal["network", "address"] = "network") -> Frame:
+        """Networks (or addresses) that the key was used from, before and now."""
+        if grain not in ("network", "address"):
+            raise UsageError(f"grain={grain!r}: there are network and address")
+        return self._frame(grain)
+
+    def endpoints(self) -> Frame:
+        """Endpoints that the key called, before and now, with the scope that each needs."""
+        return self._frame("endpoints")
+
+    def agents(self) -> Frame:
+        """Clients that used the key, before and now."""
+        return self._frame("agents")
+
+    def sequence(self) -> Frame:
+        """Which endpoint followed which, before and now."""
+        return self._frame("sequence")
+
+    def neighbours(self) -> Frame:
+        """Other keys used from the key's addresses of the window; suspicious addresses first."""
+        return self._frame("neighbours")
+
+    def evidence(self) -> Frame:
+        """What each detector said, the most first.
+
+        Columns: key_id, day, prefix (null: of the key), detector, family, bits (the detector's
+        own), counted_bits (what of it is in the case's bits; null where it does not count),
+        status (test: shown, not counted), action (what a fact asks for by itself), typical,
+        actual, explanation.
+        """
+        return self._frame("evidence")
+
+    def verdicts(self) -> Frame:
+        """Every verdict on the key, newest first: who, why, of which window, about what."""
+        return self._frame("verdicts")
+
+    def events(self, limit: int = 1_000) -> Frame:
+        """The window's requests as they were logged, the first `limit` of them."""
+        return self._view.sql(
+            "SELECT ts, address, method, path, endpoint, status, user_agent, response_bytes, "
+            "duration_ms, request_id FROM lake.events "
+            "WHERE key_id = $key_id AND day >= $start::DATE AND ts >= $start AND ts < $end "
+            "ORDER BY ts, request_id LIMIT $limit",
+            key_id=self.key_id,
+            start=self.window.start,
+            end=self.window.end,
+            limit=limit,
+        )
+
+    def timeline_chart(self, theme: str = "light") -> alt.LayerChart:
+        """Requests by day and network, as in the report."""
+        from keywatch.report import charts, drawn
+
+        rows = drawn.timeline_rows(self._tables["timeline"].to_pylist())
+        week = [drawn.week_row(self.window)]
+        chart = charts.timeline_chart(charts.inline(rows), charts.inline(week), _TIMELINE_WIDTH)
+        return charts.themed(chart, theme)
+
+    def map(self, theme: str = "light") -> alt.LayerChart:
+        """Where requests came from, as in the report."""
+        from keywatch.report import charts, drawn
+
+        rows = drawn.map_rows(self._tables["network"].to_pylist())
+        return charts.themed(charts.map_chart(charts.inline(rows), width=_MAP_WIDTH), theme)
+
+    def endpoint_chart(self, theme: str = "light") -> alt.LayerChart:
+        """Requests a day by endpoint, before and now, as in the report."""
+        from keywatch.report import charts, drawn
+
+        rows = drawn.endpoint_rows(self._tables["endpoints"].to_pylist())
+        return charts.themed(charts.endpoint_chart(charts.inline(rows), _ENDPOINTS_WIDTH), theme)
+
+
+def _frame(table: pa.Table, frames: Frames) -> Frame:
+    if frames == "arrow":
+        return table
+    if frames == "pandas":
+        frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+        return frame
+    try:
+        import polars as pl
+    except ModuleNotFoundError as e:
+        raise UsageError("frames='polars' needs the package polars: pip install polars") from e
+    made = pl.from_arrow(table)
+    assert isinstance(made, pl.DataFrame)
+    return made
+
+
+def _arrow(value: object) -> pa.Table | None:
+    """A data frame as an Arrow table; None for what is none."""
+    import pyarrow as pa
+
+    if isinstance(value, pa.Table):
+        return value
+    if hasattr(value, "to_arrow"):
+        return value.to_arrow()
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        return pa.Table.from_pandas(value, preserve_index=False)
+    return None
+
+
+def _weeks(lake: Lake) -> pa.Table:
+    import pyarrow as pa
+
+    table = lake.table(
+        f"""
+        WITH runs AS ({_NEWEST_RUNS})
+
+        SELECT window_start AS start, window_end AS "end", run_id, made_at,
+            (coverage ->> 'keys')::BIGINT AS keys, (coverage ->> 'assessed')::BIGINT AS assessed,
+            count(*) FILTER (c.action = 'revoke') AS revoke,
+            count(*) FILTER (c.action = 'rotate') AS rotate,
+            count(*) FILTER (c.action = 'investigate') AS investigate
+        FROM runs
+        LEFT JOIN lake.cases AS c USING (run_id)
+        GROUP BY ALL
+        ORDER BY window_start DESC, window_end DESC
+        """
+    )
+    windows = zip(table["start"].to_pylist(), table["end"].to_pylist(), strict=True)
+    names = [iso_week(Window(start, end)) for start, end in windows]
+    return table.add_column(0, "week", pa.array(names, pa.string()))
+
+
+def _newest_window(lake: Lake) -> Window | None:
+    rows = lake.rows(
+        "SELECT window_start, window_end FROM lake.runs "
+        "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
+        now=utc_now(),
+    )
+    return Window(*rows[0]) if rows else None
+
+
+def _key_id(lake: Lake, key: str) -> str:
+    found = [
+        key_id
+        for (key_id,) in lake.rows(
+            "SELECT key_id FROM (FROM lake.keys QUALIFY row_number() OVER ("
+            "PARTITION BY key_id ORDER BY import_id DESC) = 1) "
+            'WHERE $key IN (key_id, "key", name) '
+            "UNION SELECT key_id FROM lake.activity WHERE key_id = $key ORDER BY key_id",
+            key=key,
+        )
+    ]
+    if not found:
+        raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
+    if len(found) > 1 and key not in found:
+        raise UsageError(f"{key!r} names several keys: {', '.join(found)}; give the key_id")
+    return key if key in found else found[0]
+
+
+def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
+    return lake.table(
+        """
+        WITH inventory AS (
+            FROM lake.keys
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
+        ),
+
+        verdicts AS (
+            FROM verdicts_in_force() WHERE window_start = $start AND window_end = $end
+        )
+
+        SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,
+            r.document ->> 'summary' AS summary, v.verdict, v.by_whom AS judged_by, v.because
+        FROM lake.cases AS c
+        LEFT JOIN inventory AS i USING (key_id)
+        LEFT JOIN lake.recommendations AS r ON r.run_id = c.run_id AND r.key_id = c.key_id
+        LEFT JOIN verdicts AS v ON v.key_id = c.key_id
+        WHERE c.run_id = $run_id
+        ORDER BY c.bits DESC, c.key_id
+        """,
+        run_id=run_id,
+        start=window.start,
+        end=window.end,
+    )
+
+
+def _evidence(lake: Lake, run_id: str | None, key_id: str | None) -> pa.Table:
+    """Of a run, of one key or of all; what counts is in the documents of its recommendations."""
+    return lake.table(
+        """
+        WITH counted AS (
+            SELECT key_id, unnest(from_json(document -> 'evidence', '[{"detector": "VARCHAR",
+                "bits": "DOUBLE", "actual": "VARCHAR", "explanation": "VARCHAR",
+                "status": "VARCHAR", "action": "VARCHAR"}]'),
+                recursive := true)
+            FROM lake.recommendations
+            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
+        ),
+
+        -- Visits of which a detector says the same are told apart by how much it says.
+        said AS (
+            SELECT *, row_number() OVER (PARTITION BY key_id, detector, actual, explanation
+                ORDER BY bits DESC, day, prefix) = 1 AS is_first
+            FROM lake.evidence
+            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
+        )
+
+        SELECT s.key_id, s.day, s.prefix, s.detector, s.family, s.bits,
+            CASE WHEN s.is_first THEN c.bits END AS counted_bits,
+            c.status, c.action, s.typical, s.actual, s.explanation
+        FROM said AS s
+        LEFT JOIN counted AS c ON c.key_id = s.key_id AND c.detector = s.detector
+            AND c.actual = s.actual AND c.explanation = s.explanation
+        ORDER BY counted_bits DESC NULLS LAST, s.bits DESC, s.key_id, s.detector, s.day, s.prefix
+        """,
+        run_id=run_id,
+        key_id=key_id,
+    )
+
+
+def _document(
+    lake: Lake, key_id: str, window: Window
+) -> tuple[str | None, Mapping[str, Any] | None]:
+    """The newest run of the window, and what it has to say of the key where an action is due."""
+    run_id = lake.value(
+        f"SELECT run_id FROM ({_NEWEST_RUNS}) WHERE window_start = $start AND window_end = $end",
+        start=window.start,
+        end=window.end,
+    )
+    document = lake.value(
+        "SELECT document FROM lake.recommendations WHERE run_id = $run_id AND key_id = $key_id",
+        run_id=run_id,
+        key_id=key_id,
+    )
+    return run_id, None if document is None else json.loads(document)
+
+
+def _verdicts(lake: Lake, key_id: str) -> pa.Table:
+    return lake.table(
+        "SELECT window_start, window_end, verdict, by_whom AS judged_by, because, given_at, until, "
+        "origins, families, verdict_id IN (SELECT verdict_id FROM verdicts_in_force()) AS in_force "
+        "FROM lake.verdicts WHERE key_id = $key_id ORDER BY given_at DESC",
+        key_id=key_id,
+    )

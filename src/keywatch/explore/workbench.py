@@ -1,0 +1,187 @@
+"""A detector as its author works on it: checked, tested, run on a week, and replayed on the past.
+
+    detector = lake.detector("off_hours")              # or the path of a folder of your own
+    other = detector.with_params(prior_strength_days=8)
+    other.evidence()                                   # what it says of the week
+    other.replay(weeks=4)                              # which alerts it would change
+
+Nothing is stored: neither in the lake nor in the detector's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keywatch import pipeline
+from keywatch.detect import cases, detectors
+from keywatch.detect.detectors import Detector
+from keywatch.errors import UsageError
+from keywatch.model import RehearsedAlert, Window
+from keywatch.text.phrases import iso_week, window_label
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from keywatch.settings import Settings
+
+__all__ = ["DetectorView", "detector_of"]
+
+_WEEK = timedelta(days=7)
+
+
+def detector_of(name: str | Path) -> Detector:
+    """The bundled detector of that id, or the one in that folder.
+
+    Raises:
+        UsageError: there is none.
+        DetectorError: the folder lacks a file, or its ``detector.toml`` a field.
+    """
+    bundled = {detector.id: detector for detector in detectors.load_detectors()}
+    if str(name) in bundled:
+        return bundled[str(name)]
+    if (Path(name) / "detector.toml").exists():
+        return detectors.load_detector(Path(name))
+    raise UsageError(
+        f"no detector {str(name)!r}: give the path of a folder with a detector.toml, or one of "
+        f"{', '.join(bundled)}"
+    )
+
+
+class DetectorView:
+    """A detector and a week to try it on; made by `LakeView.detector`.
+
+    Tables are made by `frame`, from Arrow.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        lake_folder: Path,
+        window: Window,
+        settings: Settings,
+        frame: Callable[[pa.Table], Any],
+    ) -> None:
+        self.detector = detector
+        self.window = window
+        self._lake_folder = lake_folder
+        self._settings = settings
+        self._frame = frame
+
+    def __repr__(self) -> str:
+        return f"<detector {self.detector.id}, {window_label(self.window)}>"
+
+    def _repr_html_(self) -> str:
+        from keywatch.report.html import render_card
+
+        return render_card(
+            "detector", detector=self.detector, params=[*self.detector.params.items()]
+        )
+
+    @property
+    def params(self) -> dict[str, float | str]:
+        """Its numbers, by name."""
+        return dict(self.detector.params)
+
+    @property
+    def sql(self) -> str:
+        """Its query."""
+        return self.detector.sql
+
+    def with_params(self, **params: float | str) -> DetectorView:
+        """The same detector with other numbers.
+
+        Raises:
+            UsageError: it has no parameter of that name.
+        """
+        if unknown := params.keys() - self.detector.params.keys():
+            raise UsageError(
+                f"{self.detector.id} has no {', '.join(sorted(unknown))}; "
+                f"there are: {', '.join(self.detector.params) or 'no parameters'}"
+            )
+        other = replace(self.detector, params={**self.detector.params, **params})
+        return DetectorView(other, self._lake_folder, self.window, self._settings, self._frame)
+
+    def check(self) -> list[str]:
+        """What is wrong with its folder, a sentence each; empty when nothing is."""
+        return detectors.check(self.detector)
+
+    def test(self) -> Any:
+        """Run its cases on a real DuckDB, with these numbers where a case has none of its own.
+
+        Columns: case, title, passed, expected, actual (evidence as TOML).
+        """
+        import pyarrow as pa
+
+        ran = [cases.run_case(self.detector, file) for file in cases.case_files(self.detector)]
+        return self._frame(
+            pa.table(
+                {
+                    "case": pa.array([one.file.stem for one in ran], pa.string()),
+                    "title": pa.array([one.title for one in ran], pa.string()),
+                    "passed": pa.array([one.passed for one in ran], pa.bool_()),
+                    "expected": pa.array([cases.as_toml(one.expected) for one in ran], pa.string()),
+                    "actual": pa.array([cases.as_toml(one.actual) for one in ran], pa.string()),
+                }
+            )
+        )
+
+    def evidence(self) -> Any:
+        """What it alone says of the week, the most first; less than 0 bits speaks for the owner.
+
+        Columns: key_id, day, prefix (null: of the key), bits, typical, actual, explanation.
+        """
+        said = pipeline.said_by(self._lake_folder, self.detector, self.window, self._settings)
+        return self._frame(said)
+
+    def replay(self, weeks: int = 2) -> Any:
+        """What reviews of the last `weeks` weeks would alert, as set up and with this detector.
+
+        All detectors judge but drafts; this one takes the place of the bundled one of its id, or is
+        one more, and counts as if it were stable.
+        Takes about as long as `weeks` reviews twice over. Columns: week, key_id, name, action and
+        bits (as set up; null: no alert), action_then and bits_then (with this detector), summary.
+
+        Raises:
+            UsageError: `weeks` is less than 1, or the window is no week.
+        """
+        if weeks < 1 or self.window.end - self.window.start != _WEEK:
+            raise UsageError("a replay needs a window of one week, and one week or more")
+        span = Window(self.window.end - weeks * _WEEK, self.window.end)
+        others = {each.id: each for each in detectors.load_detectors()}
+        others[self.detector.id] = replace(self.detector, status="stable")
+        in_order = [others[name] for name in sorted(others)]
+        found = pipeline.rehearse(self._lake_folder, span, self._settings, others=in_order)
+        return self._frame(_side_by_side(found.alerts, found.against or ()))
+
+
+def _side_by_side(alerts: tuple[RehearsedAlert, ...], then: tuple[RehearsedAlert, ...]) -> pa.Table:
+    """A row a week and key that either side alerts."""
+    import pyarrow as pa
+
+    ours = {(alert.window.start, alert.key_id): alert for alert in alerts}
+    theirs = {(alert.window.start, alert.key_id): alert for alert in then}
+    rows = []
+    for at in sorted(ours.keys() | theirs.keys()):
+        one, other = ours.get(at), theirs.get(at)
+        told = other or one
+        assert told is not None
+        rows.append(
+            {
+                "week": iso_week(told.window),
+                "key_id": told.key_id,
+                "name": told.name,
+                "action": one and one.action,
+                "bits": one and one.bits,
+                "action_then": other and other.action,
+                "bits_then": other and other.bits,
+                "summary": told.summary,
+            }
+        )
+    texts = ("week", "key_id", "name", "action", "action_then", "summary")
+    order = (*texts[:4], "bits", "action_then", "bits_then", "summary")
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in order])
+    return pa.Table.from_pylist(rows, schema)

@@ -1,0 +1,25 @@
+"""The lake: its tables, who may write, its copies, and which weeks it has."""
+
+from keywatch.lake.lake import (
+    FORMAT_VERSION,
+    METADATA,
+    Lake,
+    duckdb_version,
+    explained,
+    quoted,
+    sql_statements,
+    sql_text,
+    utc_now,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "METADATA",
+    "Lake",
+    "duckdb_version",
+    "explained",
+    "quoted",
+    "sql_statements",
+    "sql_text",
+    "utc_now",
+]

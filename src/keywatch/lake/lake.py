@@ -1,0 +1,1069 @@
+"""The lake: Parquet files in one folder with a DuckLake catalogue. The only home of connections.
+
+A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue; ``-wal`` and
+``-shm`` are beside it while it is open), ``data/`` (Parquet, and ``lake.id``), ``tmp/`` (spill),
+``key-hash.secret`` (0600), ``writer.lock``, ``writer.journal`` (`keywatch.lake.folder`), and what
+`keywatch.deliver` keeps: ``deliver.lock`` and ``outbox.journal``. Every connection attaches the
+lake as the catalogue ``lake``; temporary tables are the connection's own. No connection may touch
+a file outside the place of the Parquet files, but for the catalogue that it opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from keywatch.errors import (
+    LakeBusyError,
+    LakeDamagedError,
+    LakeError,
+    LakeMemoryError,
+    LakeReadOnlyError,
+    LakeSpaceError,
+    UsageError,
+)
+from keywatch.lake import folder as files
+from keywatch.lake.catalogue_copies import keep_copy
+from keywatch.settings import LakeSettings
+from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 5
+_TABLES = ("schema", "schema_alerts")
+_MACROS = ("macros", "places", "verdicts")
+_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",)}
+"""What makes the next format of a lake's format, as files of ``sql/``."""
+_LOCAL_CATALOG = "catalog.sqlite"
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "produce_arrow_string_view": "true",
+    # The extensions are packages that pip has checked by hash, as Keywatch's own code: to have
+    # DuckDB check their signatures at each opening took 0.3 s of processor time. `_lock_down`
+    # refuses to load any other.
+    "allow_unsigned_extensions": "true",
+}
+METADATA = "__ducklake_metadata_lake"
+"""Where DuckLake has attached its catalogue."""
+_ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
+_LEFT_ALONE_MS = 86_400_000
+_BATCH_ROWS = 20_480
+_FIRST_RETRY_SECONDS = 0.05
+_LONGEST_RETRY_SECONDS = 2.0
+
+_CHECKED: set[str] = set()
+"""Queries that were found to be one SELECT which reaches for nothing, in whatever lake."""
+
+Row = tuple[Any, ...]
+
+
+def utc_now() -> datetime:
+    """Now, UTC, naive, as every time in the lake is."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def duckdb_version() -> str:
+    """The version of the DuckDB library."""
+    return str(duckdb.__version__)
+
+
+@cache
+def sql_text(name: str, package: str = "keywatch.lake") -> str:
+    """The SQL of ``<name>.sql``, which lies beside the code of `package` that runs it."""
+    return resources.files(package).joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def sql_statements(name: str, package: str) -> tuple[str, ...]:
+    """The statements of ``<name>.sql`` of `package`, each with the comment before it."""
+    return tuple(each.query for each in duckdb.extract_statements(sql_text(name, package)))
+
+
+class _Slot:
+    """What a registered name reads: an Arrow table that can be changed under it.
+
+    To drop and register the name again would keep each table in memory until the transaction ends.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+class Lake:
+    """An open connection to a lake; a context manager.
+
+    `connection` is a DuckDB connection with the tables of ``lake/schema.sql`` under ``lake.``.
+    """
+
+    Error = duckdb.Error
+    """What a failed statement raises."""
+    ResourceError = (duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.IOException)
+    """What has nothing to do with the statement or its rows."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, folder: Path | None, settings: LakeSettings
+    ) -> None:
+        # It would write to standard output, which is the report's. No option of the whole database.
+        # In Jupyter without ipywidgets DuckDB refuses to be told, and has no bar.
+        with suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = false")
+        self.connection = connection
+        self.folder = folder
+        self._settings = settings
+        self.read_only = False
+        """Nothing can be written: the folder is not to be written to."""
+        self._slots: dict[str, _Slot] = {}
+        self._snapshot: int | None = None
+        self._copied: Path | None = None
+        self._closing = ExitStack()
+        self._guard: duckdb.DuckDBPyConnection | None = None
+
+    @classmethod
+    def in_memory(cls) -> Lake:
+        """An empty lake that lives and dies with the connection; for detector cases and tests."""
+        connection = duckdb.connect(config=_CONFIG | {"threads": 1})
+        connection.execute("ATTACH ':memory:' AS lake")
+        for name in _TABLES:
+            connection.execute(sql_text(name))
+        for name in _MACROS:
+            connection.execute(sql_text(name))
+        return cls(connection, None, LakeSettings())
+
+    @classmethod
+    def scratch(cls) -> Lake:
+        """A database without tables that never touches the disk: for text not yet redacted."""
+        connection = duckdb.connect(config=_CONFIG | {"temp_directory": "", "threads": 1})
+        connection.execute(sql_text("macros"))
+        return cls(connection, None, LakeSettings())
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        settings: LakeSettings | None = None,
+        *,
+        create: bool = False,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> Lake:
+        """The lake in `folder`; with `create`, made (0700) where there is none.
+
+        A lake of an older Keywatch is upgraded.
+
+        Raises:
+            LakeError: there is no lake in `folder`.
+            LakeBusyError: another process kept the catalogue locked.
+            LakeDamagedError: the catalogue is missing beside Parquet files, not a lake's, another
+                lake's than the files, or of a format that is not known.
+        """
+        settings = settings or LakeSettings()
+        lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
+        try:
+            lake._open(create, on_wait)
+        except BaseException:
+            lake.close()
+            raise
+        return lake
+
+    @classmethod
+    def open_damaged(cls, folder: Path, settings: LakeSettings) -> Lake:
+        """What there is of a lake, to be looked at or repaired: nothing is read of it or made yet.
+
+        Raises:
+            LakeDamagedError: it has no catalogue, or one that can't be opened.
+        """
+        lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
+        try:
+            with lake._explaining():
+                lake._load_extensions()
+                if not lake._find_catalogue() or not lake._attach(make=False):
+                    raise lake._damaged("the catalogue is missing or empty")
+        except BaseException:
+            lake.close()
+            raise
+        return lake
+
+    def attach_again(self) -> None:
+        """Read the catalogue anew, after it was changed beside DuckLake."""
+        self._read_at(self._snapshot)
+
+    @contextmanager
+    def alone(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """The writer's lock, and no transaction: for who repairs."""
+        with self._explaining(), self._writer_lock(on_wait):
+            yield
+
+    def keep_copy(self, now: datetime) -> None:
+        """Copy the catalogue where the last copy is an hour old (`catalogue_copies`)."""
+        if self.folder is not None and self.sqlite_file is not None and not self.read_only:
+            keep_copy(self.sqlite_file, now)
+
+    def _open(self, create: bool, on_wait: Callable[[str], None]) -> None:
+        with self._explaining():
+            self._load_extensions()
+            if not self._find_catalogue() or not self._attach(make=False):
+                self._make(create, on_wait)
+            if self.sqlite_file is None and not self.read_only and not self._may_write():
+                self.read_only = True
+                self._read_at(None)
+            self._check_format(create, on_wait)
+            self._check_owner()
+            for name in _MACROS:
+                self.connection.execute(sql_text(name))
+            if self.sqlite_file is not None:
+                self._lock_down()
+
+    @property
+    def _catalog(self) -> str:
+        return self._settings.catalog or f"sqlite:{self.sqlite_file}"
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The catalogue where it is a file; of a lake that is read-only, a copy of it."""
+        if self._copied is not None:
+            return self._copied
+        if self._settings.catalog is None:
+            assert self.folder is not None
+            return self.folder / _LOCAL_CATALOG
+        scheme, _, name = self._settings.catalog.partition(":")
+        return Path(name) if scheme == "sqlite" else None
+
+    @property
+    def data_path(self) -> str:
+        """Where the Parquet files are: a folder or an URL."""
+        return self._settings.data_path or f"{self.folder}/data"
+
+    @property
+    def data_folder(self) -> Path | None:
+        """Where the Parquet files are; None where that is no folder of this machine."""
+        return None if "://" in self.data_path else Path(self.data_path)
+
+    def _load_extensions(self) -> None:
+        scanner = "sqlite_scanner" if self.sqlite_file else "postgres_scanner"
+        remote = ["httpfs"] if "://" in self.data_path else []
+        for name in ("ducklake", scanner, *remote):
+            self.connection.execute(f"LOAD '{_extension_file(name)}'")
+
+    def _find_catalogue(self) -> bool:
+        """Whether there may be a catalogue; one in a folder that is read-only is copied.
+
+        SQLite can't read a catalogue with a write-ahead log where it can make no file.
+        """
+        assert self.folder is not None
+        file = self.sqlite_file
+        self.read_only = self.folder.exists() and not os.access(self.folder, os.W_OK)
+        if file is None:
+            return True
+        if not file.exists() or not file.stat().st_size:
+            return False
+        if self.read_only or not os.access(file.parent, os.W_OK):
+            self.read_only = True
+            place = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
+            for each in (file, file.with_name(f"{file.name}-wal")):
+                if each.exists():
+                    shutil.copyfile(each, place / each.name)
+            self._copied = place / file.name
+        return True
+
+    def _set_up(self) -> None:
+        """Make the folders that are not there, and say where to spill."""
+        assert self.folder is not None
+        spill = self.folder / "tmp"
+        if self.read_only:
+            spill = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            # The folder of the Parquet files is made with the lake alone: where it is gone, or its
+            # disk is not there, nothing may look as if it were.
+            for path in (self.folder, spill):
+                path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.connection.execute(f"SET temp_directory = {quoted(str(spill))}")
+        try:
+            self.connection.execute(f"SET memory_limit = {quoted(self._settings.memory_limit)}")
+        except duckdb.Error as e:
+            raise UsageError(
+                f"storage.memory_limit {self._settings.memory_limit!r}: {_first_line(e)}; "
+                'write it as "1GB"'
+            ) from e
+        if self._settings.threads:
+            self.connection.execute(f"SET threads = {self._settings.threads}")
+
+    def _attach(self, *, make: bool | None = None) -> bool:
+        """Attach the lake: at the snapshot that is read, else at its newest state.
+
+        Returns False where there is no catalogue and, with `make` False, none is to be made.
+        """
+        if make is not None:
+            self._set_up()
+        # A lake may be moved, and named by another path than when it was made.
+        options = f"DATA_PATH {quoted(self.data_path)}, OVERRIDE_DATA_PATH true"
+        options += f", DATA_INLINING_ROW_LIMIT 0, CREATE_IF_NOT_EXISTS {bool(make)}"
+        if self.sqlite_file:
+            # Write-ahead logging, or a commit would fail while another process reads.
+            wait_ms = int(1000 * self._settings.wait_seconds)
+            options += f", META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {wait_ms}"
+        if self._snapshot is not None:
+            options += f", SNAPSHOT_VERSION {self._snapshot}"
+        if self._snapshot is not None or self.read_only:
+            options += ", READ_ONLY"
+        attach = f"ATTACH {quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
+        try:
+            self._retry(lambda: self.connection.execute(attach))
+        except duckdb.Error as e:
+            if "creating a new DuckLake is explicitly disabled" in str(e):
+                return False
+            if told := self._explained(e):
+                raise told from e
+            raise self._damaged(f"the catalogue can't be opened: {_first_line(e)}") from e
+        return True
+
+    def _may_write(self) -> bool:
+        """Whether the role in PostgreSQL may commit, or only read."""
+        asked = "SELECT has_table_privilege(''ducklake_snapshot'', ''INSERT'')"
+        row = self.connection.execute(f"FROM postgres_query('{METADATA}', '{asked}')").fetchone()
+        return bool(row and row[0])
+
+    def _make(self, create: bool, on_wait: Callable[[str], None]) -> None:
+        """Make the catalogue of a new lake: only where nothing of an old one is left.
+
+        Raises:
+            LakeDamagedError: there are Parquet files, or a lake's id, but no catalogue.
+            LakeError: there is nothing, and nothing is to be made.
+        """
+        assert self.folder is not None
+        if not create:
+            self._refuse_remains(self._begun())
+            raise LakeError(
+                f"{self.folder}: no lake there; load a log first "
+                f"(keywatch ingest PATH --lake {self.folder})"
+            )
+        if self.read_only:
+            raise LakeReadOnlyError(f"{self.folder}: is read-only; no lake can be made there")
+        self._refuse_remains(self._begun())
+        self._set_up()
+        with self._writer_lock(on_wait):
+            if self._find_catalogue() and self._attach(make=False):
+                return  # somebody else was faster
+            self._clear_the_place()
+            self._attach(make=True)
+            self._make_tables()
+
+    def _clear_the_place(self) -> None:
+        """Make the place of the Parquet files, without what a writer left that died at this."""
+        begun = self._journal.close()
+        self._refuse_remains(begun)
+        if self.data_folder is not None:
+            self.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.remove_remains(self.data_folder, [one for one in begun if one.creates], ())
+        self._journal.forget(begun)
+
+    def _make_tables(self) -> None:
+        """The tables of a new lake, then its mark; call it under the writer's lock."""
+        self._journal.begin("", creates=True)
+        self.connection.execute("BEGIN")
+        for name in (*_TABLES, "layout"):
+            self.connection.execute(sql_text(name))
+        self._commit()
+        self._mark(self._identity_in_catalogue())
+        self._journal.end()
+
+    def _begun(self) -> list[files.Writing]:
+        """Transactions that have not ended, as if their writers were gone."""
+        now = int(1000 * time.time())
+        return [replace(one, until=one.until or now) for one in self._journal.unfinished()]
+
+    def _refuse_remains(self, begun: list[files.Writing]) -> None:
+        """A place of Parquet files without their catalogue is damage, and is never written.
+
+        What a writer left that died as it made the lake is nothing, for no log was loaded yet.
+        """
+        mark, count = self._mark_there(), self._count_files([one for one in begun if one.creates])
+        if mark is None and not count:
+            return
+        what = f"{count:,} Parquet files" if count else f"the mark of lake {mark}"
+        raise LakeDamagedError(
+            f"{self.data_path}: holds {what}, but the catalogue that names them "
+            f"({self._catalogue_name}) is missing or empty; nothing was written. Is its disk "
+            "there? Else put it back from a backup, or let keywatch lake repair take its last "
+            "copy; for a new lake name another folder"
+        )
+
+    @property
+    def _catalogue_name(self) -> str:
+        # What a connection string holds beside the name is not to be shown: it may be a password.
+        return str(self.sqlite_file or "PostgreSQL")
+
+    def _count_files(self, begun: list[files.Writing]) -> int:
+        """How many Parquet files there are, less those that were written by `begun`."""
+        folder = self.data_folder
+        if folder is None:
+            pattern = f"{self.data_path.rstrip('/')}/**/*.parquet"
+            return int(self.value("SELECT count(*) FROM glob($pattern)", pattern=pattern))
+        return sum(
+            not any(one.wrote(file) for one in begun) for file in files.parquet_files(folder)
+        )
+
+    def _mark_there(self) -> str | None:
+        """The id in the place of the Parquet files; None where there is none."""
+        if self.data_folder is not None:
+            file = self.data_folder / files.MARKER
+            try:
+                return files.parse_marker(file.read_text("utf-8", "replace"), file)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
+        if not self.value("SELECT count(*) FROM glob($where)", where=where):
+            return None
+        text = self.value("SELECT content FROM read_text($where)", where=where)
+        return files.parse_marker(str(text), where)
+
+    def _mark(self, lake_id: str) -> None:
+        if self.data_folder is not None:
+            files.write_safely(self.data_folder / files.MARKER, f"{lake_id}\n".encode())
+            return
+        where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
+        self.connection.execute(
+            f"COPY (SELECT {quoted(lake_id)}) TO {quoted(where)} (FORMAT csv, HEADER false)"
+        )
+
+    def _identity_in_catalogue(self) -> str:
+        return str(self.value("SELECT id FROM lake.identity"))
+
+    def write_identity(self) -> None:
+        """Write the id again that the mark has, or a new one; for who repairs."""
+        kept = self._mark_there()
+        self.execute("INSERT INTO lake.identity SELECT coalesce($kept, uuid()::VARCHAR)", kept=kept)
+
+    def _check_owner(self) -> str:
+        """The lake's id, which the place of its Parquet files must not deny.
+
+        Raises:
+            LakeDamagedError: the files are another lake's.
+        """
+        lake_id, mark = self._identity_in_catalogue(), self._mark_there()
+        if mark not in (None, lake_id):
+            raise LakeDamagedError(
+                f"{self.data_path}: holds the files of lake {mark}, but the catalogue "
+                f"({self._catalogue_name}) is of lake {lake_id}; nothing was written. Two lakes "
+                "can't share one place: name another storage.data_path. If an older catalogue of "
+                f"this lake was put back, remove {files.MARKER} there"
+            )
+        return lake_id
+
+    def _check_format(self, create: bool, on_wait: Callable[[str], None]) -> None:
+        # Each look at it is 5 ms and more.
+        version = self._format()
+        if version is None:
+            self._refuse_remains(self._begun())
+            if not create:
+                raise LakeError(f"{self.folder}: the lake is empty; load a log first")
+            with self._writer_lock(on_wait):
+                if self._format() is None:
+                    self._clear_the_place()
+                    self._make_tables()
+            version = self._format()
+        if version in _UPGRADES:
+            self._upgrade(on_wait)
+            version = self._format()
+        if version != FORMAT_VERSION:
+            raise LakeDamagedError(
+                f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"
+            )
+
+    def _upgrade(self, on_wait: Callable[[str], None]) -> None:
+        """Bring the tables of an older Keywatch to this format; all or nothing, no row is lost."""
+        with self._transaction(on_wait):
+            while names := _UPGRADES.get(self._format() or 0):
+                for name in names:
+                    self.connection.execute(sql_text(name))
+                self.connection.execute("UPDATE lake.format SET version = version + 1")
+
+    def _format(self) -> int | None:
+        """The lake's format; None while it has no tables."""
+        try:
+            version: int | None = self.value("SELECT version FROM lake.format")
+        except duckdb.CatalogException:
+            return None
+        return version
+
+    def _lock_down(self) -> None:
+        """From here on the connection reaches no file but the Parquet files, whatever it runs.
+
+        A catalogue that is a SQLite file can still be attached anew, one in PostgreSQL can't.
+        """
+        self.connection.execute("SELECT count(*) FROM duckdb_secrets()")  # read from disk, once
+        place = self.data_path.rstrip("/") + "/"
+        self.connection.execute(f"SET allowed_directories = [{quoted(place)}]")
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET lock_configuration = true")
+
+    def __enter__(self) -> Lake:
+        """The lake itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+        self._closing.close()
+
+    @property
+    def secret(self) -> bytes:
+        """The HMAC secret of this lake; made on first use.
+
+        Raises:
+            LakeDamagedError: it is gone or no secret, and keys were hashed with it.
+        """
+        if self.folder is None:
+            return b"in-memory".ljust(32, b"\0")
+        self.check_secret()
+        return load_or_create_secret(self.folder / SECRET_FILE)
+
+    def check_secret(self) -> bool:
+        """Whether there is a secret; there need be none before a key was hashed.
+
+        Raises:
+            LakeDamagedError: as `secret` says.
+        """
+        assert self.folder is not None
+        file = self.folder / SECRET_FILE
+        if file.exists():
+            load_or_create_secret(file)
+            return True
+        if self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"):
+            raise LakeDamagedError(
+                f"{file}: is gone, and the lake has keys that were hashed with it. "
+                f"{HOW_TO_MEND_THE_SECRET}"
+            )
+        return False
+
+    def rows(self, sql: str, **parameters: object) -> list[Row]:
+        """All rows of a query; `parameters` are its ``$names``."""
+        with self._explaining():
+            return self._run(sql, parameters).fetchall()
+
+    def records(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
+        """All rows of a query, each as a dict."""
+        with self._explaining():
+            cursor = self._run(sql, parameters)
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def table(self, sql: str, **parameters: object) -> pa.Table:
+        """All rows of a query as an Arrow table, in batches that DuckDB reads in parallel."""
+        with self._explaining():
+            return self._run(sql, parameters).to_arrow_table(_BATCH_ROWS)
+
+    def select(self, sql: str, **parameters: object) -> pa.Table:
+        """`table` of a query that somebody else wrote: one SELECT, of tables and no more.
+
+        Raises:
+            UsageError: it is another statement, or several, or asks a function that reaches out.
+        """
+        self.check_select(sql)
+        return self.table(sql, **parameters)
+
+    def check_select(self, sql: str) -> None:
+        """See that `sql` is one SELECT whose table functions make rows, and reach for nothing.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if sql in _CHECKED:
+            return
+        statements = self.connection.extract_statements(sql)
+        kinds = [each.type for each in statements]
+        if kinds != [duckdb.StatementType.SELECT]:
+            named = ", ".join(kind.name for kind in kinds) or "nothing"
+            raise UsageError(f"one SELECT is run here, and nothing else; this is: {named}")
+        # A $name is a value in the tree, and what it stands for no part of it.
+        asked = "SELECT json_serialize_sql($text::VARCHAR, skip_null => true)"
+        tree = json.loads(self.value(asked, text=statements[0].query))
+        if tree["error"]:
+            raise UsageError(f"one plain SELECT is run here: {tree['error_message']}")
+        if files_named := sorted(name for name in _tables(tree) if set(name) & set("/.:*?")):
+            raise UsageError(f"{', '.join(files_named)}: a query here reads tables, and no files")
+        strange = set(_table_functions(tree)) - _TABLE_FUNCTIONS
+        # Asking for the macros takes longer than all the rest.
+        if strange and (strange := strange - self._macros()):
+            raise UsageError(
+                f"{', '.join(sorted(strange))}: a query here reads tables and these table "
+                f"functions: {', '.join(sorted(_TABLE_FUNCTIONS))}"
+            )
+        _CHECKED.add(sql)
+
+    def _macros(self) -> set[str]:
+        found = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal"
+        return {name for (name,) in self.rows(f"{found} AND function_type = 'table_macro'")}
+
+    def value(self, sql: str, **parameters: object) -> Any:
+        """The first column of the first row; None where there is no row."""
+        with self._explaining():
+            row = self._run(sql, parameters).fetchone()
+        return row[0] if row else None
+
+    def execute(self, sql: str, **parameters: object) -> None:
+        """Run a statement for its effect."""
+        with self._explaining():
+            self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+        # For a bound value DuckDB imports pandas, to know its NaT: longer than most queries take.
+        return self.connection.execute(_with_values(sql, parameters) if parameters else sql)
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add `rows` to a table of the lake, in their order; columns go by name."""
+        import pyarrow as pa
+
+        batches = pa.Table.from_batches(
+            rows.combine_chunks().to_batches(_BATCH_ROWS), schema=rows.schema
+        )
+        name = f"new_{table}"
+        with self.registered(name, batches):
+            self.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM {name}")
+
+    def create_text_function(self, name: str, function: Callable[[str], str]) -> None:
+        """Make `function` callable from SQL as `name`, in place of an older one."""
+        from duckdb.sqltypes import VARCHAR
+
+        with suppress(duckdb.InvalidInputException):
+            self.connection.remove_function(name)
+        self.connection.create_function(name, function, [VARCHAR], VARCHAR)
+
+    @contextmanager
+    def registered(self, name: str, table: pa.Table) -> Iterator[None]:
+        """`table` under `name` in SQL, for the time inside; not copied. It's empty after."""
+        slot = self._slots.get(name)
+        if slot is None or slot.table.schema != table.schema:
+            slot = self._slots[name] = _Slot(table)
+            self.connection.register(name, slot)
+        slot.table = table
+        try:
+            yield
+        finally:
+            slot.table = table.schema.empty_table()
+
+    @property
+    def snapshot(self) -> int:
+        """The id of the snapshot that is read, else of the newest one; 0 for a lake in memory."""
+        if self.folder is None:
+            return 0
+        if self._snapshot is not None:
+            return self._snapshot
+        return int(self.value("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One snapshot for everything read inside, where nothing can be written.
+
+        Temporary tables made inside stay.
+        """
+        if self.folder is None:
+            yield
+            return
+        # No transaction: as long as a temporary table is not committed, one thread alone reads it.
+        self._read_at(self.snapshot)
+        try:
+            yield
+        finally:
+            self._read_at(None)
+
+    def look(self) -> Lake:
+        """Read the newest snapshot, and nothing else from now on; returns the lake itself."""
+        self._read_at(self.snapshot)
+        if self.sqlite_file is None:
+            self._lock_down()
+        return self
+
+    def _read_at(self, snapshot: int | None) -> None:
+        self._snapshot = snapshot
+        self.connection.execute("DETACH lake")
+        self._attach()
+
+    @contextmanager
+    def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """One transaction, and the only writer on this machine; all or nothing.
+
+        `on_wait` is told once, in words, when another writer has to be waited for.
+
+        Raises:
+            LakeBusyError: another process kept writing for longer than ``storage.wait_seconds``.
+        """
+        with self._transaction(on_wait):
+            yield
+
+    @contextmanager
+    def _transaction(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        if self.read_only:
+            raise LakeReadOnlyError(
+                f"{self.folder}: is read-only, so nothing can be stored in it; make it writable "
+                "for this user (its disk, its folder, or its role in PostgreSQL)"
+            )
+        with self._explaining(), self._writer_lock(on_wait):
+            lake_id = self._settle() if self.folder is not None else ""
+            if self.folder is not None:
+                self._journal.begin(lake_id)
+            self.connection.execute("BEGIN")
+            try:
+                yield
+                self._commit()
+            except BaseException:
+                # What it may have left is removed by the next writer, by its line in the journal.
+                self._abandon()
+                raise
+            if self.folder is not None:
+                self._journal.end()
+
+    @property
+    def _journal(self) -> files.WriterJournal:
+        assert self.folder is not None
+        return files.WriterJournal(self.folder)
+
+    def _settle(self) -> str:
+        """See whose the files are, and remove what writers left that died here; the lake's id.
+
+        Only under the writer's lock, and only files that such a writer of this lake wrote, as its
+        journal and their names say, and that the catalogue does not know. Where other machines
+        write too, a writer may live on that has lost its lock: then only after a day.
+        """
+        if self._format() != FORMAT_VERSION:  # to be upgraded: it has no id yet
+            return ""
+        lake_id = self._check_owner()
+        if self._mark_there() is None:
+            # Its own table was read there, so the files are this lake's.
+            self._mark(lake_id)
+        died = self._journal.close()
+        if died and self.data_folder is not None:
+            oldest = time.time() * 1000 - (0 if self.sqlite_file else _LEFT_ALONE_MS)
+            settled = [each for each in died if (each.until or 0) <= oldest]
+            own = [each for each in settled if each.lake in ("", lake_id)]
+            if own:
+                files.remove_remains(self.data_folder, own, self.known_files())
+            self._journal.forget(settled)
+        return lake_id
+
+    def known_files(self) -> set[str]:
+        """The names of all Parquet files that the catalogue has, in whatever snapshot, or had."""
+        tables = ("data_file", "delete_file", "files_scheduled_for_deletion")
+        found = " UNION ALL ".join(
+            f"SELECT path FROM {METADATA}.ducklake_{name}" for name in tables
+        )
+        return {path.rpartition("/")[2] for (path,) in self.rows(found)}
+
+    def _commit(self) -> None:
+        # Not to be tried again: SQLite has waited, and a commit that failed ends its transaction.
+        try:
+            self._check_guard()
+            self.connection.execute("COMMIT")
+        except duckdb.Error as e:
+            if "database is locked" in str(e):
+                raise self._still_locked() from e
+            raise
+
+    def _check_guard(self) -> None:
+        """See that the lock in PostgreSQL is still held: its server may have dropped it."""
+        if self._guard is None:
+            return
+        try:
+            self._guard.execute("SELECT * FROM postgres_query('catalogue', 'SELECT 1')")
+        except duckdb.Error as e:
+            raise LakeBusyError(
+                f"{self.folder}: the connection to the catalogue was lost; nothing was kept: "
+                "try again"
+            ) from e
+
+    def _still_locked(self) -> LakeBusyError:
+        return LakeBusyError(
+            f"{self.folder}: the catalogue stayed locked for {self._settings.wait_seconds:g} s; "
+            "nothing was kept: try again"
+        )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Say in words, with the mend, what is wrong with the disk, the memory or a file."""
+        try:
+            yield
+        except (duckdb.Error, OSError, MemoryError) as e:
+            if told := self._explained(e):
+                raise told from e
+            raise
+
+    def _explained(self, error: Exception) -> LakeError | None:
+        """`error` as one of ours; None where it says nothing of the lake's files or the machine."""
+        return explained(error, self.folder, self.data_path) if self.folder else None
+
+    def _damaged(self, what: str) -> LakeDamagedError:
+        return LakeDamagedError(
+            f"{self.folder}: {what}; keywatch doctor says what is damaged, keywatch lake repair "
+            "mends what can be mended; else restore the folder from a backup, or load the logs "
+            "into a new one"
+        )
+
+    def _abandon(self) -> None:
+        # A commit that failed has ended its transaction already.
+        with suppress(duckdb.TransactionException):
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        self._slots.clear()  # names registered in the transaction go with it
+        self.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _writer_lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """Where the catalogue is: beside a SQLite file, else in PostgreSQL, and in the folder."""
+        if self.folder is None:
+            yield
+            return
+        file = self.folder / "writer.lock"
+        if self._settings.catalog is not None and self.sqlite_file is not None:
+            file = self.sqlite_file.with_name(f"{self.sqlite_file.name}.lock")
+        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+            self._wait_for(lock.fileno(), file, on_wait)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            if self.sqlite_file is not None:
+                yield
+            else:
+                with self._lock_in_postgres(on_wait):
+                    yield
+
+    @contextmanager
+    def _lock_in_postgres(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """An advisory lock of the catalogue's database; the server drops it with the connection."""
+        guard = duckdb.connect(config=_CONFIG)
+        try:
+            guard.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
+            name = self._catalog.partition(":")[2]
+            guard.execute(f"ATTACH {quoted(name)} AS catalogue (TYPE postgres, READ_ONLY)")
+            self._wait_in_postgres(guard, on_wait)
+            self._guard = guard
+            yield
+        finally:
+            self._guard = None
+            guard.close()
+
+    def _wait_in_postgres(
+        self, guard: duckdb.DuckDBPyConnection, on_wait: Callable[[str], None]
+    ) -> None:
+        deadline = time.monotonic() + self._settings.wait_seconds
+        take = f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"
+        told = False
+        while True:
+            guard.execute("BEGIN")  # one session, which has the lock until its end
+            asked = f"SELECT * FROM postgres_query('catalogue', {quoted(take)})"
+            if (taken := guard.execute(asked).fetchone()) and taken[0]:
+                return
+            guard.execute("ROLLBACK")
+            if time.monotonic() >= deadline:
+                raise LakeBusyError(
+                    f"{self.folder}: another machine is still writing to the catalogue after "
+                    f"{self._settings.wait_seconds:g} s; try again, or raise storage.wait_seconds"
+                )
+            if not told:
+                on_wait(f"another machine is writing to {self.folder}'s catalogue; waiting for it")
+                told = True
+            time.sleep(_FIRST_RETRY_SECONDS)
+
+    def _wait_for(self, descriptor: int, file: Path, on_wait: Callable[[str], None]) -> None:
+        deadline = time.monotonic() + self._settings.wait_seconds
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                writer = file.read_text(encoding="ascii").strip() or "unknown"
+                if time.monotonic() >= deadline:
+                    raise LakeBusyError(
+                        f"{self.folder}: process {writer} is still writing after "
+                        f"{self._settings.wait_seconds:g} s; try again, "
+                        "or raise storage.wait_seconds"
+                    ) from None
+                if not told:
+                    on_wait(f"process {writer} is writing to {self.folder}; waiting for it")
+                    told = True
+                time.sleep(_FIRST_RETRY_SECONDS)
+            else:
+                return
+
+    def _retry(self, act: Callable[[], object]) -> None:
+        """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""
+        deadline = time.monotonic() + self._settings.wait_seconds
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            try:
+                act()
+            except duckdb.Error as e:
+                if "database is locked" not in str(e):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise self._still_locked() from e
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
+            else:
+                return
+
+
+_TABLE_FUNCTIONS = frozenset(
+    {
+        "duckdb_columns", "duckdb_tables", "generate_series", "generate_subscripts", "json_each",
+        "json_tree", "range", "repeat", "repeat_row", "unnest",
+    }
+)  # fmt: skip
+"""Those that make rows of their arguments, and what says which tables there are."""
+
+
+def _tables(tree: object) -> Iterator[str]:
+    """The names of tables in a statement, as DuckDB serialises it."""
+    if isinstance(tree, dict):
+        if tree.get("type") == "BASE_TABLE":
+            yield str(tree["table_name"])
+        for value in tree.values():
+            yield from _tables(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _tables(value)
+
+
+def _table_functions(tree: object) -> Iterator[str]:
+    """The table functions of a statement, as DuckDB serialises it."""
+    if isinstance(tree, dict):
+        if tree.get("type") == "TABLE_FUNCTION":
+            yield str(tree["function"]["function_name"]).lower()
+        for value in tree.values():
+            yield from _table_functions(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _table_functions(value)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded")
+_READ_ONLY_WORDS = ("Read-only file system", "readonly database", "Permission denied")
+_DAMAGE_WORDS = (
+    "Corrupt", "TProtocolException", "disk I/O error", "file is not a database", "malformed",
+)  # fmt: skip
+
+
+def explained(error: Exception, folder: Path | None, data_path: str = "") -> LakeError | None:
+    """What a failed statement or file says of the disk, the memory or the lake's files.
+
+    None where it says nothing of them.
+    """
+    text = _first_line(error)
+    where = folder or "the disk"
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
+        return LakeMemoryError(
+            "memory ran out; nothing was kept. Close other programs, take a smaller window, or set "
+            f"storage.memory_limit in keywatch.toml to what is free ({text})"
+        )
+    if number in _FULL or any(word in str(error) for word in _FULL_WORDS):
+        return LakeSpaceError(
+            f"{where}: the disk is full; nothing was kept. Free some space there, and try again "
+            f"({text})"
+        )
+    if number in _NOT_WRITABLE or any(word in str(error) for word in _READ_ONLY_WORDS):
+        return LakeReadOnlyError(
+            f"{where}: can't be written or read by this user; make it so, or mount its disk "
+            f"writable ({text})"
+        )
+    of_files = data_path and data_path in text and isinstance(error, duckdb.Error)
+    if of_files or any(word in text for word in _DAMAGE_WORDS):
+        return LakeDamagedError(
+            f"{where}: a file is missing or damaged ({text}); keywatch doctor says which, "
+            "keywatch lake repair mends what can be mended"
+        )
+    return None
+
+
+def _extension_file(name: str) -> Path:
+    """The extension's file in its PyPI package: nothing is fetched or put into the home folder."""
+    try:
+        package = importlib.import_module(f"duckdb_extension_{name}")
+    except ModuleNotFoundError as e:
+        raise LakeError(
+            f"the package duckdb-extension-{name.replace('_', '-')} is missing; "
+            "install keywatch[shared] for a catalogue in PostgreSQL or files on S3"
+        ) from e
+    folder = Path(next(iter(package.__path__)))
+    return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
+
+
+# What a $name is never looked for in, or a $name.
+_TOKENS = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$([a-z_][a-z0-9_]*)""", re.DOTALL
+)
+
+
+def _with_values(sql: str, values: Mapping[str, object]) -> str:
+    """`sql` with a literal in place of each ``$name``, but in comments and quotes."""
+
+    def token(match: re.Match[str]) -> str:
+        return _literal(values[match[1]]) if match[1] else match[0]
+
+    return _TOKENS.sub(token, sql)
+
+
+def _literal(value: object) -> str:
+    """`value` as SQL that means just that, whatever it holds.
+
+    Raises:
+        TypeError: it is no text, number, truth value, time, None or list of those.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return str(value)
+        case int():
+            return f"({value})"
+        case float():
+            return f"'{value}'::DOUBLE"
+        case str():
+            return quoted(value)
+        case datetime():
+            return f"TIMESTAMP '{value.isoformat(' ')}'"
+        case date():
+            return f"DATE '{value}'"
+        case list():
+            return f"[{', '.join(map(_literal, value))}]"
+        case _:
+            raise TypeError(f"no SQL literal for {type(value).__name__}")
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL, whatever it holds: the one place where text gets into a query."""
+    written = "'" + text.replace("'", "''").replace("\0", "' || chr(0) || '") + "'"
+    return f"({written})" if "\0" in text else written
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""From log files to the lake: reading, places, roll-ups, the inventory."""

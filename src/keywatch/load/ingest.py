@@ -1,0 +1,755 @@
+"""Logs into the lake: every file of a load, its rejects and its roll-up, in one transaction.
+
+Memory is bounded by ``ingest.chunk_bytes``: lines are parsed, redacted, checked for duplicates,
+stored and rolled up a chunk at a time; the transaction makes the whole of it one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from keywatch import __version__
+from keywatch.errors import InputError, TooManyRejectsError
+from keywatch.lake import Lake, utc_now
+from keywatch.load import ahead, late
+from keywatch.load.activity import add_activity
+from keywatch.settings import IngestSettings
+from keywatch.text.secrets import Redactor
+from keywatch.vendors import Contents, LogFile, Source, detect_source, named_source
+from keywatch.vendors.files import Lines
+from keywatch.vendors.parser import ParsedChunk, Parser
+
+_Span = tuple[datetime, datetime]
+
+_FIRST_REJECTS_SHOWN = 5
+_ADDRESSES_AT_ONCE = 100_000
+_LEAST_LINE_BYTES = 200
+"""What a line costs in memory however short it is."""
+_UNREAD_BYTES = 1000
+"""What one that its reader gave up costs beside its text."""
+_RECORD = pa.schema(
+    [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
+    + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
+    + [("held_back", pa.int64())]
+    + [(name, pa.string()) for name in ("path", "sha256", "source")]
+    + [(name, pa.timestamp("us")) for name in ("first_ts", "last_ts", "loaded_at", "waits_until")]
+)
+_LEFT_OUT = pa.schema(
+    {
+        "path": pa.string(),
+        "size_bytes": pa.int64(),
+        "modified_at": pa.timestamp("us"),
+        "reason": pa.string(),
+        "tried_by": pa.string(),
+        "seen_at": pa.timestamp("us"),
+    }
+)
+_FEW_REJECTS = 10
+"""No reason to leave a file out, as long as most of it can be read: anybody can send a bad line."""
+
+_ENOUGH_LINES = 200_000
+"""After so many, of which most can't be read, the rest of a file is not waited for."""
+
+_IDENTITIES = "SELECT hash(ts, key_id, request_id) AS h FROM parsed WHERE reason IS NULL"
+_DUPLICATES = """
+    WITH good AS (FROM parsed WHERE reason IS NULL)
+    SELECT number FROM good
+    WHERE hash(ts, key_id, request_id) IN (FROM twice)
+    QUALIFY row_number() OVER (
+        PARTITION BY ts, key_id, request_id ORDER BY file_id, line
+    ) > 1
+    UNION
+    SELECT number FROM good SEMI JOIN (
+        SELECT ts, key_id, request_id FROM lake.events WHERE ts BETWEEN $first AND $last
+    ) USING (ts, key_id, request_id)
+    UNION
+    SELECT number FROM good SEMI JOIN (
+        SELECT ts, request_id FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
+    ) USING (ts, request_id)
+    WHERE key_id IS NULL
+    UNION
+    SELECT g.number FROM good AS g
+    SEMI JOIN (FROM lake.held_back WHERE ts BETWEEN $first AND $last) AS h
+        ON h.ts = g.ts AND h.request_id = g.request_id AND h.key_id IS NOT DISTINCT FROM g.key_id
+    UNION
+    -- Where the events were pruned, the roll-ups tell, as far as they can.
+    SELECT g.number FROM good AS g
+    SEMI JOIN (FROM lake.activity WHERE day BETWEEN $first::DATE AND $last::DATE) AS a
+        ON a.day = g.day AND a.key_id = g.key_id AND a.address = g.address
+            AND a.endpoint = g.endpoint AND a.agent IS NOT DISTINCT FROM g.agent
+            AND g.ts BETWEEN a.first_ts AND a.last_ts
+    WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)
+"""
+_TABLES = {"events": "events", "keyless": "keyless_events", "held_back": "held_back"}
+_NOT_STORED = ["file_id", "line", "reason", "text"]
+_COUNTS = ("lines", "events", "duplicates", "keyless", "rejects", "held_back")
+_LET_IN = "(held back until now)"
+"""Stands for the file of a load that let events in whose time had come."""
+
+
+class Locator(Protocol):
+    """What a load needs of `keywatch.load.origins.OriginReader`."""
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        """One row an address, with the columns of ``lake.origins``."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What became of one file; counts are lines, a secret in its `path` is replaced."""
+
+    path: str
+    source: str
+    lines: int = 0
+    events: int = 0
+    duplicates: int = 0
+    keyless: int = 0
+    rejects: int = 0
+    held_back: int = 0
+    first_ts: datetime | None = None
+    last_ts: datetime | None = None
+    already_loaded: bool = False
+    left_out: str = ""
+    """Why it is left out; it is tried again when it changes."""
+    waits: bool = False
+    """Its last line is half written, and is read when it is complete."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a load; `first_rejects` as ``file, line: reason``.
+
+    `let_in` events of earlier loads were held back until now. `clock_is_doubted` where all that the
+    lake holds is ahead of this machine's clock.
+    """
+
+    files: tuple[FileReport, ...]
+    first_rejects: tuple[str, ...]
+    new_addresses: int
+    let_in: int = 0
+    clock_is_doubted: bool = False
+
+    def total(self, count: str) -> int:
+        """The sum over the files of one of ``lines``, ``events`` and so on."""
+        return sum(getattr(file, count) for file in self.files)
+
+    @property
+    def left_out(self) -> tuple[FileReport, ...]:
+        """The files that were found and are no part of the lake."""
+        return tuple(file for file in self.files if file.left_out)
+
+
+class _LeftOut:
+    """The files that were found and can't be taken, with the reasons; named ones are errors."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def __contains__(self, file: LogFile) -> bool:
+        return file.path in self.reasons
+
+    def leave(self, file: LogFile, error: InputError) -> None:
+        """Leave `file` out.
+
+        Raises:
+            InputError: `error`, of a file that the user named.
+        """
+        if file.named:
+            raise error
+        self.reasons[file.path] = str(error).removeprefix(file.path).lstrip(":, ")
+
+
+class _StartAgain(Exception):  # noqa: N818 — no error: what is left is loaded
+    """A file that was stored in part turned out to be one to leave out."""
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Lines of one source's files; `whole` are the files that have no line anywhere else."""
+
+    source: Source
+    lines: pa.Table
+    unread: list[dict[str, Any]]
+    whole: frozenset[int]
+
+
+def load_files(
+    lake: Lake,
+    files: list[LogFile],
+    settings: IngestSettings,
+    locator: Locator,
+    source_name: str | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    on_wait: Callable[[str], None] = lambda _: None,
+    now: datetime | None = None,
+) -> LoadReport:
+    """Load `files` in one transaction; a file that was loaded before changes nothing.
+
+    A file that was found and can't be taken is left out; one that was named is an error, and then
+    nothing is loaded. Events that are ahead of `now` by more than ``ingest.most_ahead_hours`` are
+    held back, and let in by the first load after their time. `on_bytes` hears, from another thread,
+    of stored bytes as they are read; `on_wait` is told in words when another writer has to be
+    waited for.
+
+    Raises:
+        InputError: a file that was named can't be read, or is no known log.
+        TooManyRejectsError: more of its lines are bad than ``ingest.max_reject_share``.
+        LakeBusyError: another writer did not finish in time.
+    """
+    source = named_source(source_name) if source_name else None
+    limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
+    left_out = _LeftOut()
+    while True:
+        with suppress(_StartAgain), lake.writing(on_wait):
+            report = _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
+            break
+    lake.keep_copy(utc_now())
+    return report
+
+
+def _load(
+    lake: Lake,
+    files: list[LogFile],
+    settings: IngestSettings,
+    limit: datetime,
+    locator: Locator,
+    source: Source | None,
+    left_out: _LeftOut,
+    on_bytes: Callable[[int], None],
+) -> LoadReport:
+    redactor = Redactor(lake.secret)
+    load = _Load(lake, redactor, settings, limit, left_out)
+    new, old = load.split_known([file for file in files if file not in left_out])
+    sources = load.sources(new, source)
+    new = [file for file in new if file not in left_out]
+    with Parser(redactor) as parser, ThreadPoolExecutor(1, "keywatch-locate") as thread:
+        chunks = (
+            load.without_unreadable(
+                parser.parse(chunk.source, chunk.lines, chunk.unread), chunk.whole
+            )
+            for chunk in load.chunks(new, sources, on_bytes)
+        )
+        origins = [
+            thread.submit(locator.locate, addresses)
+            for chunk in _ahead(chunks)
+            if (addresses := load.take(chunk))
+        ]
+        load.check_rest()
+        new = [file for file in new if file not in left_out]
+        let_in, doubted = load.settle()
+        reports = [load.report(file, sources[file.path]) for file in new]
+        first_rejects = load.first_rejects()
+        load.record_files(new, reports)
+        new_addresses = sum(load.store_origins(located.result()) for located in origins)
+        load.locate_again(locator)
+    reports += [FileReport(redactor.redact(file.path), "", already_loaded=True) for file in old]
+    not_taken = [file for file in files if file in left_out]
+    _record_left_out(lake, not_taken, left_out, settings, redactor)
+    reports += [
+        FileReport(redactor.redact(file.path), "", left_out=left_out.reasons[file.path])
+        for file in not_taken
+    ]
+    return LoadReport(tuple(reports), first_rejects, new_addresses, let_in, doubted)
+
+
+def let_in_due(
+    lake: Lake,
+    settings: IngestSettings,
+    on_wait: Callable[[str], None] = lambda _: None,
+    now: datetime | None = None,
+) -> int:
+    """Let in the events whose time has come, where no load does; returns how many.
+
+    Raises:
+        LakeBusyError: another writer did not finish in time.
+    """
+    limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
+    if not ahead.is_due(lake, limit):
+        return 0
+    with lake.writing(on_wait):
+        return _Load(lake, Redactor(lake.secret), settings, limit, _LeftOut()).settle()[0]
+
+
+def _tried_by(settings: IngestSettings) -> str:
+    """What a file has to be tried again with when it is another."""
+    return f"{__version__} {settings.max_reject_share:g}"
+
+
+def _record_left_out(
+    lake: Lake,
+    files: list[LogFile],
+    left_out: _LeftOut,
+    settings: IngestSettings,
+    redactor: Redactor,
+) -> None:
+    """Remember what was left out, each state of a file once."""
+    if not files:
+        return
+    known = left_out_before(lake, files, settings)
+    now, tried_by = utc_now(), _tried_by(settings)
+    rows = [
+        {
+            "path": redactor.redact(file.path),
+            "size_bytes": file.size_bytes,
+            "modified_at": file.modified_at,
+            "reason": redactor.redact(left_out.reasons[file.path]),
+            "tried_by": tried_by,
+            "seen_at": now,
+        }
+        for file in files
+        if file.path not in known
+    ]
+    if rows:
+        lake.append("left_out_files", pa.Table.from_pylist(rows, _LEFT_OUT))
+
+
+def left_out_before(
+    lake: Lake, files: Sequence[LogFile], settings: IngestSettings
+) -> dict[str, FileReport]:
+    """Those of `files`, by path, that were left out before and would be again: nothing changed."""
+    known = {
+        tuple(state): reason
+        for *state, reason in lake.rows(
+            "SELECT path, size_bytes, modified_at, reason FROM lake.left_out_files "
+            "WHERE tried_by = $tried_by",
+            tried_by=_tried_by(settings),
+        )
+    }
+    if not known:
+        return {}
+    redact = Redactor(lake.secret).redact
+    return {
+        file.path: FileReport(path, "", left_out=reason)
+        for file in files
+        if (reason := known.get((path := redact(file.path), file.size_bytes, file.modified_at)))
+    }
+
+
+def _ahead(chunks: Iterator[ParsedChunk]) -> Iterator[ParsedChunk]:
+    """`chunks`, the next one being read and parsed in a thread while the last one is stored."""
+    with ThreadPoolExecutor(1, "keywatch-read") as reader:
+        coming = reader.submit(next, chunks, None)
+        while (chunk := coming.result()) is not None:
+            coming = reader.submit(next, chunks, None)
+            yield chunk
+
+
+def _numbered(file_id: int, lines: Lines) -> pa.Table:
+    file_ids = pa.repeat(pa.scalar(file_id, pa.int64()), len(lines.texts))
+    return pa.table([file_ids, lines.numbers, lines.texts], ["file_id", "line", "text"])
+
+
+def _held_bytes(lines: Lines) -> int:
+    """About what `lines` take up until their chunk is stored."""
+    read: int = max(lines.texts.nbytes, _LEAST_LINE_BYTES * len(lines.texts))
+    return read + sum(_UNREAD_BYTES + len(one.text) for one in lines.unread)
+
+
+def _chunk(
+    source: Source, parts: list[pa.Table], unread: list[dict[str, Any]], whole: set[int]
+) -> _Chunk:
+    return _Chunk(source, pa.concat_tables(parts), unread, frozenset(whole))
+
+
+def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """The rows for which `mask` is true; not copied where it is so for all."""
+    return rows if pc.all(mask).as_py() else rows.filter(mask)
+
+
+class _Load:
+    """One load under way; its temporary tables live on the lake's connection."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        redactor: Redactor,
+        settings: IngestSettings,
+        limit: datetime,
+        left_out: _LeftOut,
+    ) -> None:
+        self._lake = lake
+        self._redactor = redactor
+        self._settings = settings
+        self._limit = limit
+        self._left_out = left_out
+        self.load_id, self._first_file_id = lake.rows(
+            "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
+            "FROM lake.ingested_files"
+        )[0]
+        self._file_ids: dict[str, int] = {}
+        self._files: dict[int, LogFile] = {}
+        self._bad: Counter[int] = Counter()
+        self._looked_at: Counter[int] = Counter()
+        self._begun: set[int] = set()
+        self._first: dict[int, list[tuple[int, str]]] = {}
+        self._counts: dict[int, Counter[str]] = {}
+        self._spans: dict[int, _Span] = {}
+        self._spans_ahead: dict[int, _Span] = {}
+        self._addresses: set[str] = set()
+
+    def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
+        """New files, and those whose bytes are in the lake or earlier in the list.
+
+        Only a file with the size of another one is read for its hash.
+        """
+        now = utc_now()
+        known = {
+            (size, sha256): waits_until
+            for size, sha256, waits_until in self._lake.rows(
+                "SELECT size_bytes, sha256, max(waits_until) FROM lake.ingested_files GROUP BY ALL"
+            )
+        }
+        sizes = Counter(file.size_bytes for file in files) + Counter(size for size, _ in known)
+        new: list[LogFile] = []
+        old: list[LogFile] = []
+        for file in files:
+            try:
+                again = sizes[file.size_bytes] > 1 and not file.pipe and not file.trouble
+                mark = (file.size_bytes, file.sha256()) if again else None
+            except InputError as e:
+                self._left_out.leave(file, e)
+                continue
+            if mark is None:
+                new.append(file)
+                continue
+            # The half line that it broke off in is taken as it is when nothing followed for long.
+            until = known.get(mark)
+            (old if mark in known and (until is None or until > now) else new).append(file)
+            known[mark] = None
+        self._file_ids = {file.path: self._first_file_id + i for i, file in enumerate(new)}
+        self._files = {self._file_ids[file.path]: file for file in new}
+        self._counts = {file_id: Counter() for file_id in self._file_ids.values()}
+        return new, old
+
+    def sources(self, files: list[LogFile], named: Source | None) -> dict[str, Source | None]:
+        """The format of each file by its path; what has none is left out."""
+        found: dict[str, Source | None] = {}
+        for file in files:
+            try:
+                found[file.path] = named if named and not file.trouble else detect_source(file)
+            except InputError as e:
+                self._left_out.leave(file, e)
+        return found
+
+    def chunks(
+        self,
+        files: list[LogFile],
+        sources: dict[str, Source | None],
+        on_bytes: Callable[[int], None],
+    ) -> Iterator[_Chunk]:
+        """The lines of all files (file_id, line, text), about ``chunk_bytes`` of one source's."""
+        for source, group in groupby(files, lambda file: sources[file.path]):
+            if source is None:
+                continue
+            parts: list[pa.Table] = []
+            unread: list[dict[str, Any]] = []
+            size, ended = 0, set[int]()
+            for file in group:
+                file_id = self._file_ids[file.path]
+                before = len(parts), len(unread)
+                try:
+                    for lines in source.lines(file, on_bytes):
+                        parts.append(_numbered(file_id, lines))
+                        unread += self._unread(file_id, lines)
+                        size += _held_bytes(lines)
+                        if size >= self._settings.chunk_bytes:
+                            self._begun.add(file_id)
+                            yield _chunk(source, parts, unread, ended)
+                            parts, unread, size, ended = [], [], 0, set()
+                            before = 0, 0
+                            if self._is_hopeless(file_id):
+                                break
+                    if file_id not in self._begun:
+                        ended.add(file_id)
+                except InputError as e:
+                    self._left_out.leave(file, e)
+                    parts, unread = parts[: before[0]], unread[: before[1]]
+            if parts or unread:
+                yield _chunk(source, parts, unread, ended)
+
+    def _unread(self, file_id: int, lines: Lines) -> Iterator[dict[str, Any]]:
+        """The lines that the reader could not read."""
+        for one in lines.unread:
+            self._bad[file_id] += one.lines_worth - 1
+            self._looked_at[file_id] += one.lines_worth - 1
+            yield {
+                "file_id": file_id,
+                "line": one.number,
+                "reason": one.reason,
+                "text": one.text,
+                "size_bytes": one.size_bytes,
+                "key_id": one.key_id,
+            }
+
+    def without_unreadable(self, chunk: ParsedChunk, whole: frozenset[int]) -> ParsedChunk:
+        """`chunk` less those of its `whole` files of which too much can't be read."""
+        rows = chunk.rows
+        for of_file in pc.value_counts(rows["file_id"]).to_pylist():
+            self._looked_at[of_file["values"]] += of_file["counts"]
+        rejected = pc.is_valid(rows["reason"])
+        if not pc.any(rejected).as_py():
+            return chunk
+        bad = rows.filter(rejected).select(["file_id", "line", "reason", "key_id"]).to_pylist()
+        read = _only(rows, pc.is_null(rows["reason"])).select(["file_id", "key_id"])
+        keys_read = {
+            tuple(row.values())
+            for row in read.group_by(["file_id", "key_id"]).aggregate([]).to_pylist()
+        }
+        for row in sorted(bad, key=lambda row: (row["file_id"], row["line"])):
+            first = self._first.setdefault(row["file_id"], [])
+            if len(first) < _FIRST_REJECTS_SHOWN:
+                first.append((row["line"], row["reason"]))
+            # What one key sends does not say that the file is no log: its other lines can be read.
+            if row["key_id"] is None or (row["file_id"], row["key_id"]) not in keys_read:
+                self._bad[row["file_id"]] += 1
+        out = [
+            file_id
+            for file_id in {row["file_id"] for row in bad}
+            if file_id in whole and not self._acceptable(file_id)
+        ]
+        if not out:
+            return chunk
+        kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
+        return ParsedChunk(chunk.source, rows.filter(kept).combine_chunks())
+
+    def _is_hopeless(self, file_id: int) -> bool:
+        """Whether so little of a file can be read that it is left out before its end."""
+        looked_at = self._looked_at[file_id]
+        mostly_bad = looked_at >= _ENOUGH_LINES and 2 * self._bad[file_id] > looked_at
+        return mostly_bad and not self._acceptable(file_id)
+
+    def _acceptable(self, file_id: int) -> bool:
+        """Whether enough of a file can be read; if not, it is left out."""
+        bad, lines = self._bad[file_id], self._looked_at[file_id]
+        share = self._settings.max_reject_share
+        if bad <= share * lines or (bad <= _FEW_REJECTS and 2 * bad <= lines):
+            return True
+        file = self._files[file_id]
+        told = "\n  ".join(
+            f"{file.path}, line {line}: {reason}" for line, reason in self._first[file_id]
+        )
+        self._left_out.leave(
+            file,
+            TooManyRejectsError(
+                f"{file.path}: {bad:,} of {lines:,} lines can't be read, more than the {share:.0%} "
+                f"that ingest.max_reject_share allows; nothing was loaded. The first:\n  {told}"
+            ),
+        )
+        return False
+
+    def check_rest(self) -> None:
+        """Look again at the files that were too large for one chunk.
+
+        Raises:
+            _StartAgain: one is to be left out after all, and some of it was stored.
+        """
+        for file_id in self._begun:
+            if self._files[file_id] in self._left_out or not self._acceptable(file_id):
+                raise _StartAgain
+
+    def take(self, chunk: ParsedChunk) -> list[str]:
+        """Drop duplicates, store and roll up; returns the addresses that are new."""
+        rows = chunk.rows
+        good, keyless = pc.is_null(rows["reason"]), pc.is_null(rows["key_id"])
+        numbered = rows.append_column("number", pa.array(np.arange(len(rows))))
+        with self._lake.registered("parsed", numbered):
+            seen = pc.is_in(numbered["number"], self._duplicates())
+            if not pc.all(good).as_py():
+                self._store_rejects()
+        accepted = pc.and_not(good, seen)
+        limit = pa.scalar(self._limit, rows["ts"].type)
+        is_ahead = pc.and_(accepted, pc.fill_null(pc.greater(rows["ts"], limit), False))
+        self._store("held_back", chunk.source, _only(rows, is_ahead))
+        on_time = pc.and_not(accepted, is_ahead)
+        self._count("lines", rows)
+        self._count("rejects", _only(rows, pc.invert(good)))
+        self._count("duplicates", _only(rows, seen))
+        events = _only(rows, pc.and_not(on_time, keyless))
+        self._store("events", chunk.source, events)
+        if events:
+            add_activity(self._lake, events, self.load_id)
+        self._store("keyless", chunk.source, _only(rows, pc.and_(on_time, keyless)))
+        return self._new_addresses(_only(rows, accepted))
+
+    def _count(self, what: str, rows: pa.Table) -> None:
+        """Add the rows of each file to its count of `what`."""
+        for of_file in pc.value_counts(rows["file_id"]).to_pylist():
+            self._counts[of_file["values"]][what] += of_file["counts"]
+
+    def _store(self, what: str, source: Source, rows: pa.Table) -> None:
+        """Count `rows` as `what` and store them."""
+        if rows:
+            self._count(what, rows)
+            if what == "held_back":
+                self._count("held_back_keyless", rows.filter(pc.is_null(rows["key_id"])))
+            stored = rows.drop_columns(_NOT_STORED)
+            for name, value in (("source", source.name), ("load_id", self.load_id)):
+                stored = stored.append_column(name, pa.repeat(pa.scalar(value), len(rows)))
+            self._lake.append(_TABLES[what], stored)
+
+    def _new_addresses(self, rows: pa.Table) -> list[str]:
+        distinct = pa.table({"address": rows["address"].unique().dictionary_decode()})
+        with self._lake.registered("addresses", distinct):
+            found = self._lake.rows("FROM addresses ANTI JOIN lake.origins USING (address)")
+        new = {address for (address,) in found} - self._addresses
+        self._addresses |= new
+        return sorted(new)
+
+    def _duplicates(self) -> pa.Array:
+        """Numbers of the rows whose request came earlier in the chunk, or is in the lake."""
+        spans = self._lake.rows(
+            "SELECT file_id, min(ts), max(ts), ts > $limit FROM parsed WHERE reason IS NULL "
+            "GROUP BY ALL",
+            limit=self._limit,
+        )
+        for file_id, first, last, is_ahead in spans:
+            of_files = self._spans_ahead if is_ahead else self._spans
+            old = of_files.get(file_id, (first, last))
+            of_files[file_id] = (min(first, old[0]), max(last, old[1]))
+        hashes = np.sort(self._lake.table(_IDENTITIES)["h"].to_numpy())
+        twice = pa.table({"h": hashes[1:][hashes[1:] == hashes[:-1]]})
+        with self._lake.registered("twice", twice):
+            return self._lake.table(
+                _DUPLICATES,
+                first=min((first for _, first, _, _ in spans), default=None),
+                last=max((last for _, _, last, _ in spans), default=None),
+            )["number"]
+
+    def _store_rejects(self) -> None:
+        self._lake.execute(
+            "INSERT INTO lake.rejects BY NAME SELECT $load_id AS load_id, file_id, line, reason, "
+            "text, key_id, ts FROM parsed WHERE reason IS NOT NULL ORDER BY file_id, line",
+            load_id=self.load_id,
+        )
+
+    def settle(self) -> tuple[int, bool]:
+        """Let in what is due (`ahead`): how many events of earlier loads, and if all is ahead.
+
+        Lines of this load that are let in at once, as all that the lake holds is ahead of the
+        clock, count as events after all.
+        """
+        doubted = ahead.clock_is_doubted(self._lake, self._limit)
+        let_in = ahead.settle(self._lake, self._limit, self.load_id)
+        if doubted:
+            for file_id, counts in self._counts.items():
+                let_in -= (held := counts.pop("held_back", 0))
+                counts["keyless"] += (keyless := counts.pop("held_back_keyless", 0))
+                counts["events"] += held - keyless
+                if span := self._spans_ahead.get(file_id):
+                    self._spans[file_id] = span
+        if let_in:
+            self._record_let_in(let_in)
+        late.enqueue(self._lake, self.load_id, self._limit)
+        return let_in, doubted and bool(let_in or self._spans)
+
+    def _record_let_in(self, count: int) -> None:
+        """As a file of this load, for what was there before is judged anew by what came in."""
+        first, last = self._lake.rows(
+            "SELECT min(ts), max(ts) FROM (SELECT ts FROM lake.events WHERE load_id = $load_id "
+            "UNION ALL SELECT ts FROM lake.keyless_events WHERE load_id = $load_id)",
+            load_id=self.load_id,
+        )[0]
+        file_id = self._first_file_id + len(self._file_ids)
+        record = dict.fromkeys(_RECORD.names, 0) | {
+            "file_id": file_id, "load_id": self.load_id, "path": _LET_IN, "sha256": "",
+            "source": "", "lines": count, "events": count, "first_ts": first, "last_ts": last,
+            "loaded_at": utc_now(),
+        }  # fmt: skip
+        self._lake.append("ingested_files", pa.Table.from_pylist([record], _RECORD))
+
+    def store_origins(self, located: pa.Table) -> int:
+        """Store where addresses are; returns how many."""
+        load_ids = pa.repeat(pa.scalar(self.load_id, pa.int64()), located.num_rows)
+        self._lake.append("origins", located.append_column("load_id", load_ids))
+        return int(located.num_rows)
+
+    def locate_again(self, locator: Locator) -> None:
+        """Ask of the older addresses too where this load's new ones were asked of other databases.
+
+        Else a database that is renewed would make old addresses differ from new ones. What was
+        said before stays.
+        """
+        outdated = [
+            address
+            for (address,) in self._lake.rows(
+                """
+                WITH newest AS (
+                    FROM lake.origins
+                    QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1
+                )
+                SELECT address FROM newest
+                WHERE asked <> (SELECT any_value(asked) FROM newest WHERE load_id = $load_id)
+                ORDER BY address
+                """,
+                load_id=self.load_id,
+            )
+        ]
+        for first in range(0, len(outdated), _ADDRESSES_AT_ONCE):
+            self.store_origins(locator.locate(outdated[first : first + _ADDRESSES_AT_ONCE]))
+
+    def report(self, file: LogFile, source: Source | None) -> FileReport:
+        """What became of `file`."""
+        file_id = self._file_ids[file.path]
+        counts = self._counts[file_id]
+        first, last = self._spans.get(file_id, (None, None))
+        return FileReport(
+            path=self._redactor.redact(file.path),
+            source=source.name if source else "",
+            lines=counts["lines"],
+            events=counts["events"],
+            duplicates=counts["duplicates"],
+            keyless=counts["keyless"],
+            rejects=counts["rejects"],
+            held_back=counts["held_back"],
+            first_ts=first,
+            last_ts=last,
+            waits=file.waits_until is not None,
+        )
+
+    def record_files(self, files: list[LogFile], reports: list[FileReport]) -> None:
+        """Remember the files, so that loading them again changes nothing."""
+        if not files:
+            return
+        now = utc_now()
+        records = []
+        for file, report in zip(files, reports, strict=True):
+            # An empty file is not read for its lines.
+            contents = file.contents or Contents(file.size_bytes, file.sha256())
+            records.append(
+                {
+                    "file_id": self._file_ids[file.path],
+                    "load_id": self.load_id,
+                    "path": self._redactor.redact(file.path),
+                    "sha256": contents.sha256,
+                    "size_bytes": contents.size_bytes,
+                    "source": report.source,
+                    **{name: getattr(report, name) for name in (*_COUNTS, "first_ts", "last_ts")},
+                    "loaded_at": now,
+                    "waits_until": file.waits_until,
+                }
+            )
+        self._lake.append("ingested_files", pa.Table.from_pylist(records, _RECORD))
+
+    def first_rejects(self) -> tuple[str, ...]:
+        """The first rejects of this load as ``file, line: reason``."""
+        paths = {id_: self._redactor.redact(path) for path, id_ in self._file_ids.items()}
+        return tuple(
+            f"{paths[file_id]}, line {line}: {reason}"
+            for file_id, line, reason in self._lake.rows(
+                "SELECT file_id, line, reason FROM lake.rejects WHERE load_id = $load_id "
+                "ORDER BY file_id, line LIMIT $limit",
+                load_id=self.load_id,
+                limit=_FIRST_REJECTS_SHOWN,
+            )
+        )

@@ -1,0 +1,1 @@
+"""Keeping a lake well: its health, its figures, its upkeep and repair."""

@@ -1,0 +1,466 @@
+"""`keywatch lake repair`: mends what can be mended of a damaged lake, and says what can't.
+
+Nothing is ever deleted: a damaged file, and a file that the catalogue does not know after it was
+taken from a copy, goes into a folder ``set-aside-…`` in the lake's folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from keywatch.errors import LakeDamagedError, LakeError
+from keywatch.lake import METADATA, Lake
+from keywatch.lake import folder as files
+from keywatch.lake.catalogue_copies import copies, what_is_wrong
+from keywatch.lake.folder import SET_ASIDE
+from keywatch.load.activity import add_activity
+from keywatch.operate.integrity import Fault, faults
+from keywatch.settings import LakeSettings
+from keywatch.text.phrases import count
+from keywatch.text.secrets import SECRET_FILE, load_or_create_secret
+
+_MOST_EVENTS = 200_000
+_MOST_NAMED = 20
+_ADDRESSES_AT_ONCE = 20_000
+_ROLLUPS = {"activity": "day", "activity_hours": "hour::DATE", "transitions": "day"}
+_EVENTS = ("events", "keyless_events")
+_REPLAYS = ("replays", "replayed_visits")
+_MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format", "identity"}
+_AGAIN = {
+    "keys": "import the inventory again",
+    "unlisted_keys": "import the inventory again",
+    "verdicts": "give the verdicts of which you know again",
+    "suppressions": "give the verdicts expected again",
+    "runs": "review the weeks again",
+    "evidence": "review the weeks again",
+    "cases": "review the weeks again",
+    "recommendations": "review the weeks again",
+    "new_networks": "review the weeks again",
+    "flagged_visits": "review the weeks again: what was flagged counts as usual until then",
+    "alerts": "review the last week again: its alerts are opened and told again",
+    "deliveries": "messages that waited are gone; the next review tells of open alerts again",
+    "delivery_outcomes": "messages may be sent again",
+    "review_queue": "weeks with new lines may wait no longer: review them again",
+    "held_back": "events ahead of the clock are gone: load them again when their time has come",
+    "rejects": "the lines can't be shown any more",
+}
+
+
+class Locator(Protocol):
+    """What a repair needs of `keywatch.load.origins.OriginReader`."""
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        """One row an address, with the columns of ``lake.origins``."""
+
+
+@dataclass
+class RepairReport:
+    """What was done, and what can't be mended or is to be done by a person; sentences."""
+
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def render_repair(report: RepairReport) -> str:
+    """The report, a line a sentence."""
+    lines = [f"mended  {text}" for text in report.done] + [
+        f"LEFT    {text}" for text in report.left
+    ]
+    return "\n".join(lines) or "nothing to mend"
+
+
+def repair(
+    folder: Path,
+    settings: LakeSettings,
+    locator: Locator,
+    now: datetime,
+    on_wait: Callable[[str], None] = lambda _: None,
+    *,
+    new_secret: bool = False,
+) -> RepairReport:
+    """Mend the lake in `folder` as far as can be; with `new_secret`, make one where it is lost.
+
+    Raises:
+        LakeError: there is no lake, somebody else writes, or it can't be written.
+    """
+    return _Repair(folder, settings, now, on_wait).run(locator, new_secret)
+
+
+class _Repair:
+    def __init__(
+        self, folder: Path, settings: LakeSettings, now: datetime, on_wait: Callable[[str], None]
+    ) -> None:
+        if not folder.is_dir():
+            raise LakeError(f"{folder}: no lake there")
+        self._folder, self._settings, self._on_wait = folder, settings, on_wait
+        self._aside = folder / f"{SET_ASIDE}{now:%Y%m%dT%H%M%SZ}"
+        self._now = now
+        self._report = RepairReport()
+        self._lost: list[tuple[str, int, int, date | None, date | None]] = []
+
+    def run(self, locator: Locator, new_secret: bool) -> RepairReport:
+        with (
+            Lake(Lake.scratch().connection, self._folder, self._settings) as unopened,
+            unopened.alone(self._on_wait),
+        ):
+            restored = self._restore_catalogue(unopened)
+        if restored is not None:
+            self._set_aside_the_newer(restored)
+        if self._report.left and restored is None and not self._can_be_opened():
+            return self._report
+        with Lake.open_damaged(self._folder, self._settings) as lake, lake.alone(self._on_wait):
+            self._drop_lost_files(lake)
+            self._write_identity_again(lake)
+        with (
+            Lake.open(self._folder, self._settings, on_wait=self._on_wait) as lake,
+            lake.writing(self._on_wait),
+        ):
+            self._mark_to_load_again(lake)
+            self._rebuild_rollups(lake)
+            self._locate_again(lake, locator)
+            self._mend_secret(lake, new_secret)
+        return self._report
+
+    def _can_be_opened(self) -> bool:
+        with suppress(LakeDamagedError), Lake.open_damaged(self._folder, self._settings):
+            return True
+        return False
+
+    # ------------------------------------------------------------------------------ the catalogue
+
+    def _restore_catalogue(self, lake: Lake) -> datetime | None:
+        """Put the newest whole copy in the place of a catalogue that is not; its time."""
+        file = lake.sqlite_file
+        if file is None or (wrong := what_is_wrong(file)) is None:
+            return None
+        for made, copy in copies(file):
+            if what_is_wrong(copy) is not None:
+                continue
+            for each in (file, *(file.with_name(f"{file.name}{end}") for end in ("-wal", "-shm"))):
+                if each.exists():
+                    self._set_aside(each)
+            half = file.with_suffix(".half")
+            shutil.copyfile(copy, half)
+            half.chmod(0o600)
+            half.replace(file)
+            self._report.done.append(
+                f"the catalogue ({wrong}): taken from its copy of {made:%Y-%m-%d %H:%M} UTC"
+            )
+            return made
+        self._report.left.append(
+            f"the catalogue {file} {wrong}, and there is no whole copy of it: restore it from a "
+            "backup, or load the logs into a new folder; the Parquet files stay as they are"
+        )
+        return None
+
+    def _set_aside(self, file: Path) -> None:
+        where = self._aside / file.relative_to(self._folder) if self._within(file) else self._aside
+        where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.move(file, where)
+
+    def _within(self, file: Path) -> bool:
+        return file.is_relative_to(self._folder)
+
+    def _set_aside_the_newer(self, restored: datetime) -> None:
+        """Move what was written after the copy out of the way, and say what is to be done again."""
+        with Lake.open_damaged(self._folder, self._settings) as lake:
+            known, place = lake.known_files(), lake.data_folder
+            if place is None:
+                return
+            newer = [file for file in files.parquet_files(place) if file.name not in known]
+            loads = [file for file in newer if file.parent.name == "ingested_files"]
+            paths = _paths_in(loads)
+            for file in newer:
+                self._set_aside(file)
+        if newer:
+            again = f": {_listed(paths)}" if paths else ""
+            self._report.left.append(
+                f"{len(newer):,} newer Parquet files are set aside in {self._aside}: load what was "
+                f"loaded since {restored:%Y-%m-%d %H:%M} UTC again{again}; verdicts, imports and "
+                "reviews since then are to be made again"
+            )
+
+    # ------------------------------------------------------------------------------------- secret
+
+    def _mend_secret(self, lake: Lake, new_secret: bool) -> None:
+        file = self._folder / SECRET_FILE
+        try:
+            lake.check_secret()
+        except LakeDamagedError as e:
+            if not new_secret:
+                self._report.left.append(str(e))
+                return
+            if file.exists():
+                self._set_aside(file)
+            load_or_create_secret(file)
+            self._report.done.append(
+                f"{file}: made anew; keys that were logged in full are other keys from now on"
+            )
+        if file.exists() and file.stat().st_mode & 0o077:
+            file.chmod(0o600)
+            self._report.done.append(f"{file}: for its owner only")
+
+    # -------------------------------------------------------------------------------------- files
+
+    def _drop_lost_files(self, lake: Lake) -> None:
+        """Take files that are missing or unreadable out of the catalogue."""
+        found = list(faults(lake, deep=True))
+        if not found:
+            return
+        for fault in found:
+            if not fault.file.deletes:
+                self._note_lost_rows(lake, fault)
+        self._forget(lake, [fault for fault in found if not fault.file.deletes], "data_file")
+        self._forget(lake, [fault for fault in found if fault.file.deletes], "delete_file")
+        for fault in found:
+            if "://" not in fault.file.path and Path(fault.file.path).exists():
+                self._set_aside(Path(fault.file.path))
+            self._tell(fault)
+        lake.attach_again()
+
+    def _note_lost_rows(self, lake: Lake, fault: Fault) -> None:
+        """Keep what the catalogue still says of the rows: of which loads and days."""
+        said = {
+            name: (low, high)
+            for name, low, high in lake.rows(
+                f"""
+                SELECT DISTINCT c.column_name, s.min_value, s.max_value
+                FROM {METADATA}.ducklake_file_column_stats AS s
+                JOIN {METADATA}.ducklake_column AS c USING (table_id, column_id)
+                WHERE s.data_file_id = $id
+                """,
+                id=fault.file.file_id,
+            )
+        }
+        low, high = said.get("load_id") or (None, None)
+        first, last = said.get("day") or (None, None)
+        if not (first and last):
+            first, last = (value and value[:10] for value in said.get("hour") or (None, None))
+        if low is None or high is None:
+            return
+        self._lost.append(
+            (
+                fault.file.table,
+                int(low),
+                int(high),
+                date.fromisoformat(first) if first else None,
+                date.fromisoformat(last) if last else None,
+            )
+        )
+
+    def _forget(self, lake: Lake, found: list[Fault], kind: str) -> None:
+        if not found:
+            return
+        ids = ", ".join(str(fault.file.file_id) for fault in found)
+        key = f"{kind}_id"
+        lake.execute("BEGIN")
+        lake.execute(f"DELETE FROM {METADATA}.ducklake_{kind} WHERE {key} IN ({ids})")
+        if kind == "data_file":
+            for table in ("file_column_stats", "file_partition_value", "delete_file"):
+                lake.execute(f"DELETE FROM {METADATA}.ducklake_{table} WHERE {key} IN ({ids})")
+            for fault in found:
+                if fault.file.current:
+                    lake.execute(
+                        f"UPDATE {METADATA}.ducklake_table_stats SET "
+                        f"record_count = record_count - {fault.file.rows}, "
+                        f"file_size_bytes = file_size_bytes - {fault.file.size_bytes} "
+                        f"WHERE table_id = {fault.file.table_id}"
+                    )
+        lake.execute("COMMIT")
+
+    def _tell(self, fault: Fault) -> None:
+        table = fault.file.table
+        text = f"{fault}; taken out of the catalogue"
+        if fault.file.deletes:
+            self._report.left.append(
+                f"{text}: rows of {table} that were deleted may be back; what was forgotten is to "
+                "be forgotten again"
+            )
+        elif (
+            not fault.file.current
+            or table in {*_ROLLUPS, *_REPLAYS, "origins", "format", "identity"}
+            or table in {*_EVENTS, "ingested_files"}
+        ):
+            self._report.done.append(text)
+        else:
+            self._report.left.append(f"{text}: {_AGAIN.get(table, 'its rows are lost')}")
+
+    def _write_identity_again(self, lake: Lake) -> None:
+        """The two tables that say which lake this is, where their file was lost."""
+        from keywatch.lake import FORMAT_VERSION
+
+        tables = {name for (name,) in lake.rows(_TABLE_NAMES)}
+        if "format" in tables and not lake.rows("FROM lake.format"):
+            # Its columns are those of this format, or the lake could not have been written by it.
+            version = FORMAT_VERSION if "identity" in tables else FORMAT_VERSION - 1
+            lake.execute(f"INSERT INTO lake.format VALUES ({version})")
+            self._report.done.append(f"the lake's format is written again: {version}")
+        if "identity" in tables and not lake.rows("FROM lake.identity"):
+            lake.write_identity()
+            self._report.done.append("the lake's id is written again")
+
+    # --------------------------------------------------------------------------------------- rows
+
+    def _mark_to_load_again(self, lake: Lake) -> None:
+        """Files whose rows were lost are not known any more; and ids go on where they were."""
+        lost = [each for each in self._lost if each[0] in _EVENTS]
+        of_loads = " OR ".join(f"load_id BETWEEN {low} AND {high}" for _, low, high, _, _ in lost)
+        if lost:
+            paths = [
+                path
+                for (path,) in lake.rows(
+                    f"SELECT DISTINCT path FROM lake.ingested_files WHERE {of_loads} ORDER BY path"
+                )
+            ]
+            # The rows stay, for the next load's number and the feed's go on from theirs.
+            lake.execute(
+                f"UPDATE lake.ingested_files SET sha256 = NULL, size_bytes = NULL WHERE {of_loads}"
+            )
+            days = sorted({day for each in lost for day in each[3:] if day is not None})
+            span = f" of {days[0]} to {days[-1]}" if days else ""
+            which = _listed(paths) if paths else f"the logs{span}"
+            self._report.left.append(f"events{span} were lost: load again {which}")
+        lake.execute(
+            """
+            INSERT INTO lake.ingested_files BY NAME
+            WITH seen AS (
+                SELECT max(load_id) AS load_id FROM (
+                    SELECT load_id FROM lake.events UNION ALL SELECT load_id FROM lake.activity
+                    UNION ALL SELECT load_id FROM lake.review_queue
+                )
+            ),
+            kept AS (
+                SELECT max(load_id) AS load_id, max(file_id) AS file_id FROM lake.ingested_files
+            )
+            SELECT coalesce(kept.file_id, 0) + 1_000_000 AS file_id, seen.load_id,
+                '(lost)' AS path, 0 AS lines, 0 AS events, 0 AS duplicates, 0 AS keyless,
+                0 AS rejects, $now AS loaded_at
+            FROM seen, kept
+            WHERE seen.load_id > coalesce(kept.load_id, 0)
+            """,
+            now=self._now,
+        )
+
+    def _rebuild_rollups(self, lake: Lake) -> None:
+        """Roll up again each day of a load of which roll-ups and events don't agree.
+
+        What was rolled up of events that were pruned since stays as it is.
+        """
+        lost = [each for each in self._lost if each[0] in {*_ROLLUPS, "events"}]
+        of_lost = " OR ".join(
+            f"(load_id BETWEEN {low} AND {high} AND day BETWEEN DATE '{first}' AND DATE '{last}')"
+            for _, low, high, first, last in lost
+            if first and last
+        )
+        lake.execute(
+            "CREATE OR REPLACE TEMP TABLE rolled_up AS "
+            + " UNION ALL ".join(
+                f"SELECT '{table}' AS rollup, load_id, {day} AS day, sum(events) AS events "
+                f"FROM lake.{table} GROUP BY ALL"
+                for table, day in _ROLLUPS.items()
+            )
+        )
+        lake.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE to_roll_up AS
+            WITH counted AS (SELECT load_id, day, count(*) AS events FROM lake.events GROUP BY ALL),
+            expected AS (
+                SELECT rollup, load_id, day, events
+                FROM counted, unnest({list(_ROLLUPS)}) AS r(rollup)
+            ),
+            wrong AS (
+                SELECT load_id, day FROM expected AS e
+                LEFT JOIN rolled_up AS r USING (rollup, load_id, day)
+                WHERE r.events IS DISTINCT FROM e.events
+                UNION
+                SELECT load_id, day FROM rolled_up WHERE {of_lost or "false"}
+            )
+            SELECT w.load_id, w.day, coalesce(c.events, 0) AS events
+            FROM wrong AS w LEFT JOIN counted AS c USING (load_id, day)
+            ORDER BY ALL
+            """
+        )
+        wrong = lake.rows("FROM to_roll_up ORDER BY ALL")
+        if not wrong:
+            return
+        for table, day in _ROLLUPS.items():
+            lake.execute(
+                f"DELETE FROM lake.{table} WHERE (load_id, {day}) IN "
+                "(SELECT (load_id, day) FROM to_roll_up)"
+            )
+        for load_id, day, events in wrong:
+            if events:
+                self._roll_up(lake, load_id, day)
+        self._report.done.append(
+            f"activity, hours and transitions of {count(len({day for _, day, _ in wrong}), 'day')} "
+            "rebuilt from the events"
+        )
+        # Replays that read them before are not to be trusted.
+        for table in _REPLAYS:
+            lake.execute(f"DELETE FROM lake.{table}")
+
+    def _roll_up(self, lake: Lake, load_id: int, day: date) -> None:
+        rows = lake.table(
+            "SELECT * EXCLUDE (load_id) FROM lake.events WHERE load_id = $load_id AND day = $day "
+            "ORDER BY key_id, address, ts",
+            load_id=load_id,
+            day=day,
+        )
+        for start in range(0, len(rows), _MOST_EVENTS):
+            part = rows.slice(start, _MOST_EVENTS).combine_chunks()
+            columns = [
+                column.combine_chunks().dictionary_encode() if _is_text(column.type) else column
+                for column in part.columns
+            ]
+            add_activity(lake, pa.table(columns, part.column_names), load_id)
+
+    def _locate_again(self, lake: Lake, locator: Locator) -> None:
+        """Ask where the addresses are of which the lake does not know it any more."""
+        unknown = [
+            address
+            for (address,) in lake.rows(
+                "SELECT DISTINCT address FROM lake.activity WHERE address IS NOT NULL "
+                "AND address NOT IN (SELECT address FROM lake.origins) ORDER BY address"
+            )
+        ]
+        load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
+        for start in range(0, len(unknown), _ADDRESSES_AT_ONCE):
+            located = locator.locate(unknown[start : start + _ADDRESSES_AT_ONCE])
+            ids = pa.repeat(pa.scalar(load_id, pa.int64()), located.num_rows)
+            lake.append("origins", located.append_column("load_id", ids))
+        if unknown:
+            self._report.done.append(f"{count(len(unknown), 'address', 'addresses')} located again")
+
+
+_TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _paths_in(loads: list[Path]) -> list[str]:
+    """The source files that Parquet files of the table ``ingested_files`` name."""
+    from pyarrow import parquet
+
+    found: set[str] = set()
+    for file in loads:
+        with suppress(pa.ArrowException, OSError):
+            found.update(parquet.read_table(file, columns=["path"])["path"].to_pylist())
+    return sorted(found)
+
+
+def _listed(paths: list[str]) -> str:
+    more = len(paths) - _MOST_NAMED
+    return ", ".join(paths[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,255 @@
+"""The case of a theft that no review named: an analyst did, and who has to act must hear of it.
+
+It is read from the roll-ups, for one key, and says what a review's case would: where the flagged
+visits came from, what was done there, and what would break.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from keywatch.lake import Lake, quoted
+from keywatch.model import Case, Evidence, Origin, Window
+from keywatch.review.history import shown_keys
+from keywatch.settings import ReviewSettings
+from keywatch.vendors import runbook
+from keywatch.vendors.catalogue import catalogue_endpoints
+
+_MOST_REASONS = 10
+_MOST_CONSUMERS = 5
+_MOST_SENSITIVE = 10
+
+_OF_WINDOW = """
+    WITH flagged AS (
+        SELECT DISTINCT day, prefix FROM lake.flagged_visits
+        WHERE key_id = $key_id AND window_start = $start AND window_end = $end
+    ),
+
+    used AS (
+        SELECT a.*, p.* EXCLUDE (address), f.day IS NOT NULL AS is_flagged
+        FROM lake.activity AS a
+        JOIN known_places() AS p USING (address)
+        LEFT JOIN flagged AS f ON f.day = a.day AND f.prefix = p.prefix
+        WHERE a.key_id = $key_id AND a.day >= $start AND a.day < $end
+    )
+"""
+
+
+def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSettings) -> Case:
+    """The case of a stolen key, of what is flagged of it in `window`; to be revoked.
+
+    Its bits are the review's, few or none; its evidence is what each detector said of the flagged
+    visits, in bits of its own.
+    """
+    facts = shown_keys(lake, [key_id])[key_id]
+    called = _Called(lake, key_id, window, settings.baseline_days)
+    used = _Used(lake, key_id, window)
+    flagged = [place for place in used.places if place["is_flagged"]]
+    shown_key, bits = _shown(lake, key_id, window)
+    origins = tuple(
+        Origin(
+            place["ip"], place["prefix"], place["asn"], place["organization"], place["country"],
+            place["class"], place["first_seen"], place["last_seen"], place["requests"],
+        )
+        for place in flagged
+    )  # fmt: skip
+    requests = sum(place["requests"] for place in flagged)
+    successor = lake.value(
+        """
+        SELECT arg_max(key_id, (created_at, key_id))
+        FROM (
+            FROM lake.keys
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
+        )
+        WHERE replaces = $key_id AND created_at IS NOT NULL
+        """,
+        key_id=key_id,
+    )
+    where = ", ".join(dict.fromkeys(place["prefix"] for place in flagged))
+    at_hand = runbook.KeyAtHand(
+        key_id=key_id,
+        where=where or "the origins that were flagged",
+        requests=requests,
+        key=shown_key,
+        owner=facts.owner,
+        environment=facts.environment,
+        revoked_at=facts.revoked_at,
+        successor_key_id=successor,
+        scopes_needed=tuple(called.scopes_needed),
+        consumers=tuple(used.consumers),
+    )
+    return Case(
+        key_id=key_id,
+        key=shown_key,
+        name=facts.name,
+        owner=facts.owner,
+        environment=facts.environment,
+        standing="assessed" if used.days_before >= settings.warm_up_days else "warming_up",
+        action="revoke",
+        bits=bits,
+        p_value=None,
+        q_value=None,
+        summary="a theft that no review named",
+        origins=origins,
+        evidence=_evidence(lake, key_id, window),
+        blast_radius={
+            "scopes_granted": None if facts.scopes is None else list(facts.scopes),
+            "scopes_used": called.scopes,
+            "sensitive_endpoints_used": called.sensitive,
+            "requests_suspicious": requests,
+            "objects_suspicious": sum(place["objects"] for place in flagged),
+            "response_bytes_suspicious": sum(place["response_bytes"] for place in flagged),
+            "lines_unread": 0,
+        },
+        impact={
+            "legitimate_requests_per_day": used.ordinary_per_day,
+            "consumers": used.consumers,
+            "successor_key_id": successor,
+            "scopes_needed": called.scopes_needed,
+        },
+        steps=runbook.steps("revoke", at_hand),
+        events_query=_events_query(key_id, window, [origin.ip for origin in origins]),
+    )
+
+
+class _Used:
+    """What the key did in the window, where and by what, flagged and not."""
+
+    def __init__(self, lake: Lake, key_id: str, window: Window) -> None:
+        named = {"key_id": key_id, "start": window.start, "end": window.end}
+        self.places: list[dict[str, Any]] = lake.records(
+            f"""
+            {_OF_WINDOW}
+            SELECT is_flagged, ip, nullif(prefix, ip) AS prefix, asn, organization,
+                nullif(country, '-') AS country, class,
+                min(first_ts) AS first_seen, max(last_ts) AS last_seen,
+                sum(events)::BIGINT AS requests, sum(object_count)::BIGINT AS objects,
+                coalesce(sum(response_bytes), 0)::BIGINT AS response_bytes
+            FROM used
+            GROUP BY ALL
+            ORDER BY requests DESC, ip
+            """,
+            **named,
+        )
+        self.consumers: list[dict[str, Any]] = lake.records(
+            f"""
+            {_OF_WINDOW}
+            SELECT agent, min(place_of(class, asn, organization, country, located)) AS origin,
+                round(sum(events) / count(DISTINCT day), 1)::DOUBLE AS requests_per_day
+            FROM used
+            WHERE NOT is_flagged
+            GROUP BY agent, network
+            ORDER BY requests_per_day DESC, agent, origin
+            LIMIT {_MOST_CONSUMERS}
+            """,
+            **named,
+        )
+        self.ordinary_per_day: float = lake.value(
+            f"{_OF_WINDOW} SELECT coalesce(round(sum(events) / count(DISTINCT day), 1), 0)::DOUBLE "
+            "FROM used WHERE NOT is_flagged",
+            **named,
+        )
+        self.days_before: int = lake.value(
+            "SELECT count(DISTINCT day) FROM lake.activity WHERE key_id = $key_id AND day < $start",
+            key_id=key_id,
+            start=window.start,
+        )
+
+
+class _Called:
+    """What the key called with success, and the scopes that this needs."""
+
+    def __init__(self, lake: Lake, key_id: str, window: Window, baseline_days: int) -> None:
+        rows = lake.rows(
+            """
+            SELECT a.endpoint, bool_or(f.day IS NOT NULL), bool_or(f.day IS NULL)
+            FROM lake.activity AS a
+            JOIN known_places() AS p USING (address)
+            LEFT JOIN lake.flagged_visits AS f
+                ON f.key_id = a.key_id AND f.day = a.day AND f.prefix = p.prefix
+            WHERE a.key_id = $key_id AND a.day >= $first AND a.day < $end
+                AND a.status_class LIKE '2%'
+            GROUP BY a.endpoint
+            ORDER BY a.endpoint
+            """,
+            key_id=key_id,
+            first=window.start - timedelta(days=baseline_days),
+            end=window.end,
+        )
+        known = {endpoint.name: endpoint for endpoint in catalogue_endpoints()}
+        found = [(known[name], stolen, own) for name, stolen, own in rows if name in known]
+        self.sensitive = [
+            endpoint.name
+            for endpoint, stolen, _ in found
+            if stolen and endpoint.sensitivity in ("critical", "high")
+        ][:_MOST_SENSITIVE]
+        self.scopes = sorted({endpoint.scope for endpoint, _, _ in found if endpoint.scope})
+        self.scopes_needed = sorted(
+            {endpoint.scope for endpoint, _, own in found if own and endpoint.scope}
+        )
+
+
+def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:
+    """The masked key, and what the newest review of the window made of it."""
+    named = {"key_id": key_id, "start": window.start, "end": window.end}
+    key = lake.value(
+        'SELECT "key" FROM lake.keys WHERE key_id = $key_id ORDER BY import_id DESC LIMIT 1',
+        key_id=key_id,
+    ) or lake.value(
+        'SELECT arg_max("key", (ts, "key")) FROM lake.events '
+        "WHERE key_id = $key_id AND day >= $start AND day < $end",
+        **named,
+    )
+    bits = lake.value(
+        "SELECT c.bits FROM lake.cases AS c JOIN lake.runs AS r USING (run_id) "
+        "WHERE c.key_id = $key_id AND r.window_start = $start AND r.window_end = $end "
+        "ORDER BY r.made_at DESC LIMIT 1",
+        **named,
+    )
+    return key, bits or 0.0
+
+
+def _evidence(lake: Lake, key_id: str, window: Window) -> tuple[Evidence, ...]:
+    """The most that each detector said of a flagged visit, or of its day, at the newest review."""
+    rows = lake.rows(
+        """
+        WITH newest AS (
+            SELECT r.run_id
+            FROM lake.runs AS r
+            SEMI JOIN lake.evidence AS e USING (run_id)
+            WHERE r.window_start = $start AND r.window_end = $end
+            ORDER BY r.made_at DESC
+            LIMIT 1
+        ),
+
+        flagged AS (
+            SELECT DISTINCT day, prefix FROM lake.flagged_visits
+            WHERE key_id = $key_id AND window_start = $start AND window_end = $end
+        )
+
+        SELECT e.detector, e.family, e.bits, e.typical, e.actual, e.explanation
+        FROM lake.evidence AS e
+        SEMI JOIN newest USING (run_id)
+        SEMI JOIN flagged AS f ON f.day = e.day AND coalesce(e.prefix = f.prefix, true)
+        WHERE e.key_id = $key_id
+        QUALIFY row_number() OVER (
+            PARTITION BY e.detector ORDER BY e.bits DESC, e.day, e.prefix) = 1
+        ORDER BY e.bits DESC, e.detector
+        LIMIT $most
+        """,
+        key_id=key_id,
+        start=window.start,
+        end=window.end,
+        most=_MOST_REASONS,
+    )
+    return tuple(Evidence(*row) for row in rows)
+
+
+def _events_query(key_id: str, window: Window, addresses: list[str]) -> str:
+    listed = ", ".join(quoted(address) for address in addresses)
+    return (
+        "SELECT ts, address, method, path, status, user_agent FROM lake.events "
+        f"WHERE key_id = {quoted(key_id)} AND day >= DATE '{window.start:%Y-%m-%d}' "
+        f"AND ts < TIMESTAMP '{window.end}' AND address IN ({listed}) ORDER BY ts"
+    )

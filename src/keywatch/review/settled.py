@@ -1,0 +1,80 @@
+"""What verdicts make of a review's cases: what was cleared is not to be acted on any more.
+
+*benign* and *expected* clear a case as long as they are about all that is suspicious in it and
+nothing worse has come since; *compromised* makes it one to revoke, also where no review named it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from keywatch.lake import Lake, sql_text
+from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Window
+from keywatch.review.missed import missed_case
+from keywatch.settings import Settings
+
+
+def with_verdicts(
+    lake: Lake, window: Window, cases: Sequence[Case], settings: Settings
+) -> tuple[Case, ...]:
+    """`cases`, in their order, with the verdicts in force and what is to be done after them.
+
+    A stolen key that is no case becomes the last one. Reads ``case_visits`` of
+    `keywatch.review.recommend`.
+    """
+    given = {
+        row["key_id"]: row
+        for row in lake.records(
+            sql_text("settled", __package__), start=window.start, end=window.end
+        )
+    }
+    settled = [
+        _settled(lake, window, case, given[case.key_id], settings) if case.key_id in given else case
+        for case in cases
+    ]
+    there = {case.key_id for case in cases}
+    missed = [
+        replace(
+            missed_case(lake, key_id, window, settings.review),
+            verdict=_verdict(row, ""),
+            scored_action="none",
+        )
+        for key_id, row in given.items()
+        if row["verdict"] == "compromised" and row["is_own_window"] and key_id not in there
+    ]
+    return (*settled, *missed)
+
+
+def _settled(
+    lake: Lake, window: Window, case: Case, row: dict[str, Any], settings: Settings
+) -> Case:
+    if row["verdict"] == "compromised":
+        if case.action != "revoke" and row["is_own_window"]:
+            missed = missed_case(lake, case.key_id, window, settings.review)
+            stolen = replace(missed, bits=case.bits) if case.action == "none" else case
+            case = replace(stolen, action="revoke", scored_action=case.action, steps=missed.steps)
+        return replace(case, verdict=_verdict(row, ""))
+    verdict = _verdict(row, _still_open(case, row, settings.deliver.grow_bits))
+    if not verdict.clears or case.action == "none":
+        return replace(case, verdict=verdict)
+    return replace(case, verdict=verdict, action="none", scored_action=case.action, steps=())
+
+
+def _verdict(row: dict[str, Any], still_open: str) -> GivenVerdict:
+    return GivenVerdict(row["verdict"], row["by"], row["because"], row["given_at"], still_open)
+
+
+def _still_open(case: Case, row: dict[str, Any], grow_bits: float) -> str:
+    """Why such a verdict does not clear the case, in words; empty where it does."""
+    if row["is_unexplained"]:
+        return "it is not about all that is suspicious"
+    before: Action | None = row["action_before"]
+    if before is None:
+        return ""
+    if ACTIONS.index(case.action) < ACTIONS.index(before):
+        return f"the case has risen from {before} to {case.action} since"
+    if case.bits >= row["bits_before"] + grow_bits:
+        return f"the case has grown from {row['bits_before']:.1f} to {case.bits:.1f} bits since"
+    return ""

@@ -1,0 +1,171 @@
+"""JSON documents as their records, one after another: memory does not grow with the document."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import pyarrow as pa
+
+from keywatch.errors import InputError
+from keywatch.vendors.files import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    MOST_LINES,
+    Lines,
+    LogFile,
+    Unread,
+    without_mark,
+)
+from keywatch.vendors.lenient import end_of_value
+
+_DECODER = json.JSONDecoder(
+    strict=False, parse_int=str, parse_float=str, parse_constant=lambda _: None
+)
+_BETWEEN = re.compile(r"[\s,]*")
+_PAIR = re.compile(r"\s*:\s*")
+_READ_BYTES = 1024 * 1024
+_TOLD_LENGTH = 20_000
+
+
+def record_lines(file: LogFile, name: str, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+    """The records of the documents in `file`, numbered from 1: the list called `name` of each.
+
+    Raises:
+        InputError: the file can't be read, or breaks off inside a document.
+    """
+    with file.open(on_bytes) as stream:
+        document = _Document(stream, file.path)
+        number, size = 1, 0
+        texts: list[str] = []
+        for text in document.records(name):
+            texts.append(text)
+            size += len(text)
+            if size >= BLOCK_BYTES or len(texts) == MOST_LINES:
+                yield _numbered(texts, number)
+                number, size, texts = number + len(texts), 0, []
+        yield _numbered(texts, number)._replace(unread=tuple(document.unread))
+
+
+def _numbered(texts: list[str], first: int) -> Lines:
+    return Lines(
+        pa.array(range(first, first + len(texts)), pa.int64()), pa.array(texts, pa.string())
+    )
+
+
+class _Document:
+    """The text of a file, of which a record or so is held at a time."""
+
+    def __init__(self, stream: IO[bytes], path: str) -> None:
+        self._stream = stream
+        self._path = path
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text = ""
+        self._at = 0
+        self._ended = False
+        self._count = 0
+        self._read_bytes = 0
+        self.unread: list[Unread] = []
+        self._more(first=True)
+
+    def records(self, name: str) -> Iterator[str]:
+        while begins := self._next():
+            if begins != "{":
+                self.unread.append(self._what_follows())
+                return
+            yield from self._list_of(name)
+
+    def _list_of(self, name: str) -> Iterator[str]:
+        """The elements of the list called `name` of the object that begins here."""
+        self._at += 1
+        while (begins := self._next()) == '"':
+            key = self._value()
+            while (pair := _PAIR.match(self._text, self._at)) is None or pair.end() == len(
+                self._text
+            ):
+                self._need()
+            self._at = pair.end()
+            if json.loads(key, strict=False) == name and self._text[self._at] == "[":
+                self._at += 1
+                while (begins := self._next()) not in ("]", ""):
+                    text = self._value()
+                    self._count += 1
+                    yield text
+                if begins == "":
+                    raise self._cut()
+                self._at += 1
+            else:
+                self._value()
+        if begins != "}":
+            raise self._cut()
+        self._at += 1
+
+    def _next(self) -> str:
+        """The next character that is no space or comma; nothing at the end."""
+        while True:
+            between = _BETWEEN.match(self._text, self._at)
+            assert between is not None
+            self._at = between.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._more()
+
+    def _value(self) -> str:
+        """The text of the value that begins here, also of one that is not quite JSON."""
+        while True:
+            try:
+                _, end = _DECODER.raw_decode(self._text, self._at)
+            except (ValueError, RecursionError):
+                nested = self._text.startswith(("{", "["), self._at)
+                found = end_of_value(self._text, self._at) if nested else None
+                if found is None:
+                    self._need()
+                    continue
+                end = found
+            # A number may go on.
+            if end == len(self._text) and self._text[end - 1] not in '}]"' and not self._ended:
+                self._more()
+                continue
+            text = self._text[self._at : end]
+            self._at = end
+            return text
+
+    def _need(self) -> None:
+        if self._ended or len(self._text) - self._at > MAX_LINE_BYTES:
+            raise self._cut()
+        self._more()
+
+    def _more(self, *, first: bool = False) -> None:
+        """Read on, twice as much as is held, so that a long record is not looked at too often."""
+        held = len(self._text) - self._at
+        block = self._stream.read(max(_READ_BYTES, held))
+        self._ended = not block
+        self._read_bytes += len(block)
+        if first:
+            block = without_mark(block, self._path)
+        self._text = self._text[self._at :] + self._decoder.decode(block, final=self._ended)
+        self._at = 0
+
+    def _cut(self) -> InputError:
+        return InputError(
+            f"{self._path}: breaks off in record {self._count + 1}, or is no JSON from there on; "
+            "was it cut in transfer? Fetch the file again"
+        )
+
+    def _what_follows(self) -> Unread:
+        """All that stands after the last document: worth as many records as it has room for."""
+        before = max(1, self._read_bytes - len(self._text) + self._at)
+        beginning, size = self._text[self._at : self._at + _TOLD_LENGTH], 0
+        while not self._ended:
+            size += len(self._text) - self._at
+            self._at = len(self._text)
+            self._more()
+        size += len(self._text) - self._at
+        worth = max(1, round(size * self._count / before))
+        reason = "is no JSON, and follows the last document"
+        return Unread(self._count + 1, reason, beginning, size, lines_worth=worth)

@@ -1,0 +1,56 @@
+"""Path templates by API catalogue, where one knows the path; the general rule is ``id_pattern``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple, Self
+
+from keywatch.vendors.catalogue import Catalogue, load_catalogue
+
+_ID = "{id}"
+
+
+class TemplateMatch(NamedTuple):
+    """An endpoint of a catalogue and the ids that its template leaves out, joined with ``/``."""
+
+    endpoint: str
+    object: str
+
+
+class EndpointTemplates:
+    """Endpoints of the catalogues, found by method and path."""
+
+    def __init__(self, catalogues: list[Catalogue]) -> None:
+        self.known = [
+            f"{endpoint.method} {endpoint.template}"
+            for catalogue in catalogues
+            for endpoint in catalogue.endpoints
+        ]
+        self._by_shape: dict[tuple[str, int], list[list[str]]] = {}
+        for endpoint in self.known:
+            method, _, template = endpoint.partition(" ")
+            segments = template.split("/")
+            self._by_shape.setdefault((method, len(segments)), []).append(segments)
+
+    @classmethod
+    @cache
+    def bundled(cls) -> Self:
+        """Those of ``data/apis`` that name paths, read once; AWS has calls, which need none."""
+        return cls([load_catalogue("pulsely")])
+
+    def match(self, endpoint: str) -> TemplateMatch | None:
+        """The catalogue's endpoint for ``METHOD /path``; None when no catalogue knows it.
+
+        A literal segment wins over ``{id}``.
+        """
+        method, _, path = endpoint.partition(" ")
+        segments = path.split("/")
+        best: list[str] | None = None
+        for template in self._by_shape.get((method, len(segments)), []):
+            fits = all(t in (_ID, s) for t, s in zip(template, segments, strict=True))
+            if fits and (best is None or template.count(_ID) < best.count(_ID)):
+                best = template
+        if best is None:
+            return None
+        objects = [s for t, s in zip(best, segments, strict=True) if t == _ID != s]
+        return TemplateMatch(f"{method} {'/'.join(best)}", "/".join(objects))

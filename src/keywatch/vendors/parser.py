@@ -1,0 +1,249 @@
+"""From a source's lines to redacted fields, in a database that never touches the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from keywatch.lake import Lake, sql_text
+from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
+from keywatch.vendors.base import Source
+from keywatch.vendors.endpoints import EndpointTemplates
+from keywatch.vendors.lenient import understood
+from keywatch.vendors.rejected import told_of
+
+_ID_LENGTH = 200
+_REPEATED = ("key_id", "key", "method", "user_agent")
+
+
+@dataclass(frozen=True)
+class ParsedChunk:
+    """Lines made into fields, with nothing secret in them.
+
+    Attributes:
+        source: The format they came in.
+        rows: The columns of ``vendors/parsed.sql``, text, endpoint, object and agent; a row a line,
+            or a record of a document. They are in one chunk, sorted by day, key, address and time,
+            and repeated text is a dictionary of distinct values. A line that can't be read has a
+            reason, what is kept of it (`keywatch.vendors.rejected`), its key if that can be told,
+            and its time, or that of the readable line before it.
+    """
+
+    source: Source
+    rows: pa.Table
+
+
+def _encoded(column: pa.ChunkedArray, nulls: str = "mask") -> pa.DictionaryArray:
+    """Text as a dictionary of its distinct values, of which null is one if `nulls` is `encode`."""
+    return column.cast(pa.string()).dictionary_encode(nulls).combine_chunks()
+
+
+def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
+    """`column` with `texts` in place of its distinct values; they may be equal among themselves."""
+    distinct = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(
+        distinct.indices.take(column.indices), distinct.dictionary
+    )
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """`rows` by day, key, address and time, in one chunk."""
+    key_id, address = (
+        # By text, so that a reader of one key can skip parts of a large file.
+        np.append(pc.rank(texts.dictionary).to_numpy().astype(np.int64), 0)[
+            texts.indices.fill_null(-1).to_numpy()
+        ]
+        for texts in (rows[name].combine_chunks() for name in ("key_id", "address"))
+    )
+    ts, day = (
+        rows[name].combine_chunks().cast(kind).fill_null(0).to_numpy()
+        for name, kind in (("ts", pa.int64()), ("day", pa.int32()))
+    )
+    order = np.lexsort((ts, address + (address.max(initial=0) + 1) * key_id, day))
+    return rows.combine_chunks().take(pa.array(order)).combine_chunks()
+
+
+_LINES_A_FILE = 2**40
+
+
+def _places(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Of each row one number for its file and line: DuckDB keeps no order."""
+    places: npt.NDArray[np.int64] = (
+        rows["file_id"].to_numpy() * _LINES_A_FILE + rows["line"].to_numpy()
+    )
+    return places
+
+
+class _Times:
+    """When the lines that could be read were logged: what is known of those between them."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        places = _places(rows)
+        self._order = np.argsort(places)
+        self._places = places[self._order]
+        self._ts = rows["ts"]
+
+    def before(self, file_id: int, line: int) -> datetime | None:
+        """The time of the line before this one in the file, else of the one after; None of none."""
+        at = int(np.searchsorted(self._places, file_id * _LINES_A_FILE + line))
+        for near in (at - 1, at):
+            if 0 <= near < len(self._places) and self._places[near] // _LINES_A_FILE == file_id:
+                time: datetime = self._ts[int(self._order[near])].as_py()
+                return time
+        return None
+
+
+class Parser:
+    """Makes fields of lines; a context manager. One thread at a time may use it."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._scratch = Lake.scratch()
+        self._scratch.create_text_function("redact", redactor.redact)
+        self._scratch.create_text_function("mask_key", redactor.mask_key)
+        self._scratch.create_text_function("exposes", redactor.exposes)
+        self._redactor = redactor
+        self._templates = EndpointTemplates.bundled()
+        self._templates_sql = sql_text("templates", __package__)
+        self._parsed_sql = sql_text("parsed", __package__)
+
+    def __enter__(self) -> Parser:
+        """The parser itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the database."""
+        self._scratch.connection.close()
+
+    def parse(
+        self, source: Source, lines: pa.Table, unread: Sequence[Mapping[str, Any]] = ()
+    ) -> ParsedChunk:
+        """The fields of `lines` (file_id, line, text), which came in the format of `source`.
+
+        `unread` (each with file_id, line, reason, text, size_bytes, key_id) are those that its
+        reader gave up.
+        """
+        rows = self._fields(source, lines)
+        bad = rows["reason"].is_valid()
+        rejects = list(unread)
+        if pc.any(bad).as_py():
+            read, more = self._second_pass(source, lines, rows.filter(bad))
+            rows = rows.filter(pc.invert(bad))
+            times = _Times(rows)
+            rows = pa.concat_tables([rows, read])
+            rejects += more
+        elif rejects:
+            times = _Times(rows)
+        rows = rows.append_column("text", pa.nulls(len(rows), pa.string()))
+        if rejects:
+            told = [self._told(source, reject, times) for reject in rejects]
+            rows = pa.concat_tables([rows, pa.Table.from_pylist(told, rows.schema)])
+        columns = {name: _encoded(rows[name]) for name in _REPEATED} | {
+            "agent": self._worked_out("agent_of(text)", rows["user_agent"]),
+            "address": self._worked_out("clean_address(text)", rows["address"]),
+        }
+        if source.names_endpoints:
+            columns |= {name: _encoded(rows[name]) for name in ("endpoint", "object")}
+        else:
+            columns |= self._endpoints(rows["call"])
+        rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
+        for name, column in columns.items():
+            rows = rows.append_column(name, column)
+        return ParsedChunk(source, _sorted(rows))
+
+    def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
+        """One row a line, in their order; what the query itself fails at is a reject.
+
+        What DuckDB says of that may hold the line in full, and goes nowhere.
+        """
+        try:
+            return self._queried(source, lines)
+        except Lake.ResourceError:
+            raise
+        except Lake.Error:
+            pass
+        if len(lines) > 1:
+            half = len(lines) // 2
+            parts = (lines.slice(0, half), lines.slice(half))
+            return pa.concat_tables([self._fields(source, part) for part in parts])
+        failed = lines.select(["file_id", "line"]).to_pylist()[0] | {
+            "reason": "can't be understood"
+        }
+        return pa.Table.from_pylist([failed], self._queried(source, lines.slice(0, 0)).schema)
+
+    def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
+        with self._scratch.registered("raw", lines):
+            return self._scratch.table(
+                f"WITH fields AS ({sql_text(source.fields, __package__)}) "
+                f"FROM ({self._parsed_sql})",
+                **{kind: suspect_pattern(kind) for kind in KINDS},
+            )
+
+    def _second_pass(
+        self, source: Source, lines: pa.Table, bad: pa.Table
+    ) -> tuple[pa.Table, list[dict[str, Any]]]:
+        """The fields of what can be understood of the lines of the rows `bad`, and what is left."""
+        raw = lines.filter(pa.array(np.isin(_places(lines), _places(bad))))
+        texts = [understood(text) for text in raw["text"].to_pylist()]
+        rows = self._fields(source, raw.set_column(2, "text", pa.array(texts, pa.string())))
+        still_bad = rows["reason"].is_valid()
+        left = rows.filter(still_bad).select(["file_id", "line", "ts", "key_id"])
+        text_at = dict(zip(_places(raw).tolist(), raw["text"].to_pylist(), strict=True))
+        reason_at = dict(zip(_places(bad).tolist(), bad["reason"].to_pylist(), strict=True))
+        rejects = left.to_pylist()
+        for reject, place in zip(rejects, _places(left).tolist(), strict=True):
+            reject |= {"text": text_at[place], "reason": reason_at[place]}
+        return rows.filter(pc.invert(still_bad)), rejects
+
+    def _told(self, source: Source, reject: Mapping[str, Any], times: _Times) -> dict[str, Any]:
+        """What is kept of a line that can't be read: with its key, if its text names one."""
+        text = reject["text"] or ""
+        key_id = reject["key_id"]
+        if key_id is None and len(found := set(source.key_id.findall(text))) == 1:
+            key_id = found.pop()
+        return {
+            "file_id": reject["file_id"],
+            "line": reject["line"],
+            "reason": reject["reason"],
+            "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
+            "key_id": key_id and self._redactor.redact(key_id)[:_ID_LENGTH],
+            "text": told_of(text, reject.get("size_bytes") or len(text.encode()), self._redactor),
+        }
+
+    def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
+        """An SQL expression of `text`, of each distinct text of `column` and of null once."""
+        encoded = _encoded(column, nulls="encode")
+        with self._scratch.registered("texts", pa.table({"text": encoded.dictionary})):
+            texts = self._scratch.table(f"SELECT {expression} AS worked_out FROM texts")
+        return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
+
+    def _endpoints(self, column: pa.ChunkedArray) -> dict[str, pa.DictionaryArray]:
+        """The endpoint and object of each call, worked out once for equal calls."""
+        calls = _encoded(column)
+        numbered = pa.table({"n": np.arange(len(calls.dictionary)), "call": calls.dictionary})
+        with self._scratch.registered("calls", numbered):
+            templates = self._scratch.table(self._templates_sql)
+        return {
+            name: _mapped(calls, texts) for name, texts in self._by_catalogue(templates).items()
+        }
+
+    def _by_catalogue(self, templates: pa.Table) -> dict[str, pa.Array]:
+        """Columns endpoint and object, a catalogue's where one knows the path better."""
+        endpoints = templates["endpoint"].to_pylist()
+        objects = templates["object"].to_pylist()
+        matches = {endpoint: self._templates.match(endpoint) for endpoint in set(endpoints)}
+        for i, endpoint in enumerate(endpoints):
+            match = matches[endpoint]
+            if match is not None and match.endpoint != endpoint:
+                endpoints[i] = match.endpoint
+                objects[i] = "/".join(filter(None, (objects[i], match.object)))
+        return {
+            "endpoint": pa.array(endpoints, pa.string()),
+            "object": pa.array(objects, pa.string()),
+        }

@@ -1,0 +1,188 @@
+"""Pulsely's audit log: JSON Lines, or CSV with a header."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+
+import pyarrow as pa
+
+from keywatch.errors import InputError
+from keywatch.vendors.base import Source
+from keywatch.vendors.files import (
+    MAX_LINE_BYTES,
+    Lines,
+    LogFile,
+    Unread,
+    numbered_lines,
+    without_mark,
+)
+
+REQUIRED = ("timestamp", "key_id", "ip", "method", "endpoint")
+_MARKS = {"key_id", "endpoint"}
+_SEPARATORS = ",;\t|"
+_MOST_LINES_A_ROW = 200
+_MOST_LENGTH_A_ROW = 1024 * 1024
+_TOLD_LENGTH = 20_000
+_KEY_ID = re.compile(r"[^\s,;\"']{1,200}")
+
+_CSV_QUIET = timedelta(minutes=10)
+"""After so long without a change a last row without its end is whole: only a newline would tell.
+
+A file that the user names is whole."""
+
+csv.field_size_limit(MAX_LINE_BYTES)
+
+
+def _recognises(line: str, first: bool) -> bool:
+    if line.lstrip().startswith("{"):
+        return '"key_id"' in line and '"endpoint"' in line
+    return first and set(_header(line)[1]) >= _MARKS
+
+
+def _header(line: str) -> tuple[str, list[str]]:
+    """The separator and the column names of a CSV's first line, in lower case."""
+    found = [(each, _row(line.rstrip("\r\n"), each) or []) for each in _SEPARATORS]
+    separator, names = max(found, key=lambda one: len(one[1]))
+    return separator, [name.strip().lower() for name in names]
+
+
+def _lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+    first = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
+    line = first.partition("\n")[0]
+    if not line.startswith("{") and (".csv" in file.path.lower() or _recognises(line, True)):
+        return _csv_lines(file, on_bytes)
+    return numbered_lines(file, on_bytes)
+
+
+def _csv_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+    """Each row as JSON text; a row that does not fit the header is unread."""
+    quiet = timedelta(0) if file.named else _CSV_QUIET
+    table: _Table | None = None
+    for numbers, texts, unread in numbered_lines(file, on_bytes, quiet):
+        lines = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
+        if table is None:
+            if not len(numbers):
+                yield Lines(numbers, texts, unread)
+                continue
+            number, line = next(lines)
+            table = _Table(file.path, number, line)
+        for number, line in lines:
+            table.take(number, line)
+        yield table.taken(unread)
+    if table is not None:
+        table.end()
+        yield table.taken(())
+
+
+class _Table:
+    """Rows of a CSV put together of its lines.
+
+    A quoted field may hold newlines, so a row may have several lines; but where the quote is never
+    closed, or what it makes of them is no row, its first line alone is at fault.
+    """
+
+    def __init__(self, path: str, number: int, line: str) -> None:
+        self._separator, self._names = _header(line)
+        missing = [name for name in REQUIRED if name not in self._names]
+        if missing:
+            raise InputError(
+                f"{path}, line {number}: the header lacks {', '.join(missing)}; "
+                f"required are {', '.join(REQUIRED)}"
+            )
+        self._open: list[tuple[int, str]] = []
+        self._open_length = 0
+        self._numbers: list[int] = []
+        self._texts: list[str] = []
+        self._unread: list[Unread] = []
+
+    def take(self, number: int, line: str) -> None:
+        """Take the next line."""
+        line = line.rstrip("\r\n")
+        if not self._open and (line.count('"') % 2 == 0 or self._fits(line)):
+            self._take_row(number, line)
+            return
+        self._open.append((number, line))
+        self._open_length += len(line)
+        if len(self._open) == 1:
+            return
+        if line.count('"') % 2:
+            row = self._fits("\n".join(text for _, text in self._open))
+            if row is None:
+                self._give_up()
+            else:
+                self._keep(self._open[0][0], row)
+                self._open, self._open_length = [], 0
+        elif len(self._open) > _MOST_LINES_A_ROW or self._open_length > _MOST_LENGTH_A_ROW:
+            self._give_up()
+
+    def end(self) -> None:
+        """There are no more lines."""
+        while self._open:
+            self._give_up()
+
+    def taken(self, unread: Sequence[Unread]) -> Lines:
+        """What was taken since the last time."""
+        lines = Lines(
+            pa.array(self._numbers, pa.int64()),
+            pa.array(self._texts, pa.string()),
+            (*unread, *self._unread),
+        )
+        self._numbers, self._texts, self._unread = [], [], []
+        return lines
+
+    def _give_up(self) -> None:
+        """The first open line is a row by itself or none; those after it are taken again."""
+        (number, line), *rest = self._open
+        self._open, self._open_length = [], 0
+        self._take_row(number, line)
+        for one in rest:
+            self.take(*one)
+
+    def _fits(self, text: str, *, strict: bool = True) -> list[str] | None:
+        """The fields of `text` where they are one row of this table."""
+        row = _row(text, self._separator, strict=strict)
+        return row if row is not None and len(row) == len(self._names) else None
+
+    def _take_row(self, number: int, line: str) -> None:
+        if row := self._fits(line) or self._fits(line, strict=False):
+            self._keep(number, row)
+            return
+        row = _row(line, self._separator) or []
+        at = self._names.index("key_id")
+        told = row[at] if at < len(row) and _KEY_ID.fullmatch(row[at]) else None
+        why = f"has {len(row)} fields, and the header {len(self._names)}"
+        size = len(line.encode())
+        self._unread.append(Unread(number, why, line[:_TOLD_LENGTH], size, told))
+
+    def _keep(self, number: int, row: list[str]) -> None:
+        values = {
+            name: value for name, value in zip(self._names, row, strict=True) if value.strip() != ""
+        }
+        self._numbers.append(number)
+        self._texts.append(json.dumps(values, ensure_ascii=False))
+
+
+def _row(text: str, separator: str, *, strict: bool = False) -> list[str] | None:
+    """The fields of one row; None where `text` is none."""
+    # Not splitlines, for there are other characters that end a line to it.
+    *lines, last = text.replace("\r", " ").split("\n")
+    lines = [*(f"{line}\n" for line in lines), last]
+    try:
+        rows = list(csv.reader(lines, delimiter=separator, strict=strict))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None if rows else []
+
+
+SOURCE = Source(
+    "pulsely",
+    _recognises,
+    _lines,
+    "source_pulsely",
+    re.compile(r'"key_id"\s*:\s*"([^"\\]{1,200})"'),
+    names_endpoints=False,
+)

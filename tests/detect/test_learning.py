@@ -1,0 +1,554 @@
+"""What a review learns from and what it must not: quarantine, verdicts, rotation, groups, power."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keywatch import pipeline
+from keywatch.detect import detectors
+from keywatch.detect.power import THEFTS
+from keywatch.detect.replay import Replay, Replays
+from keywatch.detect.replay import _stored as stored
+from keywatch.detect.scoring import WindowEvidence
+from keywatch.errors import UsageError
+from keywatch.lake import Lake
+from keywatch.load.ingest import load_files
+from keywatch.load.origins import OriginReader
+from keywatch.model import Case, Review, Window
+from keywatch.report import (
+    power_sentences,
+    render_power,
+    render_rehearsal,
+    render_review,
+    render_verdict,
+)
+from keywatch.settings import IngestSettings, ReviewSettings, Settings
+from keywatch.text.document import rehearsal_document
+from keywatch.vendors import find_files
+from keywatch.vendors.catalogue import catalogue_endpoints
+from tests.test_pipeline import (
+    AWAY,
+    HOME,
+    SETTINGS,
+    TWO_REPLAYS,
+    crowd,
+    daily,
+    key,
+    lake_of,
+    line,
+)
+
+FIRST = date(2026, 8, 1)
+MONDAY = datetime(2026, 9, 28)
+
+
+def week(number: int = 0) -> Window:
+    start = MONDAY + timedelta(weeks=number)
+    return Window(start, start + timedelta(weeks=1))
+
+
+def visit(day: date, key_id: str = "key_1", ip: str = AWAY, **fields: Any) -> list[dict[str, Any]]:
+    """Ten calls in the night by another client."""
+    paths = ["/v1/alerts", "/v1/export", "/v1/members", "/v1/keys", "/v1/billing"] * 2
+    return [
+        line(f"{day}T03:{n:02}:00", key_id=key_id, ip=ip, endpoint=path,
+             **({"user_agent": "curl/8.4.0", "status": 403 if n % 2 else 200} | fields))
+        for n, path in enumerate(paths)
+    ]  # fmt: skip
+
+
+def find(answer: Review, key_id: str = "key_1") -> Case:
+    return next(case for case in answer.cases if case.key_id == key_id)
+
+
+def two_weeks_under(folder: Path) -> Path:
+    """A theft on Thursday that goes on in the week after, within what the key may do."""
+    events = daily(FIRST, 72) + crowd()
+    events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
+    for day in (date(2026, 10, 1), date(2026, 10, 6), date(2026, 10, 8)):
+        events += visit(day)
+    return lake_of(folder, events, [key(scopes=["admin:*"])])
+
+
+@pytest.fixture
+def two_weeks(tmp_path: Path) -> Path:
+    """The theft of `two_weeks_under`, and no review yet."""
+    return two_weeks_under(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_review(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Review]:
+    """The theft's lake after the review of its first week, and that review."""
+    lake = two_weeks_under(tmp_path_factory.mktemp("two-weeks"))
+    return lake, pipeline.review(lake, week(), SETTINGS)
+
+
+@pytest.fixture
+def reviewed(first_review: tuple[Path, Review], tmp_path: Path) -> Path:
+    """A copy of the reviewed lake."""
+    return Path(shutil.copytree(first_review[0], tmp_path / "lake"))
+
+
+@pytest.fixture
+def first(first_review: tuple[Path, Review]) -> Review:
+    """The review that the lake of `reviewed` has."""
+    return first_review[1]
+
+
+def origin_bits(case: Case) -> float:
+    return sum(each.bits for each in case.evidence if each.detector == "unfamiliar_origin")
+
+
+def test_what_is_flagged_is_not_learnt_until_it_is_judged(reviewed: Path, first: Review) -> None:
+    assert find(first).action in ("revoke", "investigate")
+    second = find(pipeline.review(reviewed, week(1), SETTINGS))
+    assert origin_bits(second) == pytest.approx(origin_bits(find(first)), abs=1.5)
+    assert second.action in ("revoke", "investigate")
+
+    report = pipeline.give_verdict(
+        reviewed, "key_1", "benign", SETTINGS, by="ana", because="ours", window=week()
+    )
+    assert report.flagged == ((date(2026, 10, 1), "45.153.78.0/24"),)
+    third = pipeline.review(reviewed, week(1), SETTINGS)
+    assert origin_bits(find(third)) < origin_bits(second) / 2
+    assert third.run.id != second.summary
+
+
+def test_compromised_keeps_it_out_and_asks_who_else_came_from_there(tmp_path: Path) -> None:
+    events = daily(FIRST, 72) + crowd() + visit(date(2026, 10, 1))
+    events += [line("2026-10-02T01:00:00", key_id="crowd_07", ip=AWAY)]
+    lake = lake_of(tmp_path, events, [])
+    pipeline.review(lake, week(), SETTINGS)
+    report = pipeline.give_verdict(
+        lake, "key_1", "compromised", SETTINGS, by="ana", because="leaked", window=week()
+    )
+    assert [(each.key_id, each.ip, each.requests) for each in report.also] == [
+        ("crowd_07", AWAY, 1)
+    ]
+    assert "crowd_07" in render_verdict(report)
+    with Lake.open(lake) as opened:
+        detectors.prepare(opened, week(1), 90, [])
+        assert ("key_1", AWAY) in opened.rows("SELECT key_id, address FROM quarantine")
+
+
+@pytest.mark.usefixtures("mid_october")
+def test_an_expected_change_is_familiar_until_its_end(reviewed: Path, first: Review) -> None:
+    assert find(first).action != "none"
+    report = pipeline.give_verdict(
+        reviewed, "key_1", "expected", SETTINGS, by="ana", because="moved",
+        until=date(2026, 10, 17), window=week(),
+    )  # fmt: skip
+    (expected,) = report.suppressions
+    assert (expected.starts_on, expected.ends_on) == (date(2026, 10, 1), date(2026, 10, 17))
+    again = pipeline.review(reviewed, week(), SETTINGS)
+    assert origin_bits(find(again)) == 0
+    assert again.coverage.suppressions == report.suppressions
+    text = render_review(again)
+    assert "is expected of" in text
+    assert "ana" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"by": " ", "because": "x"}, "--by WHO"),
+        ({"by": "ana", "because": ""}, "--because WHY"),
+        ({"by": "ana", "because": "x", "until": date(2026, 12, 1)}, "--until"),
+    ],
+)
+def test_a_verdict_says_who_and_why(two_weeks: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, **given)
+
+
+def test_a_verdict_needs_an_alert(two_weeks: Path) -> None:
+    with pytest.raises(UsageError, match="no week was reviewed yet"):
+        pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="x")
+
+
+def test_the_realised_rate_comes_from_verdicts(reviewed: Path, first: Review) -> None:
+    assert find(first).action == "revoke"
+    pipeline.give_verdict(reviewed, "key_1", "benign", SETTINGS, by="ana", because="ours")
+    calibration = pipeline.review(reviewed, week(1), SETTINGS).coverage.calibration
+    assert calibration is not None
+    assert (calibration.judged, calibration.judged_benign) == (1, 1)
+
+
+def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: Path) -> None:
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
+    kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
+    with Lake.open(two_weeks) as lake:
+        before = lake.rows(kept)
+    assert len(before) == 2
+    late = two_weeks.parent / "late.jsonl"
+    late.write_text(json.dumps(line("2026-09-22T12:34:56", key_id="crowd_01")) + "\n", "utf-8")
+    pipeline.ingest(two_weeks, [str(late)], SETTINGS)
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
+    with Lake.open(two_weeks) as lake:
+        after = lake.rows(kept)
+    # Only the window of the late line, and none before it.
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False]
+
+
+def test_a_successor_starts_with_its_predecessor_s_past(tmp_path: Path) -> None:
+    events = daily(FIRST, 50) + daily(date(2026, 9, 18), 17, key_id="key_2") + crowd()
+    keys = [key(), key("key_2", replaces="key_1", created_at="2026-09-17T00:00:00Z")]
+    with Lake.open(lake_of(tmp_path, events, keys)) as lake:
+        detectors.prepare(lake, week(), 90, [])
+        days: dict[str, int] = dict(lake.rows("SELECT key_id, active_days FROM key_history"))
+    assert days["key_2"] == 58
+    assert "key_1" not in days  # not in use in the window any more
+
+
+@pytest.mark.parametrize(
+    ("change", "is_guessed"),
+    [
+        ({}, True),
+        ({"name": "status board-v2"}, True),
+        ({"name": "other"}, False),
+        ({"owner": "team-b"}, False),
+        ({"scopes": ["read:alerts"]}, False),
+    ],
+)
+def test_a_rotation_that_the_inventory_does_not_know_is_guessed_where_it_is_clear(
+    tmp_path: Path, change: dict[str, Any], is_guessed: bool
+) -> None:
+    events = daily(FIRST, 50) + daily(date(2026, 9, 18), 17, key_id="key_2")
+    keys = [key(), key("key_2", **({"created_at": "2026-09-17T00:00:00Z"} | change))]
+    with Lake.open(lake_of(tmp_path, events, keys)) as lake:
+        detectors.prepare(lake, week(), 90, [])
+        found = lake.rows("SELECT key_id, replaces, is_guess FROM successors")
+    assert found == ([("key_2", "key_1", True)] if is_guessed else [])
+
+
+def test_one_new_address_on_many_keys_is_one_campaign_that_raises_them_all(tmp_path: Path) -> None:
+    events = daily(FIRST, 65) + crowd()
+    for n in range(6):
+        events.append(line(f"2026-10-0{1 + n % 3}T02:00:00", key_id=f"crowd_{n:02}", ip=AWAY))
+    answer = pipeline.review(lake_of(tmp_path, events, []), week(), SETTINGS)
+    (group,) = answer.groups
+    assert (group.kind, group.key_ids) == ("campaign", tuple(f"crowd_{n:02}" for n in range(6)))
+    assert AWAY in group.origin
+    actions = {case.key_id: case.action for case in answer.cases}
+    assert all(actions[key_id] != "none" for key_id in group.key_ids)
+    assert {(one.key_id, one.outcome) for one in answer.new_networks} == {
+        (key_id, f"to {actions[key_id]}; campaign of 6 keys") for key_id in group.key_ids
+    }
+
+
+def test_keys_that_move_together_and_behave_as_ever_are_one_migration(tmp_path: Path) -> None:
+    events = crowd()
+    moved = [f"crowd_{n:02}" for n in range(8)]
+    events = [
+        event | ({"ip": "35.246.1.9"} if event["key_id"] in moved
+                 and event["timestamp"] >= "2026-09-30" else {})
+        for event in events
+    ]  # fmt: skip
+    keys = [key(key_id, name=key_id, owner="team-a") for key_id in moved]
+    answer = pipeline.review(lake_of(tmp_path, events, keys), week(), SETTINGS)
+    (group,) = answer.groups
+    assert (group.kind, group.key_ids) == ("migration", tuple(moved))
+    assert [case.key_id for case in answer.alerted() if case.key_id in moved] == []
+    assert {(one.key_id, one.old_place_in_use, one.outcome) for one in answer.new_networks} == {
+        (key_id, False, "migration of 8 keys, to be confirmed") for key_id in moved
+    }
+
+
+def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
+    """Another database calls the networks by other numbers; old and new addresses agree again."""
+
+    class Renamed:
+        """The bundled databases, but every network has another number."""
+
+        def __init__(self, reader: OriginReader) -> None:
+            self._reader = reader
+
+        def locate(self, addresses: Sequence[str]) -> pa.Table:
+            table = self._reader.locate(addresses)
+            for name, values in (
+                ("asn", [asn and asn + 1_000_000 for asn in table["asn"].to_pylist()]),
+                ("asked", ["a newer build"] * len(table)),
+            ):
+                at = table.schema.get_field_index(name)
+                field = table.schema.field(name)
+                table = table.set_column(at, field, pa.array(values, field.type))
+            return table
+
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    other = HOME.rsplit(".", 1)[0] + ".77"
+    for file, events in (
+        (old, daily(FIRST, 58)),
+        (new, [*daily(date(2026, 9, 28), 7), line("2026-09-30T10:00:00", ip=other)]),
+    ):
+        file.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+    bits = {}
+    for renamed in (False, True):
+        folder = tmp_path / f"lake-{renamed}"
+        with OriginReader() as reader, Lake.open(folder, create=True) as lake:
+            load_files(lake, find_files([str(old)]), IngestSettings(), reader)
+            locator = Renamed(reader) if renamed else reader
+            load_files(lake, find_files([str(new)]), IngestSettings(), locator)
+        answer = pipeline.review(folder, week(), SETTINGS)
+        assert answer.new_networks == ()
+        bits[renamed] = origin_bits(find(answer))
+        with Lake.open(folder) as lake:
+            kept = lake.value("SELECT count(*) FROM lake.origins WHERE address = $a", a=HOME)
+            assert kept == 1 + renamed
+    assert bits[True] == pytest.approx(bits[False])
+
+
+@pytest.mark.parametrize("has_facts", [False, True])
+def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
+    detectors_ = ("a", "b")
+    judged = WindowEvidence(
+        detectors=detectors_,
+        visits=tuple((f"key_{n}", FIRST, "192.0.2.0/24") for n in range(4)),
+        networks=("AS1", "", "AS2", "AS3"),
+        goes_on=np.array([True, False, False, False]),
+        bits=np.arange(8.0).reshape(4, 2),
+        facts=np.array([0.0, 0.0, 0.0, 24.0 * has_facts]),
+        ruled=np.array([False, True, False, False]),
+        moved=np.array([False, False, True, False]),
+        cases=np.array([20, 30]),
+    ).without_facts()
+    with Lake.in_memory() as lake:
+        lake.execute(
+            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (1, $first)",
+            first=MONDAY - timedelta(weeks=20),
+        )
+        for method in ("m", "another"):
+            Replays(method, 1, (Replay(week(), judged, is_new=True),)).keep(lake)
+        found = stored(lake, "m", week(), detectors_)
+        assert found is not None
+        assert not found.is_new
+        for each in fields(WindowEvidence):
+            one, other = getattr(judged, each.name), getattr(found.evidence, each.name)
+            assert np.array_equal(one, other), each.name
+        assert stored(lake, "m", week(1), detectors_) is None
+        lake.execute(
+            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (2, $first)",
+            first=MONDAY,
+        )
+        assert stored(lake, "m", week(), detectors_) is None  # a late load: it is judged anew
+
+
+def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, daily(FIRST, 65) + crowd(), [key()])
+    powers = pipeline.power_of_keys(lake, week(), SETTINGS)
+    assert len(powers) == 41
+    (one,) = pipeline.power_of_keys(lake, week(), SETTINGS, "status board")
+    assert one in powers
+    assert set(one.requests) == set(THEFTS)
+    scan, reader = one.requests["scan"], one.requests["same_provider"]
+    assert scan is not None
+    assert reader is None or scan <= reader
+    assert "a scan from a new hosting network would be caught after about" in render_power([one])
+    assert "crowd_07" in render_power(powers)
+    with pytest.raises(UsageError, match="nobody"):
+        pipeline.power_of_keys(lake, week(), SETTINGS, "nobody")
+
+
+KINDS = {
+    "scan": "45.153.78.122",  # a hosting network abroad
+    "bulk_read": "45.153.78.122",
+    "home_reader": "37.4.9.8",  # another provider in Germany
+    "same_provider": "87.128.1.1",  # the key's own provider
+}
+
+
+def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
+    """As `detect/inject.sql` makes it: so many requests of the kind on the window's last day."""
+    paths = ["/v1/checks/{id}"] * requests
+    if kind == "scan":
+        names = [each.name for each in catalogue_endpoints() if ":" not in each.name]
+        paths = random.Random(1).sample([n[4:] for n in names if n.startswith("GET ")], requests)
+    return [
+        line(
+            f"2026-10-04T12:{n:02}:30", ip=KINDS[kind],
+            endpoint=path.replace("{id}", f"{9000 + n}"),
+            status=200 if path.startswith("/v1/checks") else 403,
+            **({} if kind in ("home_reader", "same_provider") else {"user_agent": "curl/8.4.0"}),
+        )
+        for n, path in enumerate(paths)
+    ]  # fmt: skip
+
+
+USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Steady keys, and what their week's review keeps of the weeks before."""
+    lake = lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
+    pipeline.review(lake, week(), USUAL)
+    return lake
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind: str) -> None:
+    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
+    least = power.requests[kind]
+    for requests in (1, 10):
+        lake = tmp_path / f"lake-{requests}"
+        shutil.copytree(quiet, lake)
+        log = tmp_path / f"{requests}.jsonl"
+        text = "".join(json.dumps(event) + "\n" for event in theft_of(kind, requests))
+        log.write_text(text, "utf-8")
+        pipeline.ingest(lake, [str(log)], USUAL)
+        case = find(pipeline.review(lake, week(), USUAL, keep=False))
+        promised = least is not None and least <= requests
+        assert (case.action != "none") == promised, (requests, least, case.bits)
+
+
+def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, daily(FIRST, 65) + crowd() + visit(date(2026, 10, 1)), [])
+    without = pipeline.review(lake, week(), SETTINGS, keep=False)
+    some = SETTINGS.model_copy(
+        update={"review": SETTINGS.review.model_copy(update={"power_keys": 10})}
+    )
+    answer = pipeline.review(lake, week(), some)
+    assert answer.cases == without.cases
+    assert [power.keys for power in answer.coverage.power] == [10] * len(THEFTS)
+    told = power_sentences(answer.coverage.power)
+    assert all(sentence in " ".join(render_review(answer).split()) for sentence in told)
+    with Lake.open(lake) as opened:
+        stored = opened.value(
+            "SELECT count(*) FROM lake.evidence WHERE run_id = $id AND prefix LIKE '%:%'",
+            id=answer.run.id,
+        )
+    assert stored == 0
+
+
+# -------------------------------------------------------------------------------------- rehearsals
+
+
+def test_a_rehearsal_says_what_the_reviews_would_have_and_stores_nothing(two_weeks: Path) -> None:
+    span = Window(week().start, week(1).end)
+    found = pipeline.rehearse(two_weeks, span, SETTINGS)
+    assert found.windows == (week(), week(1))
+    for window in found.windows:
+        answer = pipeline.review(two_weeks, window, SETTINGS, keep=False)
+        told = {alert.key_id: alert.action for alert in found.alerts if alert.window == window}
+        assert told == {case.key_id: case.action for case in answer.alerted()}
+    assert ("key_1", week()) in {(alert.key_id, alert.window) for alert in found.alerts}
+    with Lake.open(two_weeks) as lake:
+        assert lake.value("SELECT count(*) FROM lake.runs") == 0
+        assert lake.value("SELECT count(*) FROM lake.replays") == 0
+
+
+def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> None:
+    same = pipeline.rehearse(two_weeks, week(), SETTINGS, SETTINGS)
+    assert same.changes() == ()
+    assert rehearsal_document(same)["changes"] == []
+    nothing = SETTINGS.model_copy(
+        update={
+            "scoring": SETTINGS.scoring.model_copy(
+                update={
+                    "investigate_per_1000_keys": 0.0,
+                    "second_family_bits": 1000.0,
+                    "unfamiliar_place": "none",
+                }
+            )
+        }
+    )
+    found = pipeline.rehearse(two_weeks, week(), SETTINGS, nothing)
+    assert found.against == ()
+    assert [(one, other) for one, other in found.changes()] == [
+        (alert, None) for alert in sorted(found.alerts, key=lambda alert: alert.key_id)
+    ]
+    change = rehearsal_document(found)["changes"][0]
+    assert (change["key_id"], change["against"]) == (found.alerts[0].key_id, "none")
+    told = render_rehearsal(found, width=100)
+    assert f"{found.alerts[0].action} → none" in told
+    assert "By the other settings: nothing to do." in told
+
+
+def test_a_rehearsal_is_of_whole_weeks(two_weeks: Path) -> None:
+    with pytest.raises(UsageError, match="whole weeks"):
+        pipeline.rehearse(two_weeks, Window(week().start, week().end - timedelta(days=1)), SETTINGS)
+
+
+def statements(lake: Path) -> list[tuple[str, str]]:
+    with Lake.open(lake) as opened:
+        return opened.rows("SELECT verdict, because FROM lake.verdicts ORDER BY given_at")
+
+
+def quarantined(lake: Path, window: Window) -> set[str]:
+    with Lake.open(lake) as opened:
+        detectors.prepare(opened, window, 90, [])
+        return {key_id for (key_id,) in opened.rows("SELECT key_id FROM quarantine")}
+
+
+@pytest.mark.usefixtures("mid_october")
+def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
+    reviewed: Path, first: Review
+) -> None:
+    judge: dict[str, Any] = {"by": "ana", "window": week()}
+    pipeline.give_verdict(reviewed, "key_1", "benign", SETTINGS, because="ours", **judge)
+    assert quarantined(reviewed, week(1)) == set()
+    moved = pipeline.give_verdict(
+        reviewed, "key_1", "expected", SETTINGS, because="moved", until=date(2026, 12, 1), **judge
+    )
+    pipeline.give_verdict(reviewed, "key_1", "compromised", SETTINGS, because="stolen", **judge)
+
+    restored = pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not stolen", **judge)
+    assert restored.withdrawn is not None
+    assert (restored.withdrawn.verdict, restored.withdrawn.because) == ("compromised", "stolen")
+    assert restored.suppressions == moved.suppressions
+    again = pipeline.review(reviewed, week(), SETTINGS)
+    assert again.coverage.suppressions == moved.suppressions
+    assert quarantined(reviewed, week(1)) == set()
+
+    pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not moved", by="bo")
+    last = pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="not ours", by="bo")
+    assert (last.restored, last.window) == (None, week())
+    text = render_verdict(last)
+    assert "benign by ana (ours), is withdrawn" in text
+    assert "1 flagged visit will be no part of what is usual for this key until it is" in text
+    assert quarantined(reviewed, week(1)) == {"key_1"}
+    after = pipeline.review(reviewed, week(), SETTINGS)
+    assert after.coverage.suppressions == ()
+    assert find(after).bits == find(first).bits
+    assert statements(reviewed) == [
+        ("benign", "ours"), ("expected", "moved"), ("compromised", "stolen"),
+        ("undo", "not stolen"), ("undo", "not moved"), ("undo", "not ours"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="no verdict on key_1 is in force"):
+        pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="again", by="bo")
+    with pytest.raises(UsageError, match="--because WHY"):
+        pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because=" ", by="bo")
+
+
+@given(st.lists(st.booleans(), max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_the_verdict_in_force_is_the_top_of_those_not_undone(gives: list[bool]) -> None:
+    stack: list[int] = []
+    with Lake.in_memory() as lake:
+        for n, give in enumerate(gives):
+            if give:
+                stack.append(n)
+            elif stack:
+                stack.pop()
+            else:
+                continue
+            lake.execute(
+                "INSERT INTO lake.verdicts VALUES ($id, 'key_1', $start, $end, $verdict, 'ana', "
+                "'x', $at, NULL, NULL, NULL, NULL, NULL)",
+                id=f"{n:02}", start=week().start, end=week().end,
+                verdict="benign" if give else "undo", at=MONDAY + timedelta(seconds=n),
+            )  # fmt: skip
+        found = lake.rows("SELECT verdict_id FROM verdicts_in_force()")
+    assert found == [(f"{n:02}",) for n in stack[-1:]]

@@ -1,0 +1,159 @@
+"""One lake of two machines: its catalogue in PostgreSQL, its Parquet files in one place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from keywatch import pipeline
+from keywatch.errors import LakeBusyError, LakeDamagedError, LakeReadOnlyError
+from keywatch.lake import Lake
+from keywatch.lake.lake import _extension_file
+from keywatch.operate import integrity
+from keywatch.settings import LakeSettings, Settings
+from tests import postgres
+from tests.conftest import as_json_lines, event
+from tests.lake.test_lake import finish, start
+
+pytestmark = pytest.mark.skipif(
+    postgres.programs() is None, reason="no PostgreSQL server programs here"
+)
+GRANTS = (
+    "CREATE ROLE analyst LOGIN",
+    "GRANT USAGE ON SCHEMA public TO analyst",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA public TO analyst",
+    "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO analyst",
+)
+"""As SECURITY.md has them."""
+LOADS = 3
+EVENTS = 150
+
+# A machine: it has a folder of its own, and loads its logs one after the other, then reviews.
+MACHINE = """
+    import sys
+    from pathlib import Path
+    from keywatch import pipeline
+    from keywatch.load.ingest import load_files
+    from keywatch.lake import Lake
+    from keywatch.settings import IngestSettings, LakeSettings, Settings
+    from keywatch.vendors import find_files
+    from tests.conftest import NoWhere
+    folder, catalog, data_path, *logs = sys.argv[1:]
+    storage = LakeSettings(catalog=catalog, data_path=data_path, wait_seconds=120)
+    print("here", flush=True)
+    for log in logs:
+        with Lake.open(Path(folder), storage, create=True) as lake:
+            load_files(lake, find_files([log]), IngestSettings(chunk_bytes=5000), NoWhere())
+        print("loaded", flush=True)
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    pipeline.review(Path(folder), None, settings, whole=False)
+    print("reviewed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[str]:
+    with postgres.server() as found:
+        yield found
+
+
+def logs(folder: Path, machine: str) -> list[Path]:
+    files = []
+    for nth in range(LOADS):
+        file = folder / f"{machine}-{nth}.jsonl"
+        rows = (
+            event(
+                timestamp=f"2026-09-{21 + nth:02}T{n // 60:02}:{n % 60:02}:00Z",
+                request_id=f"{machine}-{nth}-{n}",
+                key_id=f"key_{n % 5}",
+            )
+            for n in range(EVENTS)
+        )
+        file.write_bytes(as_json_lines(rows))
+        files.append(file)
+    return files
+
+
+def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    storage = LakeSettings(catalog=catalog, data_path=str(shared), wait_seconds=0)
+    with Lake.open(tmp_path / "a", storage, create=True) as one:
+        with (
+            Lake.open(tmp_path / "b", storage) as two,
+            one.writing(),
+            pytest.raises(LakeBusyError, match="another machine is still writing"),
+            two.writing(),
+        ):
+            pass
+        with one.writing():
+            pass
+    machines: list[subprocess.Popen[str]] = [
+        start(MACHINE, tmp_path / name, catalog, shared, *logs(tmp_path, name)) for name in "abc"
+    ]
+    dies = machines.pop()
+    assert dies.stdout is not None
+    assert [dies.stdout.readline() for _ in range(2)] == ["here\n", "loaded\n"]
+    os.kill(dies.pid, signal.SIGKILL)
+    dies.communicate()
+    for machine in machines:
+        assert finish(machine).split() == ["here", *["loaded"] * LOADS, "reviewed"]
+    # Its server notices that it is gone; what it had not committed is loaded by the next.
+    finish(start(MACHINE, tmp_path / "c", catalog, shared, *logs(tmp_path, "c")))
+    with Lake.open(tmp_path / "a", storage) as lake:
+        assert lake.value("SELECT count(*) FROM lake.events") == 3 * LOADS * EVENTS
+        assert lake.value("SELECT sum(events)::BIGINT FROM lake.activity") == 3 * LOADS * EVENTS
+        assert list(integrity.faults(lake, deep=True)) == []
+        with lake.reading(), pytest.raises(Lake.Error, match="read-only"):
+            lake.execute("DELETE FROM lake.events")
+        lake.look()
+        with pytest.raises(Lake.Error, match="disabled by configuration"):
+            lake.rows("FROM read_text('/etc/passwd')")
+
+
+def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
+    with postgres.server() as catalog:
+        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+        folder = tmp_path / "lake"
+        settings = Settings().without_power().model_copy(update={"storage": storage})
+        pipeline.ingest(folder, [str(file) for file in logs(tmp_path, "a")], settings)
+        as_superuser(catalog, *GRANTS)
+
+        role = catalog.replace(f"user={postgres.USER}", "user=analyst")
+        reader = storage.model_copy(update={"catalog": role})
+        with Lake.open(folder, reader) as lake:
+            assert lake.look().value("SELECT count(*) FROM lake.events") == LOADS * EVENTS
+        settings = settings.model_copy(update={"storage": reader})
+        answer = pipeline.review(folder, None, settings, keep=False)
+        assert answer.coverage.keys == 5
+        with (
+            Lake.open(folder, reader) as lake,
+            pytest.raises(LakeReadOnlyError, match="its role in PostgreSQL"),
+            lake.writing(),
+        ):
+            pass
+        said: list[str] = []
+        pipeline.review(folder, None, settings, whole=False, on_wait=said.append)
+        assert said == [f"{folder} is read-only: nothing of this review is stored or sent"]
+        with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
+            lake.execute("DELETE FROM lake.events")
+
+
+def as_superuser(catalog: str, *statements: str) -> None:
+    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as admin:
+        admin.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
+        admin.execute(f"ATTACH '{catalog.removeprefix('postgres:')}' AS pg (TYPE postgres)")
+        for statement in statements:
+            admin.execute("CALL postgres_execute('pg', $1)", [statement])
+
+
+def test_another_place_of_files_is_found_out(catalog: str, tmp_path: Path) -> None:
+    storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "elsewhere"))
+    with pytest.raises(LakeDamagedError, match="missing or damaged"):
+        Lake.open(tmp_path / "a", storage, create=True)
+    assert not (tmp_path / "elsewhere").exists()

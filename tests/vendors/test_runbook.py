@@ -1,0 +1,137 @@
+"""The steps, in their order, for each vendor and action."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from keywatch.vendors import runbook
+from keywatch.vendors.runbook import KeyAtHand
+
+PULSELY = KeyAtHand(
+    key_id="key_1", where="45.153.78.0/24", requests=412, key="ply_live_prod_4f8a2c…9e1d",
+    owner="team-a", environment="prod", scopes_needed=("read:checks", "read:metrics"),
+    consumers=({"agent": "Grafana/10", "origin": "Hetzner, DE", "requests_per_day": 1439.5},),
+)  # fmt: skip
+AWS = KeyAtHand(
+    key_id="AKIAIOSFODNN7EXAMPLE", where="45.153.78.0/24", requests=3,
+    owner="arn:aws:iam::123456789012:user/ops/terraform",
+)  # fmt: skip
+
+
+def test_a_stolen_key_is_revoked_before_it_is_replaced() -> None:
+    revoke, replace, switch, look, check = runbook.steps("revoke", PULSELY)
+    assert revoke.startswith("Revoke ply_live_prod_4f8a2c…9e1d now, before it is replaced")
+    assert "environment prod) with read:checks, read:metrics, which are those" in replace
+    assert switch.endswith("Grafana/10 at Hetzner, DE (1,440 requests a day)")
+    assert look == "Look at what was done from 45.153.78.0/24: 412 requests"
+    assert "no use since" in check
+
+
+def test_an_exposed_key_is_replaced_before_it_is_revoked() -> None:
+    replace, mend, revoke, check = runbook.steps("rotate", PULSELY)
+    assert replace.startswith("Make a replacement")
+    assert mend == (
+        "Mend what exposed the old key (see why), and switch the consumers to the new one: "
+        "Grafana/10 at Hetzner, DE (1,440 requests a day)"
+    )
+    assert revoke.startswith(
+        "Revoke ply_live_prod_4f8a2c…9e1d as soon as the log shows no more use of it"
+    )
+    assert check.startswith("Check")
+
+
+def test_an_exposed_key_of_aws_too_and_its_sessions_are_ended() -> None:
+    replace, mend, off, check = runbook.steps("rotate", AWS)
+    assert replace.startswith("Make a replacement: `aws iam create-access-key")
+    assert mend.endswith("(see why); no other consumer was seen in the window")
+    assert off.startswith("When its last use is past, turn it off")
+    assert check.startswith("Check")
+    session = KeyAtHand("ASIAIOSFODNN7EXAMPLE", "x", 0)
+    assert runbook.steps("rotate", session)[0].startswith("End the role's sessions now")
+
+
+def test_an_exposed_key_that_is_revoked_needs_no_replacement() -> None:
+    revoked = replace(PULSELY, revoked_at=datetime(2026, 10, 1))
+    first, check = runbook.steps("rotate", revoked)
+    assert first.startswith("The key is revoked already")
+    assert check.startswith("Check")
+
+
+def test_a_key_to_rotate_that_is_strange_as_well_is_asked_about_first() -> None:
+    ask, look, *rest = runbook.steps("rotate", PULSELY, suspected=True)
+    assert ask == (
+        "Ask team-a whether the use from 45.153.78.0/24 is theirs; if it is not, revoke the key now"
+    )
+    assert look == "Look at what was done from 45.153.78.0/24: 412 requests"
+    assert tuple(rest) == runbook.steps("rotate", PULSELY)
+
+
+def test_a_doubted_key_is_asked_about_first() -> None:
+    ask, look, if_stolen, *rest = runbook.steps("investigate", PULSELY)
+    assert ask == "Ask team-a whether the use from 45.153.78.0/24 is theirs"
+    assert look.startswith("Look")
+    assert "it is stolen" in if_stolen
+    assert "revoke ply_live_prod_4f8a2c…9e1d now" in if_stolen
+    assert tuple(rest) == tuple(
+        step for step in runbook.steps("revoke", PULSELY)[1:] if step != look
+    )
+
+
+def test_no_action_no_steps() -> None:
+    assert runbook.steps("none", PULSELY) == ()
+
+
+def test_a_successor_takes_the_place_of_a_replacement() -> None:
+    steps = runbook.steps("revoke", KeyAtHand("key_1", "x", 1, successor_key_id="key_2"))
+    assert "Its successor exists: key_2" in steps
+    assert any(step.startswith("No other consumer") for step in steps)
+
+
+def test_a_key_that_is_revoked_already() -> None:
+    first, *_ = runbook.steps("revoke", KeyAtHand("key_1", "x", 1, revoked_at=datetime(2026, 9, 1)))
+    assert first == "The key is revoked already: revoke it again if it is still accepted"
+
+
+def commands(steps: tuple[str, ...]) -> list[list[str]]:
+    return [shlex.split(text) for step in steps for text in re.findall(r"`([^`]+)`", step)]
+
+
+def test_aws_keys_are_turned_off_by_commands_that_can_be_pasted() -> None:
+    off, make, delete, last_used = commands(runbook.steps("revoke", AWS))
+    assert off == [
+        "aws", "iam", "update-access-key", "--access-key-id", "AKIAIOSFODNN7EXAMPLE",
+        "--user-name", "terraform", "--status", "Inactive",
+    ]  # fmt: skip
+    assert make[:3] == ["aws", "iam", "create-access-key"]
+    assert delete[2] == "delete-access-key"
+    assert last_used[2] == "get-access-key-last-used"
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [None, "team-a", "arn:aws:iam::123456789012:user/x; reboot", "arn:aws:iam::1:user/$(x)"],
+)
+def test_no_owner_of_a_log_gets_into_a_command(owner: str | None) -> None:
+    steps = runbook.steps("revoke", KeyAtHand(AWS.key_id, "x", 1, owner=owner))
+    for command in commands(steps):
+        assert "USER" in command or command[2] == "get-access-key-last-used"
+        assert "reboot" not in command
+
+
+def test_the_sessions_of_a_role_are_ended_by_a_policy_that_is_one() -> None:
+    session = KeyAtHand(
+        "ASIAIOSFODNN7EXAMPLE", "x", 1, owner="arn:aws:sts::123456789012:assumed-role/ci/run-7"
+    )
+    end, *_ = runbook.steps("revoke", session)
+    assert len(end) < 400  # what is shown of a step
+    (command,) = commands((end.replace("$(date -u +%FT%TZ)", "2026-10-05T00:00:00Z"),))
+    assert command[4] == "ci"
+    (statement,) = json.loads(command[-1])["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"]["DateLessThan"] == {"aws:TokenIssueTime": "2026-10-05T00:00:00Z"}
