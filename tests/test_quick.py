@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.quick import tests_of
+from tools.quick import beside
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ from tools.quick import tests_of
     ],
 )
 def test_the_tests_beside_a_file(file: str, tests: list[str]) -> None:
-    assert tests_of([Path(file)]) == tests
+    assert beside([Path(file)]) == tests
 
 
 def test_each_is_run_once() -> None:
     files = [Path("src/keywatch/deliver/mail.py"), Path("src/keywatch/deliver/slack.py")]
-    assert tests_of(files) == ["tests/deliver"]
+    assert beside(files) == ["tests/deliver"]

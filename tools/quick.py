@@ -23,16 +23,16 @@ def touched() -> list[Path]:
     return [Path(name) for name in listed]
 
 
-def tests_of(files: Iterable[Path]) -> list[str]:
+def beside(files: Iterable[Path]) -> list[str]:
     """What pytest is to run for these files, each once; empty where no test lies beside them."""
     found: dict[str, None] = {}
     for file in files:
-        for test in _beside(file):
+        for test in _beside_one(file):
             found[test] = None
     return list(found)
 
 
-def _beside(file: Path) -> list[str]:
+def _beside_one(file: Path) -> list[str]:
     match file.parts:
         case ("tests", *_) if file.name.startswith("test_") and (ROOT / file).exists():
             return [str(file)]
@@ -56,7 +56,7 @@ def _git(*words: str) -> str:
 
 def main() -> int:
     """Run them; pytest's exit code, 0 where there are none."""
-    tests = tests_of(touched())
+    tests = beside(touched())
     if not tests:
         print("quick: no tests lie beside what has changed")
         return 0
