@@ -32,6 +32,17 @@ def most_urgent(actions: Iterable[Action]) -> Action:
     return min(actions, key=ACTIONS.index, default="none")
 
 
+def severity(action: Action, *, is_grave: bool) -> Severity:
+    """How soon somebody has to hear of a case, the same in messages and in OCSF.
+
+    *critical*: to revoke, and it `is_grave`, that is many keys, a sensitive call, or use after a
+    revocation; *high*: to revoke; *medium*: to rotate or to look at; *low*: neither.
+    """
+    if action == "revoke":
+        return "critical" if is_grave else "high"
+    return "low" if action == "none" else "medium"
+
+
 @dataclass(frozen=True)
 class Window:
     """``[start, end)`` in UTC."""

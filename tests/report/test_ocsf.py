@@ -12,7 +12,8 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from keywatch.model import Review
 from keywatch.report.ocsf import OCSF_VERSION, ocsf_findings, ocsf_lines
 from keywatch.text.document import case_document
-from tests.report.reviews import EMPTY, FULL, HOSTILE, QUIET, TO_ROTATE
+from tests.deliver.alerts_of import messages_of, review_of
+from tests.report.reviews import DOUBTED, EMPTY, FULL, HOSTILE, QUIET, SCANNED, SECOND, TO_ROTATE
 
 VALIDATOR = Draft202012Validator(
     OcsfJsonSchemaEmbedded(get_ocsf_schema(version=OCSF_VERSION)).get_class_schema(
@@ -28,6 +29,18 @@ def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review)
         assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
         assert finding["resources"][0]["uid"] == case_document(case)["key_id"]
         assert finding["unmapped"]["action"] == case.action
+
+
+def test_a_finding_is_as_urgent_as_its_message() -> None:
+    calm = replace(SCANNED, blast_radius={**SCANNED.blast_radius, "sensitive_endpoints_used": []})
+    grave = replace(calm, blast_radius={"sensitive_endpoints_used": ["GET /v1/members"]})
+    campaign = [replace(FULL.groups[0], key_ids=(calm.key_id, SECOND.key_id))]
+    for review in (
+        review_of(calm), review_of(grave), review_of(DOUBTED),
+        review_of(calm, replace(calm, key_id=SECOND.key_id), groups=campaign),
+    ):  # fmt: skip
+        told = {message.severity for message in messages_of(review)}
+        assert {finding["severity"].lower() for finding in ocsf_findings(review)} == told
 
 
 def test_a_finding_names_the_technique_and_each_tactic() -> None:

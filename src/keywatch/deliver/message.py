@@ -30,6 +30,7 @@ from keywatch.model import (
     Severity,
     Technique,
     Window,
+    severity,
 )
 from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
@@ -321,16 +322,12 @@ def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
 
 
 def severity_of(alert: Alert) -> Severity:
-    """How soon somebody has to hear of it.
-
-    *critical*: to revoke, and it is many keys, a sensitive call, or use after a revocation; *high*:
-    to revoke; *medium*: to rotate or to look at; *low*: a move to confirm.
-    """
-    if alert.action == "revoke":
-        sensitive = _worst_case(alert).get("blast_radius", {}).get("sensitive_endpoints_used")
-        grave = alert.kind == "campaign" or sensitive or alert.still_used
-        return "critical" if grave else "high"
-    return "low" if alert.kind == "migration" else "medium"
+    """As `model.severity` says; a move to confirm is *low*, and neither a theft nor none."""
+    if alert.kind == "migration" and alert.action != "revoke":
+        return "low"
+    sensitive = _worst_case(alert).get("blast_radius", {}).get("sensitive_endpoints_used")
+    is_grave = alert.kind == "campaign" or bool(sensitive) or alert.still_used
+    return severity(alert.action, is_grave=is_grave)
 
 
 def owners_of(alert: Alert) -> set[str | None]:

@@ -14,16 +14,12 @@ from ipaddress import ip_address
 from typing import Any
 
 from keywatch.detect import attack
-from keywatch.model import Action, Case, Origin, Review
+from keywatch.model import Action, Case, Origin, Review, Severity, severity
 from keywatch.text.document import case_document
 
 OCSF_VERSION = "1.8.0"
-_SEVERITY: dict[Action, tuple[int, str]] = {
-    "revoke": (5, "Critical"),
-    "rotate": (3, "Medium"),
-    "investigate": (3, "Medium"),
-    "none": (1, "Informational"),
-}
+_SEVERITY_IDS: dict[Severity, int] = {"critical": 5, "high": 4, "medium": 3}
+_INFORMATIONAL = (1, "Informational")
 _TITLES: dict[Action, str] = {
     "revoke": "An API key looks stolen: revoke it",
     "rotate": "An API key was exposed: rotate it",
@@ -60,7 +56,7 @@ def ocsf_findings(review: Review) -> Iterator[dict[str, Any]]:
 def _finding(case: Case, review: Review) -> dict[str, Any]:
     # By way of the contract's document: text there is Unicode whatever the log held.
     told = case_document(case)
-    severity_id, severity = _SEVERITY[case.action]
+    severity_id, severity_name = _severity(case, review)
     # A cleared case is named for what it was.
     found = case.as_scored if case.action == "none" else case.action
     seen = [origin for origin in case.origins if origin.requests]
@@ -78,7 +74,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "start_time": _milliseconds(review.window.start),
         "end_time": end,
         "severity_id": severity_id,
-        "severity": severity,
+        "severity": severity_name,
         **_status(case),
         "message": told["summary"],
         "metadata": {
@@ -143,6 +139,18 @@ def _attacks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _named(uid: str, name: str) -> dict[str, str]:
     return {"uid": uid, "name": name} if name else {"uid": uid}
+
+
+def _severity(case: Case, review: Review) -> tuple[int, str]:
+    """OCSF's number and name of the severity that a channel's message has."""
+    if case.action == "none":
+        return _INFORMATIONAL
+    campaigns = {
+        key for group in review.groups if group.kind == "campaign" for key in group.key_ids
+    }
+    sensitive = case.blast_radius.get("sensitive_endpoints_used")
+    found = severity(case.action, is_grave=bool(sensitive) or case.key_id in campaigns)
+    return _SEVERITY_IDS[found], found.capitalize()
 
 
 def _status(case: Case) -> dict[str, Any]:

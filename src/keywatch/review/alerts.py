@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -25,7 +25,7 @@ import pyarrow as pa
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_event
-from keywatch.model import ACTIONS, Action, Case, Group, Review, Window
+from keywatch.model import ACTIONS, Action, Case, Group, Review, Window, most_urgent
 from keywatch.review.missed import missed_case
 from keywatch.review.verdicts import VerdictReport
 from keywatch.settings import ReviewSettings
@@ -236,7 +236,7 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
         if restored is None and all(m.by_verdict for m in members):
             changes.append(_ended(reopened, {report.key_id: said}, said))
             continue
-        action = _most_urgent(m.action for m in members) if restored is None else "revoke"
+        action = most_urgent(m.action for m in members) if restored is None else "revoke"
         state: State = "open" if restored is None else "acknowledged"
         what: What = "trigger" if alert.state == "closed" else "update"
         changes.append(Change(what, _next(reopened, said, action=action, state=state)))
@@ -349,7 +349,7 @@ def _subjects(review: Review) -> list[_Subject]:
 
 def _group_subject(group: Group, members: Sequence[Case]) -> _Subject:
     confirm: Action = "investigate"
-    worst = _most_urgent(case.action for case in members)
+    worst = most_urgent(case.action for case in members)
     return _Subject(
         kind=group.kind,
         members=tuple(_member(case) for case in members),
@@ -379,10 +379,6 @@ def _in_brief(case: Case) -> dict[str, Any]:
 def _member(case: Case) -> Member:
     last_use = max((origin.last_seen for origin in case.origins), default=None)
     return Member(case.key_id, case.key, case.name, case.action, case.bits, last_use, last_use)
-
-
-def _most_urgent(actions: Iterable[Action]) -> Action:
-    return min(actions, key=ACTIONS.index)
 
 
 # --------------------------------------------------------------------------------------- and again
@@ -495,7 +491,7 @@ def _changed(told: Alert, subject: _Subject, window: Window, why: str) -> Alert:
             member = replace(member, first_told_use_at=first, used_after=before.used_after)
         members[member.key_id] = member
     return replace(
-        _next(told, why, action=_most_urgent([told.action, subject.action])),
+        _next(told, why, action=most_urgent([told.action, subject.action])),
         members=tuple(members.values()),
         bits=max(told.bits, subject.bits),
         window=window if _is_ahead(told.window, window) else max(told.window, window, key=_end),
