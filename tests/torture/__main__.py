@@ -69,6 +69,8 @@ class World:
             f'[deliver.channels.file]\nkind = "file"\npath = "{folder}/out.jsonl"\n{settings}'
         )
         self._made = 0
+        self.said = ""
+        """What the last command that `run` ran said to its errors."""
 
     def new_log(self, who: str = "w") -> Path:
         """A log of another day of a few keys and a passing one; one has a strange address."""
@@ -108,8 +110,9 @@ class World:
         """Its exit code; a traceback is an error of ours."""
         process = self.start(*arguments)
         _, said = process.communicate(timeout=900)
-        assert b"Traceback" not in said, said.decode()
-        assert process.returncode in (0, 2, 3), said.decode()
+        self.said = said.decode()
+        assert "Traceback" not in self.said, self.said
+        assert process.returncode in (0, 2, 3), self.said
         return process.returncode
 
 
@@ -357,7 +360,7 @@ def busy(home: Path, ends: float, storage: str) -> None:
         counts[name] += 1
         counts["busy"] += done == 3
         if name == "load":
-            assert done == 0
+            assert done == 0, world.said
             counts["loaded"] += LINES - 1
     print(json.dumps(counts))
 
