@@ -299,7 +299,7 @@ def test_honey_is_true_or_false_and_no_place_for_a_key(tmp_path: Path) -> None:
         "scopes": ["read:checks"], "created_at": "2026-01-01T00:00:00Z",
     }  # fmt: skip
     full = "ply_live_prod_4f8a2c0000000000009e1d"
-    for wrong, shown in (("yes", '"yes"'), (1, "1"), (full, '"ply_live_prod_4f8a2c…9e1d"')):
+    for wrong, shown in (("yes", '"yes"'), (1, "1"), (full, '"ply_live_prod_4f8a2c…9e1d#')):
         file.write_text(json.dumps({**good, "honey": wrong}), encoding="utf-8")
         ran = keywatch("keys", "import", file, "--lake", tmp_path / "lake")
         assert ran.code == 2
