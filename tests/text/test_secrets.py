@@ -235,6 +235,22 @@ def test_of_five_thousand_random_secrets_of_aws_hardly_one_stays() -> None:
     assert len(kept) <= 2
 
 
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("ghp_" + "aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1bC3", "{}"),
+        ("aB3dE5gH7jK9mN1pQ2rS4tU6vW8xY0zA1bC3dE5f", "/{}/"),
+        ("hunter2hunter2", "a=1&client_secret={}"),
+    ],
+    ids=["token", "bare", "place"],
+)
+def test_a_load_finds_what_is_encoded_once(secret: str, text: str, loading: Loading) -> None:
+    loading.take([event(endpoint=f"/v1/checks?q={percent(text.format(secret), 1)}")])
+    (path,) = loading.lake.rows("SELECT path FROM lake.events")[0]
+    assert secret not in unquote(path)
+    assert "…" in path
+
+
 def texts_of_real_logs() -> Iterator[str]:
     """What a log may hold where Keywatch keeps text: requests, agents, objects, names."""
     for file in sorted(SHARED_DATA.glob("*/*.gz")):
