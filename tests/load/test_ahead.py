@@ -73,6 +73,11 @@ def test_they_come_in_when_their_time_comes_as_if_they_had_been_loaded_then(
     later = NOW + timedelta(days=2)
     report = quick.take([at("2026-10-06T12:00:00")], "later.jsonl", now=later)
     assert (report.let_in, held(quick.lake)) == (4, [])
+    # The record of what came in spans it: a run or a replay of those days is made anew.
+    spans = "SELECT first_ts, last_ts FROM lake.ingested_files WHERE events = 4 AND lines = 4"
+    assert quick.lake.rows(f"{spans} AND sha256 = ''") == [
+        (datetime(2026, 10, 6, 12), datetime(2026, 10, 7, 12, 30))
+    ]
     assert "4 events came in that had been held back" in render_load(report)
     with Lake.in_memory() as other:
         whole = Loading(quick.folder, other)
