@@ -56,7 +56,7 @@ _GO_ON = 354
 _COLORS = {"critical": "#b00020", "high": "#b00020", "medium": "#b26a00", "low": "#1558b0"}
 
 
-class _AnswerKept(smtplib.SMTP):
+class _Smtp(smtplib.SMTP):
     """Knows the server's last answer, and so whether it may have the mail."""
 
     last_code = 0
@@ -72,12 +72,8 @@ class _AnswerKept(smtplib.SMTP):
         return self.last_code == _GO_ON
 
 
-class _Smtp(_AnswerKept):
-    """With STARTTLS, or without TLS."""
-
-
-class _SmtpTls(_AnswerKept, smtplib.SMTP_SSL):
-    """With TLS from the first byte."""
+class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
+    """The same with TLS from the first byte."""
 
 
 class MailSender:
@@ -93,7 +89,7 @@ class MailSender:
             )
         except OSError as e:
             raise SecretError(f"{settings.ca_file}: no certificates can be read ({e})") from None
-        self._server: _AnswerKept | None = None
+        self._server: _Smtp | None = None
 
     def send(self, envelope: Envelope) -> str:
         mail = mail_of(envelope.message, self._settings, envelope.previous)
@@ -127,13 +123,11 @@ class MailSender:
             raise _refused(e) from None
         return {to: str(refused[to][0]) if to in refused else ACCEPTED for to in recipients}
 
-    def _connect(self) -> _AnswerKept:
+    def _connect(self) -> _Smtp:
         settings = self._settings
         where = (settings.host, settings.port)
         if settings.security == "tls":
-            server: _AnswerKept = _SmtpTls(
-                *where, timeout=settings.timeout_seconds, context=self._tls
-            )
+            server: _Smtp = _SmtpTls(*where, timeout=settings.timeout_seconds, context=self._tls)
         else:
             server = _Smtp(*where, timeout=settings.timeout_seconds)
         self._server = server

@@ -504,12 +504,10 @@ class Plan:
         """The one message in place of `over`."""
         message = summary_message([one.message for one in over], rfc3339(now))
         delivery_id = _delivery_id("summary", channel, *sorted(one.delivery_id for one in over))
-        message = with_id(message, delivery_id, "summary")
-        self.summaries.append(_row(channel, message, None, 1, now))
         self.records += [
             replace(_outcome(one, now, "summarised"), summary_id=delivery_id) for one in over
         ]
-        return Pending(delivery_id, None, channel, 1, message, now)
+        return self._add(channel, with_id(message, delivery_id, "summary"), now)
 
     def end_summaries(self, over: Mapping[tuple[str, str], int], now: datetime) -> list[Pending]:
         """The ends of summaries, each by its id, channel and number of alerts."""
@@ -517,10 +515,13 @@ class Plan:
         for (summary_id, channel), alerts_of_it in over.items():
             delivery_id = _delivery_id("end", summary_id)
             message = summary_over_message(summary_id, alerts_of_it, rfc3339(now))
-            message = with_id(message, delivery_id, "resolve")
-            self.summaries.append(_row(channel, message, None, 1, now))
-            ends.append(Pending(delivery_id, None, channel, 1, message, now))
+            ends.append(self._add(channel, with_id(message, delivery_id, "resolve"), now))
         return ends
+
+    def _add(self, channel: str, message: Message, now: datetime) -> Pending:
+        """A message of no alert, to be stored and sent."""
+        self.summaries.append(_row(channel, message, None, 1, now))
+        return Pending(message.id, None, channel, 1, message, now)
 
     @property
     def orders(self) -> dict[str, int]:
