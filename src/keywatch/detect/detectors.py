@@ -14,11 +14,11 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from keywatch.content import content_path
-from keywatch.detect.attack import TECHNIQUE, technique
 from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.lake import Lake, sql_statements, sql_text
 from keywatch.model import ACTIONS, About, Action, Family, Status, Window
+from keywatch.text.attack import TECHNIQUE, technique
 from keywatch.vendors.catalogue import Endpoint
 
 GRAINS = ("visit", "key_day", "key")

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from keywatch.detect import attack
 from keywatch.model import Action, Case, Origin, Review, Severity, severity
+from keywatch.text import attack
 from keywatch.text.document import case_document
 
 OCSF_VERSION = "1.8.0"

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 from keywatch.content import content_path
 from keywatch.errors import CatalogueError
+from keywatch.text.attack import TECHNIQUE
 
 __all__ = [
     "Catalogue",
@@ -31,7 +32,6 @@ Sensitivity = Literal["none", "low", "high", "critical"]
 _HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PATH = re.compile(r"/[^\s?#]*")
 _CALL = re.compile(r"[a-z0-9.-]+:[A-Za-z0-9_]+")
-_TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -208,7 +208,7 @@ def _read_endpoint(entry: _Entry, limits: Mapping[str, int | None]) -> Endpoint:
     if bool(why) is (sensitivity == "none"):
         raise entry.error("`why` goes with every sensitivity but none; add it or take it out")
     technique = entry.text("technique") if "technique" in entry.table else None
-    if technique is not None and not _TECHNIQUE.fullmatch(technique):
+    if technique is not None and not TECHNIQUE.fullmatch(technique):
         raise entry.error(f"technique {technique!r} must be an ATT&CK id such as T1098.001")
     limit = limits[scope] if scope is not None else None
     return Endpoint(method, template, scope, cast(Sensitivity, sensitivity), why, technique, limit)

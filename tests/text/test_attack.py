@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from keywatch.detect.attack import technique
 from keywatch.detect.detectors import check, load_detectors
 from keywatch.model import Technique
+from keywatch.text.attack import technique
 
 DETECTORS = load_detectors()
 
