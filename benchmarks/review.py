@@ -48,7 +48,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from keywatch.detect import detectors, scoring
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import load_settings

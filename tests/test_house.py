@@ -175,7 +175,7 @@ def test_the_wheel_ships_the_content_and_the_typing_marker(tmp_path: Path) -> No
         shipped = set(archive.namelist())
     content = {
         f"keywatch/_content/{path.relative_to(ROOT).as_posix()}"
-        for folder in ("data", "detectors")
+        for folder in ("data", "detectors", "vendors")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

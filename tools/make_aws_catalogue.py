@@ -1,8 +1,9 @@
-"""Make data/apis/aws.toml from TrailDiscover's list of AWS calls that attackers use.
+"""Make vendors/aws/catalogue.toml from TrailDiscover's list of AWS calls that attackers use.
 
     python tools/make_aws_catalogue.py EVENTS.json.gz [OUT]
 
-OUT is data/apis/aws.toml of this checkout by default. Sensitivity comes by `sensitivity_of`.
+OUT is vendors/aws/catalogue.toml of this checkout by default. Sensitivity comes by
+`sensitivity_of`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
-OUT = Path(__file__).resolve().parents[1] / "data" / "apis" / "aws.toml"
+OUT = Path(__file__).resolve().parents[1] / "vendors" / "aws" / "catalogue.toml"
 LONGEST_WHY = 140
 HEAD = """\
 # AWS calls that attackers use, by CloudTrail's eventSource and eventName.
@@ -26,8 +27,8 @@ HEAD = """\
 #
 # Made by tools/make_aws_catalogue.py, which states the rule for sensitivity; don't edit.
 
-name = "aws"
 credit = "TrailDiscover by Adan Alvarez, CC BY 4.0"
+calls = "[a-z0-9.-]+:[A-Za-z0-9_]+"
 """
 GRAVE_TACTICS = {
     "TA0003",  # persistence

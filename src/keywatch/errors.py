@@ -6,9 +6,10 @@ KeywatchError              exit 2, unless said otherwise
 │   └── SecretError          a channel's secret is not where the settings say
 ├── InputError             a log or an inventory can't be taken
 │   └── TooManyRejectsError  more lines are bad than the settings allow
-├── ContentError           a bundled file (data/, detectors/) is missing or wrong
-│   ├── CatalogueError     an API catalogue
-│   └── DetectorError      a detector's folder
+├── ContentError           a content file (data/, detectors/, vendors/) is missing or wrong
+│   ├── DetectorError      a detector's folder
+│   └── VendorError        a vendor's folder
+│       └── CatalogueError   its API catalogue
 ├── GeoIPError             a GeoIP database is missing or damaged
 └── LakeError              exit 3
     ├── LakeBusyError      another process is writing
@@ -48,15 +49,19 @@ class TooManyRejectsError(InputError):
 
 
 class ContentError(KeywatchError):
-    """A bundled file (data/, detectors/) is missing or wrong."""
-
-
-class CatalogueError(ContentError):
-    """An API catalogue in data/apis is wrong."""
+    """A content file (data/, detectors/, vendors/) is missing or wrong."""
 
 
 class DetectorError(ContentError):
     """A detector's folder is wrong."""
+
+
+class VendorError(ContentError):
+    """A vendor's folder is wrong."""
+
+
+class CatalogueError(VendorError):
+    """A vendor's API catalogue is wrong."""
 
 
 class GeoIPError(KeywatchError):

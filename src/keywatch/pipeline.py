@@ -24,7 +24,7 @@ from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.text.phrases import count, iso_week
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 
 if TYPE_CHECKING:
     import pyarrow as pa

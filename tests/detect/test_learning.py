@@ -37,8 +37,7 @@ from keywatch.report import (
 )
 from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from keywatch.text.document import rehearsal_document
-from keywatch.vendors import find_files
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints, find_files
 from tests.test_pipeline import (
     AWAY,
     HOME,

@@ -15,7 +15,7 @@ from keywatch.content import content_path
 from keywatch.detect import detectors
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Window
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 
 START, END = date(2026, 9, 28), date(2026, 10, 5)
 WINDOW = Window(datetime.combine(START, time()), datetime.combine(END, time()))

@@ -14,7 +14,7 @@ from keywatch.detect import detectors
 from keywatch.lake import Lake
 from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.model import Window
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 
 WINDOW = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 FIRST = date(2026, 8, 20)

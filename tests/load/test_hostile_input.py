@@ -131,12 +131,12 @@ def test_a_query_that_fails_at_a_line_costs_that_line_and_shows_no_key(
     monkeypatch.setattr(redactor, "redact", fails)
     import pyarrow as pa
 
-    from keywatch.vendors import SOURCES
+    from keywatch.vendors import sources
 
     lines = pa.table({"file_id": [1] * 6, "line": list(range(6)), "text": texts})
     with Parser(redactor) as parser:
         monkeypatch.setattr(parser, "_redactor", Redactor(b"s" * 32))
-        found = parser.parse(SOURCES["pulsely"], lines).rows.to_pylist()
+        found = parser.parse(sources()["pulsely"], lines).rows.to_pylist()
     assert sorted(row["request_id"] for row in found if not row["reason"]) == list("01234")
     (bad,) = (row for row in found if row["reason"])
     assert (bad["line"], bad["key_id"]) == (5, "key_0700353")
@@ -391,13 +391,13 @@ def test_headers_in_another_dress_are_known(separator: str, quick: Loading) -> N
 
 
 def test_a_csv_is_read_in_parts_of_bounded_size(tmp_path: Path) -> None:
-    from keywatch.vendors import SOURCES
+    from keywatch.vendors import sources
 
     rows = events(60, user_agent="x" * 500_000)
     file = tmp_path / "log.csv.gz"
     file.write_bytes(gzip.compress(as_csv(rows), 1))
     sizes = [
-        lines.texts.nbytes for lines in SOURCES["pulsely"].lines(LogFile(str(file), 1), ignore)
+        lines.texts.nbytes for lines in sources()["pulsely"].lines(LogFile(str(file), 1), ignore)
     ]
     assert len(sizes) > 3
     assert max(sizes) < 2 * BLOCK_BYTES

@@ -18,7 +18,7 @@ from keywatch.lake.weeks import week_window
 from keywatch.load import late
 from keywatch.model import Window
 from keywatch.review import judging
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 from tests.conftest import Loading, event
 from tests.test_pipeline import AWAY, SETTINGS, daily, lake_of, line, theft
 

@@ -230,7 +230,9 @@ def test_addresses_lie_in_their_network(events: list[Row]) -> None:
 
 
 def test_endpoints_agree_with_the_catalogue() -> None:
-    listed = tomllib.loads(content_path("data/apis/pulsely.toml").read_text("utf-8"))["endpoints"]
+    listed = tomllib.loads(content_path("vendors/pulsely/catalogue.toml").read_text("utf-8"))[
+        "endpoints"
+    ]
     theirs = {(e["method"], e["template"], e.get("scope", "any"), e["sensitivity"]) for e in listed}
     ours = {(e.method, e.template, e.scope, e.sensitivity) for e in ENDPOINTS}
     assert ours == theirs

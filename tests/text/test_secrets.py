@@ -32,7 +32,7 @@ from keywatch.text.secrets import (
     suspect_pattern,
     without_tokens,
 )
-from keywatch.vendors import SOURCES
+from keywatch.vendors import sources
 from keywatch.vendors.parser import Parser
 from tests.conftest import SHARED_DATA, Loading, as_json_lines, event, events
 from tests.torture.planted import files_under, percent
@@ -113,7 +113,7 @@ def test_nothing_in_full_reaches_the_database_that_may_spill() -> None:
     numbers = list(range(len(lines)))
     raw = pa.table({"file_id": numbers, "line": numbers, "text": lines})
     with Parser(Redactor(b"s" * 32)) as parser:
-        chunk = parser.parse(SOURCES["pulsely"], raw)
+        chunk = parser.parse(sources()["pulsely"], raw)
     assert chunk.rows.num_rows == len(lines)
     text = unquote(unquote(str(chunk.rows.to_pylist())))
     assert not [place for place, needle in NEEDLES.items() if needle in text]

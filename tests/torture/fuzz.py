@@ -33,10 +33,10 @@ import pyarrow as pa
 from keywatch.errors import InputError
 from keywatch.lake import Lake
 from keywatch.operate import integrity
-from keywatch.vendors import SOURCES, LogFile, detect_source, find_files
+from keywatch.vendors import LogFile, detect_source, find_files, sources
 from keywatch.vendors.files import numbered_lines
 from keywatch.vendors.lenient import understood
-from keywatch.vendors.pulsely import _row
+from keywatch.vendors.table import row_of
 from tests.conftest import ROOT, SHARED_DATA
 from tests.torture.corpus import (
     COLUMNS,
@@ -478,7 +478,8 @@ def _is_swallowed(lines: list[str], at: int, separator: str) -> bool:
     """Whether a quote before line `at` and one after it make one row of the table of them."""
     odd = [n for n in range(max(0, at - 200), min(len(lines), at + 201)) if lines[n].count('"') % 2]
     return any(
-        len(_row("\n".join(lines[first : last + 1]), separator, strict=True) or ()) == len(COLUMNS)
+        len(row_of("\n".join(lines[first : last + 1]), separator, strict=True) or ())
+        == len(COLUMNS)
         for first in odd
         if first < at
         for last in odd
@@ -509,7 +510,7 @@ class Readers:
             detect_source(file)
         except InputError as e:
             assert str(e).startswith(str(self._file))  # noqa: PT017 — no test: it is fuzzed
-        for source in SOURCES.values():
+        for source in sources().values():
             try:
                 numbers = [n for lines in source.lines(file, _ignored)
                            for n in lines.numbers.to_pylist()]  # fmt: skip

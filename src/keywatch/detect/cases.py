@@ -26,8 +26,7 @@ from keywatch.load.inventory import insert_keys
 from keywatch.load.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.model import Window
 from keywatch.settings import IngestSettings
-from keywatch.vendors.catalogue import catalogue_endpoints
-from keywatch.vendors.files import find_files
+from keywatch.vendors import catalogue_endpoints, find_files
 
 _EVIDENCE = (
     "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "due_on", "rotate",

@@ -75,7 +75,7 @@ WITH inventory AS (
 ),
 
 shown AS (
-    SELECT key_id, arg_max("key", ts) AS "key"
+    SELECT key_id, arg_max("key", ts) AS "key", arg_max(source, ts) AS source
     FROM lake.events
     WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
     GROUP BY key_id
@@ -87,7 +87,7 @@ SELECT
     environment_word(environment_of(s."key")) AS logged_environment,
     i.scopes, i.created_at, i.expires_at, i.revoked_at, i.replaces,
     coalesce(i.honey, false) AS honey,
-    i.key_id IS NOT NULL AS in_inventory
+    i.key_id IS NOT NULL AS in_inventory, s.source
 FROM inventory AS i
 FULL JOIN shown AS s USING (key_id);
 

@@ -41,6 +41,7 @@ from keywatch.errors import (
 )
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import keep_copy
+from keywatch.lake.key_macros import key_macros
 from keywatch.settings import LakeSettings
 from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 
@@ -98,6 +99,12 @@ def sql_statements(name: str, package: str) -> tuple[str, ...]:
     return tuple(each.query for each in duckdb.extract_statements(sql_text(name, package)))
 
 
+def _make_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(key_macros())
+    for name in _MACROS:
+        connection.execute(sql_text(name))
+
+
 class _Slot:
     """What a registered name reads: an Arrow table that can be changed under it.
 
@@ -150,8 +157,7 @@ class Lake:
         connection.execute("ATTACH ':memory:' AS lake")
         for name in _TABLES:
             connection.execute(sql_text(name))
-        for name in _MACROS:
-            connection.execute(sql_text(name))
+        _make_macros(connection)
         return cls(connection, None, LakeSettings())
 
     @classmethod
@@ -232,8 +238,7 @@ class Lake:
                 self._read_at(None)
             self._check_format(create, on_wait)
             self._check_owner()
-            for name in _MACROS:
-                self.connection.execute(sql_text(name))
+            _make_macros(self.connection)
             if self.sqlite_file is not None:
                 self._lock_down()
 

@@ -76,10 +76,6 @@ CREATE OR REPLACE TEMP MACRO agent_of(user_agent) AS
         ELSE regexp_extract(user_agent, '^\[?\s*([^\s\[\]/]{1,40}(?:/v?\d{1,4})?)', 1)
     END;
 
--- The environment that a masked Pulsely key names: ply_live_prod_4f8a2c…9e1d → prod.
-CREATE OR REPLACE TEMP MACRO environment_of("key") AS
-    nullif(regexp_extract("key", '^ply_(?:live|test)_([a-z][a-z0-9]{1,11})_', 1), '');
-
 -- One word for an environment, however it is written: Production and prod are the same.
 CREATE OR REPLACE TEMP MACRO environment_word(environment) AS
     CASE lower(trim(environment))
@@ -89,12 +85,6 @@ CREATE OR REPLACE TEMP MACRO environment_word(environment) AS
 -- Whether a key with these scopes may do what needs this one: it has it, all of its kind, or everything.
 CREATE OR REPLACE TEMP MACRO grants(scopes, scope) AS
     list_has_any(scopes, [scope, split_part(scope, ':', 1) || ':*', 'admin:*', '*']);
-
--- The full keys that stood in a text, as redaction left them there, less the hash.
-CREATE OR REPLACE TEMP MACRO exposed_keys(text) AS
-    list_transform(regexp_extract_all(coalesce(text, ''),
-        'ply_(?:live|test)_(?:[a-z0-9]{2,12}_)?[A-Za-z0-9]{6}…[A-Za-z0-9]{4}#[0-9a-f]{16}'),
-        lambda k: split_part(k, '#', 1));
 
 -- '1 request', '2 requests'; `ending` is what the plural adds.
 CREATE OR REPLACE TEMP MACRO counted(n, noun, ending := 's') AS

@@ -32,6 +32,7 @@ from geoip2.errors import AddressNotFoundError
 
 from keywatch.content import content_path
 from keywatch.errors import ContentError, GeoIPError
+from keywatch.vendors import service_words
 
 __all__ = [
     "ATTRIBUTION",
@@ -88,7 +89,6 @@ _HOST_NAME = re.compile(
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])\.?",
     re.IGNORECASE | re.ASCII,
 )
-_SERVICE_WORDS = frozenset({"aws internal"})
 
 # IANA special-purpose address registries, IPv4 and IPv6; the first range that fits decides.
 # CGNAT (100.64.0.0/10) counts as private. Teredo, 6to4 and NAT64 pass as plain IPv6.
@@ -159,8 +159,8 @@ def parse_address(text: str) -> ParsedAddress:
 
     Takes spaces around it, a port (`1.2.3.4:443`, `[2001:db8::1]:443`), brackets, a zone
     id, either case; an IPv4-mapped IPv6 address becomes the IPv4 one. Host names and
-    `AWS Internal` are of kind `service`. Leading zeros are `invalid`: readers disagree
-    whether they mean octal.
+    a vendor's `service_addresses` are of kind `service`. Leading zeros are `invalid`:
+    readers disagree whether they mean octal.
     """
     host = _without_port(text.strip())
     if host is None or len(host) > _LONGEST_HOST:
@@ -169,7 +169,7 @@ def parse_address(text: str) -> ParsedAddress:
         return ParsedAddress(text, None, None, "none" if not text.strip() else "invalid")
     ip = _canonical(host)
     if ip is None:
-        is_service = host.lower() in _SERVICE_WORDS or _HOST_NAME.fullmatch(host) is not None
+        is_service = host.lower() in service_words() or _HOST_NAME.fullmatch(host) is not None
         return ParsedAddress(text, None, None, "service" if is_service else "invalid")
     version: Literal[4, 6] = 6 if ":" in ip else 4
     number = int.from_bytes(_packed(ip))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Action, Case, Review, Window
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -40,7 +40,7 @@ from keywatch.settings import Settings
 from keywatch.text.document import case_document
 from keywatch.text.phrases import count, iso_week, listed, named
 from keywatch.text.safe_text import printable
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints
 
 OnText = Callable[[str], None]
 

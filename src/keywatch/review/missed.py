@@ -13,13 +13,13 @@ from keywatch.lake import Lake, quoted
 from keywatch.model import Case, Evidence, Origin, Window
 from keywatch.review.history import shown_keys
 from keywatch.settings import ReviewSettings
-from keywatch.vendors import runbook
-from keywatch.vendors.catalogue import catalogue_endpoints
+from keywatch.vendors import catalogue_endpoints, runbook
 
 _MOST_REASONS = 10
 _MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
 
+_SOURCE = "SELECT arg_max(source, ts) FROM lake.events WHERE key_id = $key_id"
 _OF_WINDOW = """
     WITH flagged AS (
         SELECT DISTINCT day, prefix FROM lake.flagged_visits
@@ -78,6 +78,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         successor_key_id=successor,
         scopes_needed=tuple(called.scopes_needed),
         consumers=tuple(used.consumers),
+        source=lake.value(_SOURCE, key_id=key_id),
     )
     return Case(
         key_id=key_id,

@@ -473,6 +473,7 @@ def _steps(
         scopes_needed=tuple(impact["scopes_needed"]),
         consumers=tuple(impact["consumers"]),
         consumers_total=impact["consumers_total"],
+        source=key.get("source"),
     )
     return runbook.steps(one.recommended, at_hand, suspected=one.action != "none")
 

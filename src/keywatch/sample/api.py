@@ -1,7 +1,7 @@
 """The Pulsely API as the sample calls it: every endpoint, its scope, how sensitive it is.
 
-`data/apis/pulsely.toml` holds the same list for the engine; the sample keeps its own so that a
-mistake in one shows against the other.
+`vendors/pulsely/catalogue.toml` holds the same list for the engine; the sample keeps its own so
+that a mistake in one shows against the other.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Address = IPv4Address | IPv6Address
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAT64 = ip_network("64:ff9b::/96")
-# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html and the
-# manuals of Alibaba Cloud, Oracle Cloud and Azure; the others' are link-local.
+# Of EC2 (its user guide, "Instance metadata") and, by their manuals, Alibaba Cloud, Oracle Cloud
+# and Azure; the others' are link-local.
 _METADATA = frozenset(
     map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
 )

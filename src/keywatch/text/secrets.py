@@ -1,8 +1,9 @@
 """Secrets are replaced before anything touches the disk.
 
-What has the form of a secret (``data/secrets.toml``) becomes ``…#<hash>``, a full Pulsely key
-``ply_live_prod_4f8a2c…9e1d#<hash>``: the masked form that the vendor shows, and 16 hex digits of a
-keyed hash by which the same secret can be recognised, so what was distinct stays distinct.
+What has the form of a secret (``data/secrets.toml``) becomes ``…#<hash>``, a vendor's full API
+key (`keywatch.text.key_forms`) ``xyz_4f8a2c…9e1d#<hash>``: the masked form that vendors show, and
+16 hex digits of a keyed hash by which the same secret can be recognised, so what was distinct stays
+distinct.
 The hash is HMAC-SHA-256 (RFC 2104) with a secret of the lake's own, so that a stolen lake can't be
 searched for a known key without it.
 """
@@ -18,12 +19,14 @@ import re
 import secrets
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from keywatch.content import content_path
 from keywatch.errors import LakeDamagedError
+from keywatch.text.key_forms import KeyForm, key_faults, key_forms
 
 SECRET_FILE = "key-hash.secret"
 """The name of a lake's HMAC secret in its folder."""
@@ -32,10 +35,6 @@ HOW_TO_MEND_THE_SECRET = (
     "one: keys that were logged in full are then other keys, without a past."
 )
 
-_KEY = re.compile(
-    r"(?P<head>ply_(?:live|test)_(?:[a-z0-9]{2,12}_)?)"
-    r"(?P<first>[A-Za-z0-9]{6})[A-Za-z0-9]{6,}(?P<last>[A-Za-z0-9]{4})"
-)
 _OTHER_KEY = re.compile(r"(?P<head>[a-z]{2,6}_(?:live|test)_)?(?P<first>.{6}).{14,}(?P<last>.{4})")
 _MASKED = re.compile(
     r"[A-Za-z0-9_.-]{0,24}(?:…|\.{3}|\*{2,})[A-Za-z0-9]{0,12}(?:#[0-9a-f]{16})?", re.ASCII
@@ -45,8 +44,6 @@ _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _NESTED_PERCENT = re.compile(r"%(?:25)+")
 _AROUND_NAMES = re.compile(r"([?&;#=\s])")
 _ESCAPE = re.compile(r"\\(?:(?:u00|x)([2-7][0-9A-Fa-f])|([\"'/\\]))")
-_BASE64_STARTS = ("", "AH", "AAB")
-"""What may stand before ply_ in base64, by its place in a group of three bytes."""
 _HASH = re.compile("(…[A-Za-z0-9]{0,4})#[0-9a-f]{16}")
 _HASH_DIGITS = 16
 _FORMS = ("token", "bare")
@@ -61,7 +58,10 @@ _CACHED_LENGTH = 2000
 
 @dataclass(frozen=True)
 class SecretPattern:
-    """A form of secrets; see ``data/secrets.toml`` for its fields."""
+    """A form of secrets; see ``data/secrets.toml`` for its fields.
+
+    `key` is the form of a vendor's API key that it finds; where it `is_base64`, encoded.
+    """
 
     id: str
     regex: re.Pattern[str]
@@ -69,7 +69,8 @@ class SecretPattern:
     unless: re.Pattern[str] | None
     entropy: float
     length: int | None
-    is_base64: bool
+    key: KeyForm | None = None
+    is_base64: bool = False
 
     def may_be_in(self, lowered: str) -> bool:
         """Whether a text, given in lower case, holds a keyword."""
@@ -89,9 +90,38 @@ def _entropy(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-@functools.cache
 def secret_patterns(kind: str) -> tuple[SecretPattern, ...]:
-    """The bundled patterns of a kind (of `KINDS`), in the order in which they are applied."""
+    """The patterns of a kind (of `KINDS`), in the order in which they are applied.
+
+    Tokens begin with the vendors' API keys.
+    """
+    return _patterns(kind, key_forms() if kind == "token" else ())
+
+
+@functools.cache
+def _patterns(kind: str, forms: tuple[KeyForm, ...]) -> tuple[SecretPattern, ...]:
+    of_vendors = [each for form in forms if form.is_secret for each in _patterns_of(form)]
+    return (*of_vendors, *_bundled_patterns(kind))
+
+
+def _patterns_of(form: KeyForm) -> Iterator[SecretPattern]:
+    """A vendor's key, as it is and in base64."""
+    keywords = tuple(each.lower() for each in form.begins)
+    yield _key_pattern(form, form.id, form.pattern, keywords)
+    encoded = [beginning for beginning, _ in form.base64_beginnings]
+    least = form.length * 4 // 3 - 1
+    pattern = f"(?:{'|'.join(map(re.escape, encoded))})[A-Za-z0-9]{{{least},}}"
+    keywords = tuple({beginning[:5].lower() for beginning in encoded})
+    base64_form = _key_pattern(form, f"{form.id}-base64", pattern, keywords)
+    yield replace(base64_form, is_base64=True)
+
+
+def _key_pattern(form: KeyForm, name: str, regex: str, keywords: tuple[str, ...]) -> SecretPattern:
+    return SecretPattern(name, re.compile(regex, re.ASCII), keywords, None, 0.0, None, form)
+
+
+@functools.cache
+def _bundled_patterns(kind: str) -> tuple[SecretPattern, ...]:
     content = tomllib.loads(content_path("data/secrets.toml").read_text(encoding="utf-8"))
     parts: dict[str, str] = {}
     for name, part in content["parts"].items():
@@ -104,7 +134,6 @@ def secret_patterns(kind: str) -> tuple[SecretPattern, ...]:
             re.compile(_filled(entry["unless"], parts), re.ASCII) if "unless" in entry else None,
             entry.get("entropy", 0.0),
             entry.get("length"),
-            entry.get("encoding") == "base64",
         )
         for entry in content[kind]
     )
@@ -116,7 +145,6 @@ def _filled(regex: str, parts: dict[str, str]) -> str:
     return regex
 
 
-@functools.cache
 def suspect_pattern(kind: str) -> str:
     """All patterns of a kind as one, for RE2, which says where Python has to look."""
     alternatives = (_NAMED_GROUP.sub("(?:", each.regex.pattern) for each in secret_patterns(kind))
@@ -129,10 +157,20 @@ def is_masked(key: str) -> bool:
 
 
 class Redactor:
-    """Replaces secrets in text; two redactors with the same secret give the same hash."""
+    """Replaces secrets in text; two redactors with the same secret give the same hash.
 
-    def __init__(self, secret: bytes, kinds: tuple[str, ...] = KINDS) -> None:
+    Raises:
+        VendorError: a vendor's ``[[keys]]`` can't be read, so that its keys would be stored whole.
+            Not where the text is not `stored`.
+    """
+
+    def __init__(
+        self, secret: bytes, kinds: tuple[str, ...] = KINDS, *, stored: bool = True
+    ) -> None:
+        if stored and (faults := key_faults()):
+            raise next(iter(faults.values()))
         self._secret = secret
+        self._forms = [form for form in key_forms() if form.is_secret]
         self._patterns = [pattern for kind in kinds for pattern in secret_patterns(kind)]
         self._redact_short = functools.lru_cache(maxsize=65536)(self._redact)
         self.mask_key = functools.lru_cache(maxsize=65536)(self._mask_key)
@@ -150,14 +188,14 @@ class Redactor:
         return self._redact_short(text) if len(text) <= _CACHED_LENGTH else self._redact(text)
 
     def exposes(self, text: str) -> str:
-        """The masked form of a full Pulsely key in `text`, as it is or encoded; else nothing."""
+        """The masked form of a vendor's full key in `text`, as it is or encoded; else nothing."""
         decoded = text[:_MOST_LENGTH]
         for _ in range(_MOST_DECODINGS + 1):
             lowered = decoded.lower()
             for pattern in self._patterns:
-                if pattern.id.startswith("pulsely") and pattern.may_be_in(lowered):
+                if pattern.key is not None and pattern.may_be_in(lowered):
                     for match in pattern.regex.finditer(decoded):
-                        if keys := _keys_in_base64(match[0]) if pattern.is_base64 else [match[0]]:
+                        if keys := _keys_of(pattern, match[0]):
                             return self.mask_key(keys[0])
             further = _decoded(decoded)
             if further == decoded:
@@ -168,11 +206,12 @@ class Redactor:
     def _mask_key(self, key: str) -> str:
         """The masked form of a key field's value; a masked one is returned as it is.
 
-        Of Pulsely's keys that is the vendor's; of others ten characters of 24 or more.
+        Of a vendor's key that is what the vendor shows; of others ten characters of 24 or more.
         """
         if is_masked(key):
             return key
-        shown = _KEY.fullmatch(key) or _OTHER_KEY.fullmatch(key)
+        matches = (form.whole.fullmatch(key) for form in self._forms)
+        shown = next(filter(None, matches), None) or _OTHER_KEY.fullmatch(key)
         if shown is None:
             return f"…#{self.key_hash(key)}"
         return f"{shown['head'] or ''}{shown['first']}…{shown['last']}#{self.key_hash(key)}"
@@ -203,11 +242,9 @@ class Redactor:
         secret = match[group]
         if is_masked(secret) or pattern.is_ordinary(match, secret):
             return match[0]
-        if pattern.is_base64:
-            keys = _keys_in_base64(secret)
+        if pattern.key is not None:
+            keys = _keys_of(pattern, secret)
             masked = " ".join(map(self.mask_key, keys)) if keys else secret
-        elif _KEY.fullmatch(secret):
-            masked = self.mask_key(secret)
         else:
             masked = f"…#{self.key_hash(secret)}"
         before = match.start(group) - match.start()
@@ -221,7 +258,7 @@ def without_tokens(text: str) -> str:
     Places are not looked at: an error names settings, and what follows is its own words. A hash of
     the lake's, by which a key is named, stays.
     """
-    shown = Redactor(secrets.token_bytes(), _FORMS).redact(text)
+    shown = Redactor(secrets.token_bytes(), _FORMS, stored=False).redact(text)
     return _HASH.sub(lambda found: found[0] if found[0] in text else found[1], shown)
 
 
@@ -245,13 +282,18 @@ def _decoded(text: str) -> str:
     return text
 
 
-def _keys_in_base64(text: str) -> list[str]:
-    """The full keys in what `text`, which begins where one does, decodes to."""
-    for start in _BASE64_STARTS:
-        aligned = start + text
+def _keys_of(pattern: SecretPattern, text: str) -> list[str]:
+    """The full keys in what a vendor's pattern found: itself, or what it decodes to."""
+    assert pattern.key is not None
+    if not pattern.is_base64:
+        return [text]
+    for beginning, before in pattern.key.base64_beginnings:
+        if not text.startswith(beginning):
+            continue
+        aligned = before + text
         whole = aligned[: len(aligned) - (len(aligned) % 4 == 1)]
         decoded = base64.b64decode(whole + "==").decode("latin-1")
-        if found := [match[0] for match in _KEY.finditer(decoded)]:
+        if found := [match[0] for match in pattern.key.whole.finditer(decoded)]:
             return found
     return []
 

@@ -1,27 +1,22 @@
-"""Log formats: one module each, which reads lines and names the SQL that makes fields of them."""
+"""What is known of each vendor (``vendors/NAME/``): log formats, keys, endpoints, runbook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from keywatch.errors import InputError
-from keywatch.vendors import cloudtrail, pulsely
-from keywatch.vendors.base import Source
 from keywatch.vendors.files import Contents, LogFile, find_files, without_mark
-
-SOURCES: Mapping[str, Source] = MappingProxyType(
-    {source.name: source for source in (pulsely.SOURCE, cloudtrail.SOURCE)}
-)
+from keywatch.vendors.registry import catalogue_endpoints, service_words, sources, vendor_faults
+from keywatch.vendors.source import Source
 
 __all__ = [
-    "SOURCES",
     "Contents",
     "LogFile",
     "Source",
+    "catalogue_endpoints",
     "detect_source",
     "find_files",
     "named_source",
+    "service_words",
+    "sources",
 ]
 
 _LINES_TO_LOOK_AT = 50
@@ -36,11 +31,16 @@ def named_source(name: str) -> Source:
     """The source called `name`.
 
     Raises:
-        InputError: there is none; names those there are.
+        InputError: there is none; names those there are, and what is wrong with others.
     """
-    if name not in SOURCES:
-        raise InputError(f"no source {name!r}; there are: {', '.join(SOURCES)}")
-    return SOURCES[name]
+    known = sources()
+    if name not in known:
+        raise InputError(f"no source {name!r}; there are: {', '.join(known)}{_left_out()}")
+    return known[name]
+
+
+def _left_out() -> str:
+    return "".join(f"; left out, because {fault}" for fault in vendor_faults())
 
 
 def detect_source(file: LogFile) -> Source | None:
@@ -59,10 +59,16 @@ def detect_source(file: LogFile) -> Source | None:
     head = [line for line in text.split("\n") if line.strip()][:_LINES_TO_LOOK_AT]
     if not head:
         return None
-    for source in SOURCES.values():
-        if any(source.recognises(line, i == 0) for i, line in enumerate(head)):
+    # Of two formats that know a line, the one that has to find more in it is meant.
+    known = sorted(sources().values(), key=lambda source: -len(source.marks))
+    for source in known:
+        if source.is_document(text):
             return source
+    for number, line in enumerate(head):
+        for source in known:
+            if source.recognises(line, number == 0):
+                return source
     raise InputError(
-        f"{file.path}, line 1: not a log that Keywatch knows ({', '.join(SOURCES)}); "
-        "name the format with --source, or see README.md, Input"
+        f"{file.path}, line 1: not a log that Keywatch knows ({', '.join(sources())}); "
+        f"name the format with --source, or see README.md, Input{_left_out()}"
     )

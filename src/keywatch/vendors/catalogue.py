@@ -1,6 +1,6 @@
 """API catalogues: which endpoints an API has, the scope each needs, and how sensitive it is.
 
-They are files in `data/apis`, one an API: content, not engine.
+A vendor's is `vendors/NAME/catalogue.toml`: content, not engine.
 """
 
 from __future__ import annotations
@@ -9,30 +9,21 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
-from keywatch.content import content_path
+from keywatch.content import Entry
 from keywatch.errors import CatalogueError
 from keywatch.text.attack import TECHNIQUE
 
-__all__ = [
-    "Catalogue",
-    "Endpoint",
-    "Scope",
-    "Sensitivity",
-    "catalogue_endpoints",
-    "load_catalogue",
-    "read_catalogue",
-]
+__all__ = ["Catalogue", "Endpoint", "Scope", "Sensitivity", "read_catalogue"]
 
 Sensitivity = Literal["none", "low", "high", "critical"]
 
 _HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PATH = re.compile(r"/[^\s?#]*")
-_CALL = re.compile(r"[a-z0-9.-]+:[A-Za-z0-9_]+")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_CALL = r"[^\s/]\S*"
+"""What a call's name looks like where the catalogue does not say; no path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +39,11 @@ class Scope:
 class Endpoint:
     """One kind of request.
 
-    HTTP APIs: `method` and a path `template` such as `/v1/checks/{id}`. AWS: `method` is
-    CALL and `template` the event source without `.amazonaws.com`, a colon and the event
-    name: `iam:CreateUser`. `scope` is None when any key may call it. `why` says in a few
-    words what a thief gains (empty when `sensitivity` is `none`); `technique` is the
-    MITRE ATT&CK id, where one fits; `requests_per_minute` is the limit of its scope, if any.
+    HTTP APIs: `method` and a path `template` such as `/v1/checks/{id}`. APIs whose log names the
+    call: `method` is CALL and `template` that name, such as `iam:CreateUser`. `scope` is None when
+    any key may call it. `why` says in a few words what a thief gains (empty when `sensitivity` is
+    `none`); `technique` is the MITRE ATT&CK id, where one fits; `requests_per_minute` is the limit
+    of its scope, if any.
     """
 
     method: str
@@ -84,29 +75,8 @@ class Catalogue:
         return next((each for each in self.endpoints if _key(each) == wanted), None)
 
 
-def load_catalogues() -> list[Catalogue]:
-    """Read all bundled catalogues, by name; errors as of `load_catalogue`."""
-    return [load_catalogue(path.stem) for path in sorted(content_path("data/apis").glob("*.toml"))]
-
-
-@cache
-def catalogue_endpoints() -> tuple[Endpoint, ...]:
-    """The endpoints of all bundled catalogues; read once."""
-    return tuple(endpoint for catalogue in load_catalogues() for endpoint in catalogue.endpoints)
-
-
-def load_catalogue(name: str) -> Catalogue:
-    """Read the bundled catalogue of this name: `pulsely` or `aws`.
-
-    Raises ContentError when there's none, CatalogueError when its file is wrong.
-    """
-    if not _NAME.fullmatch(name):
-        raise CatalogueError(f"{name!r} is not a catalogue's name; bundled are pulsely and aws")
-    return read_catalogue(content_path(f"data/apis/{name}.toml"))
-
-
 def read_catalogue(path: Path) -> Catalogue:
-    """Read and check a catalogue file; the file's stem must be its `name`.
+    """Read and check a catalogue file; its folder is the vendor's, which gives it its name.
 
     Raises CatalogueError, naming the file, the entry and the mend.
     """
@@ -114,20 +84,19 @@ def read_catalogue(path: Path) -> Catalogue:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CatalogueError(f"{path}: {error}") from error
-    top = _Entry(path, "the top", table, {"name", "credit", "scopes", "endpoints"})
-    name = top.text("name")
-    if name != path.stem:
-        raise top.error(f"name is {name!r}, but the file is {path.name}; make them the same")
-    scopes = tuple(_read_scope(entry) for entry in top.entries("scopes", _SCOPE_FIELDS))
+    top = Entry(path, "the top", table, _TOP_FIELDS, CatalogueError)
+    scopes = tuple(_read_scope(entry) for entry in top.entries("scopes", _SCOPE_FIELDS, least=0))
     top.refuse_twice("scopes", [scope.name for scope in scopes])
     limits = {scope.name: scope.requests_per_minute for scope in scopes}
+    calls = _calls(top)
     endpoints = tuple(
-        _read_endpoint(entry, limits) for entry in top.entries("endpoints", _ENDPOINT_FIELDS)
+        _read_endpoint(entry, limits, calls) for entry in top.entries("endpoints", _ENDPOINT_FIELDS)
     )
     top.refuse_twice("endpoints", [" ".join(_key(each)) for each in endpoints])
-    return Catalogue(name, endpoints, scopes, top.text("credit", ""))
+    return Catalogue(path.parent.name, endpoints, scopes, top.text("credit", ""))
 
 
+_TOP_FIELDS = frozenset({"calls", "credit", "scopes", "endpoints"})
 _SCOPE_FIELDS = frozenset({"name", "meaning", "requests_per_minute"})
 _ENDPOINT_FIELDS = frozenset({"method", "template", "scope", "sensitivity", "why", "technique"})
 
@@ -136,62 +105,25 @@ def _key(endpoint: Endpoint) -> tuple[str, str]:
     return endpoint.method, endpoint.template
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One TOML table, which knows where it is for its errors."""
-
-    path: Path
-    where: str
-    table: Mapping[str, Any]
-    allowed: frozenset[str] | set[str]
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.table) - self.allowed)
-        if unknown:
-            raise self.error(f"unknown field {unknown[0]!r}; use {', '.join(sorted(self.allowed))}")
-
-    def error(self, what: str) -> CatalogueError:
-        return CatalogueError(f"{self.path}: {self.where}: {what}")
-
-    def text(self, field: str, default: str | None = None) -> str:
-        value = self.table.get(field, default)
-        if not isinstance(value, str) or (not value and default is None):
-            raise self.error(f"`{field}` must be a text, not {value!r}; write it in")
-        return value
-
-    def entries(self, field: str, allowed: frozenset[str]) -> list[_Entry]:
-        tables = self.table.get(field)
-        if not isinstance(tables, list) or not tables or not isinstance(tables[0], dict):
-            raise self.error(f"`{field}` must be at least one [[{field}]] table")
-        return [
-            _Entry(self.path, f"{field}[{at}]{_label(table)}", table, allowed)
-            for at, table in enumerate(tables)
-        ]
-
-    def refuse_twice(self, field: str, keys: list[str]) -> None:
-        seen: set[str] = set()
-        for at, key in enumerate(keys):
-            if key in seen:
-                raise self.error(f"{field}[{at}] {key!r} is there twice; take one out")
-            seen.add(key)
+def _calls(top: Entry) -> re.Pattern[str]:
+    text = top.text("calls", _CALL)
+    try:
+        return re.compile(text)
+    except re.error as e:
+        raise top.error(f"`calls` is {text!r}, which is no regular expression: {e}") from e
 
 
-def _label(table: Mapping[str, Any]) -> str:
-    named = [str(table[field]) for field in ("method", "template", "name") if field in table]
-    return f" ({' '.join(named)})" if named else ""
-
-
-def _read_scope(entry: _Entry) -> Scope:
-    limit = entry.table.get("requests_per_minute")
-    if limit is not None and (not isinstance(limit, int) or limit <= 0):
-        raise entry.error(f"`requests_per_minute` must be a positive number, not {limit!r}")
+def _read_scope(entry: Entry) -> Scope:
+    limit = entry.number("requests_per_minute") if "requests_per_minute" in entry.table else None
     return Scope(entry.text("name"), entry.text("meaning"), limit)
 
 
-def _read_endpoint(entry: _Entry, limits: Mapping[str, int | None]) -> Endpoint:
+def _read_endpoint(
+    entry: Entry, limits: Mapping[str, int | None], calls: re.Pattern[str]
+) -> Endpoint:
     method, template = entry.text("method"), entry.text("template")
     if method == "CALL":
-        shape, example = _CALL, "iam:CreateUser"
+        shape, example = calls, f"`calls` ({calls.pattern})"
     elif method in _HTTP_METHODS:
         shape, example = _PATH, "/v1/checks/{id}"
     else:

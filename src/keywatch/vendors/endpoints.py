@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple, Self
 
-from keywatch.vendors.catalogue import Catalogue, load_catalogue
+from keywatch.vendors.catalogue import Catalogue
+from keywatch.vendors.registry import vendor_named
 
 _ID = "{id}"
 
@@ -21,22 +22,22 @@ class EndpointTemplates:
     """Endpoints of the catalogues, found by method and path."""
 
     def __init__(self, catalogues: list[Catalogue]) -> None:
-        self.known = [
-            f"{endpoint.method} {endpoint.template}"
-            for catalogue in catalogues
-            for endpoint in catalogue.endpoints
-        ]
         self._by_shape: dict[tuple[str, int], list[list[str]]] = {}
-        for endpoint in self.known:
+        known = (endpoint for catalogue in catalogues for endpoint in catalogue.endpoints)
+        for endpoint in (f"{one.method} {one.template}" for one in known):
             method, _, template = endpoint.partition(" ")
             segments = template.split("/")
             self._by_shape.setdefault((method, len(segments)), []).append(segments)
 
     @classmethod
+    def of_vendor(cls, name: str) -> Self:
+        """Those of a vendor's catalogue; none where it has no catalogue."""
+        return cls._of(vendor_named(name).catalogue)
+
+    @classmethod
     @cache
-    def bundled(cls) -> Self:
-        """Those of ``data/apis`` that name paths, read once; AWS has calls, which need none."""
-        return cls([load_catalogue("pulsely")])
+    def _of(cls, catalogue: Catalogue | None) -> Self:
+        return cls([catalogue] if catalogue else [])
 
     def match(self, endpoint: str) -> TemplateMatch | None:
         """The catalogue's endpoint for ``METHOD /path``; None when no catalogue knows it.

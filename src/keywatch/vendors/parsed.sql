@@ -1,7 +1,8 @@
 -- grain: one line; reads fields (a source's query). Nothing in full leaves this query: text is
 -- redacted before it is sorted, stored or spilled, and only then cut.
--- Parameters: $token, $bare and $place, the patterns of data/secrets.toml. Only suspects go through Python, where
--- encoded text is decoded; what is still encoded after one decoding, or is no UTF-8 then, is suspect.
+-- Parameters: $token, $bare and $place, the patterns of data/secrets.toml and of the vendors' keys. Only suspects go
+-- through Python, where encoded text is decoded; what is still encoded after one decoding, or is no UTF-8 then, is
+-- suspect.
 WITH texts AS (
     SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
     FROM (
@@ -37,7 +38,7 @@ redacted AS (
         file_id, line, reason,
         ts::DATE AS day, ts,
         CASE WHEN suspect THEN left(redact(key_id), 200) ELSE key_id END AS key_id,
-        -- An AWS access key id is its own display form; a masked one stays; the rest is secret.
+        -- A key's id may be its own display form; a masked one stays; the rest is secret.
         CASE
             -- Too short on either side of the mask to hide a whole key.
             WHEN strpos("key", '…') BETWEEN 2 AND 25

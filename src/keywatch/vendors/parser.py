@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from keywatch.errors import UsageError, VendorError
 from keywatch.lake import Lake, sql_text
 from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
-from keywatch.vendors.base import Source
 from keywatch.vendors.endpoints import EndpointTemplates
 from keywatch.vendors.lenient import understood
 from keywatch.vendors.rejected import told_of
+from keywatch.vendors.source import Source
 
 _ID_LENGTH = 200
 _REPEATED = ("key_id", "key", "method", "user_agent")
@@ -100,6 +101,21 @@ class _Times:
         return None
 
 
+def see_query(scratch: Lake, source: Source) -> None:
+    """See that the query of `source` runs, on no line at all.
+
+    Raises:
+        VendorError: it does not, or does more than read the lines.
+    """
+    nothing = pa.schema({"file_id": pa.int64(), "line": pa.int64(), "text": pa.string()})
+    try:
+        scratch.check_select(source.query)
+        with scratch.registered("raw", nothing.empty_table()):
+            scratch.table(source.query)
+    except (Lake.Error, UsageError) as e:
+        raise VendorError(f"{source.file}: [sql]: {str(e).partition(chr(10))[0]}") from e
+
+
 class Parser:
     """Makes fields of lines; a context manager. One thread at a time may use it."""
 
@@ -109,7 +125,7 @@ class Parser:
         self._scratch.create_text_function("mask_key", redactor.mask_key)
         self._scratch.create_text_function("exposes", redactor.exposes)
         self._redactor = redactor
-        self._templates = EndpointTemplates.bundled()
+        self._seen: set[Source] = set()
         self._templates_sql = sql_text("templates", __package__)
         self._parsed_sql = sql_text("parsed", __package__)
 
@@ -128,7 +144,13 @@ class Parser:
 
         `unread` (each with file_id, line, reason, text, size_bytes, key_id) are those that its
         reader gave up.
+
+        Raises:
+            VendorError: the source's query does not run.
         """
+        if source not in self._seen:
+            see_query(self._scratch, source)
+            self._seen.add(source)
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
         rejects = list(unread)
@@ -151,7 +173,7 @@ class Parser:
         if source.names_endpoints:
             columns |= {name: _encoded(rows[name]) for name in ("endpoint", "object")}
         else:
-            columns |= self._endpoints(rows["call"])
+            columns |= self._endpoints(source, rows["call"])
         rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
@@ -180,8 +202,7 @@ class Parser:
     def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
         with self._scratch.registered("raw", lines):
             return self._scratch.table(
-                f"WITH fields AS ({sql_text(source.fields, __package__)}) "
-                f"FROM ({self._parsed_sql})",
+                f"WITH fields AS ({source.query}) FROM ({self._parsed_sql})",
                 **{kind: suspect_pattern(kind) for kind in KINDS},
             )
 
@@ -213,7 +234,9 @@ class Parser:
             "reason": reject["reason"],
             "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
             "key_id": key_id and self._redactor.redact(key_id)[:_ID_LENGTH],
-            "text": told_of(text, reject.get("size_bytes") or len(text.encode()), self._redactor),
+            "text": told_of(
+                text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
+            ),
         }
 
     def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -223,21 +246,23 @@ class Parser:
             texts = self._scratch.table(f"SELECT {expression} AS worked_out FROM texts")
         return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
 
-    def _endpoints(self, column: pa.ChunkedArray) -> dict[str, pa.DictionaryArray]:
+    def _endpoints(self, source: Source, column: pa.ChunkedArray) -> dict[str, pa.DictionaryArray]:
         """The endpoint and object of each call, worked out once for equal calls."""
         calls = _encoded(column)
         numbered = pa.table({"n": np.arange(len(calls.dictionary)), "call": calls.dictionary})
         with self._scratch.registered("calls", numbered):
             templates = self._scratch.table(self._templates_sql)
         return {
-            name: _mapped(calls, texts) for name, texts in self._by_catalogue(templates).items()
+            name: _mapped(calls, texts)
+            for name, texts in self._by_catalogue(source.vendor, templates).items()
         }
 
-    def _by_catalogue(self, templates: pa.Table) -> dict[str, pa.Array]:
-        """Columns endpoint and object, a catalogue's where one knows the path better."""
+    def _by_catalogue(self, vendor: str, templates: pa.Table) -> dict[str, pa.Array]:
+        """Columns endpoint and object, the vendor's where its catalogue knows the path better."""
+        known = EndpointTemplates.of_vendor(vendor)
         endpoints = templates["endpoint"].to_pylist()
         objects = templates["object"].to_pylist()
-        matches = {endpoint: self._templates.match(endpoint) for endpoint in set(endpoints)}
+        matches = {endpoint: known.match(endpoint) for endpoint in set(endpoints)}
         for i, endpoint in enumerate(endpoints):
             match = matches[endpoint]
             if match is not None and match.endpoint != endpoint:

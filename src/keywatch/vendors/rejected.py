@@ -4,44 +4,59 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from keywatch.text.secrets import Redactor
 from keywatch.vendors.lenient import understood
+from keywatch.vendors.source import COLUMNS, Source
 
 _READ_LENGTH, _LONGEST_VALUE = 20_000, 200
 _ID = re.compile(r"[A-Za-z0-9_.:+/=@-]+")
 _TIME = re.compile(r"[0-9TZtz:+., /-]{1,40}")
 _ADDRESS = re.compile(r"[A-Za-z0-9_.:\[\]-]{2,100}")
 _WORD = re.compile(r"[A-Za-z0-9.-]{1,100}")
+_PATH = re.compile(r".+", re.DOTALL)
 _SHAPES = {
-    "timestamp": _TIME, "request_id": _ID, "key_id": _ID, "ip": _ADDRESS, "method": _WORD,
-    "status": re.compile("[0-9]{1,3}"),
-    "eventTime": _TIME, "eventID": _ID, "sourceIPAddress": _ADDRESS, "eventSource": _WORD,
-    "eventName": _WORD, "awsRegion": _WORD, "errorCode": _WORD,
+    "time": _TIME, "request_id": _ID, "key_id": _ID, "address": _ADDRESS, "method": _WORD,
+    "status": re.compile("[0-9]{1,3}"), "path": _PATH,
 }  # fmt: skip
 """What a value has to look like to be kept; another may be anything, such as a secret."""
 _QUERY = re.compile(r"[?#;].*", re.DOTALL)
+_OTHERS = frozenset(COLUMNS) - _SHAPES.keys()
+"""Columns of which nothing is kept; a field that is none, such as an error's code, is a word."""
 
 
-def told_of(text: str, size_bytes: int, redactor: Redactor) -> str:
+def told_of(text: str, size_bytes: int, source: Source, redactor: Redactor) -> str:
     """What may be kept of a line as JSON text, redacted, and the line's size and keyed digest."""
-    fields = json.loads(understood(text[:_READ_LENGTH]) or "{}")
-    told: dict[str, Any] = {
-        name: redactor.redact(value)[:_LONGEST_VALUE]
-        for name, shape in _SHAPES.items()
-        if shape.fullmatch(value := _text(fields.get(name)))
-    }
-    if key := _text(fields.get("key")):
-        told["key"] = redactor.mask_key(key)[:_LONGEST_VALUE]
-    if endpoint := _text(fields.get("endpoint")):
-        told["endpoint"] = redactor.redact(_QUERY.sub("", endpoint))[:_LONGEST_VALUE]
-    identity = fields.get("userIdentity")
-    access_key_id = _text(identity.get("accessKeyId")) if isinstance(identity, dict) else ""
-    if _ID.fullmatch(access_key_id):
-        told["accessKeyId"] = redactor.redact(access_key_id)[:_LONGEST_VALUE]
+    record = json.loads(understood(text[:_READ_LENGTH]) or "{}")
+    told: dict[str, Any] = {}
+    for column, paths in source.fields.items():
+        if column in _OTHERS and column != "key":
+            continue
+        for path, name in zip(paths, source.names_of(column), strict=True):
+            if (value := _text(_at(record, path))) and name not in told:
+                kept = _kept(column, value, redactor)
+                told |= {name: kept[:_LONGEST_VALUE]} if kept else {}
     told |= {"bytes": size_bytes, "digest": redactor.key_hash(text)}
     return json.dumps(told, ensure_ascii=False)
+
+
+def _kept(column: str, value: str, redactor: Redactor) -> str:
+    if column == "key":
+        return redactor.mask_key(value)
+    if column == "path":
+        value = _QUERY.sub("", value)
+    return redactor.redact(value) if _SHAPES.get(column, _WORD).fullmatch(value) else ""
+
+
+def _at(value: object, path: Sequence[str | int]) -> object:
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+    return value
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Pulsely's audit log: JSON Lines, or CSV with a header."""
+"""CSV with a header, as JSON text a row."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from datetime import timedelta
 import pyarrow as pa
 
 from keywatch.errors import InputError
-from keywatch.vendors.base import Source
 from keywatch.vendors.files import (
     MAX_LINE_BYTES,
     Lines,
     LogFile,
     Unread,
     numbered_lines,
-    without_mark,
 )
 
-REQUIRED = ("timestamp", "key_id", "ip", "method", "endpoint")
-_MARKS = {"key_id", "endpoint"}
 _SEPARATORS = ",;\t|"
 _MOST_LINES_A_ROW = 200
 _MOST_LENGTH_A_ROW = 1024 * 1024
@@ -37,29 +33,23 @@ A file that the user names is whole."""
 csv.field_size_limit(MAX_LINE_BYTES)
 
 
-def _recognises(line: str, first: bool) -> bool:
-    if line.lstrip().startswith("{"):
-        return '"key_id"' in line and '"endpoint"' in line
-    return first and set(_header(line)[1]) >= _MARKS
-
-
-def _header(line: str) -> tuple[str, list[str]]:
+def header_of(line: str) -> tuple[str, list[str]]:
     """The separator and the column names of a CSV's first line, in lower case."""
-    found = [(each, _row(line.rstrip("\r\n"), each) or []) for each in _SEPARATORS]
+    found = [(each, row_of(line.rstrip("\r\n"), each) or []) for each in _SEPARATORS]
     separator, names = max(found, key=lambda one: len(one[1]))
     return separator, [name.strip().lower() for name in names]
 
 
-def _lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    first = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
-    line = first.partition("\n")[0]
-    if not line.startswith("{") and (".csv" in file.path.lower() or _recognises(line, True)):
-        return _csv_lines(file, on_bytes)
-    return numbered_lines(file, on_bytes)
+def table_lines(
+    file: LogFile, required: Sequence[str], key_id: str, on_bytes: Callable[[int], None]
+) -> Iterator[Lines]:
+    """Each row as JSON text; a row that does not fit the header is unread.
 
+    `required` are columns, in lower case, that the header has to have; `key_id` is the key's.
 
-def _csv_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    """Each row as JSON text; a row that does not fit the header is unread."""
+    Raises:
+        InputError: the file can't be read, or its header lacks a column.
+    """
     quiet = timedelta(0) if file.named else _CSV_QUIET
     table: _Table | None = None
     for numbers, texts, unread in numbered_lines(file, on_bytes, quiet):
@@ -69,7 +59,7 @@ def _csv_lines(file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines
                 yield Lines(numbers, texts, unread)
                 continue
             number, line = next(lines)
-            table = _Table(file.path, number, line)
+            table = _Table(file.path, number, line, required, key_id)
         for number, line in lines:
             table.take(number, line)
         yield table.taken(unread)
@@ -85,13 +75,16 @@ class _Table:
     closed, or what it makes of them is no row, its first line alone is at fault.
     """
 
-    def __init__(self, path: str, number: int, line: str) -> None:
-        self._separator, self._names = _header(line)
-        missing = [name for name in REQUIRED if name not in self._names]
+    def __init__(
+        self, path: str, number: int, line: str, required: Sequence[str], key_id: str
+    ) -> None:
+        self._separator, self._names = header_of(line)
+        self._key_id = key_id
+        missing = [name for name in required if name not in self._names]
         if missing:
             raise InputError(
                 f"{path}, line {number}: the header lacks {', '.join(missing)}; "
-                f"required are {', '.join(REQUIRED)}"
+                f"required are {', '.join(required)}"
             )
         self._open: list[tuple[int, str]] = []
         self._open_length = 0
@@ -144,15 +137,15 @@ class _Table:
 
     def _fits(self, text: str, *, strict: bool = True) -> list[str] | None:
         """The fields of `text` where they are one row of this table."""
-        row = _row(text, self._separator, strict=strict)
+        row = row_of(text, self._separator, strict=strict)
         return row if row is not None and len(row) == len(self._names) else None
 
     def _take_row(self, number: int, line: str) -> None:
         if row := self._fits(line) or self._fits(line, strict=False):
             self._keep(number, row)
             return
-        row = _row(line, self._separator) or []
-        at = self._names.index("key_id")
+        row = row_of(line, self._separator) or []
+        at = self._names.index(self._key_id)
         told = row[at] if at < len(row) and _KEY_ID.fullmatch(row[at]) else None
         why = f"has {len(row)} fields, and the header {len(self._names)}"
         size = len(line.encode())
@@ -166,7 +159,7 @@ class _Table:
         self._texts.append(json.dumps(values, ensure_ascii=False))
 
 
-def _row(text: str, separator: str, *, strict: bool = False) -> list[str] | None:
+def row_of(text: str, separator: str, *, strict: bool = False) -> list[str] | None:
     """The fields of one row; None where `text` is none."""
     # Not splitlines, for there are other characters that end a line to it.
     *lines, last = text.replace("\r", " ").split("\n")
@@ -176,13 +169,3 @@ def _row(text: str, separator: str, *, strict: bool = False) -> list[str] | None
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None if rows else []
-
-
-SOURCE = Source(
-    "pulsely",
-    _recognises,
-    _lines,
-    "source_pulsely",
-    re.compile(r'"key_id"\s*:\s*"([^"\\]{1,200})"'),
-    names_endpoints=False,
-)

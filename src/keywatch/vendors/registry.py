@@ -1,0 +1,211 @@
+"""All that is known of each vendor: ``vendors/NAME/``, bundled and of the settings' folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from keywatch.content import Entry, folders_of, known_folders
+from keywatch.errors import VendorError
+from keywatch.text.key_forms import KEY_FIELDS, KeyForm, read_forms, read_toml
+from keywatch.vendors.catalogue import Catalogue, Endpoint, read_catalogue
+from keywatch.vendors.runbook_file import RUNBOOK_FIELDS, Runbook, read_runbook
+from keywatch.vendors.source import Source, read_source
+
+__all__ = [
+    "Vendor",
+    "catalogue_endpoints",
+    "read_vendor",
+    "service_words",
+    "sources",
+    "vendor_faults",
+    "vendor_named",
+    "vendor_of_key",
+    "vendors",
+]
+
+_GENERIC = "generic"
+"""The folder of what has no vendor; its runbook is the one of keys whose vendor is not known."""
+_VENDOR_FIELDS = frozenset({"title", "keys", "runbook", "service_addresses"})
+_SENSITIVITIES = ("none", "low", "high", "critical")
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """One folder of ``vendors/``; its name is the vendor's.
+
+    Attributes:
+        title: Its name for people.
+        keys: How its keys look, and the runbook of each form, in the file's order.
+        sources: Its log formats.
+        catalogue: Its API's endpoints; None where none are listed.
+        runbook: How its keys are replaced and revoked, where their form has no runbook of its own.
+        service_addresses: What its logs have in place of an address where a service calls.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    keys: tuple[tuple[KeyForm, Runbook | None], ...]
+    sources: tuple[Source, ...]
+    catalogue: Catalogue | None
+    runbook: Runbook | None
+    service_addresses: tuple[str, ...]
+
+    def runbook_of(self, form: KeyForm | None) -> Runbook:
+        """The runbook of its keys of a form; the generic one where it has none."""
+        own = next((runbook for each, runbook in self.keys if each == form), None)
+        found = own or self.runbook or vendor_named(_GENERIC).runbook
+        assert found is not None, "the bundled runbook"
+        return found
+
+
+def read_vendor(folder: Path) -> Vendor:
+    """The vendor in `folder`, which is named after it.
+
+    Raises:
+        VendorError: a file can't be read, or a field of it is wrong.
+    """
+    file = folder / "vendor.toml"
+    top = Entry(file, "the top", read_toml(file), _VENDOR_FIELDS, VendorError)
+    title = top.text("title")
+    runbooks = [_runbook_in(entry) for entry in top.entries("keys", KEY_FIELDS, least=0)]
+    catalogue = folder / "catalogue.toml"
+    return Vendor(
+        name=folder.name,
+        title=title,
+        folder=folder,
+        keys=tuple(zip(read_forms(folder), runbooks, strict=True)),
+        sources=tuple(
+            read_source(each, folder.name) for each in sorted((folder / "sources").glob("*.toml"))
+        ),
+        catalogue=read_catalogue(catalogue) if catalogue.is_file() else None,
+        runbook=_runbook_in(top),
+        service_addresses=top.texts("service_addresses", ()),
+    )
+
+
+def _runbook_in(entry: Entry) -> Runbook | None:
+    if "runbook" not in entry.table:
+        return None
+    return read_runbook(entry.inner("runbook", RUNBOOK_FIELDS))
+
+
+@dataclass(frozen=True)
+class _Known:
+    vendors: Mapping[str, Vendor]
+    sources: Mapping[str, Source]
+    faults: tuple[VendorError, ...]
+    service_words: frozenset[str]
+
+
+def _known() -> _Known:
+    return _read(known_folders())
+
+
+@cache
+def _read(outside: tuple[Path, ...]) -> _Known:
+    found: dict[str, Vendor] = {}
+    formats: dict[str, Source] = {}
+    faults: list[VendorError] = []
+    for folder in folders_of("vendors", outside):
+        try:
+            vendor = read_vendor(folder)
+            _refuse_known(vendor, found, formats)
+        except VendorError as e:
+            faults.append(e)
+            continue
+        found[vendor.name] = vendor
+        formats |= {source.name: source for source in vendor.sources}
+    words = (word.lower() for vendor in found.values() for word in vendor.service_addresses)
+    return _Known(
+        MappingProxyType(found), MappingProxyType(formats), tuple(faults), frozenset(words)
+    )
+
+
+def _refuse_known(
+    vendor: Vendor, found: Mapping[str, Vendor], formats: Mapping[str, Source]
+) -> None:
+    if other := found.get(vendor.name):
+        raise VendorError(
+            f"{vendor.folder}: {other.folder} has this name already; rename the folder"
+        )
+    for source in vendor.sources:
+        if same := formats.get(source.name):
+            raise VendorError(f"{source.file}: {same.file} has this name already; rename the file")
+
+
+def vendors() -> tuple[Vendor, ...]:
+    """The vendors that can be read, the bundled ones first."""
+    return tuple(_known().vendors.values())
+
+
+def vendor_faults() -> tuple[VendorError, ...]:
+    """Why others can't be read: they are left out, and their logs are not known."""
+    return _known().faults
+
+
+def vendor_named(name: str) -> Vendor:
+    """The vendor of that name.
+
+    Raises:
+        VendorError: there is none, or it can't be read.
+    """
+    known = _known()
+    if name not in known.vendors:
+        for fault in known.faults:
+            raise fault
+        raise VendorError(f"no vendor {name!r}; there are: {', '.join(known.vendors)}")
+    return known.vendors[name]
+
+
+def sources() -> Mapping[str, Source]:
+    """The log formats that can be read, by name."""
+    return _known().sources
+
+
+@cache
+def _endpoints_of(catalogues: tuple[Catalogue, ...]) -> tuple[Endpoint, ...]:
+    named: dict[str, Endpoint] = {}
+    for endpoint in (each for catalogue in catalogues for each in catalogue.endpoints):
+        other = named.get(endpoint.name)
+        if other is None or _rank(endpoint) > _rank(other):
+            named[endpoint.name] = endpoint
+    return tuple(named.values())
+
+
+def _rank(endpoint: Endpoint) -> int:
+    return _SENSITIVITIES.index(endpoint.sensitivity)
+
+
+def catalogue_endpoints() -> tuple[Endpoint, ...]:
+    """The endpoints of all catalogues, by vendor; each name once.
+
+    Where two vendors have one name, the more sensitive one counts.
+    """
+    known = (vendor.catalogue for vendor in vendors() if vendor.catalogue)
+    return _endpoints_of(tuple(sorted(known, key=lambda catalogue: catalogue.name)))
+
+
+def service_words() -> frozenset[str]:
+    """What logs have in place of an address where a service calls, in small letters."""
+    return _known().service_words
+
+
+def vendor_of_key(
+    key_id: str, shown: str | None, source: str | None
+) -> tuple[Vendor, KeyForm | None]:
+    """Whose a key is, by its look, else by the format of its log; and its form.
+
+    `shown` is the masked key. Where neither tells, the vendor is ``generic``.
+    """
+    for vendor in vendors():
+        for form, _ in vendor.keys:
+            named = not form.is_secret and form.whole.fullmatch(key_id)
+            if named or (shown and form.is_form_of(shown)):
+                return vendor, form
+    known = sources().get(source or "")
+    return vendor_named(known.vendor if known else _GENERIC), None

@@ -1,0 +1,312 @@
+"""A log format, as ``vendors/NAME/sources/SOURCE.toml`` tells it: which of its fields is what.
+
+The mapping becomes one query, which makes the same columns of every format, or a reason why it
+can't. An expression in ``[sql]`` makes a column that no field has as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from keywatch.content import Entry
+from keywatch.errors import VendorError
+from keywatch.text.key_forms import read_toml
+from keywatch.vendors.documents import record_lines
+from keywatch.vendors.files import Lines, LogFile, numbered_lines, without_mark
+from keywatch.vendors.table import header_of, table_lines
+
+__all__ = ["COLUMNS", "Source", "read_source"]
+
+FORMS = {"lines": "JSON Lines", "records": "JSON documents", "csv": "CSV"}
+COLUMNS = (
+    "time", "key_id", "key", "address", "method", "path", "endpoint", "object", "status",
+    "user_agent", "response_bytes", "duration_ms", "request_id",
+)  # fmt: skip
+_CONVERTED = {
+    "key_id": "nullif({}, '')",
+    "key": "nullif({}, '')",
+    # Whoever holds a key may send any method; OpenTelemetry has the same word for the rest.
+    "method": "CASE WHEN regexp_full_match({0}, '[A-Za-z-]{{1,20}}') THEN upper({0}) "
+    "ELSE '_OTHER' END",
+    # 0, 000 and - stand for a client that went away: a request without an answer.
+    "status": "CASE WHEN try_cast({0} AS SMALLINT) BETWEEN 100 AND 599 "
+    "THEN try_cast({0} AS SMALLINT) END",
+    "response_bytes": "try_cast({} AS BIGINT)",
+    "duration_ms": "try_cast({} AS DOUBLE)",
+}
+_TAKEN = frozenset({"file_id", "line", "text", "record", "ts"})
+_TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
+_SOURCE_FIELDS = frozenset({"title", "forms", "records", "marks", "required", "fields", "sql"})
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_STEP = re.compile(r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))((?:\[\d{1,3}\])*)(?:\.|$)""")
+_INDEX = re.compile(r"\[(\d+)\]")
+_LONGEST_ID = 200
+
+Step = str | int
+Path_ = tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log format.
+
+    Attributes:
+        name: What ``--source`` takes and what events keep.
+        vendor: Whose log it is.
+        title: Its name for people.
+        forms: How it comes: of `FORMS`.
+        records: In documents, the name of the list that holds the records; else empty.
+        marks: Field names, all of which a line or a header has to have to be known as this format.
+        required: Names of `fields` without which a record is no event.
+        fields: By column (of `COLUMNS`) or a name of its own for `sql`: where the value stands,
+            the first of several that is there.
+        sql: By column: an expression over the names of `fields`, which are texts.
+        file: Where all this was read.
+    """
+
+    name: str
+    vendor: str
+    title: str
+    forms: tuple[str, ...]
+    records: str
+    marks: tuple[str, ...]
+    required: tuple[str, ...]
+    fields: Mapping[str, tuple[Path_, ...]] = field(hash=False)
+    sql: Mapping[str, str] = field(hash=False)
+    file: Path
+
+    @property
+    def names_endpoints(self) -> bool:
+        """Whether a record names its endpoint; else it's made of method and path."""
+        return "endpoint" in self.fields or "endpoint" in self.sql
+
+    @cached_property
+    def key_id(self) -> re.Pattern[str]:
+        """Finds the key's id (group 1) in the text of a line that can't be read."""
+        names = "|".join(re.escape(name) for name in self.names_of("key_id"))
+        return re.compile(rf'"(?:{names})"\s*:\s*"([^"\\]{{1,{_LONGEST_ID}}})"')
+
+    def names_of(self, column: str) -> list[str]:
+        """The names of the fields that a column is read from, without what they stand in."""
+        return [next(str(s) for s in reversed(path) if isinstance(s, str))
+                for path in self.fields.get(column, ())]  # fmt: skip
+
+    def recognises(self, line: str, first: bool) -> bool:
+        """Whether a line (and whether it is the file's first) bears the format's marks."""
+        if line.lstrip().startswith("{"):
+            return all(f'"{mark}"' in line for mark in self.marks)
+        return first and "csv" in self.forms and set(header_of(line)[1]) >= set(self.marks)
+
+    def is_document(self, head: str) -> bool:
+        """Whether a file that begins with `head` is a document of records."""
+        return bool(self.records) and bool(self._document.match(head))
+
+    @cached_property
+    def _document(self) -> re.Pattern[str]:
+        return re.compile(rf'\s*\{{\s*"{re.escape(self.records)}"\s*:')
+
+    def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+        """The file's records as JSON text with their numbers.
+
+        `on_bytes` hears of stored bytes as they are read.
+
+        Raises:
+            InputError: the file can't be read, or is no log of this format.
+        """
+        head = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
+        if self.is_document(head):
+            return record_lines(file, self.records, on_bytes)
+        first = head.partition("\n")[0]
+        is_table = ".csv" in file.path.lower() or self.recognises(first, True)
+        if "csv" in self.forms and not first.startswith("{") and is_table:
+            return table_lines(file, self._columns, self.names_of("key_id")[0], on_bytes)
+        return numbered_lines(file, on_bytes)
+
+    @property
+    def _columns(self) -> list[str]:
+        """What a table's header has to have, in the order of the fields."""
+        needed = {*self.required, "key_id"}
+        return [self.names_of(name)[0] for name in self.fields if name in needed]
+
+    @cached_property
+    def query(self) -> str:
+        """Makes of ``raw`` (file_id, line, text) the fields that ``vendors/parsed.sql`` reads.
+
+        No filter: DuckDB would put it below the reading of the JSON, and read that twice. A year
+        out of range is no time at all: Python has none before 1 and after 9999.
+        """
+        named = ",\n".join(
+            f'        {_first_of(paths)} AS "{name}"' for name, paths in self.fields.items()
+        )
+        columns = ",\n".join(f'    {self._column(name)} AS "{name}"' for name in COLUMNS[1:])
+        return f"""-- grain: one record of {self.name}; reads raw (file_id, line, text)
+WITH logged AS (
+    SELECT file_id, line, TRY(json_transform(text, {_literal(self._structure())})) AS record
+    FROM raw
+),
+
+named AS (
+    SELECT file_id, line, record IS NULL AS "no record",
+{named}
+    FROM logged
+),
+
+timed AS (SELECT *, utc("time") AS ts FROM named)
+
+SELECT
+    file_id, line,
+    {self._reason()} AS reason,
+    CASE WHEN year(ts) BETWEEN 2000 AND 2099 THEN ts END AS ts,
+{columns}
+FROM timed
+"""
+
+    def _structure(self) -> str:
+        """The shape that DuckDB's json_transform takes: each field as text."""
+        top: dict[str, Any] = {}
+        for path in (path for paths in self.fields.values() for path in paths):
+            _put(top, path)
+        return json.dumps(top, ensure_ascii=False)
+
+    def _column(self, name: str) -> str:
+        """The expression of a column, in its type."""
+        if name in self.sql:
+            return f"({self.sql[name]})::{_TYPES.get(name, 'VARCHAR')}"
+        if name in self.fields:
+            return _CONVERTED.get(name, "{}").format(f'"{name}"')
+        return f"NULL::{_TYPES.get(name, 'VARCHAR')}"
+
+    def _reason(self) -> str:
+        """Why a record is no event; most are, and stop at the first condition."""
+        (when,) = self.names_of("time")[:1]
+        needed = [name for name in self.required if name != "time"]
+        all_there = "".join(f" AND \"{name}\" <> ''" for name in needed)
+        lacking = "\n".join(
+            f"        WHEN coalesce(\"{name}\", '') = '' "
+            f"THEN {_literal(self.names_of(name)[0] + ' is missing')}"
+            for name in needed
+        )
+        no_time = f"{when} is not RFC 3339 with an offset (2026-09-30T00:00:04Z)"
+        return f"""CASE
+        WHEN year(ts) BETWEEN 2000 AND 2099{all_there} THEN NULL
+        WHEN "no record" THEN 'not valid JSON'
+        WHEN "time" IS NULL THEN {_literal(f"{when} is missing")}
+        WHEN ts IS NULL THEN {_literal(no_time)}
+        WHEN year(ts) NOT BETWEEN 2000 AND 2099
+            THEN {_literal(f"{when} is not between 2000 and 2099")}
+{lacking}
+    END"""
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _put(table: dict[str, Any], path: Path_) -> None:
+    """Add `path` to a structure of json_transform."""
+    name, *rest = path
+    depth = next((n for n, step in enumerate(rest) if isinstance(step, str)), len(rest))
+    inner = rest[depth:]
+    if inner:
+        value = table.get(str(name))
+        for _ in range(depth):
+            value = value[0] if isinstance(value, list) else value
+        value = value if isinstance(value, dict) else {}
+        _put(value, tuple(inner))
+    else:
+        value = "VARCHAR"
+    for _ in range(depth):
+        value = [value]
+    table[str(name)] = value
+
+
+def _first_of(paths: tuple[Path_, ...]) -> str:
+    found = ["record" + "".join(
+        f'."{step}"' if isinstance(step, str) else f"[{step + 1}]" for step in path
+    ) for path in paths]  # fmt: skip
+    return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def read_source(file: Path, vendor: str) -> Source:
+    """The source that `file` tells, which is named after it.
+
+    Raises:
+        VendorError: the file can't be read, or a field of it is wrong.
+    """
+    if not _NAME.fullmatch(file.stem):
+        raise VendorError(f"{file}: a source's name has small letters, digits and _ only")
+    top = Entry(file, "the top", read_toml(file), _SOURCE_FIELDS, VendorError)
+    title, marks = top.text("title"), top.texts("marks")
+    forms = top.texts("forms")
+    for form in forms:
+        if form not in FORMS:
+            raise top.error(f"`forms` has {form!r}; there are {', '.join(FORMS)}")
+    records = top.text("records", "")
+    if bool(records) is not ("records" in forms):
+        raise top.error("`records` and the form of that name go together; add one or take it out")
+    fields = _read_fields(top.inner("fields"))
+    sql = top.inner("sql", frozenset(COLUMNS[1:]))
+    expressions = {name: sql.text(name) for name in sql.table}
+    _see_what_is_needed(top, fields, expressions)
+    required = top.texts("required")
+    for name in required:
+        if name not in fields:
+            raise top.error(f"`required` has {name!r}, which [fields] does not; add it there")
+    return Source(
+        file.stem, vendor, title, forms, records, marks, required, fields, expressions, file
+    )
+
+
+def _read_fields(entry: Entry) -> dict[str, tuple[Path_, ...]]:
+    fields = {}
+    for name, value in entry.table.items():
+        if not _NAME.fullmatch(name):
+            raise entry.error(f"{name!r} is no name; small letters, digits and _ are expected")
+        if name in _TAKEN:
+            raise entry.error(f"{name!r} is taken by the query itself; choose another name")
+        texts = (entry.text(name),) if isinstance(value, str) else entry.texts(name)
+        fields[name] = tuple(_read_path(entry, name, text) for text in texts)
+    every = {path for paths in fields.values() for path in paths}
+    for path in every:
+        if any(path[:n] in every for n in range(1, len(path))):
+            raise entry.error(f"{_shown(path)} stands in another field here; name one of them only")
+    return fields
+
+
+def _shown(path: Path_) -> str:
+    return ".".join(str(step) for step in path)
+
+
+def _read_path(entry: Entry, name: str, text: str) -> Path_:
+    """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes."""
+    steps: list[Step] = []
+    at = 0
+    while at < len(text) and (match := _STEP.match(text, at)):
+        steps.append(match[1] or match[2])
+        steps += [int(index) for index in _INDEX.findall(match[3])]
+        at = match.end()
+    if at < len(text) or not steps or text.endswith("."):
+        raise entry.error(
+            f"`{name}` is {text!r}; a path such as actor.id or items[0].name is expected"
+        )
+    return tuple(steps)
+
+
+def _see_what_is_needed(
+    top: Entry, fields: Mapping[str, tuple[Path_, ...]], sql: Mapping[str, str]
+) -> None:
+    for name in ("time", "key_id", "address"):
+        if name not in fields:
+            raise top.error(f"[fields] lacks {name}; add it")
+    if "endpoint" in fields.keys() | sql.keys():
+        return
+    if missing := [name for name in ("method", "path") if name not in fields.keys() | sql.keys()]:
+        raise top.error(
+            f"[fields] lacks {' and '.join(missing)}; add it, or an endpoint that the log names"
+        )

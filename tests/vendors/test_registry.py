@@ -1,0 +1,36 @@
+"""The vendors that are bundled: each is in order, and nothing of one stands elsewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from keywatch.vendors.checking import check_vendor
+from keywatch.vendors.registry import Vendor, vendor_faults, vendors
+from tests.conftest import ROOT
+
+OF_A_VENDOR = re.compile(r"\b(?:pulsely|ply|aws|cloudtrail|akia|asia)(?:\b|_)", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("vendor", vendors(), ids=lambda vendor: vendor.name)
+def test_a_bundled_vendor_is_in_order(vendor: Vendor) -> None:
+    assert check_vendor(vendor.folder) == []
+
+
+def test_every_folder_is_read() -> None:
+    assert vendor_faults() == ()
+    folders = {path.name for path in (ROOT / "vendors").iterdir() if path.is_dir()}
+    assert {vendor.name for vendor in vendors()} == folders
+
+
+def test_nothing_of_a_vendor_stands_in_the_engine() -> None:
+    engine = ROOT / "src" / "keywatch"
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for file in sorted(engine.rglob("*"))
+        if file.suffix in (".py", ".sql") and "sample" not in file.relative_to(engine).parts
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+        if OF_A_VENDOR.search(line)
+    ]
+    assert found == []
