@@ -183,12 +183,12 @@ def judge(
     """
     with Lake.open(lake, settings.storage) as opened:
         with opened.reading():
-            answer, replays = judging.make_review(
+            answer, scored = judging.make_review(
                 opened, window, settings.without_power(), whole=False
             )
         if keep_replays:
             with opened.writing():
-                replays.keep(opened)
+                scored.replays.keep(opened)
     return [judged(case) for case in answer.cases if case.bits > 0 or case.action != "none"]
 
 

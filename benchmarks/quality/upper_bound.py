@@ -29,9 +29,9 @@ from benchmarks.quality.evaluate import FALSE_ALARMS_PER_KEY, scores
 from benchmarks.quality.measures import average_precision, caught
 from benchmarks.quality.tables import Table, spread, tell
 from benchmarks.quality.worlds import World, engine
+from keywatch.detect.scored_window import judge_of
 from keywatch.lake import Lake
 from keywatch.model import Window
-from keywatch.review import judging
 from keywatch.settings import Settings, load_settings
 
 Floats = npt.NDArray[np.float64]
@@ -107,7 +107,7 @@ def evidence(world: World, settings: Settings) -> pd.DataFrame:
     def fresh() -> pd.DataFrame:
         window = Window(world.review_start, world.end)
         with Lake.open(lake, settings.storage) as opened, opened.reading():
-            _, judge = judging.judge_of(opened, window, settings)
+            _, judge = judge_of(opened, window, settings)
             found = judge(window)
         names = list(found.detectors)
         visits = pd.DataFrame(found.bits, columns=names)

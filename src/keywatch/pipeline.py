@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import deliver
 from keywatch.detect import detectors, power, scoring
-from keywatch.detect.replay import replay, to_leave_out
+from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_full_week
@@ -253,8 +253,8 @@ def review_in_detail(
     """
     baseline_days = settings.review.baseline_days
 
-    def look(lake: Lake, answer: Review) -> Details:
-        return history.details(lake, answer, baseline_days, judging.suspicious_visits(lake))
+    def look(lake: Lake, answer: Review, scored: ScoredWindow) -> Details:
+        return history.details(lake, answer, baseline_days, scored.suspicious_visits(lake))
 
     return _review(
         lake_folder,
@@ -305,11 +305,13 @@ def case_in_detail(
     """
     baseline_days = settings.review.baseline_days
 
-    def look(lake: Lake, answer: Review) -> tuple[Case | None, Details | None]:
+    def look(
+        lake: Lake, answer: Review, scored: ScoredWindow
+    ) -> tuple[Case | None, Details | None]:
         found = find_case(answer, key)
         if found is None:
             return None, None
-        suspicious = judging.suspicious_visits(lake)
+        suspicious = scored.suspicious_visits(lake)
         return found, history.details(lake, answer, baseline_days, suspicious, [found])
 
     answer, (found, shown) = _review(
@@ -322,29 +324,29 @@ def _review(
     lake_folder: Path,
     window: Window | None,
     settings: Settings,
-    look: Callable[[Lake, Review], T],
+    look: Callable[[Lake, Review, ScoredWindow], T],
     *,
     keep: bool,
     whole: bool,
     on_wait: OnText,
     now: datetime | None = None,
 ) -> tuple[Review, T]:
-    """The review, and what `look` reads in its snapshot beside its temporary tables.
+    """The review, and what `look` reads in its snapshot, of the scored window too.
 
     With `now` the review says how the lake is as of then, once the review itself is kept.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
-            answer, replays = judging.make_review(
+            answer, scored = judging.make_review(
                 lake, window or last_full_week(lake), settings, whole=whole
             )
             judged = late.waiting(lake, answer.window, settings.review.late_weeks)
-            seen = look(lake, answer)
+            seen = look(lake, answer, scored)
         if keep and lake.read_only:
             on_wait(f"{lake_folder} is read-only: nothing of this review is stored or sent")
         elif keep:
             outbox = deliver.Outbox(settings.deliver)
-            judging.keep(lake, answer, replays, settings, outbox, on_wait, judged)
+            judging.keep(lake, answer, scored, settings, outbox, on_wait, judged)
         if now is not None:
             found = health.findings(lake, settings, now)
             answer = replace(answer, health=found)
@@ -441,16 +443,13 @@ def power_of_keys(
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         reviewed = window or last_full_week(lake)
-        loaded, judge = judging.judge_of(lake, reviewed, settings)
-        families = scoring.families_of(loaded, settings.scoring)
-        replays = replay(lake, reviewed, settings, loaded, judge)
-        calibration = replays.calibration(
-            families, to_leave_out(replays.judged(families, settings))
-        )
+        scored = score_window(lake, reviewed, settings, whole=False)
+        calibration = scored.replayed.calibration
         if calibration is None:
             raise UsageError("too little history can be replayed to calibrate by")
-        judge(reviewed)
-        powers = power.power_of_keys(lake, reviewed, loaded, calibration, settings.scoring)
+        powers = power.power_of_keys(
+            lake, reviewed, scored.detectors, calibration, settings.scoring
+        )
         key_ids = {
             key_id
             for (key_id,) in lake.rows(

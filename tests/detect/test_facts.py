@@ -76,8 +76,8 @@ def test_a_fact_that_is_no_theft_asks_for_its_action_and_adds_nothing(
 ) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", f'action = "{action}"')
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine])
-        flagged = judging.suspicious_visits(lake)
+        answer, scored = judging.make_review(lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine])
+        flagged = scored.suspicious_visits(lake)
         details = history.details(lake, answer, 90, flagged)
     found = cases_of(answer)[CURIOUS]
     assert CURIOUS not in {key_id for key_id, _, _ in flagged}
@@ -117,8 +117,8 @@ def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
     strict = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update=careful)})
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "rotate"')
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEK, strict, loaded=[*load_detectors(), mine])
-        flagged = judging.suspicious_visits(lake)
+        answer, scored = judging.make_review(lake, WEEK, strict, loaded=[*load_detectors(), mine])
+        flagged = scored.suspicious_visits(lake)
     found = cases_of(answer)[STOLEN]
     assert found.action == "rotate"
     assert STOLEN in {key_id for key_id, _, _ in flagged}
@@ -187,11 +187,11 @@ def test_on_trial_a_detector_is_shown_and_counts_nothing(
 ) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="test")
     with Lake.open(folder) as lake, lake.reading():
-        answer, replays = judging.make_review(
+        answer, scored = judging.make_review(
             lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine]
         )  # fmt: skip
-        assert all("curl_user" not in each.evidence.detectors for each in replays.replays)
-        details = history.details(lake, answer, 90, judging.suspicious_visits(lake))
+        assert all("curl_user" not in each.evidence.detectors for each in scored.replays.replays)
+        details = history.details(lake, answer, 90, scored.suspicious_visits(lake))
     found = cases_of(answer)
     stolen = found[STOLEN]
     (said,) = (item for item in stolen.evidence if item.detector == "curl_user")

@@ -7,12 +7,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keywatch.detect import scoring
 from keywatch.detect.calibration import (
     Calibration,
     Families,
@@ -33,7 +35,6 @@ from keywatch.detect.scoring import (
     decide_alone,
     families_of,
     gather,
-    score,
     visit_bits,
 )
 from keywatch.lake import Lake
@@ -114,6 +115,17 @@ def only_case(lake: Lake, settings: ScoringSettings = SETTINGS,
               detectors: list[Detector] = ALL) -> ScoredCase:  # fmt: skip
     (case,) = judge(lake, settings, detectors)
     return case
+
+
+def score(lake: Lake, *about: Any, **more: Any) -> list[ScoredCase]:
+    cases, _ = scoring.score(lake, *about, **more)
+    return cases
+
+
+def visit_scores(lake: Lake, detectors: list[Detector] = ALL) -> list[tuple[date, str, float]]:
+    families = families_of(detectors, SETTINGS)
+    _, scores = scoring.score(lake, gather(lake, detectors), families, SETTINGS)
+    return [(row["day"], row["prefix"], row["bits"]) for row in scores.to_pylist()]
 
 
 def judge(lake: Lake, settings: ScoringSettings = SETTINGS,
@@ -266,7 +278,7 @@ def test_visits_at_a_new_network_are_judged_as_one(lake: Lake) -> None:
     stranger(lake, "AS1")
     case = only_case(lake)
     assert case.bits == adds_up(9, 5, 1)  # what speaks for the owner is the mean of both days
-    assert lake.rows("SELECT DISTINCT bits FROM visit_scores") == [(case.bits,)]
+    assert {bits for _, _, bits in visit_scores(lake)} == {case.bits}
 
 
 def test_what_goes_on_adds_what_earlier_windows_said(lake: Lake) -> None:
@@ -366,7 +378,7 @@ def test_a_fact_that_is_no_theft_adds_nothing_and_asks_for_its_action(lake: Lake
         case = only_case(lake, detectors=detectors)
         assert (case.bits, case.action, case.certain) == (0, "none", False)
         assert (case.fact_action, case.recommended) == (action, action)
-        assert lake.rows("FROM visit_scores") == []
+        assert visit_scores(lake, detectors) == []
 
 
 def test_a_theft_s_key_is_no_ordinary_one(lake: Lake) -> None:
@@ -471,7 +483,7 @@ def test_what_is_said_of_a_day_counts_for_each_of_its_visits(lake: Lake) -> None
     visit(lake, ("unfamiliar_origin", 12), prefix=AWAY, day=TUESDAY)
     say(lake, "dormant_wake", 5, day=MONDAY)
     assert only_case(lake).bits == adds_up(10, 5)
-    assert lake.rows("SELECT day, prefix, bits FROM visit_scores ORDER BY ALL") == [
+    assert sorted(visit_scores(lake)) == [
         (MONDAY, AWAY, adds_up(10, 5)), (MONDAY, HOME, adds_up(1, 5)), (TUESDAY, AWAY, 12),
     ]  # fmt: skip
 

@@ -1,6 +1,6 @@
 -- Thefts injected into keys' own past, in place of the window's visits: what would be caught, and after
--- how many requests. Runs after prepare.sql, with the variables injected_keys (at most, or null) and
--- injected_sizes. Each key gets one visit of each kind and size, from a prefix that names them.
+-- how many requests. Runs after prepare.sql, whose tables are kept as own_…, with the variables injected_keys
+-- (at most, or null) and injected_sizes. Each key gets one visit of each kind and size, from a prefix that names them.
 
 -- grain: kind of theft
 CREATE OR REPLACE TEMP TABLE injected_kinds AS
@@ -69,6 +69,8 @@ JOIN scanned AS s ON s.nth = r.nth % s.endpoints
 LEFT JOIN keys AS k USING (key_id)
 WHERE r.calls = 'catalogue';
 
+CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence LIMIT 0;
+
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
 SELECT c.key_id, c.day, c.prefix, c.endpoint, count(*) AS events, count(*) FILTER (NOT allowed) AS denied,
     0::HUGEINT AS not_found, 0::HUGEINT AS throttled, count(*) FILTER (allowed) AS succeeded,
@@ -112,10 +114,10 @@ SEMI JOIN baseline_objects AS b ON b.key_id = c.key_id AND b.endpoint = c.endpoi
 
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT key_id, day, prefix, first_ts, last_ts, objects, NULL::UINTEGER[] AS object_hashes FROM visits;
-CREATE OR REPLACE TEMP TABLE visit_rates AS FROM visit_rates LIMIT 0;
+CREATE OR REPLACE TEMP TABLE visit_rates AS FROM own_visit_rates LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, first_ts AS hour, events FROM visits LIMIT 0;
-CREATE OR REPLACE TEMP TABLE window_days AS FROM window_days LIMIT 0;
+CREATE OR REPLACE TEMP TABLE window_days AS FROM own_window_days LIMIT 0;
 
 -- The owner goes on meanwhile.
 CREATE OR REPLACE TEMP TABLE new_networks AS

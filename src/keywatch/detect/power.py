@@ -7,7 +7,8 @@ the review would name it, to revoke or to investigate, if it came alone while it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,24 +63,21 @@ def power_of_keys(
 ) -> list[KeyPower]:
     """The power over all keys with a past, or over `most_keys` drawn of them, by key.
 
-    Runs after `detectors.prepare` and takes the place of its tables of the window's visits; the
-    table ``evidence`` is as before at the end.
+    Runs after `detectors.prepare_window`, whose tables are as before at the end.
     """
-    lake.execute("CREATE OR REPLACE TEMP TABLE own_evidence AS FROM evidence")
-    lake.execute("DELETE FROM evidence")
-    drawn = "NULL" if most_keys is None else int(most_keys)
-    lake.execute(f"SET VARIABLE injected_keys = {drawn}")
-    lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
-    lake.execute(sql_text("inject", __package__))
-    for detector in loaded:
-        if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
-            detectors.run(lake, detector, window)
-    evidence = gather(lake, loaded)
+    with _set_aside(lake):
+        drawn = "NULL" if most_keys is None else int(most_keys)
+        lake.execute(f"SET VARIABLE injected_keys = {drawn}")
+        lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
+        lake.execute(sql_text("inject", __package__))
+        for detector in loaded:
+            if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
+                detectors.run(lake, detector, window)
+        evidence = gather(lake, loaded)
     counted, bits = visit_bits(evidence, calibration)
     visits = range(len(evidence.visits))
     cases = as_cases(evidence, calibration.families, counted, bits, settings, visits)
     named = decide_alone(cases, evidence.keys, calibration, settings)
-    lake.execute("CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence")
     found: dict[str, dict[str, int | None]] = {
         key_id: dict.fromkeys(THEFTS)
         for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
@@ -90,6 +88,29 @@ def power_of_keys(
             least = found[key_id][theft]
             found[key_id][theft] = min(int(size), least or int(size))
     return [KeyPower(key_id, requests) for key_id, requests in found.items()]
+
+
+_OF_WINDOW = (
+    "evidence", "visits", "visit_endpoints", "visit_addresses", "visit_agents", "visit_transitions",
+    "visit_objects", "visit_rates", "window_activity", "window_hours", "window_days",
+    "new_networks", "stays", "stay_hours",
+)  # fmt: skip
+"""What ``detect/inject.sql`` makes in place of the window's tables."""
+
+
+@contextmanager
+def _set_aside(lake: Lake) -> Iterator[None]:
+    """Keep the window's tables under another name, ``own_…``, for the time inside."""
+    lake.execute("".join(f"ALTER TABLE {name} RENAME TO own_{name};" for name in _OF_WINDOW))
+    try:
+        yield
+    finally:
+        lake.execute(
+            "".join(
+                f"DROP TABLE IF EXISTS {name}; ALTER TABLE own_{name} RENAME TO {name};"
+                for name in _OF_WINDOW
+            )
+        )
 
 
 def summary(powers: Sequence[KeyPower]) -> tuple[Power, ...]:

@@ -223,6 +223,41 @@ class Replays:
             )
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """The windows that were replayed for a window, how they were scored, and what they give.
+
+    `cases` are those of each window as the others score it; `left_out` is what of them is no part
+    of ordinary weeks, and `calibration` what the rest give: None where nothing can be replayed.
+    """
+
+    replays: Replays
+    families: Families
+    settings: Settings
+    cases: Sequence[Sequence[ScoredCase]]
+    left_out: LeftOut
+    calibration: Calibration | None
+
+    @classmethod
+    def of(cls, replays: Replays, families: Families, settings: Settings) -> Replayed:
+        """What `replays` give."""
+        cases = replays.judged(families, settings)
+        left_out = to_leave_out(cases)
+        calibration = replays.calibration(families, left_out)
+        return cls(replays, families, settings, cases, left_out, calibration)
+
+    @property
+    def scale(self) -> Calibration | Families:
+        """What a window is scored by: the calibration, or the families alone."""
+        return self.calibration or self.families
+
+    def remaining(self) -> Sequence[Sequence[ScoredCase]]:
+        """`cases`, less what is left out, as what remains scores them."""
+        if not self.left_out:
+            return self.cases
+        return self.replays.judged(self.families, self.settings, self.left_out)
+
+
 def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:
     visits = concatenate([part.as_visits() for part in parts], len(families.of_detector))
     return Calibration(visits, families) if visits.total else None

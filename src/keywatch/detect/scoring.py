@@ -317,14 +317,13 @@ def score(
     settings: ScoringSettings,
     campaigns: Sequence[Sequence[str]] = (),
     earlier: Sequence[WindowEvidence] = (),
-) -> list[ScoredCase]:
-    """Cases of every key with evidence or upkeep, most suspicious first.
+) -> tuple[list[ScoredCase], pa.Table]:
+    """Cases of every key with evidence or upkeep, most suspicious first, and the visits' bits.
 
-    The keys of a campaign are one test; `earlier` is as of `visit_bits`.
-    Makes the temporary table ``visit_scores`` (key_id, day, prefix, bits).
+    The keys of a campaign are one test; `earlier` is as of `visit_bits`. The visits are as of
+    `visit_table`.
     """
     cases, bits = judge_cases(evidence, scale, settings, campaigns, earlier)
-    _keep_visit_scores(lake, evidence, bits)
     scored = {case.key_id for case in cases}
     cases += [
         ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
@@ -334,7 +333,8 @@ def score(
         if key_id not in scored
     ]
     asked = evidence.fact_actions
-    return [replace(case, fact_action=asked.get(case.key_id, "none")) for case in cases]
+    cases = [replace(case, fact_action=asked.get(case.key_id, "none")) for case in cases]
+    return cases, visit_table(evidence, pa.array(bits))
 
 
 def judge_cases(
@@ -601,8 +601,3 @@ def visit_table(evidence: WindowEvidence, bits: pa.Array) -> pa.Table:
     types = (pa.string(), pa.date32(), pa.string())
     arrays = [pa.array(column, type) for column, type in zip(columns, types, strict=True)]
     return pa.table([*arrays, bits], ["key_id", "day", "prefix", "bits"])
-
-
-def _keep_visit_scores(lake: Lake, evidence: WindowEvidence, bits: Floats) -> None:
-    with lake.registered("scored_visits", visit_table(evidence, pa.array(bits))):
-        lake.execute("CREATE OR REPLACE TEMP TABLE visit_scores AS FROM scored_visits")

@@ -6,21 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from keywatch import __version__
-from keywatch.detect import detectors, power, scoring
-from keywatch.detect.calibration import RANK_CASES, Calibration
-from keywatch.detect.replay import (
-    Judge,
-    LeftOut,
-    Replays,
-    replay,
-    revokes,
-    to_leave_out,
-    windows_before,
-)
-from keywatch.detect.triage import find_groups, raise_together
+from keywatch.detect import power
+from keywatch.detect.calibration import RANK_CASES
+from keywatch.detect.detectors import Detector
+from keywatch.detect.replay import Replayed, revokes
+from keywatch.detect.scored_window import ScoredWindow, score_window
+from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import is_newest_week
 from keywatch.load import late
@@ -29,6 +23,7 @@ from keywatch.model import (
     CalibrationSummary,
     Coverage,
     HygieneFinding,
+    Power,
     Review,
     Run,
     Standing,
@@ -40,7 +35,6 @@ from keywatch.settings import Settings
 from keywatch.text.document import case_document
 from keywatch.text.phrases import count, iso_week, listed, named
 from keywatch.text.safe_text import printable
-from keywatch.vendors import catalogue_endpoints
 
 OnText = Callable[[str], None]
 
@@ -49,133 +43,55 @@ WATCH = "-watch"
 """Ends the id of a run that the feed stored: it has the alerted keys only."""
 
 
-def judge_of(
-    lake: Lake,
-    window: Window,
-    settings: Settings,
-    loaded: Sequence[detectors.Detector] | None = None,
-) -> tuple[list[detectors.Detector], Judge]:
-    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
-
-    Drafts are left out: they run in their own cases and in the workbench only. Windows that are
-    replayed for it are judged too.
-    """
-    found = detectors.load_detectors() if loaded is None else loaded
-    loaded = [detector for detector in found if detector.status != "draft"]
-    days = settings.review.baseline_days
-    first = min(
-        (each.start for each in windows_before(lake, window, settings)), default=window.start
-    )
-    detectors.prepare_span(
-        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_endpoints()
-    )
-
-    def judge(window: Window) -> scoring.WindowEvidence:
-        detectors.prepare_window(lake, window, days)
-        for detector in loaded:
-            detectors.run(lake, detector, window)
-        return scoring.gather(lake, loaded)
-
-    return loaded, judge
-
-
 def make_review(
     lake: Lake,
     window: Window,
     settings: Settings,
     *,
     whole: bool = True,
-    judged: dict[Window, scoring.WindowEvidence] | None = None,
-    loaded: Sequence[detectors.Detector] | None = None,
-) -> tuple[Review, Replays]:
-    """The review of `window` and the replays it rests on; writes temporary tables only.
+    judged: dict[Window, WindowEvidence] | None = None,
+    loaded: Sequence[Detector] | None = None,
+) -> tuple[Review, ScoredWindow]:
+    """The review of `window`, and the scored window it is made of; writes temporary tables only.
 
-    `judged` has what other reviews of this lake with these settings and detectors judged, and is
-    added to. `loaded` are the detectors, the bundled ones when not given.
+    The arguments are as of `score_window`.
     """
-    loaded, judge = judge_of(lake, window, settings, loaded)
-    judged = {} if judged is None else judged
-
-    def judge_once(window: Window) -> scoring.WindowEvidence:
-        if window not in judged:
-            judged[window] = judge(window)
-        return judged[window]
-
-    replays = replay(lake, window, settings, loaded, judge_once)
-    families = scoring.families_of(loaded, settings.scoring)
-    replayed = replays.judged(families, settings)
-    without = to_leave_out(replayed)
-    calibration = replays.calibration(families, without)
-    # Last, so that the temporary tables are the window's.
-    judged[window] = judge(window)
-    groups = find_groups(lake)
-    campaigns = [group.key_ids for group in groups if group.kind == "campaign"]
-    scored = scoring.score(
-        lake,
-        judged[window],
-        calibration or families,
-        settings.scoring,
-        campaigns,
-        [each.evidence for each in replays.replays],
-    )
-    scored = raise_together(scored, groups)
+    scored = score_window(lake, window, settings, whole=whole, judged=judged, loaded=loaded)
     standings = _standings(lake, settings.review.warm_up_days)
-    built = recommend.build_cases(lake, scored, standings, loaded, whole=whole)
-    cases = settled.with_verdicts(lake, window, built, settings)
-    coverage = _coverage(lake, window, standings, settings)
-    remaining = replays.judged(families, settings, without) if without else replayed
-    summary = (
-        None
-        if calibration is None
-        else _calibration(lake, calibration, settings, replayed, remaining, without)
-    )
+    built = recommend.build_cases(lake, scored, standings, whole=whole)
+    cases = settled.with_verdicts(lake, scored, built, settings)
     cleared = [case.key_id for case in cases if case.verdict and case.verdict.clears]
-    networks = new_networks.find(lake, window, groups, standings, cleared)
-    coverage = replace(
-        coverage,
-        keys_without_past=new_networks.keys_without_past(lake),
-        notes=coverage.notes + _calibration_notes(summary, coverage, settings),
-        calibration=summary,
-        suppressions=verdicts.in_force(lake, window),
-    )
-    run = _run(lake, window, settings, loaded)
-    hygiene = _hygiene(lake, window)
-    if calibration is not None and settings.review.power_keys:
-        # Last: it takes the place of the window's visits.
-        powers = power.power_of_keys(
-            lake, window, loaded, calibration, settings.scoring, settings.review.power_keys
-        )
-        coverage = replace(coverage, power=power.summary(powers))
     answer = Review(
         window=window,
-        run=run,
-        coverage=coverage,
+        run=_run(lake, scored, settings),
+        coverage=_coverage(lake, scored, standings, settings),
         cases=cases,
-        groups=tuple(groups),
-        hygiene=hygiene,
-        new_networks=networks,
+        groups=scored.groups,
+        hygiene=_hygiene(lake, scored),
+        new_networks=new_networks.find(lake, scored, standings, cleared),
         standings=standings,
     )
-    return answer, replays
+    return answer, scored
 
 
-def _hygiene(lake: Lake, window: Window) -> tuple[HygieneFinding, ...]:
+def _hygiene(lake: Lake, scored: ScoredWindow) -> tuple[HygieneFinding, ...]:
     """Upkeep by rule, what has been due for longest or weighs most first."""
-    rows = lake.rows(
-        """
-        SELECT e.key_id, e.detector, e.explanation, k.key, k.name, k.owner, k.environment,
-            CASE WHEN e.rotate THEN 'rotate' ELSE 'none' END, e.due_on, $end::DATE - e.due_on
-        FROM evidence AS e
-        LEFT JOIN keys AS k USING (key_id)
-        WHERE e.hygiene AND e.status = 'stable'
-        ORDER BY e.detector, e.bits DESC, e.due_on, e.key_id
-        """,
-        end=window.end,
-    )
+    with scored.tables(lake):
+        rows = lake.rows(
+            """
+            SELECT e.key_id, e.detector, e.explanation, k.key, k.name, k.owner, k.environment,
+                CASE WHEN e.rotate THEN 'rotate' ELSE 'none' END, e.due_on, $end::DATE - e.due_on
+            FROM scored_evidence AS e
+            LEFT JOIN keys AS k USING (key_id)
+            WHERE e.hygiene AND e.status = 'stable'
+            ORDER BY e.detector, e.bits DESC, e.due_on, e.key_id
+            """,
+            end=scored.window.end,
+        )
     return tuple(HygieneFinding(*row) for row in rows)
 
 
-def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.Detector]) -> Run:
+def _run(lake: Lake, scored: ScoredWindow, settings: Settings) -> Run:
     """Named by all that the answer depends on; the snapshot is the one it was first made on."""
     state = lake.rows(
         "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
@@ -183,8 +99,9 @@ def _run(lake: Lake, window: Window, settings: Settings, loaded: list[detectors.
         "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
         "ORDER BY key_id, day, address)) FROM strange_days)"
     )[0]
+    window = scored.window
     parts = [window.start, window.end, state, settings.config_hash, __version__]
-    parts += [detector.identity for detector in loaded]
+    parts += [detector.identity for detector in scored.detectors]
     run_id = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     before = lake.value("SELECT lake_snapshot FROM lake.runs WHERE run_id = $id", id=run_id)
     snapshot = lake.snapshot if before is None else before
@@ -215,36 +132,41 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
     return dict(rows)
 
 
-def _calibration(
-    lake: Lake,
-    calibration: Calibration,
-    settings: Settings,
-    replayed: Sequence[Sequence[scoring.ScoredCase]],
-    remaining: Sequence[Sequence[scoring.ScoredCase]],
-    without: LeftOut,
-) -> CalibrationSummary:
-    """`replayed` are the cases of each replayed window, `remaining` those that are not left out."""
+def _calibration(lake: Lake, replayed: Replayed) -> CalibrationSummary | None:
+    if replayed.calibration is None:
+        return None
     judged, benign = verdicts.realised(lake)
+    left_out = replayed.left_out
     return CalibrationSummary(
-        windows=len(replayed),
-        cases=calibration.replayed.total,
-        nominal_rate=settings.scoring.false_revoke_rate,
-        replayed_revokes=revokes(replayed),
-        left_out=sum(map(len, without.thefts)),
-        noisy_keys=len(without.noisy),
-        outlying_windows=len(without.outlying),
-        remaining_revokes=revokes(remaining),
+        windows=len(replayed.cases),
+        cases=replayed.calibration.replayed.total,
+        nominal_rate=replayed.settings.scoring.false_revoke_rate,
+        replayed_revokes=revokes(replayed.cases),
+        left_out=sum(map(len, left_out.thefts)),
+        noisy_keys=len(left_out.noisy),
+        outlying_windows=len(left_out.outlying),
+        remaining_revokes=revokes(replayed.remaining()),
         judged=judged,
         judged_benign=benign,
     )
 
 
+def _power(lake: Lake, scored: ScoredWindow, settings: Settings) -> tuple[Power, ...]:
+    calibration = scored.replayed.calibration
+    most_keys = settings.review.power_keys
+    if calibration is None or not most_keys:
+        return ()
+    return power.summary(
+        power.power_of_keys(
+            lake, scored.window, scored.detectors, calibration, settings.scoring, most_keys
+        )
+    )
+
+
 def _coverage(
-    lake: Lake,
-    window: Window,
-    standings: dict[str, Standing],
-    settings: Settings,
+    lake: Lake, scored: ScoredWindow, standings: dict[str, Standing], settings: Settings
 ) -> Coverage:
+    window, calibration = scored.window, _calibration(lake, scored.replayed)
     kinds = list(standings.values())
     start, end = window.start, window.end
     events, unlocated, keyless, rejected, held_back = lake.rows(
@@ -278,7 +200,12 @@ def _coverage(
         notes=_notes(first, last, window, kinds, settings)
         + _unread_notes(lake, window)
         + _late_notes(lake, window, settings)
-        + tuple(f"{note}." for note in alerts.unlisted_notes(lake)),
+        + tuple(f"{note}." for note in alerts.unlisted_notes(lake))
+        + _calibration_notes(calibration),
+        calibration=calibration,
+        suppressions=verdicts.in_force(lake, window),
+        power=_power(lake, scored, settings),
+        keys_without_past=new_networks.keys_without_past(lake),
     )
 
 
@@ -359,9 +286,7 @@ def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ..
     )
 
 
-def _calibration_notes(
-    calibration: CalibrationSummary | None, coverage: Coverage, settings: Settings
-) -> tuple[str, ...]:
+def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...]:
     if calibration is None:
         return (
             "Too little history can be replayed to calibrate the scores: facts and the rule for an "
@@ -385,7 +310,7 @@ def _span(seconds: float) -> str:
 def keep(
     lake: Lake,
     answer: Review,
-    replays: Replays,
+    scored: ScoredWindow,
     settings: Settings,
     outbox: Outbox,
     on_wait: OnText,
@@ -407,9 +332,9 @@ def keep(
     with lake.writing(on_wait):
         late.leave(lake, judged)
         if not _is_stored(lake, answer):
-            replays.keep(lake)
-            _keep_flags(lake, answer)
-            _keep_run(lake, answer)
+            scored.replays.keep(lake)
+            _keep_flags(lake, answer, scored)
+            _keep_run(lake, answer, scored)
             changes = _changes(lake, answer, settings, judged)
             outbox.tell(lake, changes)
         if weekly:
@@ -445,7 +370,7 @@ def last_reviewed(lake: Lake, until: Window) -> datetime | None:
 def keep_news(
     lake: Lake,
     answer: Review,
-    replays: Replays,
+    scored: ScoredWindow,
     settings: Settings,
     outbox: Outbox,
     judged: Queued | None = None,
@@ -457,26 +382,18 @@ def keep_news(
     review is of before.
     """
     late.leave(lake, judged)
-    replays.keep(lake)
-    _keep_flags(lake, answer)
+    scored.replays.keep(lake)
+    _keep_flags(lake, answer, scored)
     # Of a week so old nobody has waited: it is for the record.
     changes = [] if judged and judged.is_old else _changes(lake, answer, settings, judged)
     if changes or (judged and judged.is_late):
         watched = replace(answer, run=replace(answer.run, id=answer.run.id + WATCH))
-        _keep_run(lake, watched, [case.key_id for case in answer.alerted()])
+        _keep_run(lake, watched, scored, [case.key_id for case in answer.alerted()])
     outbox.tell(lake, changes)
     return changes
 
 
-_FLAGS = "SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL"
-
-
-def suspicious_visits(lake: Lake) -> list[tuple[str, date, str]]:
-    """Key, day and prefix of what the review just made finds suspicious."""
-    return lake.rows(_FLAGS)
-
-
-def _keep_flags(lake: Lake, answer: Review) -> None:
+def _keep_flags(lake: Lake, answer: Review, scored: ScoredWindow) -> None:
     """The newest review of a window says what is suspicious in it; what a verdict says stays."""
     window = {"start": answer.window.start, "end": answer.window.end}
     same = (
@@ -484,18 +401,21 @@ def _keep_flags(lake: Lake, answer: Review) -> None:
         "AND run_id NOT IN (SELECT verdict_id FROM lake.verdicts)"
     )
     before = f"SELECT key_id, day, prefix FROM lake.flagged_visits WHERE {same}"
-    if set(lake.rows(before, **window)) == set(suspicious_visits(lake)):
+    if set(lake.rows(before, **window)) == set(scored.suspicious_visits(lake)):
         return
     lake.execute(f"DELETE FROM lake.flagged_visits WHERE {same}", **window)
-    lake.execute(
-        "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
-        f"FROM ({_FLAGS})",
-        **window,
-        id=answer.run.id,
-    )
+    with scored.tables(lake):
+        lake.execute(
+            "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
+            "FROM case_visits WHERE suspicious ORDER BY ALL",
+            **window,
+            id=answer.run.id,
+        )
 
 
-def _keep_run(lake: Lake, answer: Review, only: Sequence[str] | None = None) -> None:
+def _keep_run(
+    lake: Lake, answer: Review, scored: ScoredWindow, only: Sequence[str] | None = None
+) -> None:
     """The run and what it says, of the keys named by `only` or of all."""
     run = answer.run
     lake.execute(
@@ -512,16 +432,18 @@ def _keep_run(lake: Lake, answer: Review, only: Sequence[str] | None = None) -> 
     )
     of_keys = "($all OR list_contains($only::VARCHAR[], key_id))"
     named = {"id": run.id, "all": only is None, "only": list(only or ())}
-    lake.execute(
-        "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "
-        f"typical, actual, explanation FROM evidence WHERE bits > 0 AND {of_keys} ORDER BY ALL",
-        **named,
-    )
-    lake.execute(
-        "INSERT INTO lake.cases SELECT $id, key_id, action, bits, p_value, q_value "
-        f"FROM scored_cases WHERE {of_keys} ORDER BY bits DESC, key_id",
-        **named,
-    )
+    with scored.tables(lake):
+        lake.execute(
+            "INSERT INTO lake.evidence SELECT $id, key_id, day, prefix, detector, family, bits, "
+            "typical, actual, explanation FROM scored_evidence "
+            f"WHERE bits > 0 AND {of_keys} ORDER BY ALL",
+            **named,
+        )
+        lake.execute(
+            "INSERT INTO lake.cases SELECT $id, key_id, action, bits, p_value, q_value "
+            f"FROM scored_cases WHERE {of_keys} ORDER BY bits DESC, key_id",
+            **named,
+        )
     new_networks.keep(lake, run.id, answer.new_networks)
     alerted = answer.alerted()
     lake.execute(

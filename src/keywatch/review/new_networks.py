@@ -1,6 +1,6 @@
 """Networks that a key came from for the first time: what a person looks at once a week.
 
-Reads the temporary tables of `detectors.prepare`, `scoring.score` and `recommend.build_cases`.
+Reads the temporary tables of `detectors.prepare_window`, which are those of the scored window.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
-from keywatch.model import Group, NewNetwork, Standing, Window
+from keywatch.model import Group, NewNetwork, Standing
 from keywatch.text.phrases import count
 
 _MOST_PREFIXES = 5
@@ -138,8 +139,7 @@ SCHEMA = pa.schema(
 
 def find(
     lake: Lake,
-    window: Window,
-    groups: Sequence[Group],
+    scored: ScoredWindow,
     standings: Mapping[str, Standing],
     cleared: Iterable[str] = (),
 ) -> tuple[NewNetwork, ...]:
@@ -149,13 +149,14 @@ def find(
 
     A key without any past is left out: all of its networks are new.
     """
-    rows = lake.records(
-        f"FROM ({_NEW_NETWORKS}) {_ORDER}",
-        start=window.start,
-        end=window.end,
-        cleared=sorted(cleared),
-    )
-    return tuple(_new_network(row, groups, standings) for row in rows)
+    with scored.tables(lake):
+        rows = lake.records(
+            f"FROM ({_NEW_NETWORKS}) {_ORDER}",
+            start=scored.window.start,
+            end=scored.window.end,
+            cleared=sorted(cleared),
+        )
+    return tuple(_new_network(row, scored.groups, standings) for row in rows)
 
 
 def keys_without_past(lake: Lake) -> int:

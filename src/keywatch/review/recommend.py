@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-import pyarrow as pa
-
 from keywatch.detect.detectors import Detector
+from keywatch.detect.scored_window import ScoredWindow
 from keywatch.detect.scoring import ScoredCase
 from keywatch.lake import Lake, quoted
 from keywatch.model import Action, Case, Evidence, Origin, Standing
@@ -20,104 +19,24 @@ _MOST_ORIGINS = 20
 _MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
 _MOST_PREFIXES = 5
-_SUSPICIOUS_SHARE = 0.5
-_LEAST_SUSPICIOUS_BITS = 0.01
 
 
 def build_cases(
-    lake: Lake,
-    scored: Sequence[ScoredCase],
-    standings: dict[str, Standing],
-    detectors: Sequence[Detector],
-    *,
-    whole: bool,
+    lake: Lake, scored: ScoredWindow, standings: dict[str, Standing], *, whole: bool
 ) -> list[Case]:
-    """Cases of the JSON contract for `scored`, in its order; `detectors` gave the evidence.
+    """Cases of the JSON contract for those of `scored`, in their order.
 
     Without `whole`, those that need no action have no origins, blast radius, impact and query: to
     read these for every key takes longer than to judge it.
 
-    Reads the temporary tables of `detectors.prepare` and `scoring.score`; makes ``scored_cases``
-    (key_id, day, prefix, bits, action, suspected, p_value, q_value).
+    Reads the temporary tables of `detectors.prepare_window` as well, which are those of `scored`.
     """
-    _keep_cases(lake, scored)
-    _mark_visits(lake, whole)
-    facts = _Facts(lake, detectors)
+    with scored.tables(lake):
+        facts = _Facts(lake, scored.detectors)
     return [
         _case(one, standings.get(one.key_id, "silent"), facts, whole or one.recommended != "none")
-        for one in scored
+        for one in scored.cases
     ]
-
-
-def _keep_cases(lake: Lake, scored: Sequence[ScoredCase]) -> None:
-    columns = {
-        "key_id": pa.array([one.key_id for one in scored], pa.string()),
-        "day": pa.array([one.day for one in scored], pa.date32()),
-        "prefix": pa.array([one.prefix for one in scored], pa.string()),
-        "bits": pa.array([one.bits for one in scored], pa.float64()),
-        "action": pa.array([one.recommended for one in scored], pa.string()),
-        "suspected": pa.array([one.action != "none" for one in scored], pa.bool_()),
-        "p_value": pa.array([one.p_value for one in scored], pa.float64()),
-        "q_value": pa.array([one.q_value for one in scored], pa.float64()),
-    }
-    with lake.registered("case_rows", pa.table(columns)):
-        lake.execute("CREATE OR REPLACE TEMP TABLE scored_cases AS FROM case_rows")
-
-
-def _mark_visits(lake: Lake, whole: bool) -> None:
-    """``case_visits``: the visits of the whole cases; suspicious are the worst and its like.
-
-    So are all visits from a place that these brought: a network, or a prefix of one, that is new to
-    the key. To a key without a past every place is new: of such a key nothing is added. None is of
-    a key that only facts speak of which are no theft: an exposed key is not yet misused.
-    """
-    lake.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE case_visits AS
-        WITH marked AS (
-            SELECT v.*, h.active_days,
-                coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
-                c.suspected
-                    AND (worst OR coalesce(s.bits, 0) >= greatest($share * c.bits, $least))
-                    AS strange
-            FROM visits AS v
-            JOIN scored_cases AS c USING (key_id)
-            JOIN key_history AS h USING (key_id)
-            LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
-                AND s.prefix = v.prefix
-            WHERE $whole OR c.action <> 'none'
-        ),
-
-        brought AS (
-            SELECT key_id, network AS place FROM marked
-            ANTI JOIN baseline_networks USING (key_id, network)
-            WHERE strange AND active_days > 0
-            UNION
-            SELECT key_id, prefix FROM marked
-            ANTI JOIN baseline_prefixes USING (key_id, prefix)
-            WHERE strange AND active_days > 0
-        ),
-
-        expected AS (
-            SELECT DISTINCT v.key_id, v.day, v.prefix
-            FROM marked AS v
-            JOIN lake.suppressions AS s
-                ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
-                 AND list_contains(s.families, 'origin')
-                AND v.day BETWEEN s.starts_on AND s.ends_on
-        )
-
-        SELECT m.* EXCLUDE (active_days, strange),
-            strange OR e.key_id IS NULL AND EXISTS (
-                FROM brought AS b
-                WHERE b.key_id = m.key_id AND b.place IN (m.network, m.prefix)) AS suspicious
-        FROM marked AS m
-        LEFT JOIN expected AS e USING (key_id, day, prefix)
-        """,
-        share=_SUSPICIOUS_SHARE,
-        least=_LEAST_SUSPICIOUS_BITS,
-        whole=whole,
-    )
 
 
 class _Facts:
@@ -155,12 +74,14 @@ class _Facts:
             said AS (
                 SELECT e.*, j.worst, sum(e.bits) OVER (
                     PARTITION BY e.key_id, e.detector, j.day, j.prefix) AS visit_bits
-                FROM evidence AS e
+                FROM scored_evidence AS e
                 JOIN judged AS j ON j.key_id = e.key_id AND j.day = coalesce(e.day, j.day)
                     AND j.prefix = coalesce(e.prefix, j.prefix)
                 WHERE e.day IS NOT NULL
                 UNION ALL
-                SELECT e.*, true, e.bits FROM evidence AS e SEMI JOIN scored_cases USING (key_id)
+                SELECT e.*, true, e.bits
+                FROM scored_evidence AS e
+                SEMI JOIN scored_cases USING (key_id)
                 WHERE e.day IS NULL
             )
 
@@ -173,7 +94,7 @@ class _Facts:
                 UNION
                 -- What a fact asks for that is no theft counts for the key, whatever its visit.
                 SELECT e.*, false, e.bits
-                FROM evidence AS e
+                FROM scored_evidence AS e
                 SEMI JOIN scored_cases USING (key_id)
                 JOIN facts AS f
                     ON f.detector = e.detector AND e.bits >= f.certain_bits AND f.action <> 'revoke'

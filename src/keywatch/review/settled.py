@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake, sql_text
 from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Window
 from keywatch.review.missed import missed_case
@@ -17,19 +18,16 @@ from keywatch.settings import Settings
 
 
 def with_verdicts(
-    lake: Lake, window: Window, cases: Sequence[Case], settings: Settings
+    lake: Lake, scored: ScoredWindow, cases: Sequence[Case], settings: Settings
 ) -> tuple[Case, ...]:
-    """`cases`, in their order, with the verdicts in force and what is to be done after them.
+    """`cases` of `scored`, in their order, with the verdicts in force and what is left to do.
 
-    A stolen key that is no case becomes the last one. Reads ``case_visits`` of
-    `keywatch.review.recommend`.
+    A stolen key that is no case becomes the last one.
     """
-    given = {
-        row["key_id"]: row
-        for row in lake.records(
-            sql_text("settled", __package__), start=window.start, end=window.end
-        )
-    }
+    window = scored.window
+    with scored.tables(lake):
+        rows = lake.records(sql_text("settled", __package__), start=window.start, end=window.end)
+    given = {row["key_id"]: row for row in rows}
     settled = [
         _settled(lake, window, case, given[case.key_id], settings) if case.key_id in given else case
         for case in cases

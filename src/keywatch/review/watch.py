@@ -56,9 +56,9 @@ def watch(
     for window in windows:
         with lake.reading():
             judged = late.waiting(lake, window, settings.review.late_weeks)
-            answer, replays = judging.make_review(lake, window, quick, whole=False)
+            answer, scored = judging.make_review(lake, window, quick, whole=False)
         with lake.writing(on_wait):
-            changes += judging.keep_news(lake, answer, replays, quick, outbox, judged)
+            changes += judging.keep_news(lake, answer, scored, quick, outbox, judged)
     changes += _follow_up(lake, settings, outbox, on_wait)
     return Watched(events, keys, tuple(windows), tuple(changes))
 

@@ -1,0 +1,226 @@
+"""A window, scored: what the detectors say of it, its cases, and what these rest on.
+
+The connection's temporary tables are those of the window that was scored last
+(`detectors.prepare_window`). What a review says and what the lake keeps of a window is read from
+its `ScoredWindow`, whatever the connection scores after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pyarrow as pa
+
+from keywatch.detect import detectors, scoring
+from keywatch.detect.detectors import Detector
+from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_before
+from keywatch.detect.scoring import ScoredCase, WindowEvidence
+from keywatch.detect.triage import find_groups, raise_together
+from keywatch.lake import Lake
+from keywatch.model import Group, Window
+from keywatch.settings import Settings
+from keywatch.vendors import catalogue_endpoints
+
+_SUSPICIOUS_SHARE = 0.5
+_LEAST_SUSPICIOUS_BITS = 0.01
+
+# The visits of the whole cases; suspicious are the worst of each and its like. So are all visits
+# from a place that these brought: a network, or a prefix of one, that is new to the key. To a key
+# without a past every place is new: of such a key nothing is added. None is of a key that only
+# facts speak of which are no theft: an exposed key is not yet misused.
+_CASE_VISITS = """
+    WITH marked AS (
+        SELECT v.key_id, v.day, v.prefix, v.network, v.class, v.place, v.events, v.response_bytes,
+            h.active_days, coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
+            c.suspected
+                AND (worst OR coalesce(s.bits, 0) >= greatest($share * c.bits, $least))
+                AS strange
+        FROM visits AS v
+        JOIN scored_cases AS c USING (key_id)
+        JOIN key_history AS h USING (key_id)
+        LEFT JOIN visit_scores AS s ON s.key_id = v.key_id AND s.day = v.day
+            AND s.prefix = v.prefix
+        WHERE $whole OR c.action <> 'none'
+    ),
+
+    brought AS (
+        SELECT key_id, network AS place FROM marked
+        ANTI JOIN baseline_networks USING (key_id, network)
+        WHERE strange AND active_days > 0
+        UNION
+        SELECT key_id, prefix FROM marked
+        ANTI JOIN baseline_prefixes USING (key_id, prefix)
+        WHERE strange AND active_days > 0
+    ),
+
+    expected AS (
+        SELECT DISTINCT v.key_id, v.day, v.prefix
+        FROM marked AS v
+        JOIN lake.suppressions AS s
+            ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
+            AND list_contains(s.families, 'origin')
+            AND v.day BETWEEN s.starts_on AND s.ends_on
+    )
+
+    SELECT m.* EXCLUDE (active_days, strange),
+        strange OR e.key_id IS NULL AND EXISTS (
+            FROM brought AS b
+            WHERE b.key_id = m.key_id AND b.place IN (m.network, m.prefix)) AS suspicious
+    FROM marked AS m
+    LEFT JOIN expected AS e USING (key_id, day, prefix)
+"""
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """A window with its cases, the most suspicious first, and the tables that they rest on.
+
+    Columns of `evidence`: as the table that `detectors.run` adds to; of `visit_scores`: key_id,
+    day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
+    class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
+    in full.
+    """
+
+    window: Window
+    detectors: tuple[Detector, ...]
+    replayed: Replayed
+    cases: tuple[ScoredCase, ...]
+    groups: tuple[Group, ...]
+    evidence: pa.Table
+    visit_scores: pa.Table
+    case_visits: pa.Table
+
+    @property
+    def replays(self) -> Replays:
+        """The windows before it that it was calibrated by."""
+        return self.replayed.replays
+
+    @contextmanager
+    def tables(self, lake: Lake) -> Iterator[None]:
+        """Its tables in SQL for the time inside.
+
+        These are ``scored_evidence``, ``visit_scores``, ``case_visits`` and ``scored_cases``
+        (key_id, day, prefix, bits, action, suspected, p_value, q_value).
+        """
+        with ExitStack() as stack:
+            for name, table in (
+                ("scored_evidence", self.evidence),
+                ("visit_scores", self.visit_scores),
+                ("case_visits", self.case_visits),
+                ("scored_cases", _case_table(self.cases)),
+            ):
+                stack.enter_context(lake.registered(name, table))
+            yield
+
+    def suspicious_visits(self, lake: Lake) -> list[tuple[str, date, str]]:
+        """Key, day and prefix of what is suspicious in it, in this order."""
+        with self.tables(lake):
+            return lake.rows(
+                "SELECT key_id, day, prefix FROM case_visits WHERE suspicious ORDER BY ALL"
+            )
+
+
+def judge_of(
+    lake: Lake, window: Window, settings: Settings, loaded: Sequence[Detector] | None = None
+) -> tuple[list[Detector], Judge]:
+    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
+
+    Drafts are left out: they run in their own cases and in the workbench only. Windows that are
+    replayed for it are judged too.
+    """
+    found = detectors.load_detectors() if loaded is None else loaded
+    loaded = [detector for detector in found if detector.status != "draft"]
+    days = settings.review.baseline_days
+    first = min(
+        (each.start for each in windows_before(lake, window, settings)), default=window.start
+    )
+    detectors.prepare_span(
+        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_endpoints()
+    )
+
+    def judge(window: Window) -> WindowEvidence:
+        detectors.prepare_window(lake, window, days)
+        for detector in loaded:
+            detectors.run(lake, detector, window)
+        return scoring.gather(lake, loaded)
+
+    return loaded, judge
+
+
+def score_window(
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    *,
+    whole: bool = True,
+    judged: dict[Window, WindowEvidence] | None = None,
+    loaded: Sequence[Detector] | None = None,
+) -> ScoredWindow:
+    """`window`, scored by the detectors and calibrated by the windows before it.
+
+    Afterwards the temporary tables of `detectors.prepare_window` are this window's. Without
+    `whole`, visits are marked of the cases with an action alone. `judged` has what other reviews of
+    this lake with these settings and detectors judged, and is added to. `loaded` are the detectors,
+    the bundled ones when not given.
+    """
+    loaded, judge = judge_of(lake, window, settings, loaded)
+    judged = {} if judged is None else judged
+
+    def judge_once(window: Window) -> WindowEvidence:
+        if window not in judged:
+            judged[window] = judge(window)
+        return judged[window]
+
+    families = scoring.families_of(loaded, settings.scoring)
+    replayed = Replayed.of(replay(lake, window, settings, loaded, judge_once), families, settings)
+    evidence = judged[window] = judge(window)
+    groups = find_groups(lake)
+    cases, visit_scores = scoring.score(
+        lake,
+        evidence,
+        replayed.scale,
+        settings.scoring,
+        [group.key_ids for group in groups if group.kind == "campaign"],
+        [each.evidence for each in replayed.replays.replays],
+    )
+    cases = raise_together(cases, groups)
+    return ScoredWindow(
+        window=window,
+        detectors=tuple(loaded),
+        replayed=replayed,
+        cases=tuple(cases),
+        groups=tuple(groups),
+        evidence=lake.table("FROM evidence"),
+        visit_scores=visit_scores,
+        case_visits=_case_visits(lake, cases, visit_scores, whole=whole),
+    )
+
+
+def _case_visits(
+    lake: Lake, cases: Sequence[ScoredCase], visit_scores: pa.Table, *, whole: bool
+) -> pa.Table:
+    with (
+        lake.registered("visit_scores", visit_scores),
+        lake.registered("scored_cases", _case_table(cases)),
+    ):
+        return lake.table(
+            _CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
+        )
+
+
+def _case_table(cases: Sequence[ScoredCase]) -> pa.Table:
+    return pa.table(
+        {
+            "key_id": pa.array([one.key_id for one in cases], pa.string()),
+            "day": pa.array([one.day for one in cases], pa.date32()),
+            "prefix": pa.array([one.prefix for one in cases], pa.string()),
+            "bits": pa.array([one.bits for one in cases], pa.float64()),
+            "action": pa.array([one.recommended for one in cases], pa.string()),
+            "suspected": pa.array([one.action != "none" for one in cases], pa.bool_()),
+            "p_value": pa.array([one.p_value for one in cases], pa.float64()),
+            "q_value": pa.array([one.q_value for one in cases], pa.float64()),
+        }
+    )

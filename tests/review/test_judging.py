@@ -1,0 +1,45 @@
+"""A review and the scored window that it is made of, whatever the connection scores next."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from keywatch import deliver
+from keywatch.lake import Lake
+from keywatch.lake.weeks import week_window
+from keywatch.review import judging
+from tests.test_pipeline import SETTINGS, daily, lake_of, theft
+
+WEEKS = week_window("2026-W38"), week_window("2026-W39")
+TOR_EXIT = "185.220.101.1"
+
+
+def stolen_on(day: str, key_id: str) -> list[dict[str, Any]]:
+    """A theft that the rule names where nothing is calibrated."""
+    return [
+        each | {"timestamp": each["timestamp"].replace("2026-10-01", day), "ip": TOR_EXIT}
+        for each in theft(key_id)
+    ]
+
+
+def test_of_two_reviews_on_one_connection_each_keeps_its_own_findings(tmp_path: Path) -> None:
+    keys = ("key_1", "key_2")
+    events = [each for key_id in keys for each in daily(date(2026, 8, 1), 60, key_id=key_id)]
+    events += stolen_on("2026-09-17", "key_1") + stolen_on("2026-09-24", "key_2")
+    outbox = deliver.Outbox(SETTINGS.deliver)
+    with Lake.open(lake_of(tmp_path, events, [])) as lake:
+        with lake.reading():
+            first, second = (judging.make_review(lake, week, SETTINGS) for week in WEEKS)
+        judging.keep(lake, *second, SETTINGS, outbox, print)
+        judging.keep(lake, *first, SETTINGS, outbox, print)
+        run_ids = [answer.run.id for answer, _ in (first, second)]
+        for table in ("flagged_visits", "evidence", "recommendations"):
+            kept = lake.rows(f"SELECT DISTINCT run_id, key_id FROM lake.{table}")
+            assert set(kept) == set(zip(run_ids, keys, strict=True))
+        acted = "SELECT run_id, key_id FROM lake.cases WHERE action <> 'none'"
+        assert set(lake.rows(acted)) == set(zip(run_ids, keys, strict=True))
+        assert first[1].suspicious_visits(lake) == [
+            ("key_1", date(2026, 9, 17), "185.220.101.0/24")
+        ]
