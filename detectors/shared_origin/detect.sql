@@ -102,7 +102,7 @@ SELECT
         * CASE WHEN a.is_stranger THEN 1 ELSE s.strange_share END AS bits,
     format('a new place of {} is shared by {:.2f} more owners', a.place, s.mean) AS typical,
     format('{} is new to {} of {}', a.shown, counted(s.keys, 'key'), counted(s.strangers, 'owner')) AS actual,
-    'one new origin uses the keys of several owners' AS explanation
+    'one new origin uses the keys of several owners' AS explanation, a.shown AS subject
 FROM at_places AS a
 JOIN scored AS s USING (shared)
 QUALIFY row_number() OVER (PARTITION BY a.key_id, a.day, a.prefix ORDER BY bits DESC, s.prior, a.shown) = 1

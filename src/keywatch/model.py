@@ -195,6 +195,7 @@ class Evidence:
     `bits` are what it adds to the case, `said_bits` what the detector itself gives: upkeep, a
     detector on trial (`status` ``test``) and a fact that is no theft add nothing. `action` is what
     a fact asks for by itself, None where it is no fact; `about` the detector, where that is known.
+    `subject` is the address, prefix or network that other keys share, where it is about one.
     """
 
     detector: str
@@ -207,6 +208,7 @@ class Evidence:
     status: Status = "stable"
     action: Action | None = None
     about: About | None = None
+    subject: str | None = None
 
     @property
     def order(self) -> tuple[int, float, str]:
@@ -272,11 +274,15 @@ class Case:
         return self.scored_action or self.action
 
 
+GroupKind = Literal["campaign", "migration"]
+"""One theft of several keys; a move of several keys, which somebody has to confirm."""
+
+
 @dataclass(frozen=True)
 class Group:
-    """Keys that share an origin: a campaign (one theft) or a migration (to confirm)."""
+    """Keys that share an origin."""
 
-    kind: Literal["campaign", "migration"]
+    kind: GroupKind
     key_ids: tuple[str, ...]
     origin: str
     explanation: str

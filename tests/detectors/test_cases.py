@@ -83,18 +83,26 @@ def test_the_design_s_detectors_are_there() -> None:
 def test_the_fields_that_say_how_evidence_is_used() -> None:
     assert {d.id for d in ALL if d.backstop} == {"unfamiliar_place"}
     assert {d.id for d in ALL if d.speaks_of_moves} == {"relocation", "fleet_move"}
+    grouping = {d.id: d.groups_as for d in ALL if d.groups_as}
+    assert grouping == {"shared_origin": "campaign", "fleet_move": "migration"}
+    assert {d.id for d in ALL if d.needs_other_visits} == {
+        *grouping, "relocation", "parallel_origins", "impossible_travel", "beside_owner",
+    }  # fmt: skip
     shared = {d.id: d.question for d in ALL if d.question != d.id}
     same = ("beside_owner", "impossible_travel", "parallel_origins")
     assert shared == dict.fromkeys(same, "two_places_at_once")
 
 
 @pytest.mark.parametrize(
-    "field", ['question = "another"', "backstop = true", "speaks_of_moves = true"]
-)
+    "field",
+    ['question = "another"', "backstop = true", "speaks_of_moves = true",
+     'groups_as = "migration"', "needs_other_visits = true"],
+)  # fmt: skip
 def test_a_detector_that_is_used_otherwise_is_another(tmp_path: Path, field: str) -> None:
     shutil.copytree(content_path("detectors") / "relocation", tmp_path / "relocation")
     file = tmp_path / "relocation" / "detector.toml"
-    text = file.read_text("utf-8").replace("speaks_of_moves = true\n", "")
+    text = file.read_text("utf-8")
+    text = text.replace("speaks_of_moves = true\n", "").replace("needs_other_visits = true\n", "")
     file.write_text(text, "utf-8")
     before = detectors.load_detector(file.parent).identity
     file.write_text(f"{field}\n{text}", "utf-8")
@@ -173,6 +181,19 @@ def test_the_reminder_and_the_rule_have_one_period() -> None:
             "detector.toml", "hygiene = true",
             'backstop = true\ncertain_bits = 5\naction = "revoke"',
             "backstop and certain_bits exclude each other",
+        ),
+        (
+            "detector.toml", "hygiene = true", 'groups_as = "team"',
+            "groups_as is 'team'; allowed are campaign, migration",
+        ),
+        (
+            "detector.toml", "hygiene = true", 'groups_as = "migration"',
+            "groups_as needs grain = 'visit', which has a place; here 'key'",
+        ),
+        ("detector.toml", "hygiene = true", 'groups_as = "campaign"', "gives no subject"),
+        (
+            "detector.toml", "hygiene = true", "needs_other_visits = 1",
+            "needs_other_visits is 1; true or false is expected",
         ),
         ("detector.toml", "hygiene = true", "question = 3", "question is 3; a text"),
         ("detector.toml", "hygiene = true", 'question = " "', "question is ' '; a text"),

@@ -29,7 +29,8 @@ from keywatch.settings import IngestSettings
 from keywatch.vendors import catalogue_endpoints, find_files
 
 _EVIDENCE = (
-    "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "due_on", "rotate",
+    "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "subject",
+    "due_on", "rotate",
 )  # fmt: skip
 _TABLES = ("window", "origins", "keys", "events", "expect", "params")
 _TOP = {"title", "baseline_days", "familiar", *_TABLES}

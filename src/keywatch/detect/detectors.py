@@ -17,7 +17,7 @@ from keywatch.content import content_path
 from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.lake import Lake, sql_statements, sql_text
-from keywatch.model import ACTIONS, About, Action, Family, Status, Window
+from keywatch.model import ACTIONS, About, Action, Family, GroupKind, Status, Window
 from keywatch.text.attack import TECHNIQUE, technique
 from keywatch.vendors.catalogue import Endpoint
 
@@ -59,6 +59,10 @@ class Detector:
     """A rule that decides where too little was ordinary yet to calibrate; it adds no bits."""
     speaks_of_moves: bool
     """What it says for the owner is that the key moved, and not that it behaves as ever."""
+    groups_as: GroupKind | None
+    """What keys of which it says the same at one place are: one theft, or one move to confirm."""
+    needs_other_visits: bool
+    """What it says of a visit depends on other visits of the window, the key's or other keys'."""
     hygiene: bool
     """A matter of upkeep: shown, never added to the suspicion."""
     certain_bits: float | None
@@ -96,8 +100,8 @@ class Detector:
         """All that its evidence, and what is made of it, depend on."""
         params = tuple(sorted(self.params.items()))
         return (self.id, self.kind, self.family, self.question, self.status, self.hygiene,
-                self.backstop, self.speaks_of_moves, self.certain_bits, self.action, self.sql,
-                params)  # fmt: skip
+                self.backstop, self.speaks_of_moves, self.groups_as, self.needs_other_visits,
+                self.certain_bits, self.action, self.sql, params)  # fmt: skip
 
 
 def load_detectors(folder: Path | None = None) -> list[Detector]:
@@ -133,6 +137,8 @@ def load_detector(folder: Path) -> Detector:
         question=values.get("question", folder.name),
         backstop=values.get("backstop", False),
         speaks_of_moves=values.get("speaks_of_moves", False),
+        groups_as=values.get("groups_as"),
+        needs_other_visits=values.get("needs_other_visits", False),
         hygiene=values.get("hygiene", False),
         certain_bits=values.get("certain_bits"),
         action=values.get("action"),
@@ -199,7 +205,8 @@ def prepare_window(
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
         "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, status VARCHAR, bits DOUBLE, "
-        "typical VARCHAR, actual VARCHAR, explanation VARCHAR, due_on DATE, rotate BOOLEAN)"
+        "typical VARCHAR, actual VARCHAR, explanation VARCHAR, subject VARCHAR, due_on DATE, "
+        "rotate BOOLEAN)"
     )
 
 
@@ -255,10 +262,9 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
     Raises:
         DetectorError: its query fails or gives other columns than the contract's.
     """
-    given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
     try:
         lake.check_select(detector.sql)
-        query = {name: given[name] for name in detector.parameters}
+        query = _values(detector, window)
         evidence = KINDS[detector.kind]
         if evidence is None:
             _add(lake, detector, f"({detector.sql})", query)
@@ -270,8 +276,14 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
         raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
 
 
+def _values(detector: Detector, window: Window) -> dict[str, object]:
+    """The values of the query's ``$names``."""
+    given: dict[str, object] = {"start": window.start, "end": window.end, **detector.params}
+    return {name: given[name] for name in detector.parameters}
+
+
 def _add(lake: Lake, detector: Detector, rows: str, parameters: Mapping[str, object]) -> None:
-    # By name: upkeep may say when it is due and whether to rotate, other evidence does not.
+    # By name: `subject`, `due_on` and `rotate` are given by some detectors only.
     contract = ", ".join(f"{name}::{kind} AS {name}" for name, kind in _CONTRACT.items())
     lake.execute(
         f"INSERT INTO evidence BY NAME SELECT * REPLACE ({contract}), $detector_id AS detector, "
@@ -324,13 +336,18 @@ def _check_roles(detector: Detector) -> list[str]:
     """What is wrong with the fields that say how its evidence is used."""
     wrong = []
     flags = ("hygiene", "backstop", "speaks_of_moves")
-    for name in flags:
+    for name in (*flags, "needs_other_visits"):
         value = getattr(detector, name)
         if not isinstance(value, bool):
             wrong.append(f"{name} is {value!r}; true or false is expected")
     question: object = detector.question
     if not isinstance(question, str) or not question.strip():
         wrong.append(f"question is {question!r}; a text that detectors of the same question share")
+    kinds = get_args(GroupKind)
+    if detector.groups_as not in (None, *kinds):
+        wrong.append(f"groups_as is {detector.groups_as!r}; allowed are {', '.join(kinds)}")
+    if detector.groups_as is not None and detector.grain != "visit":
+        wrong.append(f"groups_as needs grain = 'visit', which has a place; here {detector.grain!r}")
     roles = [name for name in flags if getattr(detector, name) is True]
     if len(roles) > 1:
         wrong.append(f"{' and '.join(roles)} exclude each other: only one can be true")
@@ -359,10 +376,14 @@ def _check_facts(detector: Detector) -> list[str]:
 
 
 def _check_columns(detector: Detector) -> list[str]:
+    lake = _without_events()
     try:
-        run(_without_events(), detector, _NO_EVENTS)
+        run(lake, detector, _NO_EVENTS)
     except DetectorError as e:
         return [str(e)]
+    given = lake.table(detector.sql, **_values(detector, _NO_EVENTS)).column_names
+    if detector.groups_as == "campaign" and "subject" not in given:
+        return ["detect.sql gives no subject, the address or prefix that a campaign's keys share"]
     return []
 
 

@@ -32,18 +32,6 @@ THEFTS = {
 }
 """Kinds of injected thefts, as they are said to people; ``detect/inject.sql`` makes them."""
 
-_OF_MANY_VISITS = frozenset(
-    {
-        "shared_origin",
-        "fleet_move",
-        "relocation",
-        "parallel_origins",
-        "impossible_travel",
-        "beside_owner",
-    }
-)
-"""What these say depends on the key's other visits, or on other keys'."""
-
 
 @dataclass(frozen=True)
 class KeyPower:
@@ -71,7 +59,7 @@ def power_of_keys(
         lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
         lake.execute(sql_text("inject", __package__))
         for detector in loaded:
-            if detector.grain == "visit" and detector.id not in _OF_MANY_VISITS:
+            if detector.grain == "visit" and not detector.needs_other_visits:
                 detectors.run(lake, detector, window)
         evidence = gather(lake, loaded)
     counted, bits = visit_bits(evidence, calibration)

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from keywatch.detect import detectors, scoring
 from keywatch.detect.detectors import Detector
+from keywatch.detect.groups import find_groups, raise_together
 from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_before
 from keywatch.detect.scoring import ScoredCase, WindowEvidence
-from keywatch.detect.triage import find_groups, raise_together
 from keywatch.lake import Lake
 from keywatch.model import Group, Window
 from keywatch.settings import Settings
@@ -177,7 +177,7 @@ def score_window(
     families = scoring.families_of(loaded, settings.scoring)
     replayed = Replayed.of(replay(lake, window, settings, loaded, judge_once), families, settings)
     evidence = judged[window] = judge(window)
-    groups = find_groups(lake)
+    groups = find_groups(lake, loaded)
     cases, visit_scores = scoring.score(
         lake,
         evidence,

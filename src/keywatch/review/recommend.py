@@ -297,6 +297,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
             status=row["status"],
             action=one.action if row["is_rule"] and one.by_rule else row["fact_action"],
             about=about.get(row["detector"]),
+            subject=row["subject"],
         )
         for row in rows
     ]

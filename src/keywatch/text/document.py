@@ -208,6 +208,7 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "said_bits": _rounded(evidence.said_bits),
         "status": evidence.status,
         "action": evidence.action,
+        "subject": evidence.subject,
         **_about(evidence.about),
     }
 

@@ -1,0 +1,84 @@
+"""Keys that belong together: one theft on many keys, or one move of many keys.
+
+Reads the temporary tables of `detectors.prepare_window` and ``evidence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from keywatch.detect.detectors import Detector
+from keywatch.detect.scoring import ScoredCase
+from keywatch.lake import Lake
+from keywatch.model import Action, Group, GroupKind
+
+FEWEST_KEYS = 2
+_MOST_ORIGINS = 3
+
+_GROUPS = """
+    SELECT g.kind, v.network, min(v.place) AS place,
+        list(DISTINCT e.key_id ORDER BY e.key_id) AS key_ids,
+        list(DISTINCT coalesce(e.subject, a.ip) ORDER BY coalesce(e.subject, a.ip)) AS origins
+    FROM evidence AS e
+    JOIN (
+        SELECT unnest($detectors::VARCHAR[]) AS detector, unnest($kinds::VARCHAR[]) AS kind
+    ) AS g USING (detector)
+    JOIN visits AS v USING (key_id, day, prefix)
+    JOIN visit_addresses AS a USING (key_id, day, prefix)
+    GROUP BY g.kind, v.network, e.subject
+    ORDER BY g.kind = 'campaign', len(key_ids) DESC, v.network, origins
+"""
+
+
+def find_groups(lake: Lake, loaded: Sequence[Detector]) -> list[Group]:
+    """Migrations, then campaigns, the larger first; each of `FEWEST_KEYS` keys at least.
+
+    The detectors among `loaded` that say `groups_as` find them, but for those on trial.
+    """
+    grouping = [each for each in loaded if each.groups_as and each.status == "stable"]
+    rows = lake.rows(
+        _GROUPS,
+        detectors=[each.id for each in grouping],
+        kinds=[each.groups_as for each in grouping],
+    )
+    return [
+        _group(kind, network, place, key_ids, origins)
+        for kind, network, place, key_ids, origins in rows
+        if len(key_ids) >= FEWEST_KEYS
+    ]
+
+
+def _group(
+    kind: GroupKind, network: str, place: str, key_ids: Sequence[str], origins: Sequence[str]
+) -> Group:
+    if kind == "campaign":
+        origin = f"{', '.join(origins)} ({place})"
+        explanation = (
+            f"one new origin is used with {len(key_ids)} keys of several owners: "
+            "one thief, until somebody explains it"
+        )
+    else:
+        more = ", …" if len(origins) > _MOST_ORIGINS else ""
+        origin = f"{network}: {', '.join(origins[:_MOST_ORIGINS])}{more} ({place})"
+        explanation = (
+            f"{len(key_ids)} keys moved together and otherwise behave as ever: "
+            "confirm the move once for all of them"
+        )
+    return Group(kind, tuple(key_ids), origin, explanation, network)
+
+
+def raise_together(cases: Sequence[ScoredCase], groups: Sequence[Group]) -> list[ScoredCase]:
+    """`cases`, in which a campaign with one key to act on has all of its keys looked at."""
+    acted = {case.key_id for case in cases if case.action != "none"}
+    raised = {
+        key_id
+        for group in groups
+        if group.kind == "campaign" and acted.intersection(group.key_ids)
+        for key_id in group.key_ids
+    }
+    look: Action = "investigate"
+    return [
+        replace(case, action=look) if case.action == "none" and case.key_id in raised else case
+        for case in cases
+    ]
