@@ -57,7 +57,6 @@ def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> lis
         approved=said.decision == "approve",
         by=said.by,
         because=said.because,
-        on_wait=say,
     )
     say("\n".join(done))
     return done

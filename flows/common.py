@@ -20,6 +20,7 @@ from prefect.tasks import exponential_backoff
 
 from keywatch.errors import KeywatchError, LakeBusyError, SecretError
 from keywatch.model import Review
+from keywatch.notices import notices_to
 from keywatch.report import power_sentences, render_failure
 from keywatch.report.health import health_lines
 from keywatch.report.upkeep import rule_counts
@@ -91,10 +92,15 @@ def tells_no_token(work: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def step(name: str) -> Callable[[Callable[_P, _R]], Task[_P, _R]]:
-    """A task of a flow: tried again while the lake is busy, and its errors tell no token."""
+    """A task of a flow: retried while the lake is busy, notices logged, errors without tokens."""
 
     def made(work: Callable[_P, _R]) -> Task[_P, _R]:
-        return task(name=name, **patient())(tells_no_token(work))
+        @functools.wraps(work)
+        def logged(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            with notices_to(say):
+                return work(*args, **kwargs)
+
+        return task(name=name, **patient())(tells_no_token(logged))
 
     return made
 

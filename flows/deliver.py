@@ -18,9 +18,7 @@ from keywatch.settings import Settings
 @step("send what is due")
 def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
     """How many messages were sent; what failed is due again, and only a wrong set-up fails."""
-    done = pipeline.deliver_due(
-        lake, settings, reports=reports, prefect_block=secret_block, on_wait=say
-    )
+    done = pipeline.deliver_due(lake, settings, reports=reports, prefect_block=secret_block)
     told, problems = render_delivery(done)
     say(told)
     for problem in problems:

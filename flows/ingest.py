@@ -15,7 +15,7 @@ from keywatch.settings import Settings
 @step("load what is new")
 def load(lake: Path, settings: Settings) -> int:
     """How many events were new."""
-    report = pipeline.ingest_new(lake, settings, on_wait=say)
+    report = pipeline.ingest_new(lake, settings)
     if report is None:
         say("Nothing new to load.")
         return 0

@@ -15,7 +15,7 @@ from keywatch.settings import Settings
 @step("keep the lake small")
 def keep_small(lake: Path, settings: Settings) -> int:
     """How many files the catalogue names after."""
-    done = pipeline.maintain(lake, settings, say)
+    done = pipeline.maintain(lake, settings)
     say("\n".join(render_maintained(done)))
     return done.files_after
 

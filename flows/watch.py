@@ -18,7 +18,7 @@ from keywatch.settings import Settings
 @step("judge what came in")
 def judge(lake: Path, settings: Settings) -> int:
     """How many alerts changed."""
-    watched = pipeline.watch(lake, settings, say)
+    watched = pipeline.watch(lake, settings)
     say(render_watched(watched))
     return len(watched.changes)
 

@@ -23,7 +23,7 @@ def find_weeks(lake: Path, settings: Settings) -> list[Window]:
 @step("review a week")
 def review_week(lake: Path, window: Window, settings: Settings) -> Path:
     """Its page; the cases and the coverage are left as artifacts."""
-    answer, page = pipeline.write_report(lake, window, settings, on_wait=say)
+    answer, page = pipeline.write_report(lake, window, settings)
     leave_artifacts(answer, page)
     return page
 

@@ -58,6 +58,15 @@ def test_a_hyphen_stands_beside_files(tmp_path: Path) -> None:
     assert "Loaded 2 events from 2 files (pulsely)" in ran.out
 
 
+def test_a_notice_goes_to_standard_error_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "keywatch.toml").write_text('[metrics]\nfile = "nowhere/keywatch.prom"\n')
+    (tmp_path / "a.jsonl").write_text(LINE.format(n=1))
+    ran = keywatch("ingest", "a.jsonl", cwd=tmp_path)
+    assert ran.code == 0
+    assert ran.out.startswith("Loaded 1 event from 1 file (pulsely)")
+    assert ran.err.endswith("(No such file or directory); see [metrics] file\n")
+
+
 def test_the_exit_code_is_the_process_s(tmp_path: Path) -> None:
     ran = in_a_process("review", cwd=tmp_path)
     assert (ran.code, ran.out) == (3, "")

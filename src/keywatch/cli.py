@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
 from keywatch.model import ACTIONS, Family, Review, Window
+from keywatch.notices import notices_to
 from keywatch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -116,11 +117,11 @@ def demo(
         )
         lake = folder / "lake"
         _load(lake, [str(folder / "sample" / "logs")], settings, None)
-        pipeline.import_keys(lake, world.inventory, settings, _say)
+        pipeline.import_keys(lake, world.inventory, settings)
         # The sample's own clock: that its log ended long ago is no news.
         now = datetime.combine(world.end, time())
         if html is None:
-            answer = pipeline.review(lake, None, settings, whole=False, on_wait=_say, now=now)
+            answer = pipeline.review(lake, None, settings, whole=False, now=now)
         else:
             answer = _write_page(lake, None, settings, html, now)
         print(render_review(answer, color=_color(), width=_width()))
@@ -176,7 +177,6 @@ def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) 
             source=source,
             on_size=on_size,
             on_bytes=on_bytes,
-            on_wait=_say,
         )
     print(render_load(report), flush=True)
 
@@ -193,7 +193,7 @@ def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
     from keywatch import pipeline
     from keywatch.text.phrases import count
 
-    read, changed = pipeline.import_keys(common.lake, file, common.settings(), _say)
+    read, changed = pipeline.import_keys(common.lake, file, common.settings())
     print(f"{count(read, 'key')} read, {changed:,} new or changed")
 
 
@@ -256,15 +256,15 @@ def review(
     if format == "html":
         answer = _write_page(common.lake, window, settings, output)
     elif format == "json":
-        answer = pipeline.review(common.lake, window, settings, on_wait=_say)
+        answer = pipeline.review(common.lake, window, settings)
         _write(json_text(review_document(answer)), output)
     elif format == "ocsf":
         from keywatch.report.ocsf import ocsf_lines
 
-        answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
+        answer = pipeline.review(common.lake, window, settings, whole=False)
         _write(ocsf_lines(answer), output)
     else:
-        answer = pipeline.review(common.lake, window, settings, whole=False, on_wait=_say)
+        answer = pipeline.review(common.lake, window, settings, whole=False)
         color = output is None and _color()
         render = render_new_networks if networks else render_review
         _write(render(answer, color=color, width=_width()), output)
@@ -279,7 +279,7 @@ def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> N
     found = False
     pages = []
     for window in pipeline.missed_weeks(lake, settings):
-        answer, page = pipeline.write_report(lake, window, settings, on_wait=_say)
+        answer, page = pipeline.write_report(lake, window, settings)
         print(f"{window_label(window)}: {page}", flush=True)
         pages.append(page)
         found = found or (fail_on is not None and _worst(answer, fail_on))
@@ -302,7 +302,7 @@ def _write_page(
     from keywatch import pipeline
     from keywatch.report.html import render_html
 
-    answer, details = pipeline.review_in_detail(lake, window, settings, on_wait=_say, now=now)
+    answer, details = pipeline.review_in_detail(lake, window, settings, now=now)
     _write(render_html(answer, details), output)
     return answer
 
@@ -493,7 +493,7 @@ def verdict(
         if origin:
             raise UsageError("--origin goes with a verdict; undo is of all of the newest one")
         report = pipeline.undo_verdict(
-            common.lake, key, settings, by=by, because=because, window=window, on_wait=_say
+            common.lake, key, settings, by=by, because=because, window=window
         )
     else:
         report = pipeline.give_verdict(
@@ -507,7 +507,6 @@ def verdict(
             window=window,
             origins=origin,
             families=family,
-            on_wait=_say,
         )
     print(render_verdict(report))
 
@@ -577,9 +576,9 @@ def watch(
     settings = common.settings()
     named = _paths(paths)
     if named or settings.ingest.places:
-        loaded = pipeline.ingest_new(common.lake, settings, named, _say)
+        loaded = pipeline.ingest_new(common.lake, settings, named)
         print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
-    watched = pipeline.watch(common.lake, settings, _say)
+    watched = pipeline.watch(common.lake, settings)
     print(render_watched(watched), flush=True)
     if send and settings.deliver.channels:
         _deliver(common.lake, settings)
@@ -621,7 +620,7 @@ def deliver(
     if not settings.deliver.channels:
         _say("no channel is set: name one in [deliver.channels.NAME] of keywatch.toml")
     if dry_run:
-        due = pipeline.preview_deliveries(common.lake, settings, _say)
+        due = pipeline.preview_deliveries(common.lake, settings)
         for name, texts in due.items():
             print(f"{name}: {len(texts):,} due\n")
             print("\n".join(texts))
@@ -637,7 +636,7 @@ def _deliver(
     from keywatch import pipeline
     from keywatch.deliver import render_delivery
 
-    done = pipeline.deliver_due(lake, settings, again=again, reports=reports, on_wait=_say)
+    done = pipeline.deliver_due(lake, settings, again=again, reports=reports)
     out, problems = render_delivery(done)
     print(out, end="")
     for line in problems:
@@ -665,7 +664,7 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
     from keywatch.operate.repair import render_repair
     from keywatch.text.safe_text import printable
 
-    report = pipeline.repair_lake(common.lake, common.settings(), _say, new_secret=new_secret)
+    report = pipeline.repair_lake(common.lake, common.settings(), new_secret=new_secret)
     for line in render_repair(report).splitlines():
         print(printable(line, max_length=4000))
     if report.left:
@@ -745,7 +744,7 @@ def lake_maintain(*, common: Common = _DEFAULTS) -> None:
     from keywatch import pipeline
     from keywatch.operate.maintain import render_maintained
 
-    for line in render_maintained(pipeline.maintain(common.lake, common.settings(), _say)):
+    for line in render_maintained(pipeline.maintain(common.lake, common.settings())):
         print(line)
 
 
@@ -769,7 +768,7 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
         raise UsageError(
             f"{named} would be erased for good, and older snapshots with it: add --yes"
         )
-    for line in render_forgotten(pipeline.forget(common.lake, named, common.settings(), _say)):
+    for line in render_forgotten(pipeline.forget(common.lake, named, common.settings())):
         print(line)
 
 
@@ -860,7 +859,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """
     os.umask(0o077)
     try:
-        app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=False)
+        with notices_to(_say):
+            app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         from keywatch.report import render_failure
 

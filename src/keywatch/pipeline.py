@@ -16,6 +16,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_full_week
 from keywatch.load import late
 from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
+from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
 from keywatch.review import alerts, history, judging, verdicts
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
 
-OnText = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -49,7 +49,6 @@ def ingest(
     source: str | None = None,
     on_size: Callable[[int], None] = _quiet,
     on_bytes: Callable[[int], None] = _quiet,
-    on_wait: OnText = _quiet,
 ) -> LoadReport:
     """Load the logs under `paths` into the lake, which is made where there is none.
 
@@ -68,10 +67,10 @@ def ingest(
     on_size(sum(file.size_bytes for file in files))
     with (
         OriginReader(geoip_paths(settings.geoip)) as reader,
-        Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake,
+        Lake.open(lake_folder, settings.storage, create=True) as lake,
     ):
-        report = load_files(lake, files, settings.ingest, reader, source, on_bytes, on_wait)
-        _publish(lake, settings, utc_now(), on_wait)
+        report = load_files(lake, files, settings.ingest, reader, source, on_bytes)
+        _publish(lake, settings, utc_now())
     if len(report.left_out) == len(report.files):
         raise InputError(
             "no log there; "
@@ -86,7 +85,7 @@ _MOST_FILES_NAMED = 5
 
 
 def ingest_new(
-    lake_folder: Path, settings: Settings, places: Sequence[str] = (), on_wait: OnText = _quiet
+    lake_folder: Path, settings: Settings, places: Sequence[str] = ()
 ) -> LoadReport | None:
     """Load what is new under `places`, or under the settings' own; None where nothing is.
 
@@ -109,7 +108,7 @@ def ingest_new(
     # A folder that is still empty is no mistake here.
     filled = [place for place in named if not (Path(place).is_dir() and not _has_file(place))]
     found = find_files(filled, named=bool(places))
-    with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
+    with Lake.open(lake_folder, settings.storage, create=True) as lake:
         known = {
             (path, size): (loaded_at, waits_until)
             for path, size, loaded_at, waits_until in lake.rows(
@@ -129,11 +128,11 @@ def ingest_new(
             if (changed and file.path not in left_out) or (waits_until and waits_until <= now):
                 new.append(file)
         if not new:
-            _publish(lake, settings, now, on_wait)
+            _publish(lake, settings, now)
             return LoadReport(tuple(left_out.values()), (), 0) if left_out else None
         with OriginReader(geoip_paths(settings.geoip)) as reader:
-            report = load_files(lake, new, settings.ingest, reader, None, _quiet, on_wait)
-        _publish(lake, settings, now, on_wait)
+            report = load_files(lake, new, settings.ingest, reader, None, _quiet)
+        _publish(lake, settings, now)
         return replace(report, files=(*report.files, *left_out.values()))
 
 
@@ -141,7 +140,6 @@ def _publish(
     lake: Lake,
     settings: Settings,
     now: datetime,
-    on_wait: OnText,
     found: Sequence[HealthFinding] | None = None,
 ) -> None:
     """Write the figures and put the heartbeat into the outbox, where the settings ask for them.
@@ -157,13 +155,13 @@ def _publish(
         found = health.findings(lake, settings, now)
     try:
         if beat:
-            with lake.writing(on_wait):
+            with lake.writing():
                 deliver.enqueue_heartbeat(lake, settings.deliver, found, now)
         write_metrics(lake, settings, found, now)
     except LakeBusyError as e:
-        on_wait(f"{e}; the heartbeat waits for the next run")
+        notice(f"{e}; the heartbeat waits for the next run")
     except UsageError as e:
-        on_wait(f"{e}; see [metrics] file")
+        notice(f"{e}; see [metrics] file")
 
 
 def _has_file(folder: str) -> bool:
@@ -171,19 +169,15 @@ def _has_file(folder: str) -> bool:
     return any(not each.name.startswith(".") for each in files)
 
 
-def import_keys(
-    lake_folder: Path, file: Path, settings: Settings, on_wait: OnText = _quiet
-) -> tuple[int, int]:
+def import_keys(lake_folder: Path, file: Path, settings: Settings) -> tuple[int, int]:
     """Import a key inventory; returns the keys read and how many are new or changed."""
     from keywatch.load import inventory
 
-    with Lake.open(lake_folder, settings.storage, create=True, on_wait=on_wait) as lake:
-        return inventory.import_keys(lake, file, on_wait)
+    with Lake.open(lake_folder, settings.storage, create=True) as lake:
+        return inventory.import_keys(lake, file)
 
 
-def repair_lake(
-    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, *, new_secret: bool = False
-) -> RepairReport:
+def repair_lake(lake_folder: Path, settings: Settings, *, new_secret: bool = False) -> RepairReport:
     """Mend a damaged lake (`keywatch.operate.repair.repair`).
 
     Raises:
@@ -193,9 +187,7 @@ def repair_lake(
     from keywatch.operate.repair import repair
 
     with OriginReader(geoip_paths(settings.geoip)) as reader:
-        return repair(
-            lake_folder, settings.storage, reader, utc_now(), on_wait, new_secret=new_secret
-        )
+        return repair(lake_folder, settings.storage, reader, utc_now(), new_secret=new_secret)
 
 
 def geoip_paths(settings: GeoIPSettings) -> GeoIPPaths:
@@ -212,7 +204,6 @@ def review(
     *,
     keep: bool = True,
     whole: bool = True,
-    on_wait: OnText = _quiet,
     now: datetime | None = None,
 ) -> Review:
     """Judge every key of `window` and, with `keep`, store the answer in the lake.
@@ -232,7 +223,6 @@ def review(
         _quiet,
         keep=keep,
         whole=whole,
-        on_wait=on_wait,
         now=now or utc_now(),
     )[0]
 
@@ -243,7 +233,6 @@ def review_in_detail(
     settings: Settings,
     *,
     keep: bool = True,
-    on_wait: OnText = _quiet,
     now: datetime | None = None,
 ) -> tuple[Review, Details]:
     """`review`, and what the HTML report shows beside it, of the same snapshot.
@@ -263,14 +252,11 @@ def review_in_detail(
         look,
         keep=keep,
         whole=False,
-        on_wait=on_wait,
         now=now or utc_now(),
     )
 
 
-def write_report(
-    lake_folder: Path, window: Window, settings: Settings, on_wait: OnText = _quiet
-) -> tuple[Review, Path]:
+def write_report(lake_folder: Path, window: Window, settings: Settings) -> tuple[Review, Path]:
     """Review `window`, store the answer, and write its page into the settings' folder.
 
     The page of a week is named for it (``2026-W40.html``) and is written whole or not at all.
@@ -282,7 +268,7 @@ def write_report(
     from keywatch.report.html import render_html
     from keywatch.report.output import write_whole
 
-    answer, details = review_in_detail(lake_folder, window, settings, on_wait=on_wait)
+    answer, details = review_in_detail(lake_folder, window, settings)
     name = iso_week(window) or f"{window.start:%Y-%m-%d}--{window.end:%Y-%m-%d}"
     file = settings.report.folder / f"{name}.html"
     try:
@@ -314,9 +300,7 @@ def case_in_detail(
         suspicious = scored.suspicious_visits(lake)
         return found, history.details(lake, answer, baseline_days, suspicious, [found])
 
-    answer, (found, shown) = _review(
-        lake_folder, window, settings, look, keep=False, whole=True, on_wait=_quiet
-    )
+    answer, (found, shown) = _review(lake_folder, window, settings, look, keep=False, whole=True)
     return answer, found, shown
 
 
@@ -328,7 +312,6 @@ def _review(
     *,
     keep: bool,
     whole: bool,
-    on_wait: OnText,
     now: datetime | None = None,
 ) -> tuple[Review, T]:
     """The review, and what `look` reads in its snapshot, of the scored window too.
@@ -343,15 +326,15 @@ def _review(
             judged = late.waiting(lake, answer.window, settings.review.late_weeks)
             seen = look(lake, answer, scored)
         if keep and lake.read_only:
-            on_wait(f"{lake_folder} is read-only: nothing of this review is stored or sent")
+            notice(f"{lake_folder} is read-only: nothing of this review is stored or sent")
         elif keep:
             outbox = deliver.Outbox(settings.deliver)
-            judging.keep(lake, answer, scored, settings, outbox, on_wait, judged)
+            judging.keep(lake, answer, scored, settings, outbox, judged)
         if now is not None:
             found = health.findings(lake, settings, now)
             answer = replace(answer, health=found)
             if keep:
-                _publish(lake, settings, now, on_wait, found)
+                _publish(lake, settings, now, found)
         return answer, seen
 
 
@@ -476,12 +459,11 @@ def give_verdict(
     window: Window | None = None,
     origins: Iterable[str] = (),
     families: Iterable[str] = (),
-    on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
     """Keep an analyst's verdict on a key's case (`verdicts.give`), and tell of it."""
     with (
-        Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
-        lake.writing(on_wait),
+        Lake.open(lake_folder, settings.storage) as lake,
+        lake.writing(),
     ):
         report = verdicts.give(
             lake, key, verdict, by=by, because=because, until=until, window=window,
@@ -500,12 +482,11 @@ def undo_verdict(
     by: str,
     because: str,
     window: Window | None = None,
-    on_wait: OnText = _quiet,
 ) -> verdicts.VerdictReport:
     """Withdraw the newest verdict on a key's case (`keywatch.review.verdicts.undo`)."""
     with (
-        Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake,
-        lake.writing(on_wait),
+        Lake.open(lake_folder, settings.storage) as lake,
+        lake.writing(),
     ):
         report = verdicts.undo(lake, key, by=by, because=because, window=window)
         changes = alerts.withdraw(lake, report, by, because)
@@ -520,7 +501,6 @@ def deliver_due(
     again: bool = False,
     reports: Sequence[Path] = (),
     prefect_block: Callable[[str], str] | None = None,
-    on_wait: OnText = _quiet,
 ) -> deliver.DeliveryReport:
     """Send what is due (`keywatch.deliver.deliver_due`), with `reports` as attachments of mails.
 
@@ -530,16 +510,15 @@ def deliver_due(
         InputError: a report can't be read.
         LakeError: there is no lake, or it stayed busy; nothing is lost.
     """
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+    with Lake.open(lake_folder, settings.storage) as lake:
         for report in reports:
-            deliver.put_report(lake, report, settings.deliver, on_wait)
+            deliver.put_report(lake, report, settings.deliver)
         return deliver.deliver_due(
             lake,
             settings.deliver,
             again=again,
             wait_seconds=settings.storage.wait_seconds,
             prefect=prefect_block,
-            on_wait=on_wait,
         )
 
 
@@ -557,7 +536,6 @@ def settle_revoke(
     approved: bool,
     by: str,
     because: str,
-    on_wait: OnText = _quiet,
 ) -> list[str]:
     """An analyst's answer to an alert to revoke; returns what became of it, a line a key.
 
@@ -568,9 +546,9 @@ def settle_revoke(
         UsageError: there is no such alert, or nobody or nothing is named.
         LakeError: there is no lake, or it stayed busy.
     """
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
+    with Lake.open(lake_folder, settings.storage) as lake:
         if approved:
-            with lake.writing(on_wait):
+            with lake.writing():
                 changes = alerts.approve(lake, alert_id, by, because)
                 deliver.tell(lake, changes, settings.deliver)
             return [f"{change.alert.alert_id}: {change.alert.why}" for change in changes] or [
@@ -580,7 +558,7 @@ def settle_revoke(
         for alert in declined:
             for member in alert.members:
                 if member.action != "none" and member.ended is None:
-                    with lake.writing(on_wait):
+                    with lake.writing():
                         report = verdicts.give(
                             lake, member.key_id, "benign", by=by, because=because,
                             window=alert.window,
@@ -594,9 +572,7 @@ def settle_revoke(
         ] or [f"{alert_id} is over: nothing to decline"]
 
 
-def watch(
-    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet, now: datetime | None = None
-) -> Watched:
+def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) -> Watched:
     """Judge what came in since the last time (`keywatch.review.watch.watch`); nothing is sent yet.
 
     That it ran at `now` is kept, for the health to know whether the feed goes on.
@@ -606,39 +582,37 @@ def watch(
     """
     from keywatch.load.ingest import let_in_due
 
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        let_in_due(lake, settings.ingest, on_wait)
-        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver), on_wait)
-        upkeep.maintain_if_due(lake, settings.storage, on_wait)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        let_in_due(lake, settings.ingest)
+        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver))
+        upkeep.maintain_if_due(lake, settings.storage)
         try:
             remember_run(lake, now or utc_now())
         except OSError as e:
-            on_wait(f"{lake_folder}: that the feed ran can't be written there ({e.strerror})")
-        _publish(lake, settings, now or utc_now(), on_wait)
+            notice(f"{lake_folder}: that the feed ran can't be written there ({e.strerror})")
+        _publish(lake, settings, now or utc_now())
         return watched
 
 
-def maintain(lake_folder: Path, settings: Settings, on_wait: OnText = _quiet) -> upkeep.Maintained:
+def maintain(lake_folder: Path, settings: Settings) -> upkeep.Maintained:
     """Keep the lake small and quick (`keywatch.operate.maintain.maintain`).
 
     Raises:
         LakeError: there is no lake, or it stayed busy.
     """
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        return upkeep.maintain(lake, settings.storage, on_wait)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return upkeep.maintain(lake, settings.storage)
 
 
-def forget(
-    lake_folder: Path, named: str, settings: Settings, on_wait: OnText = _quiet
-) -> upkeep.Forgotten:
+def forget(lake_folder: Path, named: str, settings: Settings) -> upkeep.Forgotten:
     """Erase a key or an address from the lake (`keywatch.operate.maintain.forget`).
 
     Raises:
         UsageError: the lake has never heard of it.
         LakeError: there is no lake, or it stayed busy.
     """
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        return upkeep.forget(lake, named, on_wait)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return upkeep.forget(lake, named)
 
 
 def missed_weeks(
@@ -684,12 +658,10 @@ def _outdated(lake: Lake) -> list[Window]:
     return [Window(start, end) for start, end in rows]
 
 
-def preview_deliveries(
-    lake_folder: Path, settings: Settings, on_wait: OnText = _quiet
-) -> dict[str, list[str]]:
+def preview_deliveries(lake_folder: Path, settings: Settings) -> dict[str, list[str]]:
     """The messages that are due, as text, by channel; nothing is sent or kept."""
-    with Lake.open(lake_folder, settings.storage, on_wait=on_wait) as lake:
-        planned = deliver.preview(lake, settings.deliver, on_wait)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        planned = deliver.preview(lake, settings.deliver)
     return {name: [deliver.as_text(one) for one in messages] for name, messages in planned.items()}
 
 

@@ -27,6 +27,7 @@ from keywatch.deliver.sender import only_sender, send
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Action, Case
+from keywatch.notices import notices_to
 from keywatch.operate.diagnosis import diagnose
 from keywatch.review import alerts
 from keywatch.review.verdicts import VerdictReport
@@ -207,7 +208,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
         reviewed(lake, settings, first, SCANNED)
         made = outbox.plan(lake, settings, utc_now(), ["all"])
         judged(lake, settings)
-        (done,) = send(lake, made, {"all": channel}, settings, str, print)
+        (done,) = send(lake, made, {"all": channel}, settings, str)
         assert (done.sent, done.later) == (1, 1)
         assert [message.keys[0].key_id for message in channel.got] == ["key_first"]
 
@@ -296,8 +297,8 @@ def test_a_report_is_mailed_once_with_its_bytes(
             "sender": "keywatch@example.com", "to": ["soc@example.com"],
         }  # fmt: skip
         settings = settings_of({"mail": mail, "out": {"kind": "stdout"}})
-        assert put_report(lake, report, settings, print) == 1
-        assert put_report(lake, report, settings, print) == 0
+        assert put_report(lake, report, settings) == 1
+        assert put_report(lake, report, settings) == 0
         assert [one.channel for one in deliver_due(lake, settings).channels] == ["mail"]
     (got,) = box.mails
     (attached,) = got.iter_attachments()
@@ -390,8 +391,8 @@ def test_what_was_sent_while_the_lake_is_busy_is_not_sent_again(tmp_path: Path) 
             settings = settings_of({"hook": webhook(receiver)})
             reviewed(lake, settings, SCANNED)
             with Lake.open(folder, patient) as sending:
-                with lake.writing():
-                    report = deliver_due(sending, settings, on_wait=told.append)
+                with lake.writing(), notices_to(told.append):
+                    report = deliver_due(sending, settings)
                 assert report.channels[0].sent == 1
                 assert "stays in the journal" in "".join(told)
                 assert lake.value("SELECT count(*) FROM lake.delivery_outcomes") == 0

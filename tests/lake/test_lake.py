@@ -28,14 +28,15 @@ LOADER = """
     from pathlib import Path
     from keywatch.load.ingest import load_files
     from keywatch.lake import FORMAT_VERSION, Lake
+    from keywatch.notices import notices_to
     from keywatch.settings import IngestSettings, LakeSettings
     from keywatch.vendors import find_files
     from tests.conftest import NoWhere
     lake_folder, logs, wait = sys.argv[1:]
     with Lake.open(Path(lake_folder), LakeSettings(wait_seconds=float(wait)), create=True) as lake:
         print("open", flush=True)
-        load_files(lake, find_files([logs]), IngestSettings(chunk_bytes=200_000), NoWhere(),
-                   on_wait=lambda words: print(words, flush=True))
+        with notices_to(lambda words: print(words, flush=True)):
+            load_files(lake, find_files([logs]), IngestSettings(chunk_bytes=200_000), NoWhere())
     print("done", flush=True)
 """
 

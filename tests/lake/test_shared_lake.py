@@ -15,6 +15,7 @@ from keywatch import pipeline
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeReadOnlyError
 from keywatch.lake import Lake
 from keywatch.lake.lake import _extension_file
+from keywatch.notices import notices_to
 from keywatch.operate import integrity
 from keywatch.settings import LakeSettings, Settings
 from tests import postgres
@@ -138,7 +139,8 @@ def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
         ):
             pass
         said: list[str] = []
-        pipeline.review(folder, None, settings, whole=False, on_wait=said.append)
+        with notices_to(said.append):
+            pipeline.review(folder, None, settings, whole=False)
         assert said == [f"{folder} is read-only: nothing of this review is stored or sent"]
         with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
             lake.execute("DELETE FROM lake.events")

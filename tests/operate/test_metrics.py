@@ -13,6 +13,7 @@ from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import HEALTH_CHECKS
+from keywatch.notices import notices_to
 from keywatch.operate import diagnosis, health, metrics
 from keywatch.review import watch
 from keywatch.settings import MetricsSettings, Settings
@@ -119,7 +120,8 @@ def test_a_file_that_can_not_be_written_ends_no_run_and_is_bad_to_the_doctor(
     log = loading.write([event()])
     told: list[str] = []
 
-    report = pipeline.ingest(tmp_path / "lake", [str(log)], settings, on_wait=told.append)
+    with notices_to(told.append):
+        report = pipeline.ingest(tmp_path / "lake", [str(log)], settings)
 
     assert report.total("events") == 1
     (line,) = told

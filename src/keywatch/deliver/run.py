@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ from keywatch.settings.web_address import nearness
 from keywatch.text.phrases import count
 from keywatch.text.safe_text import printable
 
-OnWait = Callable[[str], None]
 _WHY_LENGTH = 1000
 _LARGEST_REPORT_BYTES = 5_000_000
 
@@ -90,7 +88,6 @@ def deliver_due(
     again: bool = False,
     wait_seconds: float = 0.0,
     prefect: PrefectBlock | None = None,
-    on_wait: OnWait = lambda _: None,
 ) -> DeliveryReport:
     """Send all that is due; with `again`, dead letters too.
 
@@ -99,15 +96,15 @@ def deliver_due(
     """
     assert lake.folder is not None
     with sender.only_sender(lake, wait_seconds):
-        sender.commit(lake, Journal(lake.folder), on_wait)
-        followed = _refresh(lake, settings, again, on_wait)
+        sender.commit(lake, Journal(lake.folder))
+        followed = _refresh(lake, settings, again)
         vault = Vault(prefect)
         channels, unusable = _open(settings, vault)
         made = outbox.plan(lake, settings, utc_now(), channels.keys())
         if made.records or made.summaries or made.restated:
-            with lake.writing(on_wait):
+            with lake.writing():
                 outbox.keep_plan(lake, made)
-        done = sender.send(lake, made, channels, settings, vault.hide, on_wait)
+        done = sender.send(lake, made, channels, settings, vault.hide)
         return DeliveryReport(
             channels=tuple(done),
             later=made.later + sum(one.later for one in done),
@@ -116,10 +113,10 @@ def deliver_due(
         )
 
 
-def preview(lake: Lake, settings: DeliverSettings, on_wait: OnWait) -> dict[str, list[Message]]:
+def preview(lake: Lake, settings: DeliverSettings) -> dict[str, list[Message]]:
     """What `deliver_due` would send now, by channel; nothing is kept."""
     planned: dict[str, list[Message]] = {}
-    with suppress(_NotKeptError), lake.writing(on_wait):
+    with suppress(_NotKeptError), lake.writing():
         changes = alerts.follow_up(lake, settings.confirm_hours)
         tell(lake, changes, settings)
         outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
@@ -162,7 +159,7 @@ def near_channels(settings: DeliverSettings) -> dict[str, str]:
     return near
 
 
-def put_report(lake: Lake, file: Path, settings: DeliverSettings, on_wait: OnWait) -> int:
+def put_report(lake: Lake, file: Path, settings: DeliverSettings) -> int:
     """Put a finished report into the outbox of each mail channel, once; returns how many.
 
     Raises:
@@ -184,7 +181,7 @@ def put_report(lake: Lake, file: Path, settings: DeliverSettings, on_wait: OnWai
         content=base64.b64encode(content).decode("ascii"),
     )
     mails = [name for name, one in settings.channels.items() if one.kind == "mail"]
-    with lake.writing(on_wait):
+    with lake.writing():
         return outbox.enqueue_report(lake, f"Keywatch report {file.name}", attachment, mails)
 
 
@@ -192,7 +189,7 @@ class _NotKeptError(Exception):
     """Rolls a transaction back."""
 
 
-def _refresh(lake: Lake, settings: DeliverSettings, again: bool, on_wait: OnWait) -> list[Change]:
+def _refresh(lake: Lake, settings: DeliverSettings, again: bool) -> list[Change]:
     """Put into the outbox what the log says of revoked keys, and what a channel never heard of.
 
     A load may be writing for minutes: it is waited for only if there is something to put.
@@ -201,7 +198,7 @@ def _refresh(lake: Lake, settings: DeliverSettings, again: bool, on_wait: OnWait
         again or alerts.follow_up(lake, settings.confirm_hours) or outbox.catch_up(lake, settings)
     ):
         return []
-    with lake.writing(on_wait):
+    with lake.writing():
         followed = alerts.follow_up(lake, settings.confirm_hours)
         tell(lake, followed, settings)
         outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)

@@ -23,6 +23,7 @@ from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.settle import Pending
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
+from keywatch.notices import notice
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.text.safe_text import printable
 
@@ -50,7 +51,6 @@ def send(
     channels: Mapping[str, Channel],
     settings: DeliverSettings,
     hide: Callable[[str], str],
-    on_wait: Callable[[str], None],
 ) -> list[ChannelReport]:
     """Send what is planned; returns when all is sent or each channel's time is up.
 
@@ -68,16 +68,16 @@ def send(
         worker.start()
     while left := [worker for worker in workers if worker.is_alive() and not worker.is_stuck()]:
         left[0].join(_COMMIT_SECONDS)
-        _commit_quietly(lake, journal, on_wait)
+        _commit_quietly(lake, journal)
         with suppress(LakeBusyError):
             changed |= outbox.changed_since(lake, planned.orders)
     for worker in workers:
         worker.give_up()
-    _commit_quietly(lake, journal, on_wait)
+    _commit_quietly(lake, journal)
     return [worker.report() for worker in workers]
 
 
-def commit(lake: Lake, journal: Journal, on_wait: Callable[[str], None]) -> None:
+def commit(lake: Lake, journal: Journal) -> None:
     """Bring what the journal holds into the lake.
 
     Raises:
@@ -85,16 +85,16 @@ def commit(lake: Lake, journal: Journal, on_wait: Callable[[str], None]) -> None
     """
     records = journal.set_aside()
     if records:
-        with lake.writing(on_wait):
+        with lake.writing():
             outbox.record(lake, records)
         journal.forget()
 
 
-def _commit_quietly(lake: Lake, journal: Journal, on_wait: Callable[[str], None]) -> None:
+def _commit_quietly(lake: Lake, journal: Journal) -> None:
     try:
-        commit(lake, journal, on_wait)
+        commit(lake, journal)
     except LakeBusyError as e:
-        on_wait(f"{e}; what was sent stays in the journal, and the next run stores it")
+        notice(f"{e}; what was sent stays in the journal, and the next run stores it")
 
 
 @contextmanager

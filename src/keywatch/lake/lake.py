@@ -42,6 +42,7 @@ from keywatch.errors import (
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.key_macros import key_macros
+from keywatch.notices import notice
 from keywatch.settings import LakeSettings
 from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 
@@ -174,7 +175,6 @@ class Lake:
         settings: LakeSettings | None = None,
         *,
         create: bool = False,
-        on_wait: Callable[[str], None] = lambda _: None,
     ) -> Lake:
         """The lake in `folder`; with `create`, made (0700) where there is none.
 
@@ -189,7 +189,7 @@ class Lake:
         settings = settings or LakeSettings()
         lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
         try:
-            lake._open(create, on_wait)
+            lake._open(create)
         except BaseException:
             lake.close()
             raise
@@ -218,9 +218,9 @@ class Lake:
         self._read_at(self._snapshot)
 
     @contextmanager
-    def alone(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """The writer's lock, and no transaction: for who repairs."""
-        with self._explaining(), self._writer_lock(on_wait):
+        with self._explaining(), self._writer_lock():
             yield
 
     def keep_copy(self, now: datetime) -> None:
@@ -228,15 +228,15 @@ class Lake:
         if self.folder is not None and self.sqlite_file is not None and not self.read_only:
             keep_copy(self.sqlite_file, now)
 
-    def _open(self, create: bool, on_wait: Callable[[str], None]) -> None:
+    def _open(self, create: bool) -> None:
         with self._explaining():
             self._load_extensions()
             if not self._find_catalogue() or not self._attach(make=False):
-                self._make(create, on_wait)
+                self._make(create)
             if self.sqlite_file is None and not self.read_only and not self._may_write():
                 self.read_only = True
                 self._read_at(None)
-            self._check_format(create, on_wait)
+            self._check_format(create)
             self._check_owner()
             _make_macros(self.connection)
             if self.sqlite_file is not None:
@@ -351,7 +351,7 @@ class Lake:
         row = self.connection.execute(f"FROM postgres_query('{METADATA}', '{asked}')").fetchone()
         return bool(row and row[0])
 
-    def _make(self, create: bool, on_wait: Callable[[str], None]) -> None:
+    def _make(self, create: bool) -> None:
         """Make the catalogue of a new lake: only where nothing of an old one is left.
 
         Raises:
@@ -369,7 +369,7 @@ class Lake:
             raise LakeReadOnlyError(f"{self.folder}: is read-only; no lake can be made there")
         self._refuse_remains(self._begun())
         self._set_up()
-        with self._writer_lock(on_wait):
+        with self._writer_lock():
             if self._find_catalogue() and self._attach(make=False):
                 return  # somebody else was faster
             self._clear_the_place()
@@ -478,29 +478,29 @@ class Lake:
             )
         return lake_id
 
-    def _check_format(self, create: bool, on_wait: Callable[[str], None]) -> None:
+    def _check_format(self, create: bool) -> None:
         # Each look at it is 5 ms and more.
         version = self._format()
         if version is None:
             self._refuse_remains(self._begun())
             if not create:
                 raise LakeError(f"{self.folder}: the lake is empty; load a log first")
-            with self._writer_lock(on_wait):
+            with self._writer_lock():
                 if self._format() is None:
                     self._clear_the_place()
                     self._make_tables()
             version = self._format()
         if version in _UPGRADES:
-            self._upgrade(on_wait)
+            self._upgrade()
             version = self._format()
         if version != FORMAT_VERSION:
             raise LakeDamagedError(
                 f"{self.folder}: lake format {version}, but this Keywatch reads {FORMAT_VERSION}"
             )
 
-    def _upgrade(self, on_wait: Callable[[str], None]) -> None:
+    def _upgrade(self) -> None:
         """Bring the tables of an older Keywatch to this format; all or nothing, no row is lost."""
-        with self._transaction(on_wait):
+        with self._transaction():
             while names := _UPGRADES.get(self._format() or 0):
                 for name in names:
                     self.connection.execute(sql_text(name))
@@ -712,25 +712,25 @@ class Lake:
         self._attach()
 
     @contextmanager
-    def writing(self, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """One transaction, and the only writer on this machine; all or nothing.
 
-        `on_wait` is told once, in words, when another writer has to be waited for.
+        There is one notice when another writer has to be waited for.
 
         Raises:
             LakeBusyError: another process kept writing for longer than ``storage.wait_seconds``.
         """
-        with self._transaction(on_wait):
+        with self._transaction():
             yield
 
     @contextmanager
-    def _transaction(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         if self.read_only:
             raise LakeReadOnlyError(
                 f"{self.folder}: is read-only, so nothing can be stored in it; make it writable "
                 "for this user (its disk, its folder, or its role in PostgreSQL)"
             )
-        with self._explaining(), self._writer_lock(on_wait):
+        with self._explaining(), self._writer_lock():
             lake_id = self._settle() if self.folder is not None else ""
             if self.folder is not None:
                 self._journal.begin(lake_id)
@@ -840,7 +840,7 @@ class Lake:
         self.connection.execute("ROLLBACK")
 
     @contextmanager
-    def _writer_lock(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+    def _writer_lock(self) -> Iterator[None]:
         """Where the catalogue is: beside a SQLite file, else in PostgreSQL, and in the folder."""
         if self.folder is None:
             yield
@@ -849,34 +849,32 @@ class Lake:
         if self._settings.catalog is not None and self.sqlite_file is not None:
             file = self.sqlite_file.with_name(f"{self.sqlite_file.name}.lock")
         with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
-            self._wait_for(lock.fileno(), file, on_wait)
+            self._wait_for(lock.fileno(), file)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
             if self.sqlite_file is not None:
                 yield
             else:
-                with self._lock_in_postgres(on_wait):
+                with self._lock_in_postgres():
                     yield
 
     @contextmanager
-    def _lock_in_postgres(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+    def _lock_in_postgres(self) -> Iterator[None]:
         """An advisory lock of the catalogue's database; the server drops it with the connection."""
         guard = duckdb.connect(config=_CONFIG)
         try:
             guard.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
             name = self._catalog.partition(":")[2]
             guard.execute(f"ATTACH {quoted(name)} AS catalogue (TYPE postgres, READ_ONLY)")
-            self._wait_in_postgres(guard, on_wait)
+            self._wait_in_postgres(guard)
             self._guard = guard
             yield
         finally:
             self._guard = None
             guard.close()
 
-    def _wait_in_postgres(
-        self, guard: duckdb.DuckDBPyConnection, on_wait: Callable[[str], None]
-    ) -> None:
+    def _wait_in_postgres(self, guard: duckdb.DuckDBPyConnection) -> None:
         deadline = time.monotonic() + self._settings.wait_seconds
         take = f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"
         told = False
@@ -892,11 +890,11 @@ class Lake:
                     f"{self._settings.wait_seconds:g} s; try again, or raise storage.wait_seconds"
                 )
             if not told:
-                on_wait(f"another machine is writing to {self.folder}'s catalogue; waiting for it")
+                notice(f"another machine is writing to {self.folder}'s catalogue; waiting for it")
                 told = True
             time.sleep(_FIRST_RETRY_SECONDS)
 
-    def _wait_for(self, descriptor: int, file: Path, on_wait: Callable[[str], None]) -> None:
+    def _wait_for(self, descriptor: int, file: Path) -> None:
         deadline = time.monotonic() + self._settings.wait_seconds
         told = False
         while True:
@@ -911,7 +909,7 @@ class Lake:
                         "or raise storage.wait_seconds"
                     ) from None
                 if not told:
-                    on_wait(f"process {writer} is writing to {self.folder}; waiting for it")
+                    notice(f"process {writer} is writing to {self.folder}; waiting for it")
                     told = True
                 time.sleep(_FIRST_RETRY_SECONDS)
             else:

@@ -191,7 +191,6 @@ def load_files(
     locator: Locator,
     source_name: str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
-    on_wait: Callable[[str], None] = lambda _: None,
     now: datetime | None = None,
 ) -> LoadReport:
     """Load `files` in one transaction; a file that was loaded before changes nothing.
@@ -199,8 +198,7 @@ def load_files(
     A file that was found and can't be taken is left out; one that was named is an error, and then
     nothing is loaded. Events that are ahead of `now` by more than ``ingest.most_ahead_hours`` are
     held back, and let in by the first load after their time. `on_bytes` hears, from another thread,
-    of stored bytes as they are read; `on_wait` is told in words when another writer has to be
-    waited for.
+    of stored bytes as they are read.
 
     Raises:
         InputError: a file that was named can't be read, or is no known log.
@@ -211,7 +209,7 @@ def load_files(
     limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
     left_out = _LeftOut()
     while True:
-        with suppress(_StartAgain), lake.writing(on_wait):
+        with suppress(_StartAgain), lake.writing():
             report = _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
             break
     lake.keep_copy(utc_now())
@@ -266,7 +264,6 @@ def _load(
 def let_in_due(
     lake: Lake,
     settings: IngestSettings,
-    on_wait: Callable[[str], None] = lambda _: None,
     now: datetime | None = None,
 ) -> int:
     """Let in the events whose time has come, where no load does; returns how many.
@@ -277,7 +274,7 @@ def let_in_due(
     limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
     if not ahead.is_due(lake, limit):
         return 0
-    with lake.writing(on_wait):
+    with lake.writing():
         return _Load(lake, Redactor(lake.secret), settings, limit, _LeftOut()).settle()[0]
 
 

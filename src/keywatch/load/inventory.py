@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def import_keys(
-    lake: Lake, file: Path, on_wait: Callable[[str], None] = lambda _: None
-) -> tuple[int, int]:
+def import_keys(lake: Lake, file: Path) -> tuple[int, int]:
     """Import an inventory file (JSON Lines); all or nothing; returns keys read and keys changed.
 
     A key that is as it was adds nothing, so importing a file again changes nothing. A file with at
@@ -47,7 +45,7 @@ def import_keys(
     """
     redactor = Redactor(lake.secret)
     rows = _read(file, redactor)
-    with lake.writing(on_wait):
+    with lake.writing():
         changed = insert_keys(lake, rows)
         _note_unlisted(lake, [row["key_id"] for row in rows])
         return len(rows), changed

@@ -24,8 +24,6 @@ from keywatch.lake.weeks import last_event
 from keywatch.model import Window
 from keywatch.settings import LakeSettings
 
-OnText = Callable[[str], None]
-
 FORGOTTEN = "[forgotten]"
 """Stands where a key or an address stood in a text that is kept."""
 
@@ -88,7 +86,6 @@ def is_due(lake: Lake, now: datetime | None = None) -> bool:
 def maintain(
     lake: Lake,
     settings: LakeSettings,
-    on_wait: OnText = lambda _: None,
     now: datetime | None = None,
 ) -> Maintained:
     """Prune, merge, expire and clean up as `settings` say; no table reads differently after.
@@ -101,15 +98,15 @@ def maintain(
     """
     now = now or utc_now()
     if _purge_is_due(lake):
-        _purge(lake, on_wait)
+        _purge(lake)
     before = file_count(lake)
-    pruned, events_before = _prune(lake, settings.keep_events_days, on_wait, now)
+    pruned, events_before = _prune(lake, settings.keep_events_days, now)
     runs = set(_repeatable(lake))
-    _rewrite_and_merge(lake, _REWRITE_SHARE, on_wait)
-    with lake.writing(on_wait):
+    _rewrite_and_merge(lake, _REWRITE_SHARE)
+    with lake.writing():
         expired = _expire(lake, now - timedelta(days=settings.keep_snapshots_days))
     gone = sorted(runs - set(_repeatable(lake)), key=lambda run: run[1:])
-    with lake.writing(on_wait):
+    with lake.writing():
         removed = _clean_up(lake, now - _GRACE)
         lake.execute(
             "INSERT INTO lake.maintenance VALUES ($now, 'maintained', $events_before)",
@@ -122,14 +119,12 @@ def maintain(
     return Maintained(before, file_count(lake), expired, removed, pruned, events_before, windows)
 
 
-def maintain_if_due(
-    lake: Lake, settings: LakeSettings, on_wait: OnText = lambda _: None
-) -> Maintained | None:
+def maintain_if_due(lake: Lake, settings: LakeSettings) -> Maintained | None:
     """`maintain` where it is due and nobody is in the way; else None."""
     if lake.folder is None or not is_due(lake):
         return None
     with suppress(LakeBusyError):
-        return maintain(lake, settings, on_wait)
+        return maintain(lake, settings)
     return None
 
 
@@ -143,9 +138,7 @@ def file_count(lake: Lake) -> int:
     )
 
 
-def _prune(
-    lake: Lake, keep_days: int | None, on_wait: OnText, now: datetime
-) -> tuple[int, date | None]:
+def _prune(lake: Lake, keep_days: int | None, now: datetime) -> tuple[int, date | None]:
     """Delete events older than that; roll-ups stay. How many, and the first day that is kept."""
     if keep_days is None:
         return 0, None
@@ -153,7 +146,7 @@ def _prune(
     newest = last_event(lake, now) or now
     first = min(newest, now).date() - timedelta(days=keep_days)
     count = 0
-    with lake.writing(on_wait):
+    with lake.writing():
         for table in ("events", "keyless_events"):
             old = lake.value(f"SELECT count(*) FROM lake.{table} WHERE day < $day", day=first)
             if old:
@@ -162,10 +155,10 @@ def _prune(
     return count, first
 
 
-def _rewrite_and_merge(lake: Lake, share: float, on_wait: OnText) -> None:
-    with lake.writing(on_wait):
+def _rewrite_and_merge(lake: Lake, share: float) -> None:
+    with lake.writing():
         lake.rows(f"CALL ducklake_rewrite_data_files('lake', delete_threshold => {share})")
-    with lake.writing(on_wait):
+    with lake.writing():
         lake.rows(
             f"CALL ducklake_merge_adjacent_files('lake', max_file_size => {_LARGE_FILE_BYTES})"
         )
@@ -201,7 +194,7 @@ def _repeatable(lake: Lake) -> list[tuple[str, datetime, datetime]]:
 # ------------------------------------------------------------------------------------- to forget
 
 
-def forget(lake: Lake, named: str, on_wait: OnText = lambda _: None) -> Forgotten:
+def forget(lake: Lake, named: str) -> Forgotten:
     """Erase a key (its id, masked form or name) or an address from every table and file.
 
     Rows of it are deleted; where it is named in a text about others, the text is mended. Then all
@@ -212,13 +205,13 @@ def forget(lake: Lake, named: str, on_wait: OnText = lambda _: None) -> Forgotte
         UsageError: the lake has never heard of it, or several keys are called so.
         LakeBusyError: another writer did not finish in time.
     """
-    with lake.writing(on_wait):
+    with lake.writing():
         is_address, marks, names = _marks(lake, named)
         found = _erase(lake, is_address, marks, names)
         if not (found.deleted or found.mended) and not _purge_is_due(lake):
             raise UsageError(f"{named}: no such key or address in the lake")
         lake.execute("INSERT INTO lake.maintenance VALUES (NULL, 'to purge', NULL)")
-    _purge(lake, on_wait)
+    _purge(lake)
     folder = lake.folder
     aside = () if folder is None else tuple(sorted(folder.glob(f"{SET_ASIDE}*")))
     return replace(found, set_aside=aside)
@@ -382,7 +375,7 @@ def _purge_is_due(lake: Lake) -> bool:
     return bool(lake.value("SELECT count(*) FROM lake.maintenance WHERE what = 'to purge'"))
 
 
-def _purge(lake: Lake, on_wait: OnText) -> None:
+def _purge(lake: Lake) -> None:
     """Leave no older snapshot, and no file that holds a deleted row.
 
     A reader that has one of them open fails and has to try again.
@@ -390,12 +383,12 @@ def _purge(lake: Lake, on_wait: OnText) -> None:
     if lake.folder is None:
         lake.execute("DELETE FROM lake.maintenance WHERE what = 'to purge'")
         return
-    _rewrite_and_merge(lake, 0.0, on_wait)
-    with lake.writing(on_wait):
+    _rewrite_and_merge(lake, 0.0)
+    with lake.writing():
         _expire(lake, _EVER)
-    with lake.writing(on_wait):
+    with lake.writing():
         lake.rows("CALL ducklake_cleanup_old_files('lake', cleanup_all => true)")
-    with lake.writing(on_wait):
+    with lake.writing():
         lake.execute(_WIDEN_BOUNDS)
     catalogue = lake.sqlite_file
     if catalogue is not None:
@@ -404,7 +397,7 @@ def _purge(lake: Lake, on_wait: OnText) -> None:
             database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     _copy_anew(lake)
-    with lake.writing(on_wait):
+    with lake.writing():
         lake.execute("DELETE FROM lake.maintenance WHERE what = 'to purge'")
 
 

@@ -7,7 +7,7 @@ taken from a copy, goes into a folder ``set-aside-…`` in the lake's folder.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -82,7 +82,6 @@ def repair(
     settings: LakeSettings,
     locator: Locator,
     now: datetime,
-    on_wait: Callable[[str], None] = lambda _: None,
     *,
     new_secret: bool = False,
 ) -> RepairReport:
@@ -91,16 +90,14 @@ def repair(
     Raises:
         LakeError: there is no lake, somebody else writes, or it can't be written.
     """
-    return _Repair(folder, settings, now, on_wait).run(locator, new_secret)
+    return _Repair(folder, settings, now).run(locator, new_secret)
 
 
 class _Repair:
-    def __init__(
-        self, folder: Path, settings: LakeSettings, now: datetime, on_wait: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, settings: LakeSettings, now: datetime) -> None:
         if not folder.is_dir():
             raise LakeError(f"{folder}: no lake there")
-        self._folder, self._settings, self._on_wait = folder, settings, on_wait
+        self._folder, self._settings = folder, settings
         self._aside = folder / f"{SET_ASIDE}{now:%Y%m%dT%H%M%SZ}"
         self._now = now
         self._report = RepairReport()
@@ -109,19 +106,19 @@ class _Repair:
     def run(self, locator: Locator, new_secret: bool) -> RepairReport:
         with (
             Lake(Lake.scratch().connection, self._folder, self._settings) as unopened,
-            unopened.alone(self._on_wait),
+            unopened.alone(),
         ):
             restored = self._restore_catalogue(unopened)
         if restored is not None:
             self._set_aside_the_newer(restored)
         if self._report.left and restored is None and not self._can_be_opened():
             return self._report
-        with Lake.open_damaged(self._folder, self._settings) as lake, lake.alone(self._on_wait):
+        with Lake.open_damaged(self._folder, self._settings) as lake, lake.alone():
             self._drop_lost_files(lake)
             self._write_identity_again(lake)
         with (
-            Lake.open(self._folder, self._settings, on_wait=self._on_wait) as lake,
-            lake.writing(self._on_wait),
+            Lake.open(self._folder, self._settings) as lake,
+            lake.writing(),
         ):
             self._mark_to_load_again(lake)
             self._rebuild_rollups(lake)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
@@ -35,8 +35,6 @@ from keywatch.settings import Settings
 from keywatch.text.document import case_document
 from keywatch.text.phrases import count, iso_week, listed, named
 from keywatch.text.safe_text import printable
-
-OnText = Callable[[str], None]
 
 _MOST_WEEKS = 8
 WATCH = "-watch"
@@ -313,7 +311,6 @@ def keep(
     scored: ScoredWindow,
     settings: Settings,
     outbox: Outbox,
-    on_wait: OnText,
     judged: Queued | None = None,
 ) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there.
@@ -329,7 +326,7 @@ def keep(
         and not (weekly and outbox.upkeep_is_due(lake, answer))
     ):
         return
-    with lake.writing(on_wait):
+    with lake.writing():
         late.leave(lake, judged)
         if not _is_stored(lake, answer):
             scored.replays.keep(lake)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,9 +35,7 @@ class Watched:
     changes: tuple[Change, ...] = ()
 
 
-def watch(
-    lake: Lake, settings: Settings, outbox: Outbox, on_wait: Callable[[str], None]
-) -> Watched:
+def watch(lake: Lake, settings: Settings, outbox: Outbox) -> Watched:
     """Judge the weeks that wait for it (`late`), the oldest first, as far as they came.
 
     And say of revoked keys whether they are still in use (`keywatch.review.alerts.follow_up`).
@@ -57,9 +54,9 @@ def watch(
         with lake.reading():
             judged = late.waiting(lake, window, settings.review.late_weeks)
             answer, scored = judging.make_review(lake, window, quick, whole=False)
-        with lake.writing(on_wait):
+        with lake.writing():
             changes += judging.keep_news(lake, answer, scored, quick, outbox, judged)
-    changes += _follow_up(lake, settings, outbox, on_wait)
+    changes += _follow_up(lake, settings, outbox)
     return Watched(events, keys, tuple(windows), tuple(changes))
 
 
@@ -113,13 +110,11 @@ def _new(lake: Lake, windows: list[Window]) -> tuple[int, int]:
     return events, keys
 
 
-def _follow_up(
-    lake: Lake, settings: Settings, outbox: Outbox, on_wait: Callable[[str], None]
-) -> list[Change]:
+def _follow_up(lake: Lake, settings: Settings, outbox: Outbox) -> list[Change]:
     hours = settings.deliver.confirm_hours
     if not alerts.follow_up(lake, hours):
         return []
-    with lake.writing(on_wait):
+    with lake.writing():
         changes = alerts.follow_up(lake, hours)
         outbox.tell(lake, changes)
     return changes

@@ -211,7 +211,7 @@ def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(
     client = served.client()
     form = form_of(client.get("/case?key=key_2&week=2026-W40").text)
     before = served.said()
-    with Lake.open(lake) as other, other.writing(lambda _: None):
+    with Lake.open(lake) as other, other.writing():
         answer = client.post(
             "/verdict",
             data=form | {"because": "x", "verdict": "benign"},
