@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
-from keywatch.lake import FORMAT_VERSION, Lake, utc_now
+from keywatch.lake import FORMAT_VERSION, METADATA, Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 
@@ -219,6 +219,24 @@ def test_writing_is_all_or_nothing(loading: Loading) -> None:
         write("lost", fail=True)
     write("kept", fail=False)
     assert lake.rows("SELECT run_id FROM lake.cases") == [("kept",)]
+
+
+def test_the_catalogue_states_that_tables_are_empty_until_they_are_not(loading: Loading) -> None:
+    lake = loading.lake
+    counted = f"""
+        SELECT table_name, record_count, next_row_id
+        FROM {METADATA}.ducklake_table_stats JOIN {METADATA}.ducklake_table USING (table_id)
+        WHERE table_name IN ('verdicts', 'suppressions') ORDER BY ALL
+    """
+    assert lake.rows(counted) == [("suppressions", 0, 0), ("verdicts", 0, 0)]
+    assert lake.rows("FROM lake.suppressions") == []
+    keys: tuple[str | None, ...] = ("key_1", None, "key_2")
+    for key in keys:
+        with lake.writing():
+            lake.execute("INSERT INTO lake.suppressions (key_id) VALUES ($key)", key=key)
+    assert lake.rows(counted) == [("suppressions", 3, 3), ("verdicts", 0, 0)]
+    of = "SELECT count(*) FROM lake.suppressions WHERE key_id"
+    assert [lake.value(f"{of} {this}") for this in ("IS NULL", "= 'key_2'", "> 'key_1'")] == [1] * 3
 
 
 def test_reading_sees_one_snapshot(loading: Loading) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from keywatch import pipeline
 from keywatch.errors import LakeDamagedError
-from keywatch.lake import FORMAT_VERSION, Lake
+from keywatch.lake import FORMAT_VERSION, METADATA, Lake
 from keywatch.operate.repair import RepairReport, repair
 from keywatch.settings import LakeSettings, Settings
 from tests.conftest import ROOT, NoWhere
@@ -43,6 +43,8 @@ def test_a_kept_lake_of_format_3_is_upgraded_and_reviewed(tmp_path: Path) -> Non
                 ["origin", "endpoints", "client", "all"],
             )
         ]
+        empty = f"SELECT count(*) FROM {METADATA}.ducklake_table_stats WHERE record_count = 0"
+        assert lake.value(empty) > 0
         with lake.writing():
             pass
         assert (folder / "data" / "lake.id").read_text() == (

@@ -66,6 +66,12 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake has attached its catalogue."""
+_OFTEN_EMPTY = (
+    "alerts", "deliveries", "delivery_outcomes", "flagged_visits", "held_back", "keyless_events",
+    "left_out_files", "maintenance", "new_networks", "recommendations", "rejects",
+    "suppressions", "unlisted_keys", "verdicts",
+)  # fmt: skip
+"""Tables that have no row in many a lake, for long."""
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
 _LEFT_ALONE_MS = 86_400_000
 _BATCH_ROWS = 20_480
@@ -392,8 +398,24 @@ class Lake:
         for name in (*_TABLES, "layout"):
             self.connection.execute(sql_text(name))
         self._commit()
+        self._state_empty_tables()
         self._mark(self._identity_in_catalogue())
         self._journal.end()
+
+    def _state_empty_tables(self) -> None:
+        """Have the catalogue state that a table without rows has none.
+
+        DuckLake 1.5 caches a table's statistics, but not that there are none: each plan that reads
+        an empty table asks the catalogue once a column, 2 ms each time.
+        """
+        names = ", ".join(map(quoted, _OFTEN_EMPTY))
+        self.connection.execute(
+            f"INSERT INTO {METADATA}.ducklake_table_stats "
+            "(table_id, record_count, next_row_id, file_size_bytes) "
+            f"SELECT table_id, 0, 0, 0 FROM {METADATA}.ducklake_table "
+            f"ANTI JOIN {METADATA}.ducklake_table_stats USING (table_id) "
+            f"WHERE end_snapshot IS NULL AND table_name IN ({names})"
+        )
 
     def _begun(self) -> list[files.Writing]:
         """Transactions that have not ended, as if their writers were gone."""
@@ -505,6 +527,7 @@ class Lake:
                 for name in names:
                     self.connection.execute(sql_text(name))
                 self.connection.execute("UPDATE lake.format SET version = version + 1")
+        self._state_empty_tables()
 
     def _format(self) -> int | None:
         """The lake's format; None while it has no tables."""
