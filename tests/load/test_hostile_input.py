@@ -349,7 +349,7 @@ def test_a_file_that_is_hopeless_is_not_read_to_its_end(
     file = quick.write(good + bad, "hopeless.jsonl")
     # Not yet mostly bad where enough was looked at, and acceptable at its end.
     late = quick.write(as_json_lines(events(130)[10:]) + bad[: 8 * 100] + good * 60, "late.jsonl")
-    options = {"chunk_bytes": 1024, "max_reject_share": 0.3}
+    options: dict[str, Any] = {"chunk_bytes": 1024, "max_reject_share": 0.3}
     report = quick.load(quick.folder / "logs", **options)
     (left_out,) = report.left_out
     assert left_out.path == str(file)

@@ -32,8 +32,8 @@ def test_of_two_reviews_on_one_connection_each_keeps_its_own_findings(tmp_path: 
     with Lake.open(lake_of(tmp_path, events, [])) as lake:
         with lake.reading():
             first, second = (judging.make_review(lake, week, SETTINGS) for week in WEEKS)
-        judging.keep(lake, *second, SETTINGS, outbox, print)
-        judging.keep(lake, *first, SETTINGS, outbox, print)
+        judging.keep(lake, *second, SETTINGS, outbox)
+        judging.keep(lake, *first, SETTINGS, outbox)
         run_ids = [answer.run.id for answer, _ in (first, second)]
         for table in ("flagged_visits", "evidence", "recommendations"):
             kept = lake.rows(f"SELECT DISTINCT run_id, key_id FROM lake.{table}")
