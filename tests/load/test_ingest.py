@@ -163,10 +163,10 @@ BAD_LINES = {
     b"\xff\xfe\xfd": "not valid JSON",
     json.dumps(event(timestamp=None)).encode(): "timestamp is missing",
     json.dumps(event(timestamp="2026-09-30T00:00:04")).encode(): (
-        "timestamp is not RFC 3339 with an offset (2026-09-30T00:00:04Z)"
+        "timestamp has no offset; set [ingest] time_zone"
     ),
     json.dumps(event(timestamp="2026-02-30T00:00:04Z")).encode(): (
-        "timestamp is not RFC 3339 with an offset (2026-09-30T00:00:04Z)"
+        "timestamp is no time (2026-09-30T00:00:04Z)"
     ),
     json.dumps(event(timestamp="0026-09-30T00:00:04Z")).encode(): (
         "timestamp is not between 2000 and 2099"
@@ -435,3 +435,21 @@ def test_json_and_csv_of_the_same_events_load_alike(rows: list[dict[str, Any]]) 
                 (row["endpoint"],) for row in rows
             }
     assert whole[0] == whole[1]
+
+
+def test_a_time_zone_says_what_times_without_an_offset_are(quick: Loading) -> None:
+    rows = [event(timestamp="2026-09-30 12:00:00")]
+    with pytest.raises(TooManyRejectsError, match="timestamp has no offset"):
+        quick.take(rows)
+    quick.take(rows, time_zone="Europe/Berlin")
+    assert quick.lake.value("SELECT ts FROM lake.events") == datetime(2026, 9, 30, 10)
+
+
+def test_blanks_around_a_key_make_no_other_key(quick: Loading) -> None:
+    ids = ["key_1", " key_1 ", "key_1\n", "\tkey_1", 'key 🔑 "x"']
+    quick.take([event(key_id=id_, request_id=str(n)) for n, id_ in enumerate([*ids, "  "])])
+    assert quick.lake.rows("SELECT key_id, count(*) FROM lake.events GROUP BY 1 ORDER BY 2") == [
+        ('key 🔑 "x"', 1),
+        ("key_1", 4),
+    ]
+    assert quick.lake.value("SELECT count(*) FROM lake.keyless_events") == 1

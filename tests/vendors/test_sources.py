@@ -14,7 +14,7 @@ import pytest
 from keywatch.errors import InputError
 from keywatch.load.ingest import load_files
 from keywatch.vendors import LogFile, detect_source, find_files
-from tests.conftest import SHARED_DATA, Loading, NoWhere, as_csv, as_json_lines, event, events
+from tests.conftest import SHARED_DATA, Loading, NoWhere, as_csv, as_json_lines, events
 
 
 def shared(name: str) -> Path:
@@ -190,31 +190,6 @@ def test_the_real_detonations_load_and_their_addresses_are_kept_as_logged(
     assert (report.total("lines"), report.total("rejects")) == (len(logged), 0)
     addresses = {row[0] for row in quick.lake.rows("SELECT address FROM lake.origins")}
     assert addresses == {one["sourceIPAddress"] for one in logged}
-
-
-# -------------------------------------------------------------------------------------- addresses
-
-
-@pytest.mark.parametrize(
-    ("logged", "stored"),
-    [
-        ("45.153.78.122", "45.153.78.122"),
-        ("45.153.78.122:443", "45.153.78.122"),
-        (" 45.153.78.122 ", "45.153.78.122"),
-        ("[2001:DB8::1]:443", "2001:db8::1"),
-        ("[2001:db8::1]", "2001:db8::1"),
-        ("2001:DB8::1", "2001:db8::1"),
-        ("::ffff:45.153.78.122", "45.153.78.122"),
-        ("[::ffff:45.153.78.122]:80", "45.153.78.122"),
-        ("fe80::1%eth0", "fe80::1%eth0"),
-        ("045.153.078.122", "045.153.078.122"),
-        ("AWS Internal", "AWS Internal"),
-        ("cloudtrail.amazonaws.com", "cloudtrail.amazonaws.com"),
-    ],
-)
-def test_addresses_lose_their_port_and_dress_only(logged: str, stored: str, quick: Loading) -> None:
-    quick.take([event(ip=logged)])
-    assert quick.lake.value("SELECT address FROM lake.events") == stored
 
 
 # ----------------------------------------------------------------------------------------- remote

@@ -34,16 +34,31 @@ CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
 CREATE OR REPLACE TEMP MACRO log_density(x, mean, variance) AS
     -0.5 * ln(variance) - pow(x - mean, 2) / (2 * variance);
 
--- An RFC 3339 time as UTC; null when it is none or has no offset. The cast to TIMESTAMP would
--- drop an offset without a word: it serves for Z only (it takes no offset before a Z).
-CREATE OR REPLACE TEMP MACRO utc(text) AS
+-- A time as UTC: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970; null when it is none.
+-- One without an offset is of `zone`; null where that is null. A leap second is the one before.
+-- The cast to TIMESTAMP would drop an offset without a word: it serves for Z only.
+CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
+    CASE WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30 THEN try_cast(text AS TIMESTAMP) END,
     CASE
-        WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30
-            THEN try_cast(text AS TIMESTAMP)
         WHEN regexp_full_match(
-            text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)'
-        ) THEN make_timestamp(epoch_us(try_cast(upper(text) AS TIMESTAMPTZ)))
-    END;
+            text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)? ?([Zz]|UTC|[+-]\d\d(:?\d\d)?)'
+        ) THEN make_timestamp(epoch_us(try_cast(regexp_replace(
+            regexp_replace(regexp_replace(upper(text), ' ?UTC$', 'Z'), '(:\d\d):60(\.\d+)?', '\1:59'),
+            ' ?([+-]\d\d):?(\d\d)?$', '\1:\2') AS TIMESTAMPTZ)))
+        WHEN zone IS NOT NULL
+            AND regexp_full_match(text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d([.,]\d+)?')
+            THEN make_timestamp(epoch_us(timezone(zone::VARCHAR, try_cast(
+                regexp_replace(replace(upper(text), ',', '.'), '(:\d\d):60(\.\d+)?$', '\1:59')
+                AS TIMESTAMP))))
+        WHEN regexp_full_match(text, '\d{9,10}(\.\d+)?')
+            THEN make_timestamp(round(try_cast(text AS DECIMAL(20, 9)) * 1000000)::BIGINT)
+        WHEN regexp_full_match(text, '\d{12,13}(\.\d+)?')
+            THEN make_timestamp(round(try_cast(text AS DECIMAL(25, 6)) * 1000)::BIGINT)
+        WHEN regexp_full_match(text, '\d{15,16}') THEN make_timestamp(try_cast(text AS BIGINT))
+        WHEN regexp_full_match(text, '\d{18,19}')
+            THEN make_timestamp(try_cast(text AS BIGINT) // 1000)
+    END
+);
 
 -- An address without its port, brackets or IPv4-in-IPv6 dress; other text is left alone.
 CREATE OR REPLACE TEMP MACRO clean_address(a) AS
@@ -62,9 +77,11 @@ CREATE OR REPLACE TEMP MACRO clean_address(a) AS
             END, '^::ffff:([0-9]+\.[0-9.]+)$', '\1'), 100)
     END;
 
--- A path segment that names an object: numbers, UUIDs, hex, base 32, prefixed and long tokens.
+-- A path segment that names an object: numbers, lists of them, dates, addresses, UUIDs, hex, base 32,
+-- prefixed and long tokens.
 CREATE OR REPLACE TEMP MACRO id_pattern() AS
-    '\d+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Z2-7]{16,}'
+    '\d+(?:[-,:]\d+)*|\d+(?:\.\d+){3}|\d{4}-\d\d-\d\d[Tt][^/]*|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}'
+    || '|[a-z]{2,8}-\d{3,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Z2-7]{16,}'
     || '|[a-z]{2,8}_[A-Za-z0-9]*[0-9][A-Za-z0-9]*|[A-Za-z0-9_]{24,}|[^/]*[…@{}][^/]*';
 
 -- Product and major version of a user agent; a browser without its version.

@@ -7,10 +7,10 @@ stored and rolled up a chunk at a time; the transaction makes the whole of it on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from keywatch.load.activity import add_activity
 from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
 from keywatch.vendors import Contents, LogFile, Source, detect_source, named_source
+from keywatch.vendors.client_address import is_address
 from keywatch.vendors.files import Lines
 from keywatch.vendors.parser import ParsedChunk, Parser
 
@@ -139,6 +140,10 @@ class LoadReport:
     new_addresses: int
     let_in: int = 0
     clock_is_doubted: bool = False
+    no_address: Mapping[str, int] = field(default_factory=dict)
+    """Requests by what stood where their address should; the most frequent first."""
+    address_lists: int = 0
+    """Requests that came with a list of addresses, as proxies write it."""
 
     def total(self, count: str) -> int:
         """The sum over the files of one of ``lines``, ``events`` and so on."""
@@ -231,7 +236,10 @@ def _load(
     new, old = load.split_known([file for file in files if file not in left_out])
     sources = load.sources(new, source)
     new = [file for file in new if file not in left_out]
-    with Parser(redactor) as parser, ThreadPoolExecutor(1, "keywatch-locate") as thread:
+    with (
+        Parser(redactor, settings.trusted_proxies, settings.time_zone) as parser,
+        ThreadPoolExecutor(1, "keywatch-locate") as thread,
+    ):
         chunks = (
             load.without_unreadable(
                 parser.parse(chunk.source, chunk.lines, chunk.unread), chunk.whole
@@ -258,7 +266,10 @@ def _load(
         FileReport(redactor.redact(file.path), "", left_out=left_out.reasons[file.path])
         for file in not_taken
     ]
-    return LoadReport(tuple(reports), first_rejects, new_addresses, let_in, doubted)
+    return LoadReport(
+        tuple(reports), first_rejects, new_addresses, let_in, doubted,
+        dict(load.no_address.most_common()), load.address_lists,
+    )  # fmt: skip
 
 
 def let_in_due(
@@ -394,6 +405,8 @@ class _Load:
         self._spans: dict[int, _Span] = {}
         self._spans_ahead: dict[int, _Span] = {}
         self._addresses: set[str] = set()
+        self.no_address: Counter[str] = Counter()
+        self.address_lists = 0
 
     def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
         """New files, and those whose bytes are in the lake or earlier in the list.
@@ -518,7 +531,7 @@ class _Load:
         if not out:
             return chunk
         kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
-        return ParsedChunk(chunk.source, rows.filter(kept).combine_chunks())
+        return replace(chunk, rows=rows.filter(kept).combine_chunks())
 
     def _is_hopeless(self, file_id: int) -> bool:
         """Whether so little of a file can be read that it is left out before its end."""
@@ -577,6 +590,7 @@ class _Load:
         if events:
             add_activity(self._lake, events, self.load_id)
         self._store("keyless", chunk.source, _only(rows, pc.and_(on_time, keyless)))
+        self.address_lists += chunk.address_lists
         return self._new_addresses(_only(rows, accepted))
 
     def _count(self, what: str, rows: pa.Table) -> None:
@@ -596,6 +610,9 @@ class _Load:
             self._lake.append(_TABLES[what], stored)
 
     def _new_addresses(self, rows: pa.Table) -> list[str]:
+        for counted in pc.value_counts(rows["address"]).to_pylist():
+            if not is_address(counted["values"]):
+                self.no_address[counted["values"]] += counted["counts"]
         distinct = pa.table({"address": rows["address"].unique().dictionary_decode()})
         with self._lake.registered("addresses", distinct):
             found = self._lake.rows("FROM addresses ANTI JOIN lake.origins USING (address)")

@@ -58,6 +58,21 @@ def render_load(report: LoadReport) -> str:
             f"{count(report.new_addresses, 'new address', 'new addresses')} located "
             "(IP Geolocation by DB-IP, https://db-ip.com)."
         )
+    if lists := report.address_lists:
+        lines.append(
+            f"{count(lists, 'request')} {named(lists, 'has', 'have')} a list of addresses "
+            "(X-Forwarded-For). The client is the first from the right that "
+            "[ingest] trusted_proxies does not name, or the first public address."
+        )
+    if missing := report.no_address:
+        texts = [f'"{printable(text, max_length=40)}" ({n:,})' for text, n in missing.items()]
+        shown = ", ".join(texts[:_MOST_MISSED])
+        total = sum(missing.values())
+        lines.append(
+            f"{count(total, 'request')} {named(total, 'has', 'have')} no IP address but {shown}"
+            f"{', …' if len(texts) > _MOST_MISSED else ''}; "
+            f"{named(total, 'its origin is', 'their origins are')} unknown."
+        )
     if rejects := report.total("rejects"):
         lines.append(f"{count(rejects, 'line')} could not be read; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]

@@ -11,12 +11,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keywatch.errors import SettingsError
 from keywatch.model import Family
 from keywatch.settings.deliver import DeliverSettings
+from keywatch.settings.time_zone import is_time_zone
 
 DEFAULT_FILE = Path("keywatch.toml")
 
@@ -56,6 +64,19 @@ class IngestSettings(_Section):
     """Uncompressed log text that is held in memory at once."""
     most_ahead_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 24
     """An event that is ahead of the clock by more is held back until its time has come."""
+    time_zone: str | None = None
+    """IANA zone of times that a log writes without an offset, e.g. ``Europe/Berlin``; else they are
+    refused, but for those of sources that are UTC by definition."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of the user's own proxies: of a list of addresses the client is the first from the
+    right that is in none of them; the first that is public, where this is empty."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and not is_time_zone(name):
+            raise ValueError(f"no time zone {name!r}; say it as Europe/Berlin or UTC")
+        return name
 
 
 class GeoIPSettings(_Section):

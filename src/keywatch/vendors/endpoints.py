@@ -1,14 +1,41 @@
-"""Path templates by API catalogue, where one knows the path; the general rule is ``id_pattern``."""
+"""A path as a server takes it, and its template by API catalogue, where one knows the path.
+
+The general rule for ids is ``id_pattern``.
+"""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import NamedTuple, Self
+from urllib.parse import unquote
 
 from keywatch.vendors.catalogue import Catalogue
 from keywatch.vendors.registry import vendor_named
 
 _ID = "{id}"
+_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+
+
+def plain_path(target: str) -> str:
+    """The path that a server takes `target` for: a request's target as a log has it.
+
+    Without scheme, host, query and parameters of a segment, decoded once, dots and empty segments
+    taken out (RFC 3986, 5.2.4 and 6.2.2). An encoded slash stays encoded.
+
+    >>> plain_path("https://api.example/v1//checks/../%6Beys;v=1?limit=5")
+    '/v1/keys'
+    """
+    path = _QUERY.sub("", _HOST.sub("", target, count=1))
+    segments: list[str] = []
+    for segment in path.split("/"):
+        plain = unquote(segment.partition(";")[0]).replace("/", "%2F")
+        if plain == "..":
+            segments[-1:] = []
+        elif plain not in ("", "."):
+            segments.append(plain)
+    return "/" + "/".join(segments)
 
 
 class TemplateMatch(NamedTuple):

@@ -7,7 +7,10 @@ WITH texts AS (
     SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
     FROM (
         SELECT *, concat_ws(chr(10), path, user_agent, key_id, request_id, address, endpoint, object) AS texts
-        FROM fields
+        FROM (
+            -- Blanks around an id make no other key.
+            SELECT * REPLACE (nullif(trim(key_id, E' \t\r\n'), '') AS key_id) FROM fields
+        )
     )
 ),
 

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from keywatch.errors import UsageError, VendorError
 from keywatch.lake import Lake, sql_text
 from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
-from keywatch.vendors.endpoints import EndpointTemplates
+from keywatch.vendors.client_address import Network, client_address
+from keywatch.vendors.endpoints import EndpointTemplates, plain_path
 from keywatch.vendors.lenient import understood
 from keywatch.vendors.rejected import told_of
 from keywatch.vendors.source import Source
@@ -35,10 +36,12 @@ class ParsedChunk:
             and repeated text is a dictionary of distinct values. A line that can't be read has a
             reason, what is kept of it (`keywatch.vendors.rejected`), its key if that can be told,
             and its time, or that of the readable line before it.
+        address_lists: How many rows had a list of addresses, as proxies write it.
     """
 
     source: Source
     rows: pa.Table
+    address_lists: int = 0
 
 
 def _encoded(column: pa.ChunkedArray, nulls: str = "mask") -> pa.DictionaryArray:
@@ -119,11 +122,19 @@ def see_query(scratch: Lake, source: Source) -> None:
 class Parser:
     """Makes fields of lines; a context manager. One thread at a time may use it."""
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(
+        self,
+        redactor: Redactor,
+        trusted_proxies: Sequence[Network] = (),
+        time_zone: str | None = None,
+    ) -> None:
+        self._trusted = trusted_proxies
         self._scratch = Lake.scratch()
+        self._scratch.execute("SET VARIABLE time_zone = $zone", zone=time_zone)
         self._scratch.create_text_function("redact", redactor.redact)
         self._scratch.create_text_function("mask_key", redactor.mask_key)
         self._scratch.create_text_function("exposes", redactor.exposes)
+        self._scratch.create_text_function("plain_path", plain_path)
         self._redactor = redactor
         self._seen: set[Source] = set()
         self._templates_sql = sql_text("templates", __package__)
@@ -168,16 +179,17 @@ class Parser:
             rows = pa.concat_tables([rows, pa.Table.from_pylist(told, rows.schema)])
         columns = {name: _encoded(rows[name]) for name in _REPEATED} | {
             "agent": self._worked_out("agent_of(text)", rows["user_agent"]),
-            "address": self._worked_out("clean_address(text)", rows["address"]),
+            "address": self._addresses(rows["address"]),
         }
         if source.names_endpoints:
             columns |= {name: _encoded(rows[name]) for name in ("endpoint", "object")}
         else:
             columns |= self._endpoints(source, rows["call"])
+        lists = pc.sum(pc.match_substring(rows["address"], ",")).as_py() or 0
         rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
-        return ParsedChunk(source, _sorted(rows))
+        return ParsedChunk(source, _sorted(rows), lists)
 
     def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
         """One row a line, in their order; what the query itself fails at is a reject.
@@ -238,6 +250,13 @@ class Parser:
                 text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
             ),
         }
+
+    def _addresses(self, column: pa.ChunkedArray) -> pa.DictionaryArray:
+        """The client's address of each row, '' where the log has none."""
+        encoded = _encoded(column, nulls="encode")
+        texts = encoded.dictionary.to_pylist()
+        clients = ["" if text is None else client_address(text, self._trusted) for text in texts]
+        return _mapped(encoded, pa.array(clients, pa.string()))
 
     def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
         """An SQL expression of `text`, of each distinct text of `column` and of null once."""

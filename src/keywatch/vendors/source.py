@@ -16,6 +16,7 @@ from typing import Any
 
 from keywatch.content import Entry
 from keywatch.errors import VendorError
+from keywatch.settings.time_zone import is_time_zone
 from keywatch.text.key_forms import read_toml
 from keywatch.vendors.documents import record_lines
 from keywatch.vendors.files import Lines, LogFile, numbered_lines, without_mark
@@ -42,7 +43,9 @@ _CONVERTED = {
 }
 _TAKEN = frozenset({"file_id", "line", "text", "record", "ts"})
 _TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
-_SOURCE_FIELDS = frozenset({"title", "forms", "records", "marks", "required", "fields", "sql"})
+_SOURCE_FIELDS = frozenset(
+    {"title", "forms", "records", "marks", "required", "time_zone", "fields", "sql"}
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _STEP = re.compile(r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))((?:\[\d{1,3}\])*)(?:\.|$)""")
 _INDEX = re.compile(r"\[(\d+)\]")
@@ -68,6 +71,7 @@ class Source:
             the first of several that is there.
         sql: By column: an expression over the names of `fields`, which are texts.
         file: Where all this was read.
+        time_zone: IANA zone of times without an offset; where it is empty, ``ingest.time_zone``.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Source:
     fields: Mapping[str, tuple[Path_, ...]] = field(hash=False)
     sql: Mapping[str, str] = field(hash=False)
     file: Path
+    time_zone: str = ""
 
     @property
     def names_endpoints(self) -> bool:
@@ -157,7 +162,7 @@ named AS (
     FROM logged
 ),
 
-timed AS (SELECT *, utc("time") AS ts FROM named)
+timed AS (SELECT *, utc("time", zone := {self._zone}) AS ts FROM named)
 
 SELECT
     file_id, line,
@@ -166,6 +171,10 @@ SELECT
 {columns}
 FROM timed
 """
+
+    @property
+    def _zone(self) -> str:
+        return _literal(self.time_zone) if self.time_zone else "getvariable('time_zone')"
 
     def _structure(self) -> str:
         """The shape that DuckDB's json_transform takes: each field as text."""
@@ -192,11 +201,13 @@ FROM timed
             f"THEN {_literal(self.names_of(name)[0] + ' is missing')}"
             for name in needed
         )
-        no_time = f"{when} is not RFC 3339 with an offset (2026-09-30T00:00:04Z)"
+        no_offset = f"{when} has no offset; set [ingest] time_zone"
+        no_time = f"{when} is no time (2026-09-30T00:00:04Z)"
         return f"""CASE
         WHEN year(ts) BETWEEN 2000 AND 2099{all_there} THEN NULL
         WHEN "no record" THEN 'not valid JSON'
         WHEN "time" IS NULL THEN {_literal(f"{when} is missing")}
+        WHEN ts IS NULL AND utc("time", zone := 'UTC') IS NOT NULL THEN {_literal(no_offset)}
         WHEN ts IS NULL THEN {_literal(no_time)}
         WHEN year(ts) NOT BETWEEN 2000 AND 2099
             THEN {_literal(f"{when} is not between 2000 and 2099")}
@@ -259,8 +270,16 @@ def read_source(file: Path, vendor: str) -> Source:
         if name not in fields:
             raise top.error(f"`required` has {name!r}, which [fields] does not; add it there")
     return Source(
-        file.stem, vendor, title, forms, records, marks, required, fields, expressions, file
-    )
+        file.stem, vendor, title, forms, records, marks, required, fields, expressions, file,
+        _read_zone(top),
+    )  # fmt: skip
+
+
+def _read_zone(top: Entry) -> str:
+    name = top.text("time_zone", "")
+    if not is_time_zone(name or "UTC"):
+        raise top.error(f"`time_zone` is {name!r}; a zone such as Europe/Berlin is expected")
+    return name
 
 
 def _read_fields(entry: Entry) -> dict[str, tuple[Path_, ...]]:

@@ -1,12 +1,18 @@
 -- grain: one call (method and path) of calls (n, call); its endpoint by the general rule, in order of n
 -- A chunk's calls are few beside its requests: the regular expressions run here, on each once.
-WITH parts AS (
-    SELECT
-        n, split_part(call, ' ', 1) AS method,
-        -- Slashes are doubled so that neighbouring ids don't share one.
-        replace(rtrim(split_part(split_part(substr(call, strpos(call, ' ') + 1), '?', 1), '#', 1),
-            '/'), '/', '//') || '/' AS segments
+WITH targets AS (
+    SELECT n, split_part(call, ' ', 1) AS method,
+        regexp_replace(substr(call, strpos(call, ' ') + 1), '(?s)[?#].*', '') AS target
     FROM calls
+),
+
+parts AS (
+    SELECT
+        n, method,
+        -- Slashes are doubled so that neighbouring ids don't share one.
+        replace(rtrim(CASE WHEN regexp_matches(target, '//|%|;|/\.') THEN plain_path(target)
+            ELSE target END, '/'), '/', '//') || '/' AS segments
+    FROM targets
 ),
 
 templated AS (
