@@ -102,14 +102,26 @@ def test_a_record_is_stored_field_by_field(quick: Loading) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
-    [("AccessDenied", 403), ("Client.UnauthorizedOperation", 403), ("AuthFailure", 401),
-     ("InvalidClientTokenId", 401), ("NoSuchBucket", 404), ("ThrottlingException", 429),
-     ("ValidationException", 400)],
-)  # fmt: skip
-def test_error_codes_are_told_as_http_would(error: str, status: int, quick: Loading) -> None:
-    quick.take([record(errorCode=error)])
+    ("fields", "status"),
+    [
+        ({"errorCode": "Client.UnauthorizedOperation"}, 403),
+        ({"errorCode": ""}, 200),
+        ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Failure"}}, 401),
+        ({"eventName": "ConsoleLogin", "responseElements": {"ConsoleLogin": "Success"}}, 200),
+        ({"responseElements": "x"}, 200),
+    ],
+)
+def test_outcomes_are_statuses(fields: dict[str, Any], status: int, quick: Loading) -> None:
+    quick.take([record(**fields)])
     assert quick.lake.value("SELECT status FROM lake.events") == status
+
+
+def test_times_without_an_offset_are_utc(quick: Loading) -> None:
+    times = ["2023-07-10 11:42:18", "2023-07-10T11:42:18.000", "2023-07-10 11:42:18.000000000"]
+    quick.take([record(eventTime=time, eventID=str(n)) for n, time in enumerate(times)])
+    assert quick.lake.rows("SELECT DISTINCT ts FROM lake.events") == [
+        (datetime(2023, 7, 10, 11, 42, 18),)
+    ]
 
 
 def test_documents_in_any_dress_and_number_load_alike(quick: Loading) -> None:

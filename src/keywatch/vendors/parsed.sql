@@ -54,7 +54,7 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(endpoint), 200) ELSE endpoint END AS endpoint,
         CASE WHEN suspect THEN left(redact(object), 300) ELSE object END AS object,
         CASE WHEN suspect THEN left(redact(path), 2000) ELSE path END AS path,
-        status,
+        status, outcome,
         CASE WHEN suspect THEN left(redact(user_agent), 500) ELSE user_agent END AS user_agent,
         response_bytes, duration_ms,
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
@@ -69,6 +69,6 @@ SELECT
     -- With ts and key_id the identity of a request; where the log has none, the whole row's digest.
     CASE WHEN request_id <> '' THEN request_id
         ELSE '#' || md5(concat_ws(chr(31), clean_address(address), method, endpoint, path, object, status,
-            user_agent, response_bytes, duration_ms))
+            outcome, user_agent, response_bytes, duration_ms))
     END AS request_id
 FROM redacted

@@ -18,6 +18,7 @@ from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
 from keywatch.vendors.client_address import Network, client_address
 from keywatch.vendors.endpoints import EndpointTemplates, plain_path
 from keywatch.vendors.lenient import understood
+from keywatch.vendors.outcomes import status_of
 from keywatch.vendors.rejected import told_of
 from keywatch.vendors.source import Source
 
@@ -186,6 +187,7 @@ class Parser:
         else:
             columns |= self._endpoints(source, rows["call"])
         lists = pc.sum(pc.match_substring(rows["address"], ",")).as_py() or 0
+        rows = self._with_status(rows)
         rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
@@ -250,6 +252,15 @@ class Parser:
                 text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
             ),
         }
+
+    def _with_status(self, rows: pa.Table) -> pa.Table:
+        """`rows` with the status that their outcome stands for, where they have none."""
+        outcomes = _encoded(rows["outcome"])
+        statuses = pa.array([status_of(one) for one in outcomes.dictionary.to_pylist()], pa.int16())
+        told = pa.chunked_array([statuses.take(outcomes.indices)])
+        status = pc.coalesce(rows["status"], told)
+        at = rows.schema.get_field_index("status")
+        return rows.set_column(at, "status", status).drop_columns(["outcome"])
 
     def _addresses(self, column: pa.ChunkedArray) -> pa.DictionaryArray:
         """The client's address of each row, '' where the log has none."""

@@ -27,7 +27,7 @@ __all__ = ["COLUMNS", "Source", "read_source"]
 FORMS = {"lines": "JSON Lines", "records": "JSON documents", "csv": "CSV"}
 COLUMNS = (
     "time", "key_id", "key", "address", "method", "path", "endpoint", "object", "status",
-    "user_agent", "response_bytes", "duration_ms", "request_id",
+    "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
 )  # fmt: skip
 _CONVERTED = {
     "key_id": "nullif({}, '')",
