@@ -262,6 +262,9 @@ class Case:
     impact: dict[str, Any]
     steps: tuple[str, ...]
     events_query: str
+    sessions: tuple[str, ...] = ()
+    """The short-lived credentials that the suspicious requests were made with, the busiest first;
+    the key is then the principal that they belong to."""
     goes_on: bool = False
     """It is of a network, new to the key, that it came from before the window as well."""
     more_origins: int = 0

@@ -75,10 +75,11 @@ WITH inventory AS (
 ),
 
 shown AS (
-    SELECT key_id, arg_max("key", ts) AS "key", arg_max(source, ts) AS source
+    SELECT coalesce(principal, key_id) AS key_id,
+        arg_max("key", ts) FILTER (principal IS NULL) AS "key", arg_max(source, ts) AS source
     FROM lake.events
     WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
-    GROUP BY key_id
+    GROUP BY ALL
 )
 
 SELECT
@@ -114,7 +115,7 @@ CREATE OR REPLACE TEMP TABLE exposures AS
 WITH sent AS (
     SELECT key_id AS sender, day, endpoint, shown, list_sort(list(DISTINCT field)) AS fields
     FROM (
-        SELECT row_number() OVER () AS n, key_id, day, endpoint, unnest(list_concat(
+        SELECT row_number() OVER () AS n, coalesce(principal, key_id) AS key_id, day, endpoint, unnest(list_concat(
             list_transform(exposed_keys(path), lambda k: {'shown': k, 'field': 'the URL'}),
             list_transform(exposed_keys(user_agent), lambda k: {'shown': k, 'field': 'the user agent'}),
             list_transform(exposed_keys(concat_ws(' ', key_id, address, request_id)),

@@ -463,8 +463,8 @@ class KeyView:
         return self._view.sql(
             "SELECT ts, address, method, path, endpoint, status, user_agent, response_bytes, "
             "duration_ms, request_id FROM lake.events "
-            "WHERE key_id = $key_id AND day >= $start::DATE AND ts >= $start AND ts < $end "
-            "ORDER BY ts, request_id LIMIT $limit",
+            "WHERE $key_id IN (key_id, principal) AND day >= $start::DATE "
+            "AND ts >= $start AND ts < $end ORDER BY ts, request_id LIMIT $limit",
             key_id=self.key_id,
             start=self.window.start,
             end=self.window.end,

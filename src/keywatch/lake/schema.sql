@@ -4,8 +4,9 @@
 CREATE TABLE lake.events (
     day            DATE,       -- of ts
     ts             TIMESTAMP,
-    key_id         VARCHAR,
+    key_id         VARCHAR,    -- the credential, as logged
     key            VARCHAR,    -- masked
+    principal      VARCHAR,    -- whose it is, of a short-lived credential; null: the key's own
     address        VARCHAR,    -- as logged, less the port
     method         VARCHAR,
     endpoint       VARCHAR,    -- method and path template
@@ -73,6 +74,7 @@ CREATE TABLE lake.origins (
 );
 
 -- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
+-- In the roll-ups, and in all that is made of them, key_id is the principal of a short-lived credential.
 CREATE TABLE lake.activity (
     key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR, agent VARCHAR,
     events BIGINT,
@@ -94,6 +96,13 @@ CREATE TABLE lake.transitions (
 -- grain: key, hour, address; one row a chunk of a load: add them up
 CREATE TABLE lake.activity_hours (
     key_id VARCHAR, hour TIMESTAMP, address VARCHAR, events BIGINT, load_id BIGINT
+);
+
+-- grain: principal, short-lived credential, day, address; one row a chunk of a load: add them up
+CREATE TABLE lake.sessions (
+    key_id VARCHAR,            -- the principal, as in the other roll-ups
+    session VARCHAR,           -- the credential's id
+    day DATE, address VARCHAR, events BIGINT, first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
 );
 
 -- grain: one review of one window on one state of the lake

@@ -1,4 +1,11 @@
 -- Format 5: what must never be lost.
+-- Of the events that are there the credential stands for itself: who used it was not stored.
+ALTER TABLE lake.events ADD COLUMN IF NOT EXISTS principal VARCHAR;
+ALTER TABLE lake.keyless_events ADD COLUMN IF NOT EXISTS principal VARCHAR;
+CREATE TABLE IF NOT EXISTS lake.sessions (
+    key_id VARCHAR, session VARCHAR, day DATE, address VARCHAR, events BIGINT,
+    first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
+);
 CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
 CREATE TABLE lake.review_queue (
     window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, is_late BOOLEAN

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from keywatch.lake import Lake
+from keywatch.vendors.parser import principals
 
 SESSION_GAP = timedelta(minutes=30)
 """A request this long after the one before it begins a session."""
@@ -35,14 +36,20 @@ def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
     """Roll up `events`, a part of a load.
 
     Its columns are those of ``lake.events``, repeated text as dictionaries of distinct values, and
-    its rows are in one chunk, sorted by day, key, address and time. Each has a key.
+    its rows are in one chunk, sorted by day, principal, address and time. Each has a key.
     """
+    sessions = _sessions(events)
+    at = events.schema.get_field_index("key_id")
+    events = events.set_column(at, "key_id", principals(events))
     rollups = {
+        "sessions": sessions,
         "activity": _activity(lake, events),
         "activity_hours": _hours(events),
         "transitions": _transitions(events),
     }
     for table, rows in rollups.items():
+        if not rows:
+            continue
         rows = rows.append_column("load_id", pa.repeat(pa.scalar(load_id), len(rows)))
         lake.append(table, rows)
 
@@ -154,6 +161,29 @@ def _distinct(numbers: Ints) -> Ints:
     numbers = np.sort(numbers)
     distinct: Ints = numbers[np.diff(numbers, prepend=-1) != 0]
     return distinct
+
+
+def _sessions(events: pa.Table) -> pa.Table:
+    """Rows of ``lake.sessions``, less the load."""
+    rows = events.filter(events["principal"].is_valid()).combine_chunks()
+    if not rows:
+        return rows
+    same = ["principal", "key_id", "day", "address"]
+    groups = _Groups(*(_codes(rows, name) for name in same))
+    return pa.table(
+        dict(
+            zip(
+                ["key_id", "session", "day", "address"],
+                rows.select(same).take(groups.first).columns,
+                strict=True,
+            )
+        )
+        | {
+            "events": groups.sizes,
+            "first_ts": rows["ts"].take(groups.first),
+            "last_ts": rows["ts"].take(groups.last),
+        }
+    )
 
 
 def _hours(events: pa.Table) -> pa.Table:

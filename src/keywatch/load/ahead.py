@@ -17,8 +17,23 @@ from keywatch.lake import Lake
 from keywatch.load.activity import add_activity
 
 _EVER = datetime(9999, 12, 31)
-_TEXTS = ("key_id", "key", "method", "user_agent", "agent", "address", "endpoint", "object")
-_FROM_THE_LAKE = {"activity": "day", "transitions": "day", "activity_hours": "hour"}
+_TEXTS = (
+    "key_id",
+    "key",
+    "principal",
+    "method",
+    "user_agent",
+    "agent",
+    "address",
+    "endpoint",
+    "object",
+)
+_FROM_THE_LAKE = {
+    "activity": "day",
+    "transitions": "day",
+    "activity_hours": "hour",
+    "sessions": "day",
+}
 _ANY_UNTIL = """
     SELECT EXISTS (FROM lake.activity WHERE day <= $day)
         OR EXISTS (FROM lake.keyless_events WHERE day <= $day)
@@ -99,7 +114,8 @@ def _due(lake: Lake, limit: datetime) -> Iterator[pa.Table]:
     days = lake.rows(f"SELECT DISTINCT day {due} ORDER BY day", limit=limit)
     for (day,) in days:
         yield lake.table(
-            f"SELECT * EXCLUDE (load_id) {due} AND day = $day ORDER BY key_id, address, ts",
+            f"SELECT * EXCLUDE (load_id) {due} AND day = $day "
+            "ORDER BY coalesce(principal, key_id), address, ts",
             limit=limit,
             day=day,
         )

@@ -87,7 +87,8 @@ _DUPLICATES = """
     -- Where the events were pruned, the roll-ups tell, as far as they can.
     SELECT g.number FROM good AS g
     SEMI JOIN (FROM lake.activity WHERE day BETWEEN $first::DATE AND $last::DATE) AS a
-        ON a.day = g.day AND a.key_id = g.key_id AND a.address = g.address
+        ON a.day = g.day AND a.key_id = coalesce(g.principal, g.key_id)
+            AND a.address = g.address
             AND a.endpoint = g.endpoint AND a.agent IS NOT DISTINCT FROM g.agent
             AND g.ts BETWEEN a.first_ts AND a.last_ts
     WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)

@@ -30,7 +30,12 @@ from keywatch.text.secrets import SECRET_FILE, load_or_create_secret
 _MOST_EVENTS = 200_000
 _MOST_NAMED = 20
 _ADDRESSES_AT_ONCE = 20_000
-_ROLLUPS = {"activity": "day", "activity_hours": "hour::DATE", "transitions": "day"}
+_ROLLUPS = {
+    "activity": "day",
+    "activity_hours": "hour::DATE",
+    "transitions": "day",
+    "sessions": "day",
+}
 _EVENTS = ("events", "keyless_events")
 _REPLAYS = ("replays", "replayed_visits")
 _MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format", "identity"}
@@ -368,9 +373,14 @@ class _Repair:
         lake.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE to_roll_up AS
-            WITH counted AS (SELECT load_id, day, count(*) AS events FROM lake.events GROUP BY ALL),
+            WITH counted AS (
+                SELECT load_id, day, count(*) AS events, count(principal) AS in_sessions
+                FROM lake.events GROUP BY ALL
+            ),
             expected AS (
-                SELECT rollup, load_id, day, events
+                SELECT rollup, load_id, day,
+                    CASE WHEN rollup = 'sessions' THEN nullif(in_sessions, 0)
+                        ELSE events END AS events
                 FROM counted, unnest({list(_ROLLUPS)}) AS r(rollup)
             ),
             wrong AS (
@@ -396,9 +406,9 @@ class _Repair:
         for load_id, day, events in wrong:
             if events:
                 self._roll_up(lake, load_id, day)
+        days = count(len({day for _, day, _ in wrong}), "day")
         self._report.done.append(
-            f"activity, hours and transitions of {count(len({day for _, day, _ in wrong}), 'day')} "
-            "rebuilt from the events"
+            f"activity, hours, transitions and sessions of {days} rebuilt from the events"
         )
         # Replays that read them before are not to be trusted.
         for table in _REPLAYS:
@@ -407,7 +417,7 @@ class _Repair:
     def _roll_up(self, lake: Lake, load_id: int, day: date) -> None:
         rows = lake.table(
             "SELECT * EXCLUDE (load_id) FROM lake.events WHERE load_id = $load_id AND day = $day "
-            "ORDER BY key_id, address, ts",
+            "ORDER BY coalesce(principal, key_id), address, ts",
             load_id=load_id,
             day=day,
         )

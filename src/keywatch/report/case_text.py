@@ -97,6 +97,7 @@ def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
     facts = [
         ("id", printable(case.key_id, NAME_LENGTH * 2)),
         ("key", printable(case.key or "")),
+        ("sessions", printable(", ".join(case.sessions), NAME_LENGTH * 4)),
         ("name", printable(case.name or "")),
         ("owner", printable(case.owner or "")),
         ("environment", printable(case.environment or "")),

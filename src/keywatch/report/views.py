@@ -188,6 +188,7 @@ def _facts(case: Case, review: Review, details: Details) -> list[tuple[str, str]
     facts = [
         ("id", case.key_id),
         ("key", case.key or ""),
+        ("sessions", ", ".join(case.sessions)),
         ("owner", case.owner or ""),
         ("environment", case.environment or ""),
         ("scopes", _names(key.scopes) if key else ""),

@@ -199,7 +199,7 @@ def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:
         key_id=key_id,
     ) or lake.value(
         'SELECT arg_max("key", (ts, "key")) FROM lake.events '
-        "WHERE key_id = $key_id AND day >= $start AND day < $end",
+        "WHERE key_id = $key_id AND principal IS NULL AND day >= $start AND day < $end",
         **named,
     )
     bits = lake.value(
@@ -251,6 +251,6 @@ def _events_query(key_id: str, window: Window, addresses: list[str]) -> str:
     listed = ", ".join(quoted(address) for address in addresses)
     return (
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
-        f"WHERE key_id = {quoted(key_id)} AND day >= DATE '{window.start:%Y-%m-%d}' "
+        f"WHERE {quoted(key_id)} IN (key_id, principal) AND day >= DATE '{window.start:%Y-%m-%d}' "
         f"AND ts < TIMESTAMP '{window.end}' AND address IN ({listed}) ORDER BY ts"
     )

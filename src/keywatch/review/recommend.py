@@ -15,7 +15,9 @@ from keywatch.model import Action, Case, Evidence, Origin, Standing
 from keywatch.text.phrases import listed
 from keywatch.vendors import runbook
 
+_MOST_SESSIONS = 10
 _MOST_ORIGINS = 20
+_MOST_SESSIONS = 10
 _MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
 _MOST_PREFIXES = 5
@@ -145,7 +147,9 @@ class _Facts:
             lake.rows(
                 """
             SELECT e.key_id, count(DISTINCT e.object)
-            FROM lake.events AS e
+            FROM (
+                SELECT coalesce(principal, key_id) AS key_id, day, address, object FROM lake.events
+            ) AS e
             SEMI JOIN (
                 FROM visit_addresses
                 SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
@@ -170,6 +174,24 @@ class _Facts:
             GROUP BY key_id, addresses
             ORDER BY key_id, days
             """
+            )
+        )
+        self.sessions: dict[str, list[str]] = dict(
+            lake.rows(
+                """
+            SELECT key_id, list(session ORDER BY events DESC, session)[:$most]
+            FROM (
+                SELECT s.key_id, s.session, sum(s.events) AS events
+                FROM lake.sessions AS s
+                JOIN visit_addresses AS a USING (key_id, day, address)
+                JOIN case_visits AS v USING (key_id, day, prefix)
+                WHERE v.suspicious AND s.day >= getvariable('window_start')
+                    AND s.day < getvariable('window_end')
+                GROUP BY ALL
+            )
+            GROUP BY key_id
+            """,
+                most=_MOST_SESSIONS,
             )
         )
         self.window_days: tuple[date, date] = lake.rows(
@@ -268,6 +290,7 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
         impact=impact,
         steps=_steps(one, key, blast_radius, impact, facts),
         events_query=_events_query(one, facts) if whole else "",
+        sessions=tuple(facts.sessions.get(one.key_id, ())),
     )  # fmt: skip
 
 
@@ -414,7 +437,7 @@ def _events_query(one: ScoredCase, facts: _Facts) -> str:
     )
     return (
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
-        f"WHERE key_id = {quoted(one.key_id)} "
+        f"WHERE {quoted(one.key_id)} IN (key_id, principal) "
         f"AND ({visits or _between(start, end)}) ORDER BY ts"
     )
 

@@ -103,7 +103,9 @@ def key_ids(lake: Lake, key: str) -> list[str]:
         """,
         key=key,
     ) or lake.rows(
-        'SELECT DISTINCT key_id FROM lake.events WHERE "key" = $key ORDER BY key_id', key=key
+        "SELECT DISTINCT coalesce(principal, key_id) AS key_id FROM lake.events "
+        'WHERE $key IN (key_id, "key") ORDER BY key_id',
+        key=key,
     )
     if not found:
         raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")

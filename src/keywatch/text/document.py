@@ -66,6 +66,7 @@ def case_document(case: Case) -> dict[str, Any]:
     document = {
         "key_id": case.key_id,
         "key": case.key,
+        "sessions": list(case.sessions),
         "name": case.name,
         "owner": case.owner,
         "environment": case.environment,

@@ -6,7 +6,7 @@
 WITH texts AS (
     SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
     FROM (
-        SELECT *, concat_ws(chr(10), path, user_agent, key_id, request_id, address, endpoint, object) AS texts
+        SELECT *, concat_ws(chr(10), path, user_agent, key_id, principal, request_id, address, endpoint, object) AS texts
         FROM (
             -- Blanks around an id make no other key.
             SELECT * REPLACE (nullif(trim(key_id, E' \t\r\n'), '') AS key_id) FROM fields
@@ -29,6 +29,7 @@ checked AS (
             -- What is to be cut goes the long way too.
             WHEN strlen(texts) > 200 THEN coalesce(strlen(path) > 2000, false)
                 OR coalesce(strlen(user_agent) > 500, false) OR coalesce(strlen(key_id) > 200, false)
+                OR coalesce(strlen(principal) > 200, false)
                 OR coalesce(strlen(request_id) > 200, false) OR coalesce(strlen(endpoint) > 200, false)
                 OR coalesce(strlen(object) > 300, false)
             ELSE false
@@ -49,6 +50,9 @@ redacted AS (
             WHEN "key" = key_id AND NOT suspect THEN left("key", 200)
             ELSE left(mask_key("key"), 200)
         END AS "key",
+        -- Null where it is the key itself.
+        nullif(CASE WHEN suspect THEN left(redact(principal), 200) ELSE principal END,
+            CASE WHEN suspect THEN left(redact(key_id), 200) ELSE key_id END) AS principal,
         CASE WHEN suspect THEN redact(address) ELSE address END AS address,
         method,
         CASE WHEN suspect THEN left(redact(endpoint), 200) ELSE endpoint END AS endpoint,
@@ -58,7 +62,7 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(user_agent), 500) ELSE user_agent END AS user_agent,
         response_bytes, duration_ms,
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
-        coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, address, endpoint,
+        coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, principal, address, endpoint,
             object, user_agent, request_id, path)) <> '' END, false) AS exposed
     FROM checked
 )

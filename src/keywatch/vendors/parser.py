@@ -23,7 +23,7 @@ from keywatch.vendors.rejected import told_of
 from keywatch.vendors.source import Source
 
 _ID_LENGTH = 200
-_REPEATED = ("key_id", "key", "method", "user_agent")
+_REPEATED = ("key_id", "key", "principal", "method", "user_agent")
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class ParsedChunk:
     Attributes:
         source: The format they came in.
         rows: The columns of ``vendors/parsed.sql``, text, endpoint, object and agent; a row a line,
-            or a record of a document. They are in one chunk, sorted by day, key, address and time,
-            and repeated text is a dictionary of distinct values. A line that can't be read has a
-            reason, what is kept of it (`keywatch.vendors.rejected`), its key if that can be told,
-            and its time, or that of the readable line before it.
+            or a record of a document. They are in one chunk, sorted by day, principal, address and
+            time, and repeated text is a dictionary of distinct values. A line that can't be read
+            has a reason, what is kept of it (`keywatch.vendors.rejected`), its key if that can be
+            told, and its time, or that of the readable line before it.
         address_lists: How many rows had a list of addresses, as proxies write it.
     """
 
@@ -58,20 +58,30 @@ def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
     )
 
 
+def principals(rows: pa.Table) -> pa.Array:
+    """Whose each row is: its principal, else its key; a dictionary where the columns are some."""
+    key_id = rows["key_id"].combine_chunks()
+    principal = rows["principal"].combine_chunks()
+    if principal.null_count == len(principal):
+        return key_id
+    both = (column.cast(pa.string()) for column in (principal, key_id))
+    return pc.coalesce(*both).dictionary_encode()
+
+
 def _sorted(rows: pa.Table) -> pa.Table:
-    """`rows` by day, key, address and time, in one chunk."""
-    key_id, address = (
+    """`rows` by day, principal, address and time, in one chunk."""
+    principal, address = (
         # By text, so that a reader of one key can skip parts of a large file.
         np.append(pc.rank(texts.dictionary).to_numpy().astype(np.int64), 0)[
             texts.indices.fill_null(-1).to_numpy()
         ]
-        for texts in (rows[name].combine_chunks() for name in ("key_id", "address"))
+        for texts in (principals(rows), rows["address"].combine_chunks())
     )
     ts, day = (
         rows[name].combine_chunks().cast(kind).fill_null(0).to_numpy()
         for name, kind in (("ts", pa.int64()), ("day", pa.int32()))
     )
-    order = np.lexsort((ts, address + (address.max(initial=0) + 1) * key_id, day))
+    order = np.lexsort((ts, address + (address.max(initial=0) + 1) * principal, day))
     return rows.combine_chunks().take(pa.array(order)).combine_chunks()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ __all__ = [
     "Vendor",
     "catalogue_endpoints",
     "read_vendor",
+    "runbook_for",
     "service_words",
     "sources",
     "vendor_faults",
@@ -29,7 +31,8 @@ __all__ = [
 
 _GENERIC = "generic"
 """The folder of what has no vendor; its runbook is the one of keys whose vendor is not known."""
-_VENDOR_FIELDS = frozenset({"title", "keys", "runbook", "service_addresses"})
+_VENDOR_FIELDS = frozenset({"title", "keys", "principals", "runbook", "service_addresses"})
+_PRINCIPAL_FIELDS = frozenset({"matches", "runbook"})
 _SENSITIVITIES = ("none", "low", "high", "critical")
 
 
@@ -43,6 +46,8 @@ class Vendor:
         sources: Its log formats.
         catalogue: Its API's endpoints; None where none are listed.
         runbook: How its keys are replaced and revoked, where their form has no runbook of its own.
+        principals: What the ids of its principals look like, whose short-lived credentials are used
+            in their stead, and how these are revoked.
         service_addresses: What its logs have in place of an address where a service calls.
     """
 
@@ -53,6 +58,7 @@ class Vendor:
     sources: tuple[Source, ...]
     catalogue: Catalogue | None
     runbook: Runbook | None
+    principals: tuple[tuple[re.Pattern[str], Runbook], ...]
     service_addresses: tuple[str, ...]
 
     def runbook_of(self, form: KeyForm | None) -> Runbook:
@@ -84,8 +90,20 @@ def read_vendor(folder: Path) -> Vendor:
         ),
         catalogue=read_catalogue(catalogue) if catalogue.is_file() else None,
         runbook=_runbook_in(top),
+        principals=tuple(
+            _read_principal(each) for each in top.entries("principals", _PRINCIPAL_FIELDS, least=0)
+        ),
         service_addresses=top.texts("service_addresses", ()),
     )
+
+
+def _read_principal(entry: Entry) -> tuple[re.Pattern[str], Runbook]:
+    matches = entry.text("matches")
+    try:
+        pattern = re.compile(matches, re.ASCII)
+    except re.error as e:
+        raise entry.error(f"`matches` is {matches!r}, no regular expression: {e}") from e
+    return pattern, read_runbook(entry.inner("runbook", RUNBOOK_FIELDS))
 
 
 def _runbook_in(entry: Entry) -> Runbook | None:
@@ -209,3 +227,16 @@ def vendor_of_key(
                 return vendor, form
     known = sources().get(source or "")
     return vendor_named(known.vendor if known else _GENERIC), None
+
+
+def runbook_for(key_id: str, shown: str | None, source: str | None) -> Runbook:
+    """How a key, or the credentials of a principal, are replaced and revoked.
+
+    `shown` is the masked key, `source` the format of its log.
+    """
+    for vendor in vendors():
+        for pattern, runbook in vendor.principals:
+            if pattern.fullmatch(key_id):
+                return runbook
+    vendor, form = vendor_of_key(key_id, shown, source)
+    return vendor.runbook_of(form)

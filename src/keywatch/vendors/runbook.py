@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from keywatch.model import Action
-from keywatch.vendors.registry import vendor_of_key
+from keywatch.vendors.registry import runbook_for
 from keywatch.vendors.runbook_file import Runbook
 
 
@@ -81,8 +81,7 @@ class _Plan:
 
     def __init__(self, at_hand: KeyAtHand) -> None:
         self._at_hand = at_hand
-        vendor, form = vendor_of_key(at_hand.key_id, at_hand.key, at_hand.source)
-        self._runbook: Runbook = vendor.runbook_of(form)
+        self._runbook: Runbook = runbook_for(at_hand.key_id, at_hand.key, at_hand.source)
         scopes = ", ".join(at_hand.scopes_needed)
         self._words = {
             "key": at_hand.shown,

@@ -26,12 +26,13 @@ __all__ = ["COLUMNS", "Source", "read_source"]
 
 FORMS = {"lines": "JSON Lines", "records": "JSON documents", "csv": "CSV"}
 COLUMNS = (
-    "time", "key_id", "key", "address", "method", "path", "endpoint", "object", "status",
-    "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
+    "time", "key_id", "key", "principal", "address", "method", "path", "endpoint", "object",
+    "status", "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
 )  # fmt: skip
 _CONVERTED = {
     "key_id": "nullif({}, '')",
     "key": "nullif({}, '')",
+    "principal": "nullif({}, '')",
     # Whoever holds a key may send any method; OpenTelemetry has the same word for the rest.
     "method": "CASE WHEN regexp_full_match({0}, '[A-Za-z-]{{1,20}}') THEN upper({0}) "
     "ELSE '_OTHER' END",
