@@ -38,6 +38,12 @@ LOADED_TABLES = (
 LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}
 
 
+@pytest.fixture(autouse=True)
+def _no_content_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of content are made known to a whole process, which tests share."""
+    monkeypatch.setattr("keywatch.content._added", ())
+
+
 @pytest.fixture
 def mid_october(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verdicts are given on 12 October 2026, whatever the clock says."""

@@ -42,10 +42,12 @@ app = App(
 )
 keys_app = App(name="keys", help="The key inventory.")
 detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
+sources_app = App(name="sources", help="The log formats: content in vendors/, one folder a vendor.")
 lake_app = App(name="lake", help="The lake itself: its upkeep and repair.")
 app.command(keys_app)
 app.command(lake_app)
 app.command(detectors_app)
+app.command(sources_app)
 
 
 @Parameter(name="*")
@@ -672,16 +674,16 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
 
 
 @detectors_app.command(name="list")
-def detectors_list() -> None:
+def detectors_list(*, common: Common = _DEFAULTS) -> None:
     """List the detectors with their family and what they look for."""
     from keywatch.detect.detectors import load_detectors
 
-    for detector in load_detectors():
+    for detector in load_detectors(common.settings().content.folders):
         print(f"{detector.id:22}{detector.family:11}{detector.status:8}{detector.title}")
 
 
 @detectors_app.command(name="check")
-def detectors_check(*ids: str) -> None:
+def detectors_check(*ids: str, common: Common = _DEFAULTS) -> None:
     """Check the detectors' folders: fields, query, parameters, cases.
 
     Parameters
@@ -693,7 +695,7 @@ def detectors_check(*ids: str) -> None:
     from keywatch.text.phrases import count
 
     wrong = 0
-    for detector in _chosen(ids):
+    for detector in _chosen(ids, common):
         for sentence in check(detector):
             wrong += 1
             print(f"{detector.id}: {sentence}")
@@ -703,7 +705,7 @@ def detectors_check(*ids: str) -> None:
 
 
 @detectors_app.command(name="test")
-def detectors_test(*ids: str) -> None:
+def detectors_test(*ids: str, common: Common = _DEFAULTS) -> None:
     """Run the detectors' cases on a real DuckDB and compare whole results.
 
     Parameters
@@ -714,7 +716,7 @@ def detectors_test(*ids: str) -> None:
     from keywatch.detect import cases
 
     run = failed = 0
-    for detector in _chosen(ids):
+    for detector in _chosen(ids, common):
         for file in cases.case_files(detector):
             result = cases.run_case(detector, file)
             run += 1
@@ -728,14 +730,62 @@ def detectors_test(*ids: str) -> None:
         raise SystemExit(EXIT_FINDINGS)
 
 
-def _chosen(ids: tuple[str, ...]) -> list[Detector]:
+def _chosen(ids: tuple[str, ...], common: Common) -> list[Detector]:
     from keywatch.detect.detectors import load_detectors
 
-    found = {detector.id: detector for detector in load_detectors()}
+    loaded = load_detectors(common.settings().content.folders)
+    found = {detector.id: detector for detector in loaded}
     unknown = [name for name in ids if name not in found]
     if unknown:
         raise UsageError(f"no detector {', '.join(unknown)}; there are: {', '.join(found)}")
     return [found[name] for name in ids or found]
+
+
+@sources_app.command(name="list")
+def sources_list(*, common: Common = _DEFAULTS) -> None:
+    """List the log formats that can be loaded, by vendor, and how the vendor's keys look."""
+    from keywatch.vendors.registry import vendor_faults, vendors
+    from keywatch.vendors.source import FORMS
+
+    common.settings()
+    for vendor in vendors():
+        print(f"{vendor.name}: {vendor.title}")
+        for source in vendor.sources:
+            forms = ", ".join(FORMS[form] for form in source.forms)
+            print(f"  {source.name:16}{source.title} ({forms})")
+        for form, _ in vendor.keys:
+            print(f"  {'keys':16}{form.shown}")
+    for fault in vendor_faults():
+        _say(f"left out: {fault}")
+
+
+@sources_app.command(name="check")
+def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
+    """Check the vendors' folders: fields, how keys look, queries, and their own tests.
+
+    Exit 1 when something is wrong.
+
+    Parameters
+    ----------
+    folders
+        Only these: vendors' folders, or folders with vendors/ in them. Else all, bundled and of
+        the settings.
+    """
+    from keywatch.content import folders_of
+    from keywatch.text.phrases import count
+    from keywatch.vendors.checking import check_vendor, folders_named
+
+    outside = common.settings().content.folders
+    found = folders_named(list(folders)) if folders else folders_of("vendors", outside)
+    wrong = 0
+    for folder in found:
+        for sentence in check_vendor(folder):
+            wrong += 1
+            print(sentence)
+    if wrong:
+        print(f"{count(wrong, 'fault')} in {count(len(found), 'vendor')}")
+        raise SystemExit(EXIT_FINDINGS)
+    print(f"{count(len(found), 'vendor')} in order")
 
 
 @lake_app.command(name="maintain")

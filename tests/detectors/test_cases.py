@@ -208,7 +208,7 @@ def test_a_broken_folder_is_told_in_words(
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
 
-    (broken,) = detectors.load_detectors(tmp_path)
+    broken = detectors.load_detector(tmp_path / "wildcard_scope")
 
     assert said in " ".join(detectors.check(broken))
 
@@ -218,7 +218,7 @@ def test_a_folder_without_its_parts_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "wildcard_scope" / "README.md").unlink()
     shutil.rmtree(tmp_path / "wildcard_scope" / "cases")
 
-    (broken,) = detectors.load_detectors(tmp_path)
+    broken = detectors.load_detector(tmp_path / "wildcard_scope")
 
     assert detectors.check(broken) == [
         "README.md is missing",
@@ -231,7 +231,7 @@ def test_a_folder_without_a_query_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "wildcard_scope" / "detect.sql").unlink()
 
     with pytest.raises(DetectorError, match=r"detect\.sql: can't be read"):
-        detectors.load_detectors(tmp_path)
+        detectors.load_detector(tmp_path / "wildcard_scope")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_detector_toml_that_lacks_something_is_told_in_words(
     (tmp_path / "wildcard_scope" / "detector.toml").write_text(toml, "utf-8")
 
     with pytest.raises(DetectorError, match=said):
-        detectors.load_detectors(tmp_path)
+        detectors.load_detector(tmp_path / "wildcard_scope")
 
 
 CASE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from keywatch.content import content_path
+from keywatch.content import folders_of
 from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.lake import Lake, sql_statements, sql_text
@@ -104,15 +104,19 @@ class Detector:
                 self.certain_bits, self.action, self.sql, params)  # fmt: skip
 
 
-def load_detectors(folder: Path | None = None) -> list[Detector]:
-    """All detectors, by id.
+def load_detectors(outside: Iterable[Path] = ()) -> list[Detector]:
+    """All detectors: the bundled ones by id, then those of the folders `outside`.
 
     Raises:
-        DetectorError: a folder lacks a file, or its ``detector.toml`` a field.
+        DetectorError: a folder lacks a file, or its ``detector.toml`` a field, or has the name of
+            another one.
     """
-    root = folder or content_path("detectors")
-    found = sorted(root.iterdir())
-    return [load_detector(path) for path in found if (path / "detector.toml").exists()]
+    found: dict[str, Detector] = {}
+    for path in folders_of("detectors", outside):
+        if other := found.get(path.name):
+            raise DetectorError(f"{path}: {other.folder} has this name already; rename the folder")
+        found[path.name] = load_detector(path)
+    return list(found.values())
 
 
 def load_detector(folder: Path) -> Detector:

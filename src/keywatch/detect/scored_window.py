@@ -126,12 +126,12 @@ class ScoredWindow:
 def judge_of(
     lake: Lake, window: Window, settings: Settings, loaded: Sequence[Detector] | None = None
 ) -> tuple[list[Detector], Judge]:
-    """The detectors (those `loaded`, else the bundled ones), and what has them all judge `window`.
+    """The detectors (those `loaded`, else the settings'), and what has them all judge `window`.
 
     Drafts are left out: they run in their own cases and in the workbench only. Windows that are
     replayed for it are judged too.
     """
-    found = detectors.load_detectors() if loaded is None else loaded
+    found = detectors.load_detectors(settings.content.folders) if loaded is None else loaded
     loaded = [detector for detector in found if detector.status != "draft"]
     days = settings.review.baseline_days
     first = min(

@@ -199,17 +199,18 @@ class LakeView:
             return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
 
     def detectors(self) -> Frame:
-        """The bundled detectors: id, family, grain, status, hygiene, title, history."""
+        """The detectors: id, family, grain, status, hygiene, title, history."""
         import pyarrow as pa
 
         from keywatch.detect.detectors import load_detectors
 
         names = ("id", "family", "grain", "status", "hygiene", "title", "history")
-        rows = [{name: getattr(one, name) for name in names} for one in load_detectors()]
+        found = load_detectors(self._settings.content.folders)
+        rows = [{name: getattr(one, name) for name in names} for one in found]
         return self._frame(pa.Table.from_pylist(rows))
 
     def detector(self, name: str | Path, week: str | None = None) -> DetectorView:
-        """A detector to try on a week: a bundled one by its id, or the folder of your own.
+        """A detector to try on a week, by its id or by the folder of your own.
 
         Without a week: the newest reviewed window, else the last full week of the lake.
 
@@ -219,7 +220,7 @@ class LakeView:
         """
         from keywatch.explore.workbench import DetectorView, detector_of
 
-        found = detector_of(name)
+        found = detector_of(name, self._settings)
         with self._reading() as lake:
             window = weeks.week_window(week) if week else _newest_window(lake)
             window = window or weeks.last_full_week(lake)

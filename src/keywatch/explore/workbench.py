@@ -33,21 +33,22 @@ __all__ = ["DetectorView", "detector_of"]
 _WEEK = timedelta(days=7)
 
 
-def detector_of(name: str | Path) -> Detector:
-    """The bundled detector of that id, or the one in that folder.
+def detector_of(name: str | Path, settings: Settings) -> Detector:
+    """The detector of that id, or the one in that folder.
 
     Raises:
         UsageError: there is none.
         DetectorError: the folder lacks a file, or its ``detector.toml`` a field.
     """
-    bundled = {detector.id: detector for detector in detectors.load_detectors()}
-    if str(name) in bundled:
-        return bundled[str(name)]
+    loaded = detectors.load_detectors(settings.content.folders)
+    known = {detector.id: detector for detector in loaded}
+    if str(name) in known:
+        return known[str(name)]
     if (Path(name) / "detector.toml").exists():
         return detectors.load_detector(Path(name))
     raise UsageError(
         f"no detector {str(name)!r}: give the path of a folder with a detector.toml, or one of "
-        f"{', '.join(bundled)}"
+        f"{', '.join(known)}"
     )
 
 
@@ -151,7 +152,8 @@ class DetectorView:
         if weeks < 1 or self.window.end - self.window.start != _WEEK:
             raise UsageError("a replay needs a window of one week, and one week or more")
         span = Window(self.window.end - weeks * _WEEK, self.window.end)
-        others = {each.id: each for each in detectors.load_detectors()}
+        loaded = detectors.load_detectors(self._settings.content.folders)
+        others = {each.id: each for each in loaded}
         others[self.detector.id] = replace(self.detector, status="stable")
         in_order = [others[name] for name in sorted(others)]
         found = pipeline.rehearse(self._lake_folder, span, self._settings, others=in_order)

@@ -10,7 +10,14 @@ from typing import Any
 
 from keywatch import deliver
 from keywatch.detect import detectors
-from keywatch.errors import KeywatchError, LakeDamagedError, LakeError, SecretError, UsageError
+from keywatch.errors import (
+    KeywatchError,
+    LakeDamagedError,
+    LakeError,
+    SecretError,
+    UsageError,
+    VendorError,
+)
 from keywatch.lake import Lake, duckdb_version
 from keywatch.lake.folder import parquet_files
 from keywatch.lake.weeks import last_event
@@ -20,9 +27,12 @@ from keywatch.operate import health, integrity
 from keywatch.operate.metrics import write_metrics
 from keywatch.review import alerts, verdicts
 from keywatch.settings import GeoIPSettings, Settings
+from keywatch.text.key_forms import key_faults
 from keywatch.text.phrases import count, named
 from keywatch.text.safe_text import printable
 from keywatch.text.secrets import SECRET_FILE
+from keywatch.vendors import sources
+from keywatch.vendors.registry import vendor_faults, vendors
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ def diagnose(
     found += diagnose_lake(lake_folder, settings, deep=deep)
     beside: list[Part] = [
         ("databases", lambda: _database_diagnoses(settings.geoip, now)),
-        ("detectors", _detector_diagnoses),
+        ("detectors", lambda: _detector_diagnoses(settings)),
+        ("vendors", _vendor_diagnoses),
     ]
     try:
         with Lake.open(lake_folder, settings.storage) as lake:
@@ -244,8 +255,18 @@ def _database_diagnoses(settings: GeoIPSettings, now: datetime) -> Iterator[Diag
             yield Diagnosis("databases", text)
 
 
-def _detector_diagnoses() -> Iterator[Diagnosis]:
-    yield Diagnosis("detectors", f"{len(detectors.load_detectors())} detectors")
+def _detector_diagnoses(settings: Settings) -> Iterator[Diagnosis]:
+    found = detectors.load_detectors(settings.content.folders)
+    yield Diagnosis("detectors", count(len(found), "detector"))
+
+
+def _vendor_diagnoses() -> Iterator[Diagnosis]:
+    """What is known of vendors; one whose keys can't be told stands in the way of each load."""
+    yield Diagnosis("vendors", f"{count(len(vendors()), 'vendor')}: {', '.join(sources())}")
+    in_the_way = {str(fault) for fault in key_faults().values()}
+    for text in sorted({str(fault) for fault in vendor_faults()} | in_the_way):
+        code = VendorError.exit_code if text in in_the_way else 0
+        yield Diagnosis("vendors", text, note=not code, exit_code=code)
 
 
 def _channel_diagnoses(lake: Lake | None, settings: Settings) -> Iterator[Diagnosis]:

@@ -21,7 +21,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from keywatch.errors import SettingsError
+from keywatch import content
+from keywatch.errors import ContentError, SettingsError
 from keywatch.model import Family
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.settings.time_zone import is_time_zone
@@ -125,6 +126,25 @@ class MetricsSettings(_Section):
         return file
 
 
+class ContentSettings(_Section):
+    """What is used beside the bundled content."""
+
+    folders: tuple[Path, ...] = ()
+    """Folders with ``vendors/NAME/`` or ``detectors/NAME/`` in them.
+
+    That they are named makes their vendors known to the process (`content.add_folders`).
+    """
+
+    @field_validator("folders")
+    @classmethod
+    def _known(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        try:
+            content.add_folders(folders)
+        except ContentError as e:
+            raise ValueError(str(e)) from e
+        return tuple(folder.resolve() for folder in folders)
+
+
 class ScoringSettings(_Section):
     """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
 
@@ -164,6 +184,7 @@ class Settings(BaseSettings):
 
     storage: LakeSettings = LakeSettings()
     ingest: IngestSettings = IngestSettings()
+    content: ContentSettings = ContentSettings()
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
     scoring: ScoringSettings = ScoringSettings()
@@ -193,9 +214,12 @@ class Settings(BaseSettings):
         """16 hex digits; the same values give the same hash.
 
         It names how a review is judged, so where lake, pages and figures are and who is told are
-        no part of it.
+        no part of it. Of content outside it is what stands there that counts, not where.
         """
-        judged = self.model_dump_json(exclude={"deliver", "metrics", "report", "storage"})
+        left_out = {"content", "deliver", "metrics", "report", "storage"}
+        judged = self.model_dump_json(exclude=left_out)
+        if self.content.folders:
+            judged += content.digest_of(self.content.folders)
         return hashlib.sha256(judged.encode()).hexdigest()[:16]
 
 

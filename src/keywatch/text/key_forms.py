@@ -117,8 +117,8 @@ class KeyForm:
 
     @property
     def shown(self) -> str:
-        """How such keys look, in words: ``xyz_live_…``."""
-        named = "".join(("NAME_" if self.environment else "", "…"))
+        """How such keys look, in words: ``xyz_live_(ENVIRONMENT_)…``."""
+        named = "(ENVIRONMENT_)…" if self.environment else "…"
         return ", ".join(f"{each}{named}" for each in self.begins)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from keywatch.content import Entry, add_folders
+from keywatch.content import Entry, add_folders, content_path
 from keywatch.errors import ContentError, InputError, UsageError, VendorError
 from keywatch.lake import Lake
 from keywatch.text.key_forms import read_toml
@@ -61,7 +61,8 @@ def folders_named(folders: list[Path]) -> list[Path]:
                 f"{folder}: no vendor there; name a folder vendors/NAME with a vendor.toml, or the "
                 "folder that vendors/ lies in"
             )
-        add_folders([root])
+        if root / "vendors" != content_path("vendors"):
+            add_folders([root])
         found += inside
     return found
 
@@ -117,7 +118,7 @@ def _test_faults(vendor: Vendor) -> Iterator[str]:
                 test = Entry(file, "the top", read_toml(file), _TEST_FIELDS, VendorError)
                 test.text("title")
                 yield from (f"{file}: {fault}" for fault in _run(vendor, test, parser, lake))
-            except (ContentError, InputError) as e:
+            except ContentError as e:
                 yield str(e)
 
 
@@ -137,7 +138,7 @@ def _run(vendor: Vendor, test: Entry, parser: Parser, lake: Lake) -> Iterator[st
 def _key_faults(vendor: Vendor, entry: Entry, redactor: Redactor, lake: Lake) -> Iterator[str]:
     full = entry.text("key").replace(_BREAK, "")
     masked, environment = entry.text("masked", ""), entry.text("environment", "")
-    of_vendor, form = vendor_of_key(full, masked or None, None)
+    of_vendor, form = vendor_of_key(full, full, None)
     if form is None or of_vendor.name != vendor.name:
         yield f"{entry.where}: is no key of {vendor.name}'s; see `begins` and `length`"
         return
@@ -170,10 +171,13 @@ def _parsed(vendor: Vendor, test: Entry, parser: Parser) -> ParsedChunk:
         file = Path(folder) / "log"
         file.write_text(test.text("log"), encoding="utf-8")
         log = LogFile(str(file), file.stat().st_size)
-        found = detect_source(log)
-        if found != source:
-            raise test.error(f"the log is taken for {found.name if found else 'an empty file'}")
-        parts = list(source.lines(log, lambda _: None))
+        try:
+            found = detect_source(log)
+            parts = list(source.lines(log, lambda _: None))
+        except InputError as e:
+            raise test.error(f"log{str(e).removeprefix(str(file))}") from e
+    if found != source:
+        raise test.error(f"the log is taken for {found.name if found else 'an empty file'}")
     lines = pa.table(
         [
             pa.repeat(pa.scalar(1, pa.int64()), sum(len(part.texts) for part in parts)),

@@ -194,12 +194,12 @@ FROM timed
 
     def _reason(self) -> str:
         """Why a record is no event; most are, and stop at the first condition."""
-        (when,) = self.names_of("time")[:1]
+        when = _shown(self.fields["time"][0])
         needed = [name for name in self.required if name != "time"]
         all_there = "".join(f" AND \"{name}\" <> ''" for name in needed)
         lacking = "\n".join(
             f"        WHEN coalesce(\"{name}\", '') = '' "
-            f"THEN {_literal(self.names_of(name)[0] + ' is missing')}"
+            f"THEN {_literal(f'{_shown(self.fields[name][0])} is missing')}"
             for name in needed
         )
         no_offset = f"{when} has no offset; set [ingest] time_zone"
@@ -292,10 +292,13 @@ def _read_fields(entry: Entry) -> dict[str, tuple[Path_, ...]]:
             raise entry.error(f"{name!r} is taken by the query itself; choose another name")
         texts = (entry.text(name),) if isinstance(value, str) else entry.texts(name)
         fields[name] = tuple(_read_path(entry, name, text) for text in texts)
-    every = {path for paths in fields.values() for path in paths}
+    every = [path for paths in fields.values() for path in paths]
     for path in every:
-        if any(path[:n] in every for n in range(1, len(path))):
-            raise entry.error(f"{_shown(path)} stands in another field here; name one of them only")
+        for before in (path[:n] for n in range(1, len(path))):
+            if before in every:
+                raise entry.error(
+                    f"{_shown(before)} is read whole and as {_shown(path)}; name one of them only"
+                )
     return fields
 
 
