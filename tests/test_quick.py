@@ -17,6 +17,7 @@ from tools.quick import beside
         ("src/keywatch/pipeline.py", ["tests/test_pipeline.py"]),
         ("src/keywatch/model.py", []),
         ("detectors/honey_key/detect.sql", ["tests/detectors"]),
+        ("vendors/aws/sources/cloudtrail.toml", ["tests/vendors"]),
         ("flows/watch.py", ["tests/flows"]),
         ("tests/test_house.py", ["tests/test_house.py"]),
         ("tests/test_gone.py", []),

@@ -1,8 +1,9 @@
 """The tests beside what a change touches, without the slow ones: `make quick`.
 
 A module's tests lie as it does: ``src/keywatch/review/alerts.py`` has
-``tests/review/test_alerts.py``, or else all of ``tests/review``; a detector has its cases. What is
-touched is what differs from the branch ``main``, or from the last commit where that is the branch.
+``tests/review/test_alerts.py``, or else all of ``tests/review``; a detector has its cases and a
+vendor its tests. What is touched is what differs from the branch ``main``, or from the last commit
+where that is the branch.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def _beside_one(file: Path) -> list[str]:
             if (ROOT / test).exists():
                 return [str(test)]
             return [str(folder)] if folders and (ROOT / folder).is_dir() else []
-        case ("detectors", *_):
-            return ["tests/detectors"]
+        case ("detectors" | "vendors" as content, *_):
+            return [f"tests/{content}"]
         case ("flows", *_):
             return ["tests/flows"]
     return []
