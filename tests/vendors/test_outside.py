@@ -155,6 +155,14 @@ def test_documents_of_its_records_load_as_lines_do(known: Loading) -> None:
     assert (report.files[0].source, report.total("events")) == ("forge", 2)
 
 
+def test_of_two_formats_that_call_their_list_alike_the_fields_tell(
+    known: Loading, forge: Path
+) -> None:
+    broken(forge, SOURCE, 'records = "entries"', 'records = "Records"')
+    document = json.dumps({"Records": [request(1), request(2)]}).encode()
+    assert known.take(document, "audit.json").files[0].source == "forge"
+
+
 def test_its_catalogue_goes_with_its_own_log(known: Loading) -> None:
     known.take([request(1)])
     known.take([event(endpoint="/api/repos/blue")], "other.jsonl")

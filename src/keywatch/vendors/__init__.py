@@ -61,9 +61,9 @@ def detect_source(file: LogFile) -> Source | None:
         return None
     # Of two formats that know a line, the one that has to find more in it is meant.
     known = sorted(sources().values(), key=lambda source: -len(source.marks))
-    for source in known:
-        if source.is_document(text):
-            return source
+    if documents := [source for source in known if source.is_document(text)]:
+        # Other formats may call their list so, too; one without a record tells nothing more.
+        return next((source for source in documents if source.is_marked(text)), documents[0])
     for number, line in enumerate(head):
         for source in known:
             if source.recognises(line, number == 0):

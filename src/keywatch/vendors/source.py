@@ -53,7 +53,7 @@ _INDEX = re.compile(r"\[(\d+)\]")
 _LONGEST_ID = 200
 
 Step = str | int
-Path_ = tuple[Step, ...]
+FieldPath = tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Source:
     records: str
     marks: tuple[str, ...]
     required: tuple[str, ...]
-    fields: Mapping[str, tuple[Path_, ...]] = field(hash=False)
+    fields: Mapping[str, tuple[FieldPath, ...]] = field(hash=False)
     sql: Mapping[str, str] = field(hash=False)
     file: Path
     time_zone: str = ""
@@ -100,14 +100,20 @@ class Source:
 
     def names_of(self, column: str) -> list[str]:
         """The names of the fields that a column is read from, without what they stand in."""
-        return [next(str(s) for s in reversed(path) if isinstance(s, str))
-                for path in self.fields.get(column, ())]  # fmt: skip
+        return [
+            [step for step in path if isinstance(step, str)][-1]
+            for path in self.fields.get(column, ())
+        ]
 
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if line.lstrip().startswith("{"):
-            return all(f'"{mark}"' in line for mark in self.marks)
+            return self.is_marked(line)
         return first and "csv" in self.forms and set(header_of(line)[1]) >= set(self.marks)
+
+    def is_marked(self, text: str) -> bool:
+        """Whether all marks stand in `text`, as JSON has names."""
+        return all(f'"{mark}"' in text for mark in self.marks)
 
     def is_document(self, head: str) -> bool:
         """Whether a file that begins with `head` is a document of records."""
@@ -220,7 +226,7 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _put(table: dict[str, Any], path: Path_) -> None:
+def _put(table: dict[str, Any], path: FieldPath) -> None:
     """Add `path` to a structure of json_transform."""
     name, *rest = path
     depth = next((n for n, step in enumerate(rest) if isinstance(step, str)), len(rest))
@@ -238,7 +244,7 @@ def _put(table: dict[str, Any], path: Path_) -> None:
     table[str(name)] = value
 
 
-def _first_of(paths: tuple[Path_, ...]) -> str:
+def _first_of(paths: tuple[FieldPath, ...]) -> str:
     found = ["record" + "".join(
         f'."{step}"' if isinstance(step, str) else f"[{step + 1}]" for step in path
     ) for path in paths]  # fmt: skip
@@ -283,7 +289,7 @@ def _read_zone(top: Entry) -> str:
     return name
 
 
-def _read_fields(entry: Entry) -> dict[str, tuple[Path_, ...]]:
+def _read_fields(entry: Entry) -> dict[str, tuple[FieldPath, ...]]:
     fields = {}
     for name, value in entry.table.items():
         if not _NAME.fullmatch(name):
@@ -302,11 +308,11 @@ def _read_fields(entry: Entry) -> dict[str, tuple[Path_, ...]]:
     return fields
 
 
-def _shown(path: Path_) -> str:
+def _shown(path: FieldPath) -> str:
     return ".".join(str(step) for step in path)
 
 
-def _read_path(entry: Entry, name: str, text: str) -> Path_:
+def _read_path(entry: Entry, name: str, text: str) -> FieldPath:
     """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes."""
     steps: list[Step] = []
     at = 0
@@ -322,7 +328,7 @@ def _read_path(entry: Entry, name: str, text: str) -> Path_:
 
 
 def _see_what_is_needed(
-    top: Entry, fields: Mapping[str, tuple[Path_, ...]], sql: Mapping[str, str]
+    top: Entry, fields: Mapping[str, tuple[FieldPath, ...]], sql: Mapping[str, str]
 ) -> None:
     for name in ("time", "key_id", "address"):
         if name not in fields:
