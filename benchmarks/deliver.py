@@ -27,7 +27,7 @@ from pathlib import Path
 from keywatch.deliver import outbox, tell
 from keywatch.deliver.journal import Journal, Record
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Case, Coverage, Evidence, Origin, Review, Run, Window
+from keywatch.model import BlastRadius, Case, Coverage, Evidence, Origin, Review, Run, Window
 from keywatch.review import alerts
 from keywatch.settings import load_settings
 
@@ -57,7 +57,7 @@ def review_of(count: int) -> Review:
             key_id=f"key_{n:06}", key="ply_live_prod_4f8a2c…9e1d", name=f"name {n}", owner="team-a",
             environment="prod", standing="assessed", action="revoke", bits=20 + n % 40,
             p_value=None, q_value=None, summary="three things are strange", origins=(origin,),
-            evidence=evidence, blast_radius={"requests_suspicious": 412}, impact={},
+            evidence=evidence, blast_radius=BlastRadius(requests_suspicious=412), impact=None,
             steps=("Revoke it", "Replace it", "Switch its consumers"), events_query="",
         )
         for n in range(count)

@@ -131,12 +131,14 @@ def test_a_stolen_key_is_to_be_revoked_with_reasons_that_add_up(answer: Review) 
 def test_what_is_at_stake_and_what_would_break(answer: Review) -> None:
     case = answer.cases[0]
 
-    assert case.blast_radius["requests_suspicious"] == 10
-    assert case.blast_radius["scopes_granted"] == ["read:checks"]
-    assert "GET /v1/export" in case.blast_radius["sensitive_endpoints_used"]
-    assert case.impact["scopes_needed"] == ["read:checks"]
-    assert [c["agent"] for c in case.impact["consumers"]] == ["Grafana/10"]
-    assert case.impact["successor_key_id"] == "key_3"
+    assert case.blast_radius is not None
+    assert case.impact is not None
+    assert case.blast_radius.requests_suspicious == 10
+    assert case.blast_radius.scopes_granted == ("read:checks",)
+    assert "GET /v1/export" in case.blast_radius.sensitive_endpoints_used
+    assert case.impact.scopes_needed == ("read:checks",)
+    assert [c.agent for c in case.impact.consumers] == ["Grafana/10"]
+    assert case.impact.successor_key_id == "key_3"
     assert case.steps[0].startswith("Revoke ply_live_prod_4f8a2c…9e1d now")
     assert any("key_3" in step for step in case.steps)
 
@@ -153,7 +155,7 @@ def test_in_brief_the_cases_without_an_action_say_less(tmp_path: Path, budget: f
     brief = pipeline.review(stolen, WEEK, settings, keep=False, whole=False).cases[0]
     assert case.action == ("investigate" if budget else "none")
     if case.action == "none":
-        case = replace(case, origins=(), blast_radius={}, impact={}, events_query="")
+        case = replace(case, origins=(), blast_radius=None, impact=None, events_query="")
     assert brief == case
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Literal
 
 ATTRIBUTION = "IP Geolocation by DB-IP (https://db-ip.com)"
 """Must stand wherever located addresses are shown."""
@@ -160,6 +160,48 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class BlastRadius:
+    """What a key may do, and what was done with it in the suspicious visits.
+
+    `scopes_granted` are the inventory's, None where it does not say; `scopes_used` those that its
+    accepted requests needed. `lines_unread` are lines of the key in the window that could not be
+    read: what they did is not known.
+    """
+
+    scopes_granted: tuple[str, ...] | None = None
+    scopes_used: tuple[str, ...] = ()
+    sensitive_endpoints_used: tuple[str, ...] = ()
+    requests_suspicious: int = 0
+    objects_suspicious: int = 0
+    response_bytes_suspicious: int = 0
+    lines_unread: int = 0
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who uses a key in the ordinary way: a client, and where it runs."""
+
+    agent: str
+    origin: str
+    requests_per_day: float
+
+
+@dataclass(frozen=True)
+class Impact:
+    """What would break if a key were revoked now.
+
+    `consumers` are the busiest of `consumers_total`; `scopes_needed` are those that ordinary use
+    needs, and so a replacement.
+    """
+
+    legitimate_requests_per_day: float = 0.0
+    consumers: tuple[Consumer, ...] = ()
+    consumers_total: int = 0
+    successor_key_id: str | None = None
+    scopes_needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Technique:
     """A technique of MITRE ATT&CK; `tactics` are (id, name), `part` the sub-technique's name.
 
@@ -243,6 +285,7 @@ class Case:
     `origins` are the first of them, the suspicious ones before the others, and `more_origins`
     counts the rest. `action` is what is to be done now: none where a verdict clears the case, and
     ``revoke`` where it confirms a theft, whatever was scored (`scored_action`; None: the same).
+    `blast_radius` and `impact` are None where the case is told in brief.
     """
 
     key_id: str
@@ -258,8 +301,8 @@ class Case:
     summary: str
     origins: tuple[Origin, ...]
     evidence: tuple[Evidence, ...]
-    blast_radius: dict[str, Any]
-    impact: dict[str, Any]
+    blast_radius: BlastRadius | None
+    impact: Impact | None
     steps: tuple[str, ...]
     events_query: str
     sessions: tuple[str, ...] = ()

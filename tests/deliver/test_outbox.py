@@ -91,7 +91,7 @@ def test_routes_say_who_hears_of_what(lake: Lake) -> None:
             {"channels": ["log"]},
         ],
     )
-    mild = replace(SCANNED, key_id="key_mild", blast_radius={})
+    mild = replace(SCANNED, key_id="key_mild", blast_radius=None)
     reviewed(lake, settings, SCANNED, mild, DOUBTED, replace(SCANNED, key_id="r", action="rotate"))
     made = planned(lake, settings)
     subjects = {name: {title for _, title in told(made, name)} for name in settings.channels}
@@ -312,7 +312,7 @@ def test_quiet_hours_hold_back_upkeep_and_what_is_to_be_rotated(kind: str, lake:
 
 def test_the_most_urgent_go_first(lake: Lake) -> None:
     settings = settings_of()
-    mild = [replace(case, blast_radius={}) for case in keys(3, prefix="mild")]
+    mild = [replace(case, blast_radius=None) for case in keys(3, prefix="mild")]
     reviewed(lake, settings, *keys(3, "investigate", "look"), *mild, *keys(3))
     titles = [title for _, title in told(planned(lake, settings))]
     assert titles == [f"{prefix}_{n:03}" for prefix in ("key", "mild", "look") for n in range(3)]

@@ -70,7 +70,7 @@ def keys(number: int) -> list[Case]:
     return [
         replace(
             SCANNED, key_id=f"key_{n:04}", action=action, bits=round(rng.uniform(10, 60), 2),
-            blast_radius=SCANNED.blast_radius if rng.random() < 0.5 else {},
+            blast_radius=SCANNED.blast_radius if rng.random() < 0.5 else None,
         )
         for n, action in enumerate(actions)
     ]  # fmt: skip

@@ -82,7 +82,8 @@ def test_a_fact_that_is_no_theft_asks_for_its_action_and_adds_nothing(
     found = cases_of(answer)[CURIOUS]
     assert CURIOUS not in {key_id for key_id, _, _ in flagged}
     assert (found.action, found.bits) == (action, plain[CURIOUS].bits if CURIOUS in plain else 0)
-    assert found.blast_radius["requests_suspicious"] == 0
+    assert found.blast_radius is not None
+    assert found.blast_radius.requests_suspicious == 0
     said = [item for item in found.evidence if item.detector == "curl_user"]
     assert len(said) == 7  # of each day: it is a fact about the key, whatever its worst visit
     assert {(item.bits, item.said_bits, item.action) for item in said} == {(0.0, 25.0, action)}
@@ -106,7 +107,8 @@ def test_a_fact_that_is_a_theft_is_revoked(folder: Path, tmp_path: Path) -> None
     assert found.action == "revoke"
     assert found.bits >= 25
     assert found.evidence[0].action == "revoke"
-    assert found.blast_radius["requests_suspicious"] > 0
+    assert found.blast_radius is not None
+    assert found.blast_radius.requests_suspicious > 0
 
 
 def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
@@ -122,7 +124,8 @@ def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
     found = cases_of(answer)[STOLEN]
     assert found.action == "rotate"
     assert STOLEN in {key_id for key_id, _, _ in flagged}
-    assert found.blast_radius["requests_suspicious"] == 10
+    assert found.blast_radius is not None
+    assert found.blast_radius.requests_suspicious == 10
     assert found.steps[0].startswith("Ask team-a whether the use from 45.153.78.0/24 is theirs")
     assert found.steps[2].startswith("Make a replacement")
 

@@ -680,7 +680,8 @@ def test_unread_lines_are_told_in_the_case_the_coverage_and_by_doctor(tmp_path: 
     window = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
     answer = pipeline.review(tmp_path / "lake", window, Settings(), keep=False)
     (case,) = answer.cases
-    assert case.blast_radius["lines_unread"] == 12
+    assert case.blast_radius is not None
+    assert case.blast_radius.lines_unread == 12
     assert "12 lines of this key could not be read" in what_was_done(case.blast_radius)
     said = [each.actual for each in case.evidence if each.detector == "unreadable_lines"]
     assert said == ["12 lines of this key on 2026-10-01 could not be read, mostly: ip is missing"]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any
 
 from keywatch.model import (
     About,
+    BlastRadius,
     Case,
+    Consumer,
     Coverage,
     Evidence,
     GivenVerdict,
     Group,
     HealthFinding,
     HygieneFinding,
+    Impact,
     NewNetwork,
     Origin,
     Review,
@@ -83,41 +86,23 @@ OVERDUE = Evidence(
     "rotation is 56 days overdue, since 2026-08-10",
 )  # fmt: skip
 
-RADIUS: dict[str, Any] = {
-    "scopes_granted": ["read:metrics", "read:checks"],
-    "scopes_used": ["read:checks", "read:metrics"],
-    "sensitive_endpoints_used": ["GET /v1/keys", "GET /v1/members"],
-    "requests_suspicious": 412,
-    "objects_suspicious": 380,
-    "response_bytes_suspicious": 1_240_000,
-    "lines_unread": 0,
-}
-NO_RADIUS: dict[str, Any] = {
-    "scopes_granted": None,
-    "scopes_used": [],
-    "sensitive_endpoints_used": [],
-    "requests_suspicious": 0,
-    "objects_suspicious": 0,
-    "response_bytes_suspicious": 0,
-    "lines_unread": 0,
-}
-IMPACT: dict[str, Any] = {
-    "legitimate_requests_per_day": 1440.0,
-    "consumers": [
-        {"agent": "Grafana/10", "origin": "Deutsche Telekom AG, DE", "requests_per_day": 1439.5},
-        {"agent": "curl/8", "origin": "Vodafone GmbH, DE", "requests_per_day": 0.5},
-    ],
-    "consumers_total": 2,
-    "successor_key_id": None,
-    "scopes_needed": ["read:metrics"],
-}
-NO_IMPACT: dict[str, Any] = {
-    "legitimate_requests_per_day": 0.0,
-    "consumers": [],
-    "consumers_total": 0,
-    "successor_key_id": None,
-    "scopes_needed": [],
-}
+RADIUS = BlastRadius(
+    scopes_granted=("read:metrics", "read:checks"),
+    scopes_used=("read:checks", "read:metrics"),
+    sensitive_endpoints_used=("GET /v1/keys", "GET /v1/members"),
+    requests_suspicious=412,
+    objects_suspicious=380,
+    response_bytes_suspicious=1_240_000,
+)
+IMPACT = Impact(
+    legitimate_requests_per_day=1440.0,
+    consumers=(
+        Consumer("Grafana/10", "Deutsche Telekom AG, DE", 1439.5),
+        Consumer("curl/8", "Vodafone GmbH, DE", 0.5),
+    ),
+    consumers_total=2,
+    scopes_needed=("read:metrics",),
+)
 
 SCANNED = Case(
     key_id="key_0700353",
@@ -164,7 +149,7 @@ SECOND = replace(
     summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
     origins=(M247,),
     evidence=(NEW_COUNTRY, HOSTING, CURL),
-    impact={**NO_IMPACT, "successor_key_id": "key_0700502"},
+    impact=Impact(successor_key_id="key_0700502"),
     steps=("The key is revoked already: revoke it again if it is still accepted",),
     events_query=SCANNED.events_query.replace("key_0700353", "key_0700411"),
 )
@@ -185,8 +170,8 @@ DOUBTED = Case(
         CURL,
         replace(NEW_CALLS, explanation="endpoints that keys like this one seldom call", bits=14.16),
     ),
-    blast_radius={**NO_RADIUS, "requests_suspicious": 3, "objects_suspicious": 1},
-    impact=NO_IMPACT,
+    blast_radius=BlastRadius(requests_suspicious=3, objects_suspicious=1),
+    impact=Impact(),
     steps=(
         "Ask arn:aws:iam::123456789012:user/terraform whether the use from "
         "2a02:8109:b6bf::/48 is theirs",
@@ -231,13 +216,14 @@ EXPOSED = Case(
             "the full key stood in a path, a query or an agent, where others read it",
         ),
     ),
-    blast_radius={**NO_RADIUS, "scopes_granted": ["read:metrics"], "scopes_used": ["read:metrics"]},
-    impact={**IMPACT, "scopes_needed": ["read:metrics"]},
+    blast_radius=BlastRadius(scopes_granted=("read:metrics",), scopes_used=("read:metrics",)),
+    impact=IMPACT,
     steps=runbook.steps(
         "rotate",
         runbook.KeyAtHand(
             "key_0700620", "the origins above", 0, "ply_live_prod_a1b2c3…77aa", "team-mobile",
-            "prod", scopes_needed=("read:metrics",), consumers=tuple(IMPACT["consumers"]),
+            "prod", scopes_needed=("read:metrics",),
+            consumers=tuple(asdict(one) for one in IMPACT.consumers),
         ),
     ),
     events_query=SCANNED.events_query.replace("key_0700353", "key_0700620"),
@@ -273,7 +259,7 @@ def watched(number: int) -> Case:
         bits=16.0 / (number + 1),
         summary="a new address in a prefix that this key uses",
         evidence=(replace(CURL, bits=16.0 / (number + 1)),),
-        blast_radius=NO_RADIUS,
+        blast_radius=BlastRadius(),
         steps=(),
         events_query=SCANNED.events_query.replace("key_0700353", f"key_07009{number:02}"),
     )
@@ -380,14 +366,14 @@ EMPTY = Review(
 def filled_with(text: str) -> Review:
     """The full review with `text` wherever a log or an inventory could put it."""
 
-    def in_values(value: Any) -> Any:
-        if isinstance(value, str):
-            return text
-        if isinstance(value, list):
-            return [in_values(item) for item in value] * 20
-        if isinstance(value, dict):
-            return {key: in_values(item) for key, item in value.items()}
-        return value
+    def with_text(stakes: Any) -> Any:
+        """`stakes`, twenty times as many, and `text` in place of each name."""
+        names = {
+            name: (text,) * (20 * len(value))
+            for name, value in vars(stakes).items()
+            if isinstance(value, tuple)
+        }
+        return replace(stakes, **names)
 
     def in_case(case: Case) -> Case:
         return replace(
@@ -400,7 +386,13 @@ def filled_with(text: str) -> Review:
                 replace(item, typical=text, actual=text, explanation=text)
                 for item in case.evidence
             ),
-            blast_radius=in_values(case.blast_radius), impact=in_values(case.impact),
+            blast_radius=case.blast_radius and with_text(case.blast_radius),
+            impact=case.impact and replace(
+                with_text(case.impact),
+                consumers=tuple(
+                    replace(one, agent=text, origin=text) for one in case.impact.consumers * 20
+                ),
+            ),
             steps=(text,) * len(case.steps), events_query=text,
             verdict=case.verdict and replace(case.verdict, by=text, because=text),
         )  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from keywatch.model import Review
+from keywatch.model import BlastRadius, Review
 from keywatch.report.ocsf import OCSF_VERSION, ocsf_findings, ocsf_lines
 from keywatch.text.document import case_document
 from tests.deliver.alerts_of import messages_of, review_of
@@ -32,8 +32,8 @@ def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review)
 
 
 def test_a_finding_is_as_urgent_as_its_message() -> None:
-    calm = replace(SCANNED, blast_radius={**SCANNED.blast_radius, "sensitive_endpoints_used": []})
-    grave = replace(calm, blast_radius={"sensitive_endpoints_used": ["GET /v1/members"]})
+    calm = replace(SCANNED, blast_radius=BlastRadius())
+    grave = replace(calm, blast_radius=BlastRadius(sensitive_endpoints_used=("GET /v1/members",)))
     campaign = [replace(FULL.groups[0], key_ids=(calm.key_id, SECOND.key_id))]
     for review in (
         review_of(calm), review_of(grave), review_of(DOUBTED),

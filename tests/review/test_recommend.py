@@ -85,23 +85,27 @@ def test_the_query_shows_every_suspicious_request_and_no_other(folder: Path, cas
         rows = lake.records(case.events_query)
 
     assert {row["address"] for row in rows} == {AWAY, NEARBY}
-    assert len(rows) == case.blast_radius["requests_suspicious"] == 3 * 80 + 1
+    assert case.blast_radius is not None
+    assert len(rows) == case.blast_radius.requests_suspicious == 3 * 80 + 1
     assert sum(origin.requests_suspicious for origin in case.origins) == len(rows)
 
 
 def test_an_object_that_is_read_on_three_days_is_one(case: Case) -> None:
-    assert case.blast_radius["objects_suspicious"] == 100 + 1
+    assert case.blast_radius is not None
+    assert case.blast_radius.objects_suspicious == 100 + 1
 
 
 def test_what_came_with_the_theft_is_no_consumer(case: Case) -> None:
-    assert [one["agent"] for one in case.impact["consumers"]] == ["Deploy/2", "Grafana/10"]
-    assert all("AS3320" in one["origin"] for one in case.impact["consumers"])
+    assert case.impact is not None
+    assert [one.agent for one in case.impact.consumers] == ["Deploy/2", "Grafana/10"]
+    assert all("AS3320" in one.origin for one in case.impact.consumers)
 
 
 def test_consumers_add_up_to_what_would_stop(case: Case) -> None:
-    rates = [one["requests_per_day"] for one in case.impact["consumers"]]
-    assert (rates, case.impact["legitimate_requests_per_day"]) == ([1.0, 1.0], 2.0)
-    assert case.impact["consumers_total"] == 2
+    assert case.impact is not None
+    rates = [one.requests_per_day for one in case.impact.consumers]
+    assert (rates, case.impact.legitimate_requests_per_day) == ([1.0, 1.0], 2.0)
+    assert case.impact.consumers_total == 2
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +117,15 @@ def test_addresses_are_asked_for_as_they_were_logged(folder: Path, of_fleet: Cas
     with Lake.open(folder) as lake:
         rows = lake.records(of_fleet.events_query)
 
-    assert len(rows) == of_fleet.blast_radius["requests_suspicious"] == 120
-    assert of_fleet.blast_radius["objects_suspicious"] == 120
+    assert of_fleet.blast_radius is not None
+    assert len(rows) == of_fleet.blast_radius.requests_suspicious == 120
+    assert of_fleet.blast_radius.objects_suspicious == 120
 
 
 def test_what_is_not_listed_is_counted(answer: Review, of_fleet: Case) -> None:
     assert (len(of_fleet.origins), of_fleet.more_origins) == (20, 11)
-    assert (len(of_fleet.impact["consumers"]), of_fleet.impact["consumers_total"]) == (5, 7)
+    assert of_fleet.impact is not None
+    assert (len(of_fleet.impact.consumers), of_fleet.impact.consumers_total) == (5, 7)
 
     text = render_case(of_fleet, answer)
 

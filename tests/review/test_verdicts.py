@@ -400,6 +400,7 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
             {"agent": "Grafana/10", "origin": "AS3320 Deutsche Telekom AG, DE",
              "requests_per_day": 1.0}
         ],
+        "consumers_total": 1,
         "successor_key_id": "key_2",
         "scopes_needed": ["read:checks"],
     }  # fmt: skip

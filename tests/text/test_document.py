@@ -12,8 +12,26 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 from keywatch.load.origins import ORIGIN_CLASSES
-from keywatch.model import ACTIONS, HEALTH_CHECKS, Family, Review, Standing, Window
-from keywatch.text.document import case_document, json_text, review_document, review_schema
+from keywatch.model import (
+    ACTIONS,
+    HEALTH_CHECKS,
+    BlastRadius,
+    Case,
+    Consumer,
+    Family,
+    Impact,
+    Review,
+    Standing,
+    Window,
+)
+from keywatch.text.document import (
+    blast_radius_of,
+    case_document,
+    impact_of,
+    json_text,
+    review_document,
+    review_schema,
+)
 from tests.report.reviews import AILING, EMPTY, FULL, HOSTILE, HOSTILE_TEXT, QUIET, SCANNED
 
 VALIDATOR = Draft202012Validator(review_schema(), format_checker=FormatChecker())
@@ -161,3 +179,22 @@ def test_what_json_cannot_say_is_an_error() -> None:
     document = review_document(replace(FULL, cases=(replace(SCANNED, bits=float("inf")),)))
     with pytest.raises(ValueError, match="JSON"):
         json_text(document)
+
+
+@pytest.mark.parametrize("case", FULL.cases, ids=[case.key_id for case in FULL.cases])
+def test_what_is_at_stake_is_read_back_as_it_was_written(case: Case) -> None:
+    written = json.loads(json_text(case_document(case)))
+    assert (blast_radius_of(written), impact_of(written)) == (case.blast_radius, case.impact)
+
+
+def test_what_is_at_stake_is_read_of_a_document_in_brief_and_of_an_older_one() -> None:
+    brief = case_document(replace(SCANNED, blast_radius=None, impact=None))
+    assert (blast_radius_of(brief), impact_of(brief)) == (None, None)
+    older = {
+        "blast_radius": {"requests_suspicious": 3, "a_field_that_is_gone": 1},
+        "impact": {"consumers": [{"agent": "curl/8", "origin": "home", "requests_per_day": 2.0}]},
+    }
+    assert blast_radius_of(older) == BlastRadius(requests_suspicious=3)
+    assert impact_of(older) == Impact(
+        consumers=(Consumer("curl/8", "home", 2.0),), consumers_total=1
+    )

@@ -36,7 +36,7 @@ from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
 from keywatch.report.upkeep import by_rule, key_count, rule_counts
 from keywatch.review.alerts import Alert, Change, What
-from keywatch.text.document import rfc3339
+from keywatch.text.document import blast_radius_of, impact_of, rfc3339
 from keywatch.text.phrases import (
     count,
     iso_week,
@@ -208,7 +208,8 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
     origins = case.get("origins", [])
     lead = str(case["key_id"])
     over = change.what == "resolve"
-    scopes = case.get("blast_radius", {}).get("scopes_granted")
+    radius, impact = blast_radius_of(case), impact_of(case)
+    scopes = radius and radius.scopes_granted
     return Message(
         id="",
         kind="acknowledge" if change.what == "approve" else change.what,
@@ -228,9 +229,9 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         what_else=_distinct(item.get("false_positives") for item in evidence[:_MOST_REASONS]),
         attacks=_distinct(_technique(item.get("technique")) for item in evidence),
         more_places=max(len(origins) - _MOST_PLACES, 0) + case.get("more_origins", 0),
-        done=what_was_done(case.get("blast_radius", {})),
+        done=what_was_done(radius),
         may=printable(", ".join(scopes), _SENTENCE) if scopes else "",
-        if_revoked=if_revoked(case["impact"]) if case.get("impact") and not over else "",
+        if_revoked=if_revoked(impact) if impact and not over else "",
         steps=() if over else tuple(printable(step, _SENTENCE) for step in _steps(alert, case)),
         command=_command(lead, alert.window),
         link=case_url and _link(case_url, lead, alert.window),
@@ -325,8 +326,9 @@ def severity_of(alert: Alert) -> Severity:
     """As `model.severity` says; a move to confirm is *low*, and neither a theft nor none."""
     if alert.kind == "migration" and alert.action != "revoke":
         return "low"
-    sensitive = _worst_case(alert).get("blast_radius", {}).get("sensitive_endpoints_used")
-    is_grave = alert.kind == "campaign" or bool(sensitive) or alert.still_used
+    radius = blast_radius_of(_worst_case(alert))
+    sensitive = radius is not None and bool(radius.sensitive_endpoints_used)
+    is_grave = alert.kind == "campaign" or sensitive or alert.still_used
     return severity(alert.action, is_grave=is_grave)
 
 

@@ -202,31 +202,31 @@ def _network(origin: Origin) -> str:
 
 
 def _add_stakes(page: Page, case: Case) -> None:
-    radius, impact = case.blast_radius, case.impact
-    if radius:
-        granted = radius.get("scopes_granted")
+    if radius := case.blast_radius:
+        granted = radius.scopes_granted
         facts = [
             ("done", what_was_done(radius) or "no suspicious visit"),
             ("scopes granted", "unknown" if granted is None else some_names(granted) or "none"),
-            ("scopes used", some_names(radius.get("scopes_used", [])) or "none that is known"),
-            ("sensitive calls", some_names(radius.get("sensitive_endpoints_used", [])) or "none"),
+            ("scopes used", some_names(radius.scopes_used) or "none that is known"),
+            ("sensitive calls", some_names(radius.sensitive_endpoints_used) or "none"),
         ]
         page.heading("What is at stake")
         page.add(Grid([[styled((label, "dim")), text] for label, text in facts]), indent=2)
-    if impact:
+    if impact := case.impact:
         page.heading("If it is revoked")
         page.add(sentence(if_revoked(impact)), indent=2)
         consumers: list[list[Cell]] = [
-            [f"{consumer['requests_per_day']:,.1f} a day",
-             printable(consumer["agent"], NAME_LENGTH), printable(consumer["origin"])]
-            for consumer in impact.get("consumers", [])[:_MOST_CONSUMERS]
+            [f"{consumer.requests_per_day:,.1f} a day",
+             printable(consumer.agent, NAME_LENGTH), printable(consumer.origin)]
+            for consumer in impact.consumers[:_MOST_CONSUMERS]
         ]  # fmt: skip
         if consumers:
             page.add(Grid(consumers, align=("right",)), indent=2)
-        if (more := impact.get("consumers_total", 0) - len(consumers)) > 0:
+        if (more := impact.consumers_total - len(consumers)) > 0:
             page.add(f"and {count(more, 'more consumer')}", indent=2)
-        if needed := impact.get("scopes_needed"):
-            page.add(f"A replacement needs no more than: {some_names(needed)}", indent=2)
+        if impact.scopes_needed:
+            needed = some_names(impact.scopes_needed)
+            page.add(f"A replacement needs no more than: {needed}", indent=2)
 
 
 def _query(case: Case) -> str:

@@ -148,7 +148,7 @@ def _severity(case: Case, review: Review) -> tuple[int, str]:
     campaigns = {
         key for group in review.groups if group.kind == "campaign" for key in group.key_ids
     }
-    sensitive = case.blast_radius.get("sensitive_endpoints_used")
+    sensitive = case.blast_radius is not None and case.blast_radius.sensitive_endpoints_used
     found = severity(case.action, is_grave=bool(sensitive) or case.key_id in campaigns)
     return _SEVERITY_IDS[found], found.capitalize()
 

@@ -6,9 +6,8 @@ Every value that comes from a log or an inventory goes through `printable`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from keywatch.model import Action, Case, Evidence, Review, Standing
+from keywatch.model import Action, BlastRadius, Case, Evidence, Impact, Review, Standing
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
 from keywatch.text.phrases import count, listed, rate, sentence, size, window_label
 from keywatch.text.safe_text import printable
@@ -138,34 +137,34 @@ def compared(item: Evidence) -> Cell:
     return Stack(tuple(parts))
 
 
-def what_was_done(radius: dict[str, Any]) -> str:
+def what_was_done(radius: BlastRadius | None) -> str:
     """What was done in the suspicious visits, in one line; empty when there were none.
 
     And how many lines of the key could not be read: what they did is not known.
     """
+    if radius is None:
+        return ""
     parts = []
-    if radius.get("requests_suspicious"):
+    if radius.requests_suspicious:
         parts = [
-            count(radius["requests_suspicious"], "suspicious request"),
-            count(radius.get("objects_suspicious", 0), "object"),
+            count(radius.requests_suspicious, "suspicious request"),
+            count(radius.objects_suspicious, "object"),
         ]
-    if size_bytes := radius.get("response_bytes_suspicious"):
+    if size_bytes := radius.response_bytes_suspicious:
         parts.append(f"{size(size_bytes)} of answers")
-    if unread := radius.get("lines_unread"):
+    if unread := radius.lines_unread:
         parts.append(f"{count(unread, 'line')} of this key could not be read")
     return ", ".join(parts)
 
 
-def if_revoked(impact: dict[str, Any]) -> str:
+def if_revoked(impact: Impact) -> str:
     """What would break, in one line."""
-    per_day = impact.get("legitimate_requests_per_day", 0)
-    consumers = impact.get("consumers_total", len(impact.get("consumers", [])))
+    per_day, consumers = impact.legitimate_requests_per_day, impact.consumers_total
     if not per_day and not consumers:
         stops = "no ordinary use was seen in this window"
     else:
         stops = f"about {rate(per_day)} of {count(consumers, 'consumer')} would stop"
-    successor = impact.get("successor_key_id")
-    if successor:
+    if successor := impact.successor_key_id:
         return f"{stops}; {printable(successor, ID_LENGTH)} already replaces it"
     return f"{stops}; no key replaces it yet"
 

@@ -197,8 +197,8 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
         rows.append((TRIAL, _why_in_short(trial, total=False)))
     if done := what_was_done(case.blast_radius):
         rows.append(("done", done))
-    if granted := case.blast_radius.get("scopes_granted"):
-        rows.append(("it may", some_names(granted)))
+    if case.blast_radius and case.blast_radius.scopes_granted:
+        rows.append(("it may", some_names(case.blast_radius.scopes_granted)))
     if case.impact:
         rows.append(("if revoked", if_revoked(case.impact)))
     if case.steps:

@@ -6,11 +6,11 @@ visits came from, what was done there, and what would break.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
 
 from keywatch.lake import Lake, quoted
-from keywatch.model import Case, Evidence, Origin, Window
+from keywatch.model import BlastRadius, Case, Consumer, Evidence, Impact, Origin, Window
 from keywatch.review.history import shown_keys
 from keywatch.settings import ReviewSettings
 from keywatch.vendors import catalogue_endpoints, runbook
@@ -45,16 +45,8 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
     facts = shown_keys(lake, [key_id])[key_id]
     called = _Called(lake, key_id, window, settings.baseline_days)
     used = _Used(lake, key_id, window)
-    flagged = [place for place in used.places if place["is_flagged"]]
     shown_key, bits = _shown(lake, key_id, window)
-    origins = tuple(
-        Origin(
-            place["ip"], place["prefix"], place["asn"], place["organization"], place["country"],
-            place["class"], place["first_seen"], place["last_seen"], place["requests"],
-        )
-        for place in flagged
-    )  # fmt: skip
-    requests = sum(place["requests"] for place in flagged)
+    requests = sum(origin.requests for origin in used.flagged)
     successor = lake.value(
         """
         SELECT arg_max(key_id, (created_at, key_id))
@@ -66,7 +58,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         """,
         key_id=key_id,
     )
-    where = ", ".join(dict.fromkeys(place["prefix"] for place in flagged))
+    where = ", ".join(dict.fromkeys(origin.prefix or origin.ip for origin in used.flagged))
     at_hand = runbook.KeyAtHand(
         key_id=key_id,
         where=where or "the origins that were flagged",
@@ -76,8 +68,9 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         environment=facts.environment,
         revoked_at=facts.revoked_at,
         successor_key_id=successor,
-        scopes_needed=tuple(called.scopes_needed),
-        consumers=tuple(used.consumers),
+        scopes_needed=called.scopes_needed,
+        consumers=tuple(asdict(one) for one in used.consumers),
+        consumers_total=used.consumers_total,
         source=lake.value(_SOURCE, key_id=key_id),
     )
     return Case(
@@ -92,25 +85,25 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         p_value=None,
         q_value=None,
         summary="a theft that no review named",
-        origins=origins,
+        origins=used.flagged,
         evidence=_evidence(lake, key_id, window),
-        blast_radius={
-            "scopes_granted": None if facts.scopes is None else list(facts.scopes),
-            "scopes_used": called.scopes,
-            "sensitive_endpoints_used": called.sensitive,
-            "requests_suspicious": requests,
-            "objects_suspicious": sum(place["objects"] for place in flagged),
-            "response_bytes_suspicious": sum(place["response_bytes"] for place in flagged),
-            "lines_unread": 0,
-        },
-        impact={
-            "legitimate_requests_per_day": used.ordinary_per_day,
-            "consumers": used.consumers,
-            "successor_key_id": successor,
-            "scopes_needed": called.scopes_needed,
-        },
+        blast_radius=BlastRadius(
+            scopes_granted=facts.scopes,
+            scopes_used=called.scopes,
+            sensitive_endpoints_used=called.sensitive,
+            requests_suspicious=requests,
+            objects_suspicious=used.flagged_objects,
+            response_bytes_suspicious=used.flagged_bytes,
+        ),
+        impact=Impact(
+            legitimate_requests_per_day=used.ordinary_per_day,
+            consumers=used.consumers,
+            consumers_total=used.consumers_total,
+            successor_key_id=successor,
+            scopes_needed=called.scopes_needed,
+        ),
         steps=runbook.steps("revoke", at_hand),
-        events_query=_events_query(key_id, window, [origin.ip for origin in origins]),
+        events_query=_events_query(key_id, window, [origin.ip for origin in used.flagged]),
     )
 
 
@@ -119,25 +112,30 @@ class _Used:
 
     def __init__(self, lake: Lake, key_id: str, window: Window) -> None:
         named = {"key_id": key_id, "start": window.start, "end": window.end}
-        self.places: list[dict[str, Any]] = lake.records(
+        places = lake.rows(
             f"""
             {_OF_WINDOW}
-            SELECT is_flagged, ip, nullif(prefix, ip) AS prefix, asn, organization,
+            SELECT ip, nullif(prefix, ip) AS prefix, asn, organization,
                 nullif(country, '-') AS country, class,
                 min(first_ts) AS first_seen, max(last_ts) AS last_seen,
                 sum(events)::BIGINT AS requests, sum(object_count)::BIGINT AS objects,
                 coalesce(sum(response_bytes), 0)::BIGINT AS response_bytes
             FROM used
+            WHERE is_flagged
             GROUP BY ALL
             ORDER BY requests DESC, ip
             """,
             **named,
         )
-        self.consumers: list[dict[str, Any]] = lake.records(
+        self.flagged = tuple(Origin(*place[:-2]) for place in places)
+        self.flagged_objects: int = sum(place[-2] for place in places)
+        self.flagged_bytes: int = sum(place[-1] for place in places)
+        consumers = lake.rows(
             f"""
             {_OF_WINDOW}
             SELECT agent, min(place_of(class, asn, organization, country, located)) AS origin,
-                round(sum(events) / count(DISTINCT day), 1)::DOUBLE AS requests_per_day
+                round(sum(events) / count(DISTINCT day), 1)::DOUBLE AS requests_per_day,
+                count(*) OVER () AS consumers_total
             FROM used
             WHERE NOT is_flagged
             GROUP BY agent, network
@@ -146,6 +144,8 @@ class _Used:
             """,
             **named,
         )
+        self.consumers = tuple(Consumer(*row[:-1]) for row in consumers)
+        self.consumers_total: int = consumers[0][-1] if consumers else 0
         self.ordinary_per_day: float = lake.value(
             f"{_OF_WINDOW} SELECT coalesce(round(sum(events) / count(DISTINCT day), 1), 0)::DOUBLE "
             "FROM used WHERE NOT is_flagged",
@@ -180,14 +180,14 @@ class _Called:
         )
         known = {endpoint.name: endpoint for endpoint in catalogue_endpoints()}
         found = [(known[name], stolen, own) for name, stolen, own in rows if name in known]
-        self.sensitive = [
+        self.sensitive = tuple(
             endpoint.name
             for endpoint, stolen, _ in found
             if stolen and endpoint.sensitivity in ("critical", "high")
-        ][:_MOST_SENSITIVE]
-        self.scopes = sorted({endpoint.scope for endpoint, _, _ in found if endpoint.scope})
-        self.scopes_needed = sorted(
-            {endpoint.scope for endpoint, _, own in found if own and endpoint.scope}
+        )[:_MOST_SENSITIVE]
+        self.scopes = tuple(sorted({each.scope for each, _, _ in found if each.scope}))
+        self.scopes_needed = tuple(
+            sorted({each.scope for each, _, own in found if own and each.scope})
         )
 
 

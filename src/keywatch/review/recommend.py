@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import Any
 
 from keywatch.detect.detectors import Detector
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.detect.scoring import ScoredCase
 from keywatch.lake import Lake, quoted
-from keywatch.model import Action, Case, Evidence, Origin, Standing
+from keywatch.model import (
+    Action,
+    BlastRadius,
+    Case,
+    Consumer,
+    Evidence,
+    Impact,
+    Origin,
+    Standing,
+)
 from keywatch.text.phrases import listed
 from keywatch.vendors import runbook
 
@@ -41,12 +51,31 @@ def build_cases(
     ]
 
 
+@dataclass(frozen=True)
+class _Key:
+    """What the inventory and the log say of a key; None is what neither says."""
+
+    key: str | None = None
+    name: str | None = None
+    owner: str | None = None
+    environment: str | None = None
+    scopes: Sequence[str] | None = None
+    revoked_at: datetime | None = None
+    source: str | None = None
+
+
 class _Facts:
     """What the cases need, by key, read once for all of them."""
 
     def __init__(self, lake: Lake, detectors: Sequence[Detector]) -> None:
         self.detectors = detectors
-        self.keys = _one(lake.records("SELECT * FROM keys SEMI JOIN scored_cases USING (key_id)"))
+        self.keys = {
+            key_id: _Key(*row)
+            for key_id, *row in lake.rows(
+                'SELECT key_id, "key", name, owner, environment, scopes, revoked_at, source '
+                "FROM keys SEMI JOIN scored_cases USING (key_id)"
+            )
+        }
         self.unread: dict[str, int] = dict(
             lake.rows(
                 "SELECT key_id, sum(lines)::BIGINT FROM unread_lines "
@@ -248,10 +277,6 @@ class _Facts:
         }
 
 
-def _one(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {row["key_id"]: row for row in rows}
-
-
 def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -260,17 +285,17 @@ def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Case:
-    key = facts.keys.get(one.key_id, {})
+    key = facts.keys.get(one.key_id, _Key())
     evidence = _evidence(one, facts)
-    blast_radius = _blast_radius(one.key_id, key, facts) if whole else {}
-    impact = _impact(one.key_id, facts) if whole else {}
+    blast_radius = _blast_radius(one.key_id, key, facts) if whole else None
+    impact = _impact(one.key_id, facts) if whole else None
     origins = facts.origins[one.key_id]
     return Case(
         key_id=one.key_id,
-        key=key.get("key"),
-        name=key.get("name"),
-        owner=key.get("owner"),
-        environment=key.get("environment"),
+        key=key.key,
+        name=key.name,
+        owner=key.owner,
+        environment=key.environment,
         standing=standing,
         goes_on=one.goes_on,
         action=one.recommended,
@@ -288,7 +313,7 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
         evidence=evidence,
         blast_radius=blast_radius,
         impact=impact,
-        steps=_steps(one, key, blast_radius, impact, facts),
+        steps=_steps(one, key, blast_radius, impact, facts) if blast_radius and impact else (),
         events_query=_events_query(one, facts) if whole else "",
         sessions=tuple(facts.sessions.get(one.key_id, ())),
     )  # fmt: skip
@@ -360,48 +385,42 @@ def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
     return "; ".join(reasons)
 
 
-def _blast_radius(key_id: str, key: dict[str, Any], facts: _Facts) -> dict[str, Any]:
+def _blast_radius(key_id: str, key: _Key, facts: _Facts) -> BlastRadius:
     suspicious = [row for row in facts.visits[key_id] if row["suspicious"]]
     used = facts.scopes[key_id]
-    return {
-        "scopes_granted": key.get("scopes"),
-        "scopes_used": sorted({row["scope"] for row in used if row["scope"]}),
-        "sensitive_endpoints_used": sorted(
-            {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
-        )[:_MOST_SENSITIVE],
-        "requests_suspicious": sum(row["events"] for row in suspicious),
-        "objects_suspicious": facts.objects.get(key_id, 0) if suspicious else 0,
-        "response_bytes_suspicious": sum(row["response_bytes"] for row in suspicious),
-        "lines_unread": facts.unread.get(key_id, 0),
-    }
+    sensitive = {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
+    return BlastRadius(
+        scopes_granted=None if key.scopes is None else tuple(key.scopes),
+        scopes_used=tuple(sorted({row["scope"] for row in used if row["scope"]})),
+        sensitive_endpoints_used=tuple(sorted(sensitive)[:_MOST_SENSITIVE]),
+        requests_suspicious=sum(row["events"] for row in suspicious),
+        objects_suspicious=facts.objects.get(key_id, 0) if suspicious else 0,
+        response_bytes_suspicious=sum(row["response_bytes"] for row in suspicious),
+        lines_unread=facts.unread.get(key_id, 0),
+    )
 
 
-def _impact(key_id: str, facts: _Facts) -> dict[str, Any]:
+def _impact(key_id: str, facts: _Facts) -> Impact:
     legitimate = [row for row in facts.visits[key_id] if not row["suspicious"]]
     consumers = facts.consumers[key_id]
-    return {
-        "legitimate_requests_per_day": round(
-            sum(row["events"] / row["days"] for row in legitimate), 1
-        ),
-        "consumers": [
-            {"agent": row["agent"], "origin": row["origin"],
-             "requests_per_day": round(row["requests_per_day"], 1)}
+    needed = {
+        row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]
+    }
+    per_day = sum(row["events"] / row["days"] for row in legitimate)
+    return Impact(
+        legitimate_requests_per_day=round(per_day, 1),
+        consumers=tuple(
+            Consumer(row["agent"], row["origin"], round(row["requests_per_day"], 1))
             for row in consumers
-        ],
-        "consumers_total": consumers[0]["consumers"] if consumers else 0,
-        "successor_key_id": facts.successors.get(key_id),
-        "scopes_needed": sorted(
-            {row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]}
         ),
-    }  # fmt: skip
+        consumers_total=consumers[0]["consumers"] if consumers else 0,
+        successor_key_id=facts.successors.get(key_id),
+        scopes_needed=tuple(sorted(needed)),
+    )
 
 
 def _steps(
-    one: ScoredCase,
-    key: dict[str, Any],
-    blast_radius: dict[str, Any],
-    impact: dict[str, Any],
-    facts: _Facts,
+    one: ScoredCase, key: _Key, blast_radius: BlastRadius, impact: Impact, facts: _Facts
 ) -> tuple[str, ...]:
     if one.recommended == "none":
         return ()
@@ -409,16 +428,16 @@ def _steps(
     at_hand = runbook.KeyAtHand(
         key_id=one.key_id,
         where=listed(suspicious["prefixes"], _MOST_PREFIXES) if suspicious else "the origins above",
-        requests=blast_radius["requests_suspicious"],
-        key=key.get("key"),
-        owner=key.get("owner"),
-        environment=key.get("environment"),
-        revoked_at=key.get("revoked_at"),
-        successor_key_id=impact["successor_key_id"],
-        scopes_needed=tuple(impact["scopes_needed"]),
-        consumers=tuple(impact["consumers"]),
-        consumers_total=impact["consumers_total"],
-        source=key.get("source"),
+        requests=blast_radius.requests_suspicious,
+        key=key.key,
+        owner=key.owner,
+        environment=key.environment,
+        revoked_at=key.revoked_at,
+        successor_key_id=impact.successor_key_id,
+        scopes_needed=impact.scopes_needed,
+        consumers=tuple(asdict(each) for each in impact.consumers),
+        consumers_total=impact.consumers_total,
+        source=key.source,
     )
     return runbook.steps(one.recommended, at_hand, suspected=one.action != "none")
 

@@ -7,14 +7,30 @@ nothing worse has come since; *compromised* makes it one to revoke, also where n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
 
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake, sql_text
 from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Window
 from keywatch.review.missed import missed_case
 from keywatch.settings import Settings
+
+
+@dataclass(frozen=True)
+class _InForce:
+    """A row of ``settled.sql``."""
+
+    key_id: str
+    verdict: Literal["benign", "compromised", "expected"]
+    by: str
+    because: str
+    given_at: datetime
+    is_own_window: bool
+    is_unexplained: bool
+    action_before: Action | None
+    bits_before: float | None
 
 
 def with_verdicts(
@@ -27,7 +43,7 @@ def with_verdicts(
     window = scored.window
     with scored.tables(lake):
         rows = lake.records(sql_text("settled", __package__), start=window.start, end=window.end)
-    given = {row["key_id"]: row for row in rows}
+    given = {row["key_id"]: _InForce(**row) for row in rows}
     settled = [
         _settled(lake, window, case, given[case.key_id], settings) if case.key_id in given else case
         for case in cases
@@ -40,16 +56,14 @@ def with_verdicts(
             scored_action="none",
         )
         for key_id, row in given.items()
-        if row["verdict"] == "compromised" and row["is_own_window"] and key_id not in there
+        if row.verdict == "compromised" and row.is_own_window and key_id not in there
     ]
     return (*settled, *missed)
 
 
-def _settled(
-    lake: Lake, window: Window, case: Case, row: dict[str, Any], settings: Settings
-) -> Case:
-    if row["verdict"] == "compromised":
-        if case.action != "revoke" and row["is_own_window"]:
+def _settled(lake: Lake, window: Window, case: Case, row: _InForce, settings: Settings) -> Case:
+    if row.verdict == "compromised":
+        if case.action != "revoke" and row.is_own_window:
             missed = missed_case(lake, case.key_id, window, settings.review)
             stolen = replace(missed, bits=case.bits) if case.action == "none" else case
             case = replace(stolen, action="revoke", scored_action=case.action, steps=missed.steps)
@@ -60,19 +74,19 @@ def _settled(
     return replace(case, verdict=verdict, action="none", scored_action=case.action, steps=())
 
 
-def _verdict(row: dict[str, Any], still_open: str) -> GivenVerdict:
-    return GivenVerdict(row["verdict"], row["by"], row["because"], row["given_at"], still_open)
+def _verdict(row: _InForce, still_open: str) -> GivenVerdict:
+    return GivenVerdict(row.verdict, row.by, row.because, row.given_at, still_open)
 
 
-def _still_open(case: Case, row: dict[str, Any], grow_bits: float) -> str:
+def _still_open(case: Case, row: _InForce, grow_bits: float) -> str:
     """Why such a verdict does not clear the case, in words; empty where it does."""
-    if row["is_unexplained"]:
+    if row.is_unexplained:
         return "it is not about all that is suspicious"
-    before: Action | None = row["action_before"]
-    if before is None:
+    before, bits_before = row.action_before, row.bits_before
+    if before is None or bits_before is None:
         return ""
     if ACTIONS.index(case.action) < ACTIONS.index(before):
         return f"the case has risen from {before} to {case.action} since"
-    if case.bits >= row["bits_before"] + grow_bits:
-        return f"the case has grown from {row['bits_before']:.1f} to {case.bits:.1f} bits since"
+    if case.bits >= bits_before + grow_bits:
+        return f"the case has grown from {bits_before:.1f} to {case.bits:.1f} bits since"
     return ""

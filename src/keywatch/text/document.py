@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 
 from keywatch.model import (
     About,
+    BlastRadius,
     Case,
+    Consumer,
     Coverage,
     Evidence,
     GivenVerdict,
     Group,
     HealthFinding,
     HygieneFinding,
+    Impact,
     NewNetwork,
     Origin,
     Rehearsal,
@@ -82,12 +86,40 @@ def case_document(case: Case) -> dict[str, Any]:
         "origins": [_origin(origin) for origin in case.origins],
         "more_origins": case.more_origins,
         "evidence": [_evidence(evidence) for evidence in case.evidence],
-        "blast_radius": case.blast_radius,
-        "impact": case.impact,
+        "blast_radius": asdict(case.blast_radius) if case.blast_radius else {},
+        "impact": asdict(case.impact) if case.impact else {},
         "steps": list(case.steps),
         "events_query": case.events_query,
     }
     return {name: _unicode(value) for name, value in document.items()}
+
+
+def blast_radius_of(document: Mapping[str, Any]) -> BlastRadius | None:
+    """That of a case's document, an older Keywatch's too; None where it was told in brief."""
+    values = document.get("blast_radius")
+    return BlastRadius(**_known(BlastRadius, values)) if values else None
+
+
+def impact_of(document: Mapping[str, Any]) -> Impact | None:
+    """That of a case's document, as of `blast_radius_of`."""
+    values = document.get("impact")
+    if not values:
+        return None
+    consumers = tuple(Consumer(**_known(Consumer, one)) for one in values.get("consumers", ()))
+    known = {"consumers_total": len(consumers)} | _known(Impact, values)
+    return Impact(**known | {"consumers": consumers})
+
+
+def _known(
+    kind: type[BlastRadius | Consumer | Impact], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of `values` that the dataclass has, lists as tuples."""
+    names = {field.name for field in fields(kind)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in names
+    }
 
 
 def _verdict(given: GivenVerdict | None) -> dict[str, Any] | None:
