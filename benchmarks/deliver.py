@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from keywatch.deliver import outbox, tell
+from keywatch.deliver import Outbox, outbox
 from keywatch.deliver.journal import Journal, Record
 from keywatch.lake import Lake, utc_now
 from keywatch.model import BlastRadius, Case, Coverage, Evidence, Origin, Review, Run, Window
@@ -138,7 +138,7 @@ def main(count: int, folder: Path) -> int:
         review = review_of(count)
         begun = time.perf_counter()
         with lake.writing():
-            tell(lake, alerts.update(lake, review, settings.grow_bits), settings)
+            Outbox(settings).tell(lake, alerts.update(lake, review, settings.grow_bits))
         put = time.perf_counter() - begun
         line_ms, commit_ms = keep_costs(lake, folder)
     env = os.environ | {"SIGNING": SECRET}

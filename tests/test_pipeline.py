@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from keywatch import pipeline
+from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
 from keywatch.settings import ReviewSettings, ScoringSettings, Settings
@@ -278,3 +279,15 @@ def test_a_review_is_stored_once_and_a_case_can_be_read_back(stolen: Path, answe
             "SELECT document FROM lake.recommendations WHERE run_id = $id", id=answer.run.id
         )
     assert json.loads(kept)["key_id"] == "key_1"
+
+
+def test_a_key_that_nobody_knows_is_refused_before_a_window_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = lake_of(tmp_path, daily(WEEK.start.date(), 3), [])
+    # Known by the log alone, by its masked form.
+    told = pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, SETTINGS)
+    assert told.startswith("key_1: 3 requests")
+    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
+        pipeline.case_in_detail(lake, "nobody", WEEK, SETTINGS)

@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
-from keywatch.model import ACTIONS, Family, Review, Window
+from keywatch.model import ACTIONS, Family, Review, Verdict, Window
 from keywatch.notices import notices_to
 from keywatch.settings import Settings, load_settings
 
@@ -439,7 +439,7 @@ def replay(
 @app.command
 def verdict(
     key: str,
-    verdict: Literal["benign", "compromised", "expected", "undo"],
+    verdict: Literal[Verdict, "undo"],
     *,
     by: str,
     because: str,
@@ -578,7 +578,7 @@ def watch(
     settings = common.settings()
     named = _paths(paths)
     if named or settings.ingest.places:
-        loaded = pipeline.ingest_new(common.lake, settings, named)
+        loaded = pipeline.ingest_new(common.lake, settings, named, publish=False)
         print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
     watched = pipeline.watch(common.lake, settings)
     print(render_watched(watched), flush=True)

@@ -258,6 +258,10 @@ class Evidence:
         return ACTIONS.index(self.action or "none"), -self.bits, self.detector
 
 
+Verdict = Literal["benign", "compromised", "expected"]
+"""What a person says of a case: the owner's use, a theft, or the owner's from now on."""
+
+
 @dataclass(frozen=True)
 class GivenVerdict:
     """A verdict in force on a key's case.
@@ -266,7 +270,7 @@ class GivenVerdict:
     what it is not about.
     """
 
-    verdict: Literal["benign", "compromised", "expected"]
+    verdict: Verdict
     by: str
     because: str
     given_at: datetime

@@ -15,7 +15,7 @@ from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_full_week
 from keywatch.load import late
-from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Window
+from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Verdict, Window
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
@@ -85,13 +85,18 @@ _MOST_FILES_NAMED = 5
 
 
 def ingest_new(
-    lake_folder: Path, settings: Settings, places: Sequence[str] = ()
+    lake_folder: Path,
+    settings: Settings,
+    places: Sequence[str] = (),
+    *,
+    publish: bool = True,
 ) -> LoadReport | None:
     """Load what is new under `places`, or under the settings' own; None where nothing is.
 
     A file counts as known where its path and size are as when it was loaded and it has not been
     written since: so a place with years of logs is not read again every few minutes. One that was
-    left out is tried again when it has changed, and reported each time.
+    left out is tried again when it has changed, and reported each time. Without `publish` figures
+    and heartbeat are left to the run of the feed that follows.
 
     Raises:
         UsageError: no place is named anywhere.
@@ -128,11 +133,13 @@ def ingest_new(
             if (changed and file.path not in left_out) or (waits_until and waits_until <= now):
                 new.append(file)
         if not new:
-            _publish(lake, settings, now)
+            if publish:
+                _publish(lake, settings, now)
             return LoadReport(tuple(left_out.values()), (), 0) if left_out else None
         with OriginReader(geoip_paths(settings.geoip)) as reader:
             report = load_files(lake, new, settings.ingest, reader, None, _quiet)
-        _publish(lake, settings, now)
+        if publish:
+            _publish(lake, settings, now)
         return replace(report, files=(*report.files, *left_out.values()))
 
 
@@ -287,6 +294,7 @@ def case_in_detail(
     The whole window is judged for it, and nothing is stored.
 
     Raises:
+        UsageError: the lake has never heard of the key.
         LakeError: there is no lake, or it stayed busy.
     """
     baseline_days = settings.review.baseline_days
@@ -300,8 +308,27 @@ def case_in_detail(
         suspicious = scored.suspicious_visits(lake)
         return found, history.details(lake, answer, baseline_days, suspicious, [found])
 
+    with Lake.open(lake_folder, settings.storage) as lake:
+        _key_id(lake, key)
     answer, (found, shown) = _review(lake_folder, window, settings, look, keep=False, whole=True)
     return answer, found, shown
+
+
+def _key_id(lake: Lake, key: str) -> str:
+    """The id of a key, known by it, by its masked form or by its name.
+
+    Raises:
+        UsageError: neither the inventory nor the log knows it.
+    """
+    for known in (
+        "SELECT key_id FROM lake.keys WHERE $key IN (key_id, key, name) LIMIT 1",
+        "SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1",
+        "SELECT key_id FROM lake.events WHERE key = $key LIMIT 1",
+    ):
+        key_id: str | None = lake.value(known, key=key)
+        if key_id is not None:
+            return key_id
+    raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
 
 
 def _review(
@@ -450,7 +477,7 @@ def power_of_keys(
 def give_verdict(
     lake_folder: Path,
     key: str,
-    verdict: verdicts.Verdict,
+    verdict: Verdict,
     settings: Settings,
     *,
     by: str,
@@ -470,7 +497,7 @@ def give_verdict(
             origins=origins, families=families,
         )  # fmt: skip
         changes = alerts.judge(lake, report, by, because, settings.review)
-        deliver.tell(lake, changes, settings.deliver)
+        deliver.Outbox(settings.deliver).tell(lake, changes)
         return replace(report, alert=changes[0].what if changes else "")
 
 
@@ -490,7 +517,7 @@ def undo_verdict(
     ):
         report = verdicts.undo(lake, key, by=by, because=because, window=window)
         changes = alerts.withdraw(lake, report, by, because)
-        deliver.tell(lake, changes, settings.deliver)
+        deliver.Outbox(settings.deliver).tell(lake, changes)
         return replace(report, alert=changes[0].what if changes else "")
 
 
@@ -550,7 +577,7 @@ def settle_revoke(
         if approved:
             with lake.writing():
                 changes = alerts.approve(lake, alert_id, by, because)
-                deliver.tell(lake, changes, settings.deliver)
+                deliver.Outbox(settings.deliver).tell(lake, changes)
             return [f"{change.alert.alert_id}: {change.alert.why}" for change in changes] or [
                 f"{alert_id} is over: nothing to approve"
             ]
@@ -564,7 +591,7 @@ def settle_revoke(
                             window=alert.window,
                         )  # fmt: skip
                         changes = alerts.judge(lake, report, by, because)
-                        deliver.tell(lake, changes, settings.deliver)
+                        deliver.Outbox(settings.deliver).tell(lake, changes)
         return [
             f"{member.key_id} is benign, says {by}"
             for alert in declined
@@ -680,13 +707,7 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
         UsageError: the lake has never heard of the key.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
-        key_id = lake.value(
-            "SELECT key_id FROM lake.keys WHERE $key IN (key_id, key, name) UNION ALL "
-            "SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1",
-            key=key,
-        )
-        if key_id is None:
-            raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
+        key_id = _key_id(lake, key)
         events, last = lake.rows(
             "SELECT coalesce(sum(events) FILTER (day >= $start AND day < $end), 0)::BIGINT, "
             "max(last_ts) FROM lake.activity WHERE key_id = $key_id",

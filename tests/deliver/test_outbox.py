@@ -10,14 +10,22 @@ from typing import Any
 
 import pytest
 
-from keywatch.deliver import outbox, tell
+from keywatch.deliver import Outbox, outbox
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.message import Attachment
 from keywatch.deliver.routing import held_until
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Action, Case, HealthFinding, HygieneFinding, Review, Window
+from keywatch.model import (
+    Action,
+    Case,
+    HealthFinding,
+    HygieneFinding,
+    Review,
+    Verdict,
+    Window,
+)
 from keywatch.review import alerts
-from keywatch.review.verdicts import Given, Verdict, VerdictReport
+from keywatch.review.verdicts import Given, VerdictReport
 from keywatch.settings.deliver import DeliverSettings, QuietHours
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import (
@@ -46,7 +54,7 @@ def settings_of(**values: Any) -> DeliverSettings:
 
 
 def reviewed(lake: Lake, settings: DeliverSettings, *cases: Case, run: str = "run_1") -> None:
-    tell(lake, alerts.update(lake, review_of(*cases, run=run), settings.grow_bits), settings)
+    Outbox(settings).tell(lake, alerts.update(lake, review_of(*cases, run=run), settings.grow_bits))
 
 
 def keys(number: int, action: Action = "revoke", prefix: str = "key") -> list[Case]:
@@ -128,7 +136,7 @@ def test_how_it_ended_is_told_to_those_that_heard_of_it(lake: Lake) -> None:
     reviewed(lake, settings, SCANNED)
     arrived(lake, planned(lake, settings))
     report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
     made = planned(lake, settings)
     assert told(made, "chat") == [("resolve", "key_0700353")]
     assert "pager" not in made.to_send
@@ -205,7 +213,7 @@ def test_a_campaign_is_told_to_each_owner_of_its_keys(lake: Lake) -> None:
         ],
     )
     review = review_of(SCANNED, SECOND, groups=FULL.groups)
-    tell(lake, alerts.update(lake, review, 10.0), settings)
+    Outbox(settings).tell(lake, alerts.update(lake, review, 10.0))
     assert sorted(planned(lake, settings).to_send) == ["a", "b"]
     assert outbox.catch_up(lake, settings) == []
 
@@ -334,18 +342,18 @@ def test_what_a_newer_message_says_better_is_not_sent(lake: Lake) -> None:
 
 def judged(lake: Lake, settings: DeliverSettings, verdict: Verdict = "benign") -> None:
     report = VerdictReport(SCANNED.key_id, WEEK, verdict, ())
-    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
 
 
 def undone(lake: Lake, settings: DeliverSettings) -> None:
     given = Given("1", "benign", by="ana", because="mine", given_at=utc_now(), until=None)
     report = VerdictReport(SCANNED.key_id, WEEK, "benign", (), withdrawn=given)
-    tell(lake, alerts.withdraw(lake, report, "bo", "it was not"), settings)
+    Outbox(settings).tell(lake, alerts.withdraw(lake, report, "bo", "it was not"))
 
 
 def approved(lake: Lake, settings: DeliverSettings) -> None:
     (alert,) = alerts.not_over(lake)
-    tell(lake, alerts.approve(lake, alert.alert_id, "ana", "stolen"), settings)
+    Outbox(settings).tell(lake, alerts.approve(lake, alert.alert_id, "ana", "stolen"))
 
 
 def failed(lake: Lake, made: outbox.Plan, **values: Any) -> None:
@@ -461,10 +469,8 @@ def test_a_summary_that_waits_loses_the_alerts_that_are_over(lake: Lake) -> None
     assert summary.message.title == "1 more alert: 1 to revoke"
     assert "key_0700353" not in summary.message.to_json()
     outbox.record(lake, [Record(summary.delivery_id, utc_now(), "sent", 1)])
-    tell(
-        lake,
-        alerts.judge(lake, VerdictReport("key_001", WEEK, "benign", ()), "ana", "mine"),
-        settings,
+    Outbox(settings).tell(
+        lake, alerts.judge(lake, VerdictReport("key_001", WEEK, "benign", ()), "ana", "mine")
     )
     # Only the key that the summary told of has an end to tell.
     assert told(planned(lake, settings)) == [
@@ -482,7 +488,7 @@ def test_a_summary_is_over_when_none_of_its_alerts_is_open(lake: Lake) -> None:
     assert told(planned(lake, settings)) == [("resolve", "key_0700353")]
     arrived(lake, planned(lake, settings))
     report = VerdictReport("key_001", WEEK, "benign", ())
-    tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
     *_, end = planned(lake, settings).to_send["all"]
     assert (end.message.kind, end.message.summary_id) == ("resolve", summary.delivery_id)
     assert end.message.title == "CLOSED summary of 2 alerts"
@@ -505,6 +511,18 @@ def test_a_summary_that_did_not_arrive_has_no_end(lake: Lake) -> None:
     )
 
 
+def test_a_summary_that_some_of_its_recipients_have_gets_its_end(lake: Lake) -> None:
+    settings = settings_of(channels={"all": {"kind": "stdout", "messages_per_hour": 1}})
+    reviewed(lake, settings, *keys(1), SCANNED)
+    made = planned(lake, settings)
+    _, summary = made.to_send["all"]
+    outbox.keep_plan(lake, made)
+    outbox.record(lake, [Record(summary.delivery_id, utc_now(), "dead", 3, remote="mail-1")])
+    judged(lake, settings)
+    due = planned(lake, settings).to_send["all"]
+    assert summary.delivery_id in [one.message.summary_id for one in due]
+
+
 def test_an_alert_that_is_gone_from_the_lake_is_not_sent(lake: Lake) -> None:
     reviewed(lake, settings_of(), SCANNED)
     lake.execute("DELETE FROM lake.alerts")
@@ -519,7 +537,7 @@ def test_ends_are_no_alarms(lake: Lake) -> None:
     verdicts: tuple[Verdict, ...] = ("benign", "expected", "compromised")
     for n, verdict in enumerate(verdicts):
         report = VerdictReport(f"key_{n:03}", WEEK, verdict, ())
-        tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
     made = planned(lake, settings)
     assert sorted(kind for kind, _ in told(made)) == ["acknowledge", "resolve", "resolve"]
     arrived(lake, made)
@@ -797,7 +815,7 @@ def test_the_journal_keeps_records_until_they_are_forgotten(tmp_path: Path) -> N
 def test_a_window_without_an_iso_week_is_named_by_its_days(lake: Lake) -> None:
     settings = settings_of(case_url="https://keywatch.example.com/{week}/{key_id}")
     review = replace(review_of(SCANNED), window=Window(WEEK.start, WEEK.start + timedelta(days=2)))
-    tell(lake, alerts.update(lake, review, 10.0), settings)
+    Outbox(settings).tell(lake, alerts.update(lake, review, 10.0))
     (one,) = planned(lake, settings).to_send["all"]
     assert one.message.link == "https://keywatch.example.com/2026-09-28/key_0700353"
     assert one.message.command == "keywatch case key_0700353 --from 2026-09-28 --to 2026-09-30"

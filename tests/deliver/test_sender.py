@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from keywatch.deliver import deliver_due, outbox, put_report, tell
+from keywatch.deliver import Outbox, deliver_due, outbox, put_report
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.message import Message
 from keywatch.deliver.sender import only_sender, send
@@ -59,7 +59,7 @@ def settings_of(channels: dict[str, Any], **values: Any) -> DeliverSettings:
 
 def reviewed(lake: Lake, settings: DeliverSettings, *cases: Case, run: str = "run_1") -> None:
     with lake.writing():
-        tell(lake, alerts.update(lake, review_of(*cases, run=run), 10.0), settings)
+        Outbox(settings).tell(lake, alerts.update(lake, review_of(*cases, run=run), 10.0))
 
 
 def keys(number: int) -> list[Case]:
@@ -107,7 +107,7 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
 def judged(lake: Lake, settings: DeliverSettings) -> None:
     report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
     with lake.writing():
-        tell(lake, alerts.judge(lake, report, "ana", "mine"), settings)
+        Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
 
 
 @pytest.mark.parametrize("tries", [0, 1])
@@ -164,7 +164,7 @@ def test_a_channel_that_comes_back_to_the_settings_hears_what_is_true_then(tmp_p
         judged(lake, chat)
         with lake.writing():
             report = VerdictReport(DOUBTED.key_id, WEEK, "benign", ())
-            tell(lake, alerts.judge(lake, report, "ana", "mine"), chat)
+            Outbox(chat).tell(lake, alerts.judge(lake, report, "ana", "mine"))
         deliver_due(lake, chat)
         assert [request.json["kind"] for request in receiver.requests] == ["resolve"] * 2
         receiver.requests.clear()

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
-from keywatch.model import HEALTH_CHECKS
+from keywatch.model import HEALTH_CHECKS, HealthFinding
 from keywatch.notices import notices_to
 from keywatch.operate import diagnosis, health, metrics
 from keywatch.review import watch
 from keywatch.settings import MetricsSettings, Settings
+from tests.command import keywatch
 from tests.conftest import Loading, event
 from tests.operate.test_health import NOW, QUICK, days, use
 
@@ -111,6 +112,27 @@ def test_a_load_the_feed_a_review_and_the_doctor_write_it_for_everybody(
     assert written()["health_findings log_ended"] == 1
     assert not list(tmp_path.glob(".*"))
     assert watch.hours_run(loading.lake) == [NOW]
+
+
+def test_a_run_of_the_feed_that_loads_looks_at_the_health_once(
+    tmp_path: Path, loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[datetime] = []
+    findings = health.findings
+
+    def counted(lake: Lake, settings: Settings, now: datetime) -> tuple[HealthFinding, ...]:
+        looked.append(now)
+        return findings(lake, settings, now)
+
+    monkeypatch.setattr(health, "findings", counted)
+    settings = tmp_path / "keywatch.toml"
+    settings.write_text(f'[metrics]\nfile = "{tmp_path}/keywatch.prom"\n', "utf-8")
+    log = loading.write([event()])
+
+    ran = keywatch("watch", log, "--lake", tmp_path / "lake", "--config", settings)
+
+    assert (ran.code, len(looked)) == (0, 1), ran.err
+    assert (tmp_path / "keywatch.prom").is_file()
 
 
 def test_a_file_that_can_not_be_written_ends_no_run_and_is_bad_to_the_doctor(

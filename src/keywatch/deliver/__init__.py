@@ -18,7 +18,6 @@ from keywatch.deliver.run import (
     preview,
     put_report,
     render_delivery,
-    tell,
     unusable_channels,
 )
 from keywatch.deliver.sender import ChannelReport
@@ -42,6 +41,5 @@ __all__ = [
     "put_report",
     "render_delivery",
     "standings",
-    "tell",
     "unusable_channels",
 ]

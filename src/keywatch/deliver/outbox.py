@@ -72,6 +72,13 @@ class Standing:
         since = self.waiting_since
         return timedelta(0) if since is None else max(now - since, timedelta(0))
 
+    def waiting_words(self, now: datetime) -> str:
+        """How many messages wait, and since when where that is longer than `LONG_WAIT`."""
+        words = f"{count(self.waiting, 'message')} waiting"
+        if self.waits_for(now) <= LONG_WAIT:
+            return words
+        return f"{words}, the oldest since {self.waiting_since:%Y-%m-%d %H:%M} UTC"
+
 
 # ------------------------------------------------------------------------------------- putting in
 
@@ -240,15 +247,21 @@ def enqueue_heartbeat(
     return 1
 
 
+# grain: a message that a channel has, in part at least
+_ARRIVED = """(
+    SELECT DISTINCT delivery_id
+    FROM lake.delivery_outcomes
+    WHERE outcome = 'sent' OR (outcome IN ('failed', 'dead') AND remote IS NOT NULL)
+)"""
+
+# grain: a message that was sent and may have arrived
+_UNANSWERED = """(
+    SELECT DISTINCT delivery_id FROM lake.delivery_outcomes WHERE outcome = 'unanswered'
+)"""
+
 # grain: an alert and a channel that a message of it was ever for
 _TOLD = f"""
-    WITH arrived AS (
-        SELECT DISTINCT delivery_id
-        FROM lake.delivery_outcomes
-        WHERE outcome = 'sent' OR (outcome IN ('failed', 'dead') AND remote IS NOT NULL)
-    ), unanswered AS (
-        SELECT DISTINCT delivery_id FROM lake.delivery_outcomes WHERE outcome = 'unanswered'
-    ), known AS (
+    WITH arrived AS {_ARRIVED}, unanswered AS {_UNANSWERED}, known AS (
         SELECT d.alert_id, d.channel, d.change, d.kind,
             n.delivery_id IS NULL OR n.next_due_at IS NOT NULL OR n.outcome = 'dead'
                 AS is_undelivered,
@@ -470,9 +483,7 @@ def describe(standing: Standing) -> str:
     last = standing.last_sent_at
     parts = [f"last sent {last:%Y-%m-%d %H:%M} UTC" if last else "nothing sent yet"]
     if standing.waiting:
-        is_late = standing.waits_for(utc_now()) > LONG_WAIT
-        since = f", the oldest since {standing.waiting_since:%Y-%m-%d %H:%M} UTC" if is_late else ""
-        parts.append(f"{count(standing.waiting, 'message')} waiting{since}")
+        parts.append(standing.waiting_words(utc_now()))
     if standing.dead:
         parts.append(f"{count(standing.dead, 'dead letter')} ({standing.last_error})")
     return ", ".join(parts)
@@ -641,10 +652,7 @@ def _summaries_over(lake: Lake, channels: Collection[str]) -> dict[tuple[str, st
             SELECT alert_id, arg_max(state, change) AS state FROM lake.alerts GROUP BY alert_id
         ) AS a ON a.alert_id = d.alert_id
         WHERE s.kind = 'summary' AND list_contains($channels, s.channel)
-            AND s.delivery_id IN (
-                SELECT delivery_id FROM lake.delivery_outcomes
-                WHERE outcome IN ('sent', 'unanswered')
-            )
+            AND s.delivery_id IN (FROM {_ARRIVED} UNION FROM {_UNANSWERED})
             AND NOT EXISTS (
                 FROM lake.deliveries AS e
                 WHERE e.kind = 'resolve' AND (e.message->>'summary_id') = s.delivery_id

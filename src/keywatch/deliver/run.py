@@ -63,22 +63,14 @@ class Outbox:
     settings: DeliverSettings
 
     def tell(self, lake: Lake, changes: list[Change]) -> int:
-        return tell(lake, changes, self.settings)
+        alerts.store(lake, changes)
+        return outbox.enqueue(lake, changes, self.settings)
 
     def upkeep_is_due(self, lake: Lake, review: Review) -> bool:
         return outbox.upkeep_is_due(lake, review, self.settings)
 
     def enqueue_upkeep(self, lake: Lake, review: Review) -> int:
         return outbox.enqueue_upkeep(lake, review, self.settings)
-
-
-def tell(lake: Lake, changes: list[Change], settings: DeliverSettings) -> int:
-    """Keep changes of alerts, and the messages about them; returns how many messages.
-
-    Call it inside the transaction that stores what they are about.
-    """
-    alerts.store(lake, changes)
-    return outbox.enqueue(lake, changes, settings)
 
 
 def deliver_due(
@@ -118,7 +110,7 @@ def preview(lake: Lake, settings: DeliverSettings) -> dict[str, list[Message]]:
     planned: dict[str, list[Message]] = {}
     with suppress(_NotKeptError), lake.writing():
         changes = alerts.follow_up(lake, settings.confirm_hours)
-        tell(lake, changes, settings)
+        Outbox(settings).tell(lake, changes)
         outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
         made = outbox.plan(lake, settings, utc_now(), settings.channels.keys())
         planned = {name: [one.message for one in due] for name, due in made.to_send.items()}
@@ -200,7 +192,7 @@ def _refresh(lake: Lake, settings: DeliverSettings, again: bool) -> list[Change]
         return []
     with lake.writing():
         followed = alerts.follow_up(lake, settings.confirm_hours)
-        tell(lake, followed, settings)
+        Outbox(settings).tell(lake, followed)
         outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
         if again:
             outbox.retry_dead(lake)

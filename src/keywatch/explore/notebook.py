@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keywatch.explore.workbench import DetectorView
-    from keywatch.review.verdicts import Verdict, VerdictReport
+    from keywatch.model import Verdict
+    from keywatch.review.verdicts import VerdictReport
     from keywatch.settings import Settings
 
     Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"

@@ -300,7 +300,7 @@ def _outbox(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
                 f"channel {name}: {count(standing.dead, 'message')} could not be delivered "
                 f"({standing.last_error}); mend it, then keywatch deliver --retry-dead",
             )
-        if standing.waiting_since and standing.waits_for(now) > deliver.LONG_WAIT:
+        if standing.waits_for(now) > deliver.LONG_WAIT:
             mend = (
                 "check that keywatch deliver runs"
                 if name in settings.deliver.channels
@@ -309,8 +309,7 @@ def _outbox(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
             yield _finding(
                 "outbox_waiting",
                 name,
-                f"channel {name}: {count(standing.waiting, 'message')} waiting, the oldest since "
-                f"{standing.waiting_since:%Y-%m-%d %H:%M} UTC; {mend}",
+                f"channel {name}: {standing.waiting_words(now)}; {mend}",
             )
 
 

@@ -25,8 +25,9 @@ import pyarrow as pa
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_event
-from keywatch.model import ACTIONS, Action, Case, Group, Review, Window, most_urgent
+from keywatch.model import Action, Case, Group, Review, Window, most_urgent
 from keywatch.review.missed import missed_case
+from keywatch.review.settled import worsened
 from keywatch.review.verdicts import VerdictReport
 from keywatch.settings import ReviewSettings
 from keywatch.text.document import case_document
@@ -420,9 +421,10 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
     if subject.kind == "key" and told.kind != "key":
         own = next(m for m in told.members if m.key_id == subject.members[0].key_id)
         action, bits = own.action, own.bits
-    if ACTIONS.index(subject.action) < ACTIONS.index(action):
+    worse = worsened((action, bits), (subject.action, subject.bits), grow_bits)
+    if worse == "action":
         return f"rises from {action} to {subject.action}"
-    if subject.bits >= bits + grow_bits:
+    if worse == "bits":
         return f"grew from {bits:.1f} to {subject.bits:.1f} bits"
     if subject.kind != "key":
         new = {member.key_id for member in subject.members} - set(told.key_ids)

@@ -58,7 +58,6 @@ def make_review(
     standings = _standings(lake, settings.review.warm_up_days)
     built = recommend.build_cases(lake, scored, standings, whole=whole)
     cases = settled.with_verdicts(lake, scored, built, settings)
-    cleared = [case.key_id for case in cases if case.verdict and case.verdict.clears]
     answer = Review(
         window=window,
         run=_run(lake, scored, settings),
@@ -66,10 +65,9 @@ def make_review(
         cases=cases,
         groups=scored.groups,
         hygiene=_hygiene(lake, scored),
-        new_networks=new_networks.find(lake, scored, standings, cleared),
         standings=standings,
     )
-    return answer, scored
+    return replace(answer, new_networks=new_networks.find(lake, scored, answer)), scored
 
 
 def _hygiene(lake: Lake, scored: ScoredWindow) -> tuple[HygieneFinding, ...]:

@@ -5,14 +5,14 @@ Reads the temporary tables of `detectors.prepare_window`, which are those of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
-from keywatch.model import Group, NewNetwork, Standing
+from keywatch.model import Group, NewNetwork, Review, Standing
 from keywatch.text.phrases import count
 
 _MOST_PREFIXES = 5
@@ -140,23 +140,21 @@ SCHEMA = pa.schema(
 def find(
     lake: Lake,
     scored: ScoredWindow,
-    standings: Mapping[str, Standing],
-    cleared: Iterable[str] = (),
+    review: Review,
 ) -> tuple[NewNetwork, ...]:
     """A row a key and new network: alerted ones first, then by bits, then by requests.
 
-    Of the `cleared` keys none is alerted, for a verdict says so.
-
-    A key without any past is left out: all of its networks are new.
+    What `review` has cleared is not alerted. A key without any past is left out: all of its
+    networks are new.
     """
     with scored.tables(lake):
         rows = lake.records(
             f"FROM ({_NEW_NETWORKS}) {_ORDER}",
             start=scored.window.start,
             end=scored.window.end,
-            cleared=sorted(cleared),
+            cleared=sorted(case.key_id for case in review.cleared()),
         )
-    return tuple(_new_network(row, scored.groups, standings) for row in rows)
+    return tuple(_new_network(row, review) for row in rows)
 
 
 def keys_without_past(lake: Lake) -> int:
@@ -187,9 +185,7 @@ def kept(lake: Lake, run_id: str) -> pa.Table:
     )
 
 
-def _new_network(
-    row: Mapping[str, Any], groups: Sequence[Group], standings: Mapping[str, Standing]
-) -> NewNetwork:
+def _new_network(row: Mapping[str, Any], review: Review) -> NewNetwork:
     return NewNetwork(
         key_id=row["key_id"],
         key=row["key"],
@@ -210,7 +206,7 @@ def _new_network(
         open_since=row["open_since"],
         action=row["action"],
         bits=row["bits"],
-        outcome=_outcome(row, groups, standings.get(row["key_id"])),
+        outcome=_outcome(row, review.groups, review.standings.get(row["key_id"])),
     )
 
 

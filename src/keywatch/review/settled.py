@@ -13,7 +13,7 @@ from typing import Literal
 
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake, sql_text
-from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Window
+from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Verdict, Window
 from keywatch.review.missed import missed_case
 from keywatch.settings import Settings
 
@@ -23,7 +23,7 @@ class _InForce:
     """A row of ``settled.sql``."""
 
     key_id: str
-    verdict: Literal["benign", "compromised", "expected"]
+    verdict: Verdict
     by: str
     because: str
     given_at: datetime
@@ -78,6 +78,19 @@ def _verdict(row: _InForce, still_open: str) -> GivenVerdict:
     return GivenVerdict(row.verdict, row.by, row.because, row.given_at, still_open)
 
 
+def worsened(
+    before: tuple[Action, float], now: tuple[Action, float], grow_bits: float
+) -> Literal["action", "bits"] | None:
+    """What of a case, its action and bits, is worse than it was told; None where neither is.
+
+    An alert is told again for it, and a verdict clears the case no longer: the review and the
+    channels agree.
+    """
+    if ACTIONS.index(now[0]) < ACTIONS.index(before[0]):
+        return "action"
+    return "bits" if now[1] >= before[1] + grow_bits else None
+
+
 def _still_open(case: Case, row: _InForce, grow_bits: float) -> str:
     """Why such a verdict does not clear the case, in words; empty where it does."""
     if row.is_unexplained:
@@ -85,8 +98,9 @@ def _still_open(case: Case, row: _InForce, grow_bits: float) -> str:
     before, bits_before = row.action_before, row.bits_before
     if before is None or bits_before is None:
         return ""
-    if ACTIONS.index(case.action) < ACTIONS.index(before):
+    worse = worsened((before, bits_before), (case.action, case.bits), grow_bits)
+    if worse == "action":
         return f"the case has risen from {before} to {case.action} since"
-    if case.bits >= bits_before + grow_bits:
+    if worse == "bits":
         return f"the case has grown from {bits_before:.1f} to {case.bits:.1f} bits since"
     return ""

@@ -20,7 +20,7 @@ from typing import Literal, cast, get_args
 
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
-from keywatch.model import FAMILIES, Family, Suppression, Window
+from keywatch.model import FAMILIES, Family, Suppression, Verdict, Window
 from keywatch.review.verdict_visits import (
     Subject,
     Used,
@@ -32,7 +32,6 @@ from keywatch.review.verdict_visits import (
     used_from,
 )
 
-Verdict = Literal["benign", "compromised", "expected"]
 Undo = Literal["undo"]
 
 SUPPRESSION_DAYS = 90

@@ -27,10 +27,10 @@ from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.explore.desk.guard import Guard
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
-from keywatch.model import ACTIONS, FAMILIES, Review
+from keywatch.model import ACTIONS, FAMILIES, Review, Verdict
 from keywatch.report import render_failure
 from keywatch.report.html import render_html, render_page
-from keywatch.review.verdicts import Verdict, latest_end
+from keywatch.review.verdicts import latest_end
 from keywatch.text.phrases import iso_week, window_label
 
 if TYPE_CHECKING:
