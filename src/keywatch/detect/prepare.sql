@@ -70,11 +70,7 @@ CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
 -- grain: key; the inventory in force, and keys that no inventory knows; environments by one word each
 CREATE OR REPLACE TEMP TABLE keys AS
-WITH inventory AS (
-    SELECT * FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-),
-
-shown AS (
+WITH shown AS (
     SELECT coalesce(principal, key_id) AS key_id,
         arg_max("key", ts) FILTER (principal IS NULL) AS "key", arg_max(source, ts) AS source
     FROM lake.events
@@ -89,7 +85,7 @@ SELECT
     i.scopes, i.created_at, i.expires_at, i.revoked_at, i.replaces,
     coalesce(i.honey, false) AS honey,
     i.key_id IS NOT NULL AS in_inventory, s.source
-FROM inventory AS i
+FROM inventory_in_force() AS i
 FULL JOIN shown AS s USING (key_id);
 
 -- grain: key, import that changed its scopes; both lists sorted

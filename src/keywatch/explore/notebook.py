@@ -167,12 +167,7 @@ class LakeView:
         """Every key of the inventory and of the log, with the days it was seen on."""
         return self.sql(
             """
-            WITH inventory AS (
-                FROM lake.keys QUALIFY row_number() OVER (
-                    PARTITION BY key_id ORDER BY import_id DESC) = 1
-            ),
-
-            seen AS (
+            WITH seen AS (
                 SELECT key_id, min(day) AS first_day, max(day) AS last_day,
                     sum(events)::BIGINT AS requests
                 FROM lake.activity GROUP BY key_id
@@ -181,7 +176,7 @@ class LakeView:
             SELECT key_id, i.name, i.owner, i.environment, i.scopes, i.created_at, i.expires_at,
                 i.revoked_at, i.replaces, s.first_day, s.last_day,
                 coalesce(s.requests, 0)::BIGINT AS requests
-            FROM inventory AS i
+            FROM inventory_in_force() AS i
             FULL JOIN seen AS s USING (key_id)
             ORDER BY key_id
             """
@@ -561,9 +556,7 @@ def _key_id(lake: Lake, key: str) -> str:
     found = [
         key_id
         for (key_id,) in lake.rows(
-            "SELECT key_id FROM (FROM lake.keys QUALIFY row_number() OVER ("
-            "PARTITION BY key_id ORDER BY import_id DESC) = 1) "
-            'WHERE $key IN (key_id, "key", name) '
+            'SELECT key_id FROM inventory_in_force() WHERE $key IN (key_id, "key", name) '
             "UNION SELECT key_id FROM lake.activity WHERE key_id = $key ORDER BY key_id",
             key=key,
         )
@@ -578,19 +571,14 @@ def _key_id(lake: Lake, key: str) -> str:
 def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
     return lake.table(
         """
-        WITH inventory AS (
-            FROM lake.keys
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        ),
-
-        verdicts AS (
+        WITH verdicts AS (
             FROM verdicts_in_force() WHERE window_start = $start AND window_end = $end
         )
 
         SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,
             r.document ->> 'summary' AS summary, v.verdict, v.by_whom AS judged_by, v.because
         FROM lake.cases AS c
-        LEFT JOIN inventory AS i USING (key_id)
+        LEFT JOIN inventory_in_force() AS i USING (key_id)
         LEFT JOIN lake.recommendations AS r ON r.run_id = c.run_id AND r.key_id = c.key_id
         LEFT JOIN verdicts AS v ON v.key_id = c.key_id
         WHERE c.run_id = $run_id

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 5
 _TABLES = ("schema", "schema_alerts")
-_MACROS = ("macros", "places", "verdicts")
+_MACROS = ("macros", "in_force", "verdicts")
 _UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",)}
 """What makes the next format of a lake's format, as files of ``sql/``."""
 _LOCAL_CATALOG = "catalog.sqlite"

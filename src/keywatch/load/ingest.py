@@ -699,10 +699,7 @@ class _Load:
             address
             for (address,) in self._lake.rows(
                 """
-                WITH newest AS (
-                    FROM lake.origins
-                    QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1
-                )
+                WITH newest AS (FROM origins_in_force())
                 SELECT address FROM newest
                 WHERE asked <> (SELECT any_value(asked) FROM newest WHERE load_id = $load_id)
                 ORDER BY address

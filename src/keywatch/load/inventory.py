@@ -55,8 +55,7 @@ def _note_unlisted(lake: Lake, listed: Sequence[str]) -> None:
     in_force = {
         key_id
         for (key_id,) in lake.rows(
-            "SELECT key_id FROM (FROM lake.keys QUALIFY row_number() OVER "
-            "(PARTITION BY key_id ORDER BY import_id DESC) = 1) WHERE revoked_at IS NULL"
+            "SELECT key_id FROM inventory_in_force() WHERE revoked_at IS NULL"
         )
     }
     before = {key_id for (key_id,) in lake.rows("SELECT key_id FROM lake.unlisted_keys")}
@@ -87,8 +86,7 @@ def insert_keys(
     import_id = 1 + (lake.value("SELECT max(import_id) FROM lake.keys") or 0)
     lake.execute(
         f"CREATE OR REPLACE TEMP TABLE new_keys AS SELECT {columns} FROM imported EXCEPT "
-        f"SELECT {columns} FROM lake.keys "
-        "QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1"
+        f"SELECT {columns} FROM inventory_in_force()"
     )
     lake.connection.unregister("imported")
     lake.execute(

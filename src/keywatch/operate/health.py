@@ -167,10 +167,7 @@ def _stopped_keys(
     """
     rows = lake.rows(
         """
-        WITH inventory AS (
-            SELECT * FROM lake.keys
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        ),
+        WITH inventory AS (FROM inventory_in_force()),
 
         -- grain: key, day
         days AS (

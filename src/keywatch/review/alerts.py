@@ -550,20 +550,14 @@ def _use_of_revoked(
     """Of the revoked of `key_ids`: when, the last use that was not refused since, and refusals."""
     rows = lake.rows(
         """
-        WITH inventory AS (
-            SELECT key_id, revoked_at
-            FROM lake.keys
-            WHERE list_contains($key_ids, key_id)
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        )
         SELECT i.key_id, i.revoked_at,
             max(a.last_ts) FILTER (NOT is_denied(a.status_class)) AS last_use,
             coalesce(sum(a.events) FILTER (is_denied(a.status_class)), 0)::BIGINT AS refused
-        FROM inventory AS i
+        FROM inventory_in_force() AS i
         LEFT JOIN lake.activity AS a
             ON a.key_id = i.key_id AND a.day >= i.revoked_at::DATE AND a.last_ts > i.revoked_at
                 AND a.last_ts <= $read_until
-        WHERE i.revoked_at <= $read_until
+        WHERE list_contains($key_ids, i.key_id) AND i.revoked_at <= $read_until
         GROUP BY ALL
         """,
         read_until=read_until,

@@ -271,7 +271,7 @@ class History:
                     AND day < getvariable('history_window_end')
             ) AS a
             JOIN used AS u ON u.address = a.address AND u.key_id <> a.key_id
-            LEFT JOIN history_inventory AS k ON k.key_id = a.key_id
+            LEFT JOIN inventory_in_force() AS k ON k.key_id = a.key_id
             GROUP BY u.key_id, a.key_id, k.name, k.owner, u.ip, u.origin, u.class, u.known,
                 u.flagged
             ORDER BY u.key_id, u.flagged DESC, u.known, requests_now DESC, requests_before DESC,
@@ -337,8 +337,7 @@ def shown_keys(lake: Lake, key_ids: Iterable[str]) -> dict[str, ShownKey]:
     rows = lake.records(
         """
         WITH inventory AS (
-            FROM lake.keys SEMI JOIN history_keys USING (key_id)
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
+            FROM inventory_in_force() SEMI JOIN history_keys USING (key_id)
         ),
 
         seen AS (

@@ -3,10 +3,6 @@
 -- Reads history_keys (key_id), history_flags (key_id, day, prefix) and history_catalogue (endpoint,
 -- scope, sensitivity), made before.
 
--- grain: key; the inventory in force
-CREATE OR REPLACE TEMP VIEW history_inventory AS
-FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
-
 -- grain: key, key whose past is shown as its own: itself, and by the inventory its predecessors
 CREATE OR REPLACE TEMP TABLE history_lineage AS
 WITH RECURSIVE ancestors AS (
@@ -14,7 +10,7 @@ WITH RECURSIVE ancestors AS (
     UNION
     SELECT a.key_id, k.replaces
     FROM ancestors AS a
-    JOIN history_inventory AS k ON k.key_id = a.ancestor
+    JOIN inventory_in_force() AS k ON k.key_id = a.ancestor
     WHERE k.replaces IS NOT NULL
 )
 
@@ -42,11 +38,8 @@ SELECT
     coalesce(prefix, nullif(address, ''), '(none)') AS prefix,
     asn, organization, country, class, latitude, longitude, accuracy_km,
     place_of(class, asn, organization, country, coalesce(located, false)) AS origin
-FROM (
-    FROM lake.origins
-    SEMI JOIN history_activity USING (address)
-    QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1
-);
+FROM origins_in_force()
+SEMI JOIN history_activity USING (address);
 
 -- grain: key, day, address, endpoint, agent; `known`: from its network in the days before the window
 CREATE OR REPLACE TEMP TABLE history AS

@@ -50,10 +50,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
     successor = lake.value(
         """
         SELECT arg_max(key_id, (created_at, key_id))
-        FROM (
-            FROM lake.keys
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        )
+        FROM inventory_in_force()
         WHERE replaces = $key_id AND created_at IS NOT NULL
         """,
         key_id=key_id,
@@ -195,7 +192,7 @@ def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:
     """The masked key, and what the newest review of the window made of it."""
     named = {"key_id": key_id, "start": window.start, "end": window.end}
     key = lake.value(
-        'SELECT "key" FROM lake.keys WHERE key_id = $key_id ORDER BY import_id DESC LIMIT 1',
+        'SELECT "key" FROM inventory_in_force() WHERE key_id = $key_id',
         key_id=key_id,
     ) or lake.value(
         'SELECT arg_max("key", (ts, "key")) FROM lake.events '

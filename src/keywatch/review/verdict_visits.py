@@ -157,15 +157,10 @@ def used_from(lake: Lake, key_id: str, window: Window) -> list[Used]:
     """The key's visits of the window, by day and prefix."""
     rows = lake.rows(
         """
-        WITH RECURSIVE inventory AS (
-            FROM lake.keys
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        ),
-
-        lineage AS (
+        WITH RECURSIVE lineage AS (
             SELECT $key_id AS key_id
             UNION
-            SELECT i.replaces FROM lineage JOIN inventory AS i USING (key_id)
+            SELECT i.replaces FROM lineage JOIN inventory_in_force() AS i USING (key_id)
             WHERE i.replaces IS NOT NULL
         ),
 
