@@ -65,7 +65,39 @@ class Common:
         return load_settings(self.config)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WindowOptions:
+    """Which window a command is about."""
+
+    week: str | None = None
+    "An ISO week such as 2026-W40."
+    from_: Annotated[date | None, Parameter(name="--from")] = None
+    "First day of the window (UTC)."
+    to: date | None = None
+    "The day after the window's last one (UTC)."
+
+    def chosen(self) -> Window | None:
+        """The window these options name; None where they name none.
+
+        Raises:
+            UsageError: they name two, half of one, or one that can't be.
+        """
+        from keywatch.lake.weeks import days_window, week_window
+
+        if self.week is not None:
+            if self.from_ or self.to:
+                raise UsageError("give --week, or --from and --to, not both")
+            return week_window(self.week)
+        if self.from_ is None and self.to is None:
+            return None
+        if self.from_ is None or self.to is None:
+            raise UsageError("--from and --to go together")
+        return days_window(self.from_, self.to)
+
+
 _DEFAULTS = Common()
+_NO_WINDOW = WindowOptions()
 
 Paths = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """Allowed to begin with a hyphen for the sake of ``-``; `_paths` refuses the others."""
@@ -202,27 +234,21 @@ def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
 @app.command
 def review(
     *,
-    week: str | None = None,
-    from_: Annotated[date | None, Parameter(name="--from")] = None,
-    to: date | None = None,
     format: Format = "text",
     output: Path | None = None,
     networks: bool = False,
     missed: bool = False,
     fail_on: Finding | None = None,
     schema: bool = False,
+    within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
     """Judge every key of a window and say which look stolen, why, and what to do.
 
+    Without a window: the last full week in the lake.
+
     Parameters
     ----------
-    week
-        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
-    from_
-        First day of the window (UTC).
-    to
-        The day after the window's last one (UTC).
     format
         text, json by the published schema, html (one page with charts that needs no network), or
         ocsf: a Detection Finding a line for each case that needs an action.
@@ -247,7 +273,7 @@ def review(
         _write(json_text(review_schema()), output)
         return
     settings = common.settings()
-    window = _window(week, from_, to)
+    window = within.chosen()
     if networks and format != "text":
         raise UsageError(f"--networks is text; --format {format} has them with the rest")
     if missed:
@@ -314,44 +340,22 @@ def _worst(answer: Review, fail_on: Finding) -> bool:
     return any(case.action in urgent for case in answer.cases)
 
 
-def _window(week: str | None, first: date | None, end: date | None) -> Window | None:
-    if week is not None:
-        if first or end:
-            raise UsageError("give --week, or --from and --to, not both")
-        from keywatch.lake.weeks import week_window
-
-        return week_window(week)
-    if first is None and end is None:
-        return None
-    if first is None or end is None:
-        raise UsageError("--from and --to go together")
-    from keywatch.lake.weeks import days_window
-
-    return days_window(first, end)
-
-
 @app.command
 def case(
     key: str,
     *,
-    week: str | None = None,
-    from_: Annotated[date | None, Parameter(name="--from")] = None,
-    to: date | None = None,
     format: CaseFormat = "text",
+    within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
     """Say of one key why it is suspected or not, with typical against actual.
+
+    Without a window: the last full week in the lake.
 
     Parameters
     ----------
     key
         The key's id, its masked form or its name.
-    week
-        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
-    from_
-        First day of the window (UTC).
-    to
-        The day after the window's last one (UTC).
     format
         text, or json: the case of the review's document.
     """
@@ -360,7 +364,7 @@ def case(
     from keywatch.text.document import case_document, json_text
 
     settings = common.settings()
-    window = _window(week, from_, to)
+    window = within.chosen()
     answer, found, details = pipeline.case_in_detail(common.lake, key, window, settings)
     if found is None:
         print(pipeline.explain_absence(common.lake, key, answer.window, settings))
@@ -374,28 +378,22 @@ def case(
 def power(
     key: str | None = None,
     *,
-    week: str | None = None,
-    from_: Annotated[date | None, Parameter(name="--from")] = None,
-    to: date | None = None,
+    within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
     """Say which thefts of a key would be caught, and after how many requests.
+
+    Without a window: as of the last full week in the lake.
 
     Parameters
     ----------
     key
         The key's id, its masked form or its name; all keys in use when none is named.
-    week
-        An ISO week such as 2026-W40; the last full week in the lake when no window is given.
-    from_
-        First day of the window (UTC).
-    to
-        The day after the window's last one (UTC).
     """
     from keywatch import pipeline
     from keywatch.report import render_power
 
-    window = _window(week, from_, to)
+    window = within.chosen()
     powers = pipeline.power_of_keys(common.lake, window, common.settings(), key)
     print(render_power(powers, width=_width()), end="")
 
@@ -423,11 +421,11 @@ def replay(
         text or json.
     """
     from keywatch import pipeline
+    from keywatch.lake.weeks import days_window
     from keywatch.report import render_rehearsal
     from keywatch.text.document import json_text, rehearsal_document
 
-    span = _window(None, from_, to)
-    assert span is not None
+    span = days_window(from_, to)
     others = None if against is None else load_settings(against)
     found = pipeline.rehearse(common.lake, span, common.settings(), others)
     if format == "json":
@@ -446,14 +444,14 @@ def verdict(
     until: date | None = None,
     origin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     family: Annotated[tuple[Family, ...], Parameter(negative=())] = (),
-    week: str | None = None,
-    from_: Annotated[date | None, Parameter(name="--from")] = None,
-    to: date | None = None,
+    within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
     """Say what a key's use was: the next reviews learn from it.
 
-    An alert can be judged, and any other use too, such as a theft that no review named.
+    An alert can be judged, and any other use too, such as a theft that no review named. Without a
+    window: the key's newest alert; of a key without one, the week reviewed last; to undo, the
+    newest verdict.
 
     Parameters
     ----------
@@ -477,18 +475,11 @@ def verdict(
         What is expected from there: origin, endpoints, volume, client, policy or all; again for
         more. Else origin and client where the key's place was strange, and where it was not, what
         was, less policy.
-    week
-        The ISO week; without a window the key's newest alert, of a key without one the week
-        reviewed last, or, to undo, the one judged last.
-    from_
-        First day of the window (UTC).
-    to
-        The day after the window's last one (UTC).
     """
     from keywatch import pipeline
     from keywatch.report import render_verdict
 
-    settings, window = common.settings(), _window(week, from_, to)
+    settings, window = common.settings(), within.chosen()
     if verdict == "undo":
         if until is not None or family:
             raise UsageError(f"{'--until' if until else '--family'} goes with expected only")
