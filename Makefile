@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test quick torture mutants check lint formatting types imports fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test quick torture mutants check lint formatting types imports sql fix bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -65,7 +65,7 @@ torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes
 mutants: $(INSTALLED) ## mistakes put into the code, by sample: which does no test notice? (hours)
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
-check: lint formatting types imports ## style, types and which module may import which
+check: lint formatting types imports sql ## style, types and which module may import which
 
 lint: $(INSTALLED)
 	@echo "check: ruff check"
@@ -82,6 +82,10 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	@echo "check: import-linter"
 	@$(BIN)/lint-imports --no-logo
+
+sql: $(INSTALLED)
+	@echo "check: SQL's style"
+	@$(BIN)/python tools/sql_style.py
 
 fix: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix .

@@ -16,7 +16,8 @@ SELECT
     r.key_id, r.day, r.prefix,
     least($most_count_bits, tail_bits(r.denied,
         (h.mean_denied * h.active_days + $prior_denied_per_day * $prior_days)
-            / (h.active_days + $prior_days), $shape)) + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
+            / (h.active_days + $prior_days), $shape))
+        + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
         AS bits,
     CASE WHEN h.active_days = 0 THEN 'no history'
         WHEN h.max_denied = 0 THEN format('never refused on {}', counted(h.active_days, 'day'))

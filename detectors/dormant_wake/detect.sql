@@ -1,7 +1,8 @@
--- grain: key_day; reads visits, keys, key_history, lake.ingested_files (how far back the log reaches)
+-- grain: key_day; reads visits, keys, key_history, lake.ingested_files (how far back the log
+-- reaches)
 -- Gaps between active days as exponential with an unknown rate: the predictive tail of the next gap
--- is Lomax, (T / (T + gap))^n after n gaps of T days in all. A key without history has slept since it
--- was made, or since the log begins: what was before nobody knows.
+-- is Lomax, (T / (T + gap))^n after n gaps of T days in all. A key without history has slept since
+-- it was made, or since the log begins: what was before nobody knows.
 WITH days_used AS (SELECT DISTINCT key_id, day FROM visits),
 
 log_reach AS (

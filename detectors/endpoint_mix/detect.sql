@@ -1,8 +1,8 @@
 -- grain: visit; reads visit_endpoints, baseline_endpoints, key_history
--- How much nearer a visit's mix is to no preference at all (each endpoint that the key knows, alike)
--- than to the key's own mix: the difference of the Kullback-Leibler divergences, times the requests.
--- Requests of a visit depend on each other, so no more than some count. Less than 0 bits speaks for
--- the owner.
+-- How much nearer a visit's mix is to no preference at all (each endpoint that the key knows,
+-- alike) than to the key's own mix: the difference of the Kullback-Leibler divergences, times the
+-- requests. Requests of a visit depend on each other, so no more than some count. Less than 0 bits
+-- speaks for the owner.
 WITH own AS (
     SELECT key_id, endpoint, count(*) OVER by_key AS endpoints,
         (events + $prior_events / count(*) OVER by_key) / (sum(events) OVER by_key + $prior_events)
@@ -22,7 +22,8 @@ mixes AS (
 
 scored AS (
     SELECT key_id, day, prefix,
-        arg_max({e: endpoint, own: own_share, actual: share}, (share - own_share, endpoint)) AS most,
+        arg_max({e: endpoint, own: own_share, actual: share},
+            (share - own_share, endpoint)) AS most,
         least(any_value(visit_events), $most_events_counted)
             * sum(share * -log2(own_share * endpoints)) AS bits
     FROM mixes

@@ -1,9 +1,9 @@
 -- grain: visit; reads visit_transitions, baseline_transitions, key_history
--- Log-likelihood ratio of a visit's steps from one call to the next: somebody who knows the API, and
--- what this key calls, against the key's own routine (order 1, backing off to the key's own calls; the
--- mass of new steps by Witten and Bell 1991). A step counts once a day, and adds to those of the days
--- before in the window. Steps to or from endpoints that are new to the key are unfamiliar_endpoint's.
--- Less than 0 bits speaks for the owner.
+-- Log-likelihood ratio of a visit's steps from one call to the next: somebody who knows the API,
+-- and what this key calls, against the key's own routine (order 1, backing off to the key's own
+-- calls; the mass of new steps by Witten and Bell 1991). A step counts once a day, and adds to
+-- those of the days before in the window. Steps to or from endpoints that are new to the key are
+-- unfamiliar_endpoint's. Less than 0 bits speaks for the owner.
 WITH calls AS (
     SELECT key_id, endpoint, sum(days) AS days FROM baseline_transitions GROUP BY ALL
 ),
@@ -58,9 +58,11 @@ summed AS (
 SELECT
     s.key_id, s.day, s.prefix,
     greatest(s.bits, -$most_familiar_bits) AS bits,
-    format('{} on {}', counted(b.steps, 'different step'), counted(h.active_days, 'day')) AS typical,
+    format('{} on {}', counted(b.steps, 'different step'),
+        counted(h.active_days, 'day')) AS typical,
     CASE WHEN new_steps = 0 THEN counted(s.steps, 'step') || ', none of them new'
-        ELSE format('{}, {} of them new: {}', counted(s.steps, 'step'), new_steps, strangest) END AS actual,
+        ELSE format('{}, {} of them new: {}', counted(s.steps, 'step'), new_steps,
+            strangest) END AS actual,
     CASE WHEN s.bits > 0 THEN 'calls in an order that is not this key''s'
         ELSE 'calls in this key''s usual order' END AS explanation
 FROM summed AS s

@@ -46,7 +46,8 @@ UNION ALL
 SELECT
     key_id, day, prefix, $objects_bits AS bits,
     format('objects of the {} environment', environment) AS typical,
-    format('{} of {} are of {} keys alone, such as at {}', strange, counted(known, 'known object'), whose,
+    format('{} of {} are of {} keys alone, such as at {}', strange,
+        counted(known, 'known object'), whose,
         endpoint) AS actual,
     format('a {} key is at the objects of the {} environment', environment, whose) AS explanation
 FROM touched

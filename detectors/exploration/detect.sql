@@ -1,9 +1,10 @@
--- grain: visit; reads visits, new_networks, owner_places, key_history, visit_transitions, catalogue,
--- baseline_transitions, baseline_endpoints
--- Log-likelihood ratio of what explorers do, in a network that is new to the key: the share of strangers who do
--- it, against the larger of the key's own days with that step (Beta-binomial) and the share of the owner's new
--- programs. Asking is calling what any key may call and what is worth nothing (who am I); listing is GET X and
--- then GET X/{id}. Of each the strangest counts; a session that begins by asking more than one that asks later.
+-- grain: visit; reads visits, new_networks, owner_places, key_history, visit_transitions,
+-- catalogue, baseline_transitions, baseline_endpoints
+-- Log-likelihood ratio of what explorers do, in a network that is new to the key: the share of
+-- strangers who do it, against the larger of the key's own days with that step (Beta-binomial) and
+-- the share of the owner's new programs. Asking is calling what any key may call and what is worth
+-- nothing (who am I); listing is GET X and then GET X/{id}. Of each the strangest counts; a session
+-- that begins by asking more than one that asks later.
 WITH steps AS (
     SELECT t.key_id, t.day, t.prefix, t.previous, t.endpoint, h.active_days
     FROM visit_transitions AS t
@@ -15,8 +16,10 @@ WITH steps AS (
 
 acts AS (
     SELECT s.*, 'asks' AS act, previous = '' AS is_first,
-        CASE WHEN is_first THEN $strangers_asking_first ELSE $strangers_asking_later END AS of_strangers,
-        CASE WHEN is_first THEN $programs_asking_first ELSE $programs_asking_later END AS of_programs
+        CASE WHEN is_first THEN $strangers_asking_first
+            ELSE $strangers_asking_later END AS of_strangers,
+        CASE WHEN is_first THEN $programs_asking_first
+            ELSE $programs_asking_later END AS of_programs
     FROM steps AS s
     SEMI JOIN catalogue AS c
         ON c.endpoint = s.endpoint AND c.scope IS NULL AND c.sensitivity = 'none'
@@ -29,7 +32,8 @@ acts AS (
 
 scored AS (
     SELECT a.*,
-        CASE WHEN a.act = 'asks' AND NOT a.is_first THEN coalesce(e.days, 0) ELSE coalesce(b.days, 0) END
+        CASE WHEN a.act = 'asks' AND NOT a.is_first THEN coalesce(e.days, 0)
+            ELSE coalesce(b.days, 0) END
             AS own_days,
         log2(of_strangers / greatest(of_programs,
             predictive(own_days, a.active_days, of_programs, $prior_strength_days))) AS bits,
@@ -39,12 +43,14 @@ scored AS (
     FROM acts AS a
     LEFT JOIN baseline_transitions AS b USING (key_id, previous, endpoint)
     LEFT JOIN baseline_endpoints AS e ON e.key_id = a.key_id AND e.endpoint = a.endpoint
-    QUALIFY row_number() OVER (PARTITION BY a.key_id, a.day, a.prefix, a.act ORDER BY bits DESC, step) = 1
+    QUALIFY row_number()
+        OVER (PARTITION BY a.key_id, a.day, a.prefix, a.act ORDER BY bits DESC, step) = 1
 )
 
 SELECT
     key_id, day, prefix, greatest(least(sum(bits), $most_bits), -$most_familiar_bits) AS bits,
-    string_agg(format('{} on {} of {}', step, own_days, counted(active_days, 'day')), '; ' ORDER BY act) AS typical,
+    string_agg(format('{} on {} of {}', step, own_days, counted(active_days, 'day')), '; '
+        ORDER BY act) AS typical,
     string_agg(step, '; ' ORDER BY act) AS actual,
     CASE WHEN sum(bits) <= 0 THEN 'asks and lists as this key does'
         WHEN count(*) = 2 THEN 'asks whose key it is, and lists what there is before it reads'

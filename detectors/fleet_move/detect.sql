@@ -1,7 +1,8 @@
 -- grain: visit; reads visits, visit_endpoints, visit_agents, baseline_networks, baseline_endpoints,
 --   baseline_agents, keys
--- Less than 0 bits: the other keys of the owner that come upon the same new network in this window, and
--- call nothing new there by no new client, speak for a move. Of keys without an owner nothing is said.
+-- Less than 0 bits: the other keys of the owner that come upon the same new network in this window,
+-- and call nothing new there by no new client, speak for a move. Of keys without an owner nothing
+-- is said.
 WITH moved AS (
     SELECT v.key_id, v.day, v.prefix, v.network, v.place, k.owner
     FROM visits AS v

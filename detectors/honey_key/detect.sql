@@ -3,7 +3,8 @@
 SELECT
     v.key_id, v.day, v.prefix, $honey_bits AS bits,
     'never used: it was planted to be found' AS typical,
-    format('{} from {} ({}), {} accepted', counted(v.events, 'request'), v.prefix, v.place, v.succeeded)
+    format('{} from {} ({}), {} accepted', counted(v.events, 'request'), v.prefix,
+        v.place, v.succeeded)
         AS actual,
     'a planted key is used: whoever does has been where it was planted' AS explanation
 FROM visits AS v

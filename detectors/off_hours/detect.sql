@@ -1,7 +1,7 @@
 -- grain: visit; reads window_activity, baseline_hours_of_week, key_history
--- Log-likelihood ratio of the hours of a visit: any hour of the week alike, against the key's own (days
--- seen in that hour, smoothed over the hours beside it and over the other kind of day). The hours a key
--- keeps tell its time zone: noon is the middle of them.
+-- Log-likelihood ratio of the hours of a visit: any hour of the week alike, against the key's own
+-- (days seen in that hour, smoothed over the hours beside it and over the other kind of day). The
+-- hours a key keeps tell its time zone: noon is the middle of them.
 WITH near AS (
     SELECT 0 AS shift, 1.0 AS weight
     UNION ALL SELECT unnest([-1, 1]), $neighbouring_hour_weight
@@ -10,7 +10,8 @@ WITH near AS (
 smoothed AS (
     SELECT b.key_id, d.is_weekend, (b.hour_of_day + n.shift + 24) % 24 AS hour_of_day,
         sum(b.days * n.weight
-            * CASE WHEN b.is_weekend = d.is_weekend THEN 1 ELSE $other_kind_of_day_weight END) AS days
+            * CASE WHEN b.is_weekend = d.is_weekend THEN 1
+                ELSE $other_kind_of_day_weight END) AS days
     FROM baseline_hours_of_week AS b
     CROSS JOIN near AS n
     CROSS JOIN (SELECT unnest([true, false]) AS is_weekend) AS d
@@ -29,8 +30,10 @@ hours AS (
 scored AS (
     SELECT v.key_id, v.day, v.prefix,
         avg(log2((1.0 / 24)
-            / ((coalesce(s.days, 0) + $prior_hours / 24) / (coalesce(t.days, 0) + $prior_hours)))) AS bits,
-        string_agg(DISTINCT format('{:02d}', v.hour_of_day), ', ' ORDER BY format('{:02d}', v.hour_of_day))
+            / ((coalesce(s.days, 0) + $prior_hours / 24)
+                / (coalesce(t.days, 0) + $prior_hours)))) AS bits,
+        string_agg(DISTINCT format('{:02d}', v.hour_of_day), ', '
+            ORDER BY format('{:02d}', v.hour_of_day))
             AS seen
     FROM hours AS v
     LEFT JOIN smoothed AS s USING (key_id, is_weekend, hour_of_day)
@@ -52,7 +55,8 @@ habits AS (
 SELECT
     s.key_id, s.day, s.prefix, least(s.bits, $most_bits) AS bits,
     CASE WHEN h.concentration < 0.2 THEN 'used around the clock'
-        ELSE format('mostly around {:02d}:00 UTC', ((round(middle)::INTEGER + 24) % 24)) END AS typical,
+        ELSE format('mostly around {:02d}:00 UTC',
+            ((round(middle)::INTEGER + 24) % 24)) END AS typical,
     format('at {} o''clock UTC on a {}', seen, dayname(s.day)) AS actual,
     'hours at which this key is hardly ever used' AS explanation
 FROM scored AS s

@@ -1,10 +1,12 @@
 -- grain: visit; reads visits, key_history, visit_rates, baseline_rates
--- As bulk_read: a record after n days, and by how much it is over the largest day so far. Where the vendor's
--- limiter is off nothing is refused, and the fullest minute tells: over the limit, and over all minutes so far.
+-- As bulk_read: a record after n days, and by how much it is over the largest day so far. Where the
+-- vendor's limiter is off nothing is refused, and the fullest minute tells: over the limit, and
+-- over all minutes so far.
 WITH said AS (
     SELECT
         v.key_id, v.day, v.prefix,
-        log2(h.active_days + 1) + $tail_index * log2(v.throttled / greatest(h.max_throttled, 1)) AS bits,
+        log2(h.active_days + 1)
+            + $tail_index * log2(v.throttled / greatest(h.max_throttled, 1)) AS bits,
         format('{} a day at most, on {}', counted(h.max_throttled, 'throttled call'),
             counted(h.active_days, 'day')) AS typical,
         counted(v.throttled, 'throttled call') AS actual,
@@ -21,7 +23,8 @@ WITH said AS (
             counted(h.active_days, 'day')),
         format('{} within a minute, {} of them let in', counted(r.peak, 'request'),
             coalesce(r.peak_succeeded, 0)),
-        format('more requests a minute than ever, and than the {} that the API allows', r.requests_per_minute)
+        format('more requests a minute than ever, and than the {} that the API allows',
+            r.requests_per_minute)
     FROM visit_rates AS r
     JOIN key_history AS h USING (key_id)
     LEFT JOIN baseline_rates AS b USING (key_id, scope)

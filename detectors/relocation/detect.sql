@@ -1,12 +1,13 @@
 -- grain: visit; reads visits, stays, key_history
--- Less than 0 bits: while the key is at a network that is new to it, and around that time, nothing comes from
--- where it always ran, and the new place does the work. A thief seldom makes the owner stop. The bits are how
--- improbable the silence is where the owner goes on as ever (stays), and no more than a silence of as many
--- requests as the new place did.
+-- Less than 0 bits: while the key is at a network that is new to it, and around that time, nothing
+-- comes from where it always ran, and the new place does the work. A thief seldom makes the owner
+-- stop. The bits are how improbable the silence is where the owner goes on as ever (stays), and no
+-- more than a silence of as many requests as the new place did.
 SELECT
     v.key_id, v.day, v.prefix,
     -least($most_bits, s.silence_bits, silence_bits(s.done)) AS bits,
-    format('about {} in that time, mostly {}', counted(round(s.missing_events)::BIGINT, 'request'), h.usual_place)
+    format('about {} in that time, mostly {}', counted(round(s.missing_events)::BIGINT, 'request'),
+        h.usual_place)
         AS typical,
     format('none from there {} {}, but {} from {}',
         CASE WHEN s.silent_until IS NULL THEN 'since' ELSE 'from' END,
@@ -15,7 +16,8 @@ SELECT
         counted(s.done, 'request'), v.place) AS actual,
     CASE WHEN s.silent_until IS NULL
         THEN 'the key moved: its usual place fell silent and the new one does the work'
-        ELSE 'the key was elsewhere for a time: its usual place was silent meanwhile' END AS explanation
+        ELSE 'the key was elsewhere for a time: its usual place was silent meanwhile'
+    END AS explanation
 FROM visits AS v
 JOIN stays AS s USING (key_id, network)
 JOIN key_history AS h USING (key_id)

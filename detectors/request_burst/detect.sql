@@ -45,4 +45,5 @@ FROM expected AS e
 LEFT JOIN visits AS v
     ON v.key_id = e.key_id AND v.day = e.hour::DATE AND v.events * 2 > e.events
     AND v.first_ts < e.hour + INTERVAL 1 HOUR AND v.last_ts >= e.hour
-QUALIFY row_number() OVER (PARTITION BY e.key_id, e.hour::DATE, v.prefix ORDER BY bits DESC, e.hour) = 1
+QUALIFY row_number()
+    OVER (PARTITION BY e.key_id, e.hour::DATE, v.prefix ORDER BY bits DESC, e.hour) = 1

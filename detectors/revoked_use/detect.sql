@@ -1,7 +1,8 @@
 -- grain: visit; reads visits, visit_agents, keys, baseline_networks, baseline_agents
--- A revoked key that still works is a failed revocation, an expired one a check that the vendor fails; one that is tried from a strange place is
--- in a thief's hands; one that is tried from the usual place has a forgotten consumer. What is usual
--- is known only of a key that was used before it ended.
+-- A revoked key that still works is a failed revocation, an expired one a check that the vendor
+-- fails; one that is tried from a strange place is in a thief's hands; one that is tried from the
+-- usual place has a forgotten consumer. What is usual is known only of a key that was used before
+-- it ended.
 WITH ended AS (
     SELECT *, least(revoked_at, expires_at) AS ended_at,
         CASE WHEN expires_at IS NULL OR revoked_at <= expires_at THEN 'revoked' ELSE 'expired' END
@@ -46,7 +47,9 @@ SELECT
         succeeded, denied, CASE WHEN first_ts <= ended_at
             THEN strftime(last_ts, ', the last at %H:%M') ELSE '' END) AS actual,
     CASE
-        WHEN accepted AND how = 'expired' THEN 'the expired key is still accepted, so the vendor does not check when it ends: revoke it'
+        WHEN accepted AND how = 'expired'
+            THEN 'the expired key is still accepted, so the vendor does not check when it ends: '
+                'revoke it'
         WHEN accepted THEN 'the revoked key is still accepted: revoke it again'
         WHEN known AND NOT familiar
             THEN format('somebody tries the {} key from a strange network', how)

@@ -1,13 +1,15 @@
 -- grain: key; reads visit_endpoints, catalogue, keys
--- Either the inventory is wrong or the vendor's check is. Neither says that a thief is at work, so the key is
--- not revoked for it; but who is right decides what every key can do, so somebody has to look.
+-- Either the inventory is wrong or the vendor's check is. Neither says that a thief is at work, so
+-- the key is not revoked for it; but who is right decides what every key can do, so somebody has to
+-- look.
 WITH beyond AS (
     SELECT e.key_id, e.endpoint, c.scope, sum(e.succeeded) AS succeeded, min(e.day) AS first_day,
         max(e.day) AS last_day
     FROM visit_endpoints AS e
     JOIN catalogue AS c USING (endpoint)
     JOIN keys AS k USING (key_id)
-    WHERE e.succeeded > 0 AND c.scope IS NOT NULL AND k.scopes IS NOT NULL AND NOT grants(k.scopes, c.scope)
+    WHERE e.succeeded > 0 AND c.scope IS NOT NULL AND k.scopes IS NOT NULL
+        AND NOT grants(k.scopes, c.scope)
     GROUP BY ALL
 ),
 
@@ -18,14 +20,18 @@ named AS (
 
 SELECT
     n.key_id, NULL AS day, NULL AS prefix, $bypass_bits AS bits,
-    format('granted {}', coalesce(nullif(array_to_string(any_value(k.scopes), ', '), ''), 'nothing'))
+    format('granted {}',
+        coalesce(nullif(array_to_string(any_value(k.scopes), ', '), ''), 'nothing'))
         AS typical,
     format('{} let in {}: {}{}', counted(sum(n.succeeded), 'call'),
-        days_between(min(n.first_day), max(n.last_day)), string_agg(format('{} (needs {})', n.endpoint, n.scope), ', ' ORDER BY n.nth)
+        days_between(min(n.first_day), max(n.last_day)),
+        string_agg(format('{} (needs {})', n.endpoint, n.scope), ', ' ORDER BY n.nth)
             FILTER (n.nth <= $most_named),
-        CASE WHEN count(*) > $most_named THEN format(' and {} more', count(*) - $most_named::INTEGER)
+        CASE WHEN count(*) > $most_named
+            THEN format(' and {} more', count(*) - $most_named::INTEGER)
         ELSE '' END) AS actual,
-    'calls outside its scopes succeed: the inventory is wrong, or the vendor does not check' AS explanation
+    'calls outside its scopes succeed: the inventory is wrong, or the vendor does not check'
+        AS explanation
 FROM named AS n
 JOIN keys AS k USING (key_id)
 GROUP BY n.key_id

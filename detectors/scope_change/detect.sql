@@ -1,6 +1,6 @@
 -- grain: key; reads scope_changes, keys
--- Scopes are fixed when a key is made. What the inventory said before the first change of the last weeks
--- stands against what it says now.
+-- Scopes are fixed when a key is made. What the inventory said before the first change of the last
+-- weeks stands against what it says now.
 WITH before AS (
     SELECT key_id, arg_min(previous, imported_at) AS scopes, max(imported_at) AS imported_at
     FROM scope_changes
@@ -21,13 +21,15 @@ changed AS (
 SELECT
     key_id, NULL AS day, NULL AS prefix,
     CASE WHEN len(gained) > 0 THEN $gained_bits ELSE $lost_bits END AS bits,
-    format('{} since it was made', coalesce(nullif(array_to_string(old, ', '), ''), 'no scope')) AS typical,
+    format('{} since it was made',
+        coalesce(nullif(array_to_string(old, ', '), ''), 'no scope')) AS typical,
     concat_ws('; ',
         'gained ' || nullif(array_to_string(list_sort(gained), ', '), ''),
         'lost ' || nullif(array_to_string(list_sort(lost), ', '), ''),
         format('imported on {}', imported_at::DATE)) AS actual,
     CASE WHEN len(gained) > 0
-        THEN 'the key may do more than when it was made: ask who changed it, or put the inventory right'
+        THEN 'the key may do more than when it was made: ask who changed it, or put the '
+            'inventory right'
         ELSE 'the inventory says less than when the key was made: put it right, or make a new key'
     END AS explanation
 FROM changed

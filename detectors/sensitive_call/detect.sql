@@ -27,7 +27,8 @@ SELECT
     key_id, day, prefix,
     sum(call_bits) FILTER (rank <= $most_endpoints_counted) AS bits,
     CASE WHEN any_value(active_days) = 0 THEN 'no history'
-        ELSE format('called on {} of {}', max(days), counted(any_value(active_days), 'day')) END AS typical,
+        ELSE format('called on {} of {}', max(days),
+            counted(any_value(active_days), 'day')) END AS typical,
     string_agg(format('{} ×{}{}', endpoint, events,
         CASE WHEN denied = events THEN ' (refused)' ELSE '' END), ', ' ORDER BY rank)
         FILTER (rank <= 3) || CASE WHEN count(*) > 3 THEN format(' and {} more', count(*) - 3)

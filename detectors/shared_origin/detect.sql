@@ -1,11 +1,11 @@
 -- grain: visit; reads visits, visit_addresses, visit_endpoints, visit_agents, baseline_prefixes,
 --   baseline_networks, baseline_endpoints, baseline_agents, keys
--- How improbable it is that so many owners' keys come upon one place (an address or its prefix) that is
--- new to all of them, and that so many of them do there what they never did. The first is the tail of a
--- Gamma-Poisson of shape 1 (a geometric distribution) whose mean is how many owners come upon the other
--- new places of the same network; the second Chernoff's bound of a binomial whose rate is that of the
--- network's new places with one owner, backing off to all networks. Keys that behave as ever are the
--- campaign's only as far as the others are.
+-- How improbable it is that so many owners' keys come upon one place (an address or its prefix)
+-- that is new to all of them, and that so many of them do there what they never did. The first is
+-- the tail of a Gamma-Poisson of shape 1 (a geometric distribution) whose mean is how many owners
+-- come upon the other new places of the same network; the second Chernoff's bound of a binomial
+-- whose rate is that of the network's new places with one owner, backing off to all networks. Keys
+-- that behave as ever are the campaign's only as far as the others are.
 -- To a key without a past nothing is new.
 WITH new_endpoints AS (
     SELECT e.key_id, e.day, e.prefix, e.endpoint
@@ -73,7 +73,8 @@ shared AS (
 
 networks AS (
     SELECT network, prior, sum(owners - 1) AS others, count(*) AS places,
-        count(*) FILTER (owners = 1) AS alone, coalesce(sum(strangers) FILTER (owners = 1), 0) AS strange
+        count(*) FILTER (owners = 1) AS alone,
+        coalesce(sum(strangers) FILTER (owners = 1), 0) AS strange
     FROM shared
     GROUP BY ALL
 ),
@@ -86,7 +87,8 @@ everywhere AS (
 
 scored AS (
     SELECT s.*,
-        (n.others - (s.owners - 1) + prior * $prior_places) / (n.places - 1 + $prior_places) AS mean,
+        (n.others - (s.owners - 1) + prior * $prior_places)
+            / (n.places - 1 + $prior_places) AS mean,
         predictive(n.strange, n.alone, e.rate, $prior_places) AS rate,
         s.strangers / s.owners AS strange_share
     FROM shared AS s
@@ -101,8 +103,10 @@ SELECT
         + binomial_tail_bits(s.strangers, s.owners, s.rate))
         * CASE WHEN a.is_stranger THEN 1 ELSE s.strange_share END AS bits,
     format('a new place of {} is shared by {:.2f} more owners', a.place, s.mean) AS typical,
-    format('{} is new to {} of {}', a.shown, counted(s.keys, 'key'), counted(s.strangers, 'owner')) AS actual,
+    format('{} is new to {} of {}', a.shown, counted(s.keys, 'key'),
+        counted(s.strangers, 'owner')) AS actual,
     'one new origin uses the keys of several owners' AS explanation, a.shown AS subject
 FROM at_places AS a
 JOIN scored AS s USING (shared)
-QUALIFY row_number() OVER (PARTITION BY a.key_id, a.day, a.prefix ORDER BY bits DESC, s.prior, a.shown) = 1
+QUALIFY row_number()
+    OVER (PARTITION BY a.key_id, a.day, a.prefix ORDER BY bits DESC, s.prior, a.shown) = 1

@@ -1,9 +1,10 @@
 -- grain: visit; reads visit_agents, key_history, baseline_agents
 -- A new product is as surprising as the key's own past makes it; a new major version of a known
--- product hardly. Less than 0 bits: by how much more probable its usual client is for this key than for
--- keys at large, as far as thieves do not have the owner's client.
+-- product hardly. Less than 0 bits: by how much more probable its usual client is for this key than
+-- for keys at large, as far as thieves do not have the owner's client.
 WITH everybody AS (
-    SELECT agent, count(DISTINCT key_id) / (SELECT count(DISTINCT key_id) FROM baseline_agents) AS share
+    SELECT agent,
+        count(DISTINCT key_id) / (SELECT count(DISTINCT key_id) FROM baseline_agents) AS share
     FROM baseline_agents
     GROUP BY agent
 ),

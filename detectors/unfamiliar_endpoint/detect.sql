@@ -1,9 +1,9 @@
 -- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
 --   peers, expected_endpoints, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
--- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation) and
--- to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it too (few suffice
--- where nobody called it before): a release. The more probable story counts.
+-- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation)
+-- and to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it
+-- too (few suffice where nobody called it before): a release. The more probable story counts.
 WITH candidates AS (
     SELECT e.*
     FROM visit_endpoints AS e
@@ -13,8 +13,8 @@ WITH candidates AS (
     WHERE c.endpoint IS NULL OR c.scope IS NOT NULL OR c.sensitivity <> 'none'
 ),
 
--- Use that others may go by: before the window, or in it from where the key always ran. One thief with many
--- keys is no release; nor are keys without a past, which begin with everything.
+-- Use that others may go by: before the window, or in it from where the key always ran. One thief
+-- with many keys is no release; nor are keys without a past, which begin with everything.
 uses AS (
     SELECT key_id, endpoint, false AS begins FROM baseline_endpoints
     UNION ALL
@@ -34,7 +34,8 @@ peer_users AS (
 ),
 
 all_users AS (
-    SELECT endpoint, sum(keys) AS keys, sum(beginning) AS beginning FROM peer_users GROUP BY endpoint
+    SELECT endpoint, sum(keys) AS keys, sum(beginning) AS beginning FROM peer_users
+        GROUP BY endpoint
 ),
 
 groups AS (
@@ -77,7 +78,8 @@ scored AS (
                 THEN bits(peers_beginning / (peer_keys + $peer_strength_keys)) END,
             CASE WHEN all_beginning >= greatest($release_keys, $release_share * all_keys)
                 THEN bits(all_beginning / (all_keys + $peer_strength_keys)) END,
-            CASE WHEN is_new_to_all AND all_beginning >= $release_keys THEN $new_to_all_bits END) AS release_bits,
+            CASE WHEN is_new_to_all AND all_beginning >= $release_keys
+                THEN $new_to_all_bits END) AS release_bits,
         coalesce(release_bits < day_bits + endpoint_bits, false) AS released
     FROM fresh
 ),

@@ -1,7 +1,8 @@
 -- grain: visit; reads window_activity, visit_objects, baseline_objects, key_history
--- Log-likelihood ratio of each object of a visit: a stranger, to whom nearly every object is a new one,
--- against the key, by how often its objects at that endpoint are new (Good-Turing: distinct objects in
--- object-days; backing off to all its endpoints). Keys that walk along new ids are used to them.
+-- Log-likelihood ratio of each object of a visit: a stranger, to whom nearly every object is a new
+-- one, against the key, by how often its objects at that endpoint are new (Good-Turing: distinct
+-- objects in object-days; backing off to all its endpoints). Keys that walk along new ids are used
+-- to them.
 WITH rates AS (
     SELECT key_id, endpoint, count(*) AS objects, sum(days) AS object_days
     FROM baseline_objects
@@ -16,8 +17,9 @@ totals AS (
 
 known AS (SELECT DISTINCT key_id, object FROM baseline_objects),
 
--- Of many objects only the smallest hashes are kept: up to `bound` all of them are known, which is a fair
--- sample. A visit has no fewer objects than its largest part, and no more than its parts together.
+-- Of many objects only the smallest hashes are kept: up to `bound` all of them are known, which is
+-- a fair sample. A visit has no fewer objects than its largest part, and no more than its parts
+-- together.
 sketches AS (
     SELECT key_id, day, prefix, max(objects) AS least, sum(objects) AS most,
         min(object_hashes[-1]) FILTER (objects > $sketch_objects) AS bound
@@ -29,7 +31,8 @@ chances AS (
     SELECT
         v.*, k.object IS NULL AS is_new,
         predictive(t.objects, t.object_days, 0.5, $prior_objects) AS new_to_key,
-        least(predictive(coalesce(r.objects, 0), coalesce(r.object_days, 0), new_to_key, $prior_objects),
+        least(predictive(coalesce(r.objects, 0), coalesce(r.object_days, 0), new_to_key,
+            $prior_objects),
             $new_to_a_stranger) AS new
     FROM visit_objects AS v
     JOIN totals AS t USING (key_id)

@@ -1,10 +1,11 @@
--- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes, keys
--- How much less probable a new origin is for the key than for keys at large (Freeman et al. 2016), by
--- a hierarchy of predictives, a form of Pitman-Yor back-off (Sanna Passino and Heard 2019). An address
--- is new in so many days; its prefix then is known or new in so many addresses, its network in so many
--- prefixes, its country in so many networks. What is new comes from where the owner's other keys are,
--- or by the level above. So a small network that the key knows explains a new prefix, a provider
--- that everybody rents from hardly, and the owner's own office wholly.
+-- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes,
+-- keys
+-- How much less probable a new origin is for the key than for keys at large (Freeman et al. 2016),
+-- by a hierarchy of predictives, a form of Pitman-Yor back-off (Sanna Passino and Heard 2019). An
+-- address is new in so many days; its prefix then is known or new in so many addresses, its network
+-- in so many prefixes, its country in so many networks. What is new comes from where the owner's
+-- other keys are, or by the level above. So a small network that the key knows explains a new
+-- prefix, a provider that everybody rents from hardly, and the owner's own office wholly.
 WITH everybody AS (
     -- grain: level, value; keys = how many keys have been there
     SELECT level, value, count(DISTINCT key_id) AS keys
@@ -60,7 +61,8 @@ fresh AS (
 -- grain: fresh address, level; `new` = how often the key's next value is a new one, of `trials`
 levels AS (
     SELECT key_id, owner, address, 'address' AS level, address AS value, prefix AS within,
-        novelty(seen_addresses - 1, seen_address_days - 1, $new_address_prior, $prior_strength_trials) AS new,
+        novelty(seen_addresses - 1, seen_address_days - 1, $new_address_prior,
+            $prior_strength_trials) AS new,
         NULL AS trials
     FROM fresh
     UNION
@@ -90,13 +92,16 @@ known AS (
     SELECT key_id, 'country', country, count(DISTINCT network) FROM baseline_prefixes GROUP BY ALL
 ),
 
--- The ratio of the key's (its owner's) probability to everybody's, by what it has seen there itself.
+-- The ratio of the key's (its owner's) probability to everybody's, by what it has seen there
+-- itself.
 ratios AS (
     SELECT
         l.*, n.times IS NOT NULL AS is_known, coalesce(o.keys, 0) AS owner_keys,
         -- Of few keys nobody can tell what everybody does.
-        -- The owner's own keys are no "everybody": a stranger is as rare at the owner's office as others are.
-        predictive(greatest(coalesce(e.keys, 0) - coalesce(w.keys, 0), 0), greatest(coalesce(i.uses, 0) - coalesce(u.uses, 0), 0),
+        -- The owner's own keys are no "everybody": a stranger is as rare at the owner's office as
+        -- others are.
+        predictive(greatest(coalesce(e.keys, 0) - coalesce(w.keys, 0), 0),
+            greatest(coalesce(i.uses, 0) - coalesce(u.uses, 0), 0),
             CASE l.level WHEN 'country' THEN $country_share WHEN 'network' THEN $network_share
                 ELSE $prefix_share END, $everybody_strength_keys) AS share,
         coalesce((1 - new) * n.times / l.trials, 0) / share AS own,
@@ -110,7 +115,8 @@ ratios AS (
         ON e.level = replace(l.level, 'address', 'prefix') AND e.value = l.within
     LEFT JOIN everybody_in_all AS i ON i.level = replace(l.level, 'address', 'prefix')
     LEFT JOIN owners_at_all AS w
-        ON w.owner = l.owner AND w.level = replace(l.level, 'address', 'prefix') AND w.value = l.within
+        ON w.owner = l.owner AND w.level = replace(l.level, 'address', 'prefix')
+            AND w.value = l.within
     LEFT JOIN (SELECT owner, level, sum(keys) AS uses FROM owners_at_all GROUP BY ALL) AS u
         ON u.owner = l.owner AND u.level = replace(l.level, 'address', 'prefix')
     LEFT JOIN owners AS o ON o.owner = l.owner AND o.level = l.level AND o.value = l.value
@@ -131,8 +137,11 @@ countries AS (
 
 networks AS (
     SELECT f.key_id, f.address,
-        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.owner_ratio) AS owner_ratio,
-        coalesce(own + new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2, 1) AS ratio,
+        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1),
+            f.owner_ratio) AS owner_ratio,
+        coalesce(own + new
+            * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio)
+                / 2, 1) AS ratio,
         coalesce(r.is_known, false) AS is_known, f.is_known AS country_known
     FROM countries AS f
     LEFT JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'network'
@@ -140,8 +149,11 @@ networks AS (
 
 prefixes AS (
     SELECT f.key_id, f.address,
-        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.owner_ratio) AS owner_ratio,
-        own + new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2 AS ratio,
+        coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1),
+            f.owner_ratio) AS owner_ratio,
+        own + new
+            * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio)
+                / 2 AS ratio,
         r.is_known AS prefix_known, f.is_known AS network_known, f.country_known,
         r.owner_keys > 0 AS owner_knows
     FROM networks AS f
@@ -149,7 +161,9 @@ prefixes AS (
 ),
 
 addresses AS (
-    SELECT f.*, new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio) / 2 AS address_ratio
+    SELECT f.*,
+        new * (coalesce(own_owner + new_of_owner * coalesce(f.owner_ratio, 1), f.ratio) + f.ratio)
+            / 2 AS address_ratio
     FROM prefixes AS f
     JOIN ratios AS r ON r.key_id = f.key_id AND r.address = f.address AND r.level = 'address'
 ),
@@ -160,7 +174,8 @@ strangest AS (
         format('{} ({})', ip, place) AS actual,
         CASE
             WHEN active_days = 0 AND owner_knows THEN 'its owner''s other keys come from there'
-            WHEN active_days = 0 THEN 'a key without history is used where its owner''s others are not'
+            WHEN active_days = 0
+                THEN 'a key without history is used where its owner''s others are not'
             WHEN prefix_known THEN 'a new address in a prefix that this key uses'
             WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
             WHEN NOT located THEN 'a new address that no database can place'

@@ -1,9 +1,11 @@
--- grain: visit; reads visits, stays, first_networks, moved_networks, settled_prefixes, past_places, places, keys
--- The vendor's rule, for lakes with too few ordinary weeks to say how rare a score is. Steady: a key that was
--- seen on so many days, from few networks, and all but most_newcomers of them from its beginning on, unless it
--- moved there or a verdict says that it is the owner's. Unfamiliar: a Tor exit; or, while a usual place is used as ever, a network and a
--- country that neither the key nor another key of its owner came from, or a hosting, VPN or proxy network that
--- none of them came from, or an address that no database knows. Where another key of the owner moved to the same
+-- grain: visit; reads visits, stays, first_networks, moved_networks, settled_prefixes, past_places,
+-- places, keys
+-- The vendor's rule, for lakes with too few ordinary weeks to say how rare a score is. Steady: a
+-- key that was seen on so many days, from few networks, and all but most_newcomers of them from its
+-- beginning on, unless it moved there or a verdict says that it is the owner's. Unfamiliar: a Tor
+-- exit; or, while a usual place is used as ever, a network and a country that neither the key nor
+-- another key of its owner came from, or a hosting, VPN or proxy network that none of them came
+-- from, or an address that no database knows. Where another key of the owner moved to the same
 -- network the owner has moved.
 WITH seen AS (
     SELECT DISTINCT l.key_id, p.network, p.country, p.class
@@ -60,17 +62,24 @@ strangers AS (
 
 SELECT
     key_id, day, prefix, $rule_bits AS bits,
-    CASE WHEN usual_networks = 1 THEN format('only from {} on {}', usual_place, counted(active_days, 'day'))
+    CASE WHEN usual_networks = 1
+        THEN format('only from {} on {}', usual_place, counted(active_days, 'day'))
         ELSE format('only from {} on {}, mostly {}', counted(usual_networks, 'network'),
             counted(active_days, 'day'), usual_place) END AS typical,
     format('{} from {} ({}){}', counted(events, 'request'), prefix, place,
-        CASE WHEN owner_goes_on THEN ', while the usual place is used as ever' ELSE '' END) AS actual,
+        CASE WHEN owner_goes_on THEN ', while the usual place is used as ever'
+            ELSE '' END) AS actual,
     CASE WHEN class = 'tor' THEN 'used from a Tor exit'
-        WHEN class = 'unknown' THEN 'used from an address that no database knows while its owner goes on elsewhere'
-        WHEN is_abroad THEN 'used from an unfamiliar network and country while its owner goes on elsewhere'
+        WHEN class = 'unknown'
+            THEN 'used from an address that no database knows while its owner goes on elsewhere'
+        WHEN is_abroad
+            THEN 'used from an unfamiliar network and country while its owner goes on elsewhere'
         ELSE format('used from an unfamiliar {} network while its owner goes on elsewhere',
             CASE class WHEN 'vpn' THEN 'VPN' ELSE class END) END AS explanation
 FROM strangers
 WHERE class = 'tor' AND is_of_new_class
     OR is_new AND is_foreign AND owner_goes_on AND NOT is_move AND silence_bits < $most_silence_bits
-        AND (is_abroad OR class IN ('hosting', 'vpn', 'proxy') OR class = 'unknown' AND is_of_new_class)
+        AND (
+            is_abroad OR class IN ('hosting', 'vpn', 'proxy')
+            OR class = 'unknown' AND is_of_new_class
+        )

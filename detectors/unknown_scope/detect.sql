@@ -1,5 +1,6 @@
 -- grain: key; reads keys, catalogue, visit_endpoints
--- A key belongs to a catalogue's vendor where the catalogue knows another scope of it, or a call that it makes.
+-- A key belongs to a catalogue's vendor where the catalogue knows another scope of it, or a call
+-- that it makes.
 WITH documented AS (SELECT DISTINCT scope FROM catalogue WHERE scope IS NOT NULL),
 
 callers AS (SELECT DISTINCT key_id FROM visit_endpoints SEMI JOIN catalogue USING (endpoint)),

@@ -1,12 +1,13 @@
 -- grain: key_day; reads unread_lines, visits, key_history
--- How improbable the count is (tail of a Gamma-Poisson): expected are as many as on the key's own days, or,
--- where more of them, as many as of the other keys' lines of that day could not be read.
+-- How improbable the count is (tail of a Gamma-Poisson): expected are as many as on the key's own
+-- days, or, where more of them, as many as of the other keys' lines of that day could not be read.
 WITH by_day AS (SELECT key_id, day, sum(events) AS events FROM visits GROUP BY ALL),
 
 unread AS (SELECT * FROM unread_lines WHERE day >= $start AND day < $end),
 
 past AS (
-    SELECT key_id, sum(lines) AS lines, max(lines) AS most FROM unread_lines WHERE day < $start GROUP BY key_id
+    SELECT key_id, sum(lines) AS lines, max(lines) AS most FROM unread_lines WHERE day < $start
+        GROUP BY key_id
 ),
 
 lines_by_day AS (
@@ -36,10 +37,13 @@ SELECT
     key_id, CASE WHEN in_use THEN day END AS day, NULL AS prefix,
     least($most_bits, tail_bits(lines, mu, $shape)) AS bits,
     CASE WHEN active_days = 0 THEN 'no history'
-        WHEN past_lines = 0 THEN format('all lines of {} could be read', counted(active_days, 'day'))
-        ELSE format('{} could not be read on {}, {} at most on one', counted(past_lines::BIGINT, 'line'),
+        WHEN past_lines = 0
+            THEN format('all lines of {} could be read', counted(active_days, 'day'))
+        ELSE format('{} could not be read on {}, {} at most on one',
+            counted(past_lines::BIGINT, 'line'),
             counted(active_days, 'day'), most) END AS typical,
-    format('{} of this key on {} could not be read, mostly: {}', counted(lines, 'line'), day, reason) AS actual,
+    format('{} of this key on {} could not be read, mostly: {}', counted(lines, 'line'), day,
+        reason) AS actual,
     'lines of this key that could not be read: what it did there is not known' AS explanation
 FROM expected
 WHERE lines >= $fewest_lines

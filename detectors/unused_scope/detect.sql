@@ -1,7 +1,10 @@
 -- grain: key; reads keys, key_history, baseline_endpoints, visit_endpoints, catalogue
 WITH used AS (
     SELECT DISTINCT key_id, scope
-    FROM (SELECT key_id, endpoint FROM baseline_endpoints UNION SELECT key_id, endpoint FROM visit_endpoints)
+    FROM (
+        SELECT key_id, endpoint FROM baseline_endpoints
+        UNION SELECT key_id, endpoint FROM visit_endpoints
+    )
     JOIN catalogue USING (endpoint)
     WHERE scope IS NOT NULL
 ),

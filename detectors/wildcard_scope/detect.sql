@@ -6,7 +6,8 @@ WITH wildcards AS (
     WHERE coalesce(least(revoked_at, expires_at), $end::TIMESTAMP) >= $end AND wildcards <> ''
 ),
 
--- Programs, and hosting networks, where programs are deployed; days seen, those of the window one by one
+-- Programs, and hosting networks, where programs are deployed; days seen, those of the window one
+-- by one
 used AS (
     SELECT DISTINCT key_id, 'program' AS kind, product AS consumer, product AS shown, day, 1 AS days
     FROM visit_agents
@@ -16,7 +17,8 @@ used AS (
     UNION ALL
     SELECT key_id, 'program', product, NULL, NULL, days FROM baseline_agents
     UNION ALL
-    SELECT key_id, 'network', network, NULL, NULL, days FROM baseline_networks WHERE class = 'hosting'
+    SELECT key_id, 'network', network, NULL, NULL, days FROM baseline_networks
+        WHERE class = 'hosting'
 ),
 
 consumers AS (

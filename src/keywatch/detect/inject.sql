@@ -1,6 +1,7 @@
--- Thefts injected into keys' own past, in place of the window's visits: what would be caught, and after
--- how many requests. Runs after prepare.sql, whose tables are kept as own_…, with the variables injected_keys
--- (at most, or null) and injected_sizes. Each key gets one visit of each kind and size, from a prefix that names them.
+-- Thefts injected into keys' own past, in place of the window's visits: what would be caught, and
+-- after how many requests. Runs after prepare.sql, whose tables are kept as own_…, with the
+-- variables injected_keys (at most, or null) and injected_sizes. Each key gets one visit of each
+-- kind and size, from a prefix that names them.
 
 -- grain: kind of theft
 CREATE OR REPLACE TEMP TABLE injected_kinds AS
@@ -18,7 +19,9 @@ WITH drawn AS (
     SELECT h.key_id, h.usual_agent, u.network, u.country, u.class
     FROM key_history AS h
     JOIN (
-        SELECT key_id, unnest(arg_max({network: network, country: country, class: class}, (days, prefix, network)))
+        SELECT key_id,
+            unnest(arg_max({network: network, country: country, class: class},
+                (days, prefix, network)))
         FROM baseline_prefixes GROUP BY key_id
     ) AS u USING (key_id)
     WHERE h.active_days > 0
@@ -27,9 +30,11 @@ WITH drawn AS (
 )
 
 SELECT
-    d.key_id, k.theft, s.size, getvariable('window_end') - 1 AS day, format('{}:{}', k.theft, s.size) AS prefix,
+    d.key_id, k.theft, s.size, getvariable('window_end') - 1 AS day,
+    format('{}:{}', k.theft, s.size) AS prefix,
     k.calls, coalesce(k.agent, d.usual_agent) AS agent,
-    CASE k.known WHEN 'network' THEN d.network ELSE format('{} {} {}', k.theft, s.size, d.key_id) END AS network,
+    CASE k.known WHEN 'network' THEN d.network
+        ELSE format('{} {} {}', k.theft, s.size, d.key_id) END AS network,
     CASE k.known WHEN 'new' THEN 'new country' ELSE d.country END AS country,
     CASE k.class WHEN 'usual' THEN d.class ELSE k.class END AS class
 FROM drawn AS d
@@ -39,7 +44,8 @@ CROSS JOIN (SELECT unnest(getvariable('injected_sizes')) AS size) AS s;
 -- grain: request; own calls by how often the key makes them, in no order; a scan's by the catalogue
 CREATE OR REPLACE TEMP TABLE injected_calls AS
 WITH own AS (
-    SELECT key_id, endpoint, sum(events) OVER by_key / sum(events) OVER (PARTITION BY key_id) AS upto,
+    SELECT key_id, endpoint,
+        sum(events) OVER by_key / sum(events) OVER (PARTITION BY key_id) AS upto,
         (sum(events) OVER by_key - events) / sum(events) OVER (PARTITION BY key_id) AS beyond
     FROM baseline_endpoints
     WINDOW by_key AS (PARTITION BY key_id ORDER BY events DESC, endpoint ROWS UNBOUNDED PRECEDING)
@@ -57,7 +63,8 @@ requests AS (
     FROM injected
 )
 
-SELECT r.key_id, r.day, r.prefix, r.nth, o.endpoint, true AS allowed, hash(r.prefix, r.nth) AS object
+SELECT r.key_id, r.day, r.prefix, r.nth, o.endpoint, true AS allowed,
+    hash(r.prefix, r.nth) AS object
 FROM requests AS r
 JOIN own AS o ON o.key_id = r.key_id AND r.luck >= o.beyond AND r.luck < o.upto
 WHERE r.calls = 'own'
@@ -72,7 +79,8 @@ WHERE r.calls = 'catalogue';
 CREATE OR REPLACE TEMP TABLE evidence AS FROM own_evidence LIMIT 0;
 
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
-SELECT c.key_id, c.day, c.prefix, c.endpoint, count(*) AS events, count(*) FILTER (NOT allowed) AS denied,
+SELECT c.key_id, c.day, c.prefix, c.endpoint, count(*) AS events,
+    count(*) FILTER (NOT allowed) AS denied,
     0::HUGEINT AS not_found, 0::HUGEINT AS throttled, count(*) FILTER (allowed) AS succeeded,
     count(*) AS objects,
     0::HUGEINT AS response_bytes, 0::HUGEINT AS exposed,
@@ -81,7 +89,8 @@ FROM injected_calls AS c
 GROUP BY ALL;
 
 CREATE OR REPLACE TEMP TABLE visits AS
-SELECT i.key_id, i.day, i.prefix, count(*) AS endpoints, sum(e.events) AS events, sum(e.denied) AS denied,
+SELECT i.key_id, i.day, i.prefix, count(*) AS endpoints, sum(e.events) AS events,
+    sum(e.denied) AS denied,
     sum(e.not_found) AS not_found, sum(e.throttled) AS throttled, sum(e.succeeded) AS succeeded,
     sum(e.objects) AS objects, sum(e.response_bytes) AS response_bytes, sum(e.exposed) AS exposed,
     min(e.first_ts) AS first_ts, max(e.last_ts) AS last_ts, i.network, i.country, i.class,
@@ -92,7 +101,9 @@ JOIN visit_endpoints AS e USING (key_id, day, prefix)
 GROUP BY ALL;
 
 CREATE OR REPLACE TEMP TABLE visit_addresses AS
-SELECT key_id, day, prefix, format('{} {}', prefix, key_id) AS address, prefix AS ip, events FROM visits;
+SELECT key_id, day, prefix, format('{} {}', prefix, key_id) AS address, prefix AS ip,
+    events
+FROM visits;
 
 CREATE OR REPLACE TEMP TABLE visit_agents AS
 SELECT key_id, day, prefix, agent, split_part(agent, '/', 1) AS product, size AS events
@@ -113,7 +124,9 @@ FROM injected_calls AS c
 SEMI JOIN baseline_objects AS b ON b.key_id = c.key_id AND b.endpoint = c.endpoint;
 
 CREATE OR REPLACE TEMP TABLE window_activity AS
-SELECT key_id, day, prefix, first_ts, last_ts, objects, NULL::UINTEGER[] AS object_hashes FROM visits;
+SELECT key_id, day, prefix, first_ts, last_ts, objects,
+    NULL::UINTEGER[] AS object_hashes
+FROM visits;
 CREATE OR REPLACE TEMP TABLE visit_rates AS FROM own_visit_rates LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, first_ts AS hour, events FROM visits LIMIT 0;
@@ -124,7 +137,8 @@ CREATE OR REPLACE TEMP TABLE new_networks AS
 SELECT DISTINCT key_id, network, false AS goes_on FROM visits
 ANTI JOIN baseline_networks AS b USING (key_id, network);
 CREATE OR REPLACE TEMP TABLE stays AS
-SELECT n.key_id, n.network, n.goes_on, v.first_ts AS since, v.last_ts AS until, v.succeeded::BIGINT AS done,
+SELECT n.key_id, n.network, n.goes_on, v.first_ts AS since, v.last_ts AS until,
+    v.succeeded::BIGINT AS done,
     v.first_ts AS silent_since, NULL::TIMESTAMP AS silent_until, 0.0::DOUBLE AS missing_events,
     true AS is_beside, 0.0::DOUBLE AS silence_bits, true AS owner_goes_on
 FROM new_networks AS n

@@ -68,7 +68,8 @@ JOIN places AS p USING (place_id);
 -- grain: key in use in the window
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: key; the inventory in force, and keys that no inventory knows; environments by one word each
+-- grain: key; the inventory in force, and keys that no inventory knows; environments by one word
+-- each
 CREATE OR REPLACE TEMP TABLE keys AS
 WITH shown AS (
     SELECT coalesce(principal, key_id) AS key_id,
@@ -98,22 +99,24 @@ FROM (
 )
 WHERE previous <> scopes;
 
--- grain: key, day of the window or the baseline; lines of the key that could not be read, and mostly why
+-- grain: key, day of the window or the baseline; lines of the key that could not be read, and
+-- mostly why
 CREATE OR REPLACE TEMP TABLE unread_lines AS
 SELECT key_id, ts::DATE AS day, count(*) AS lines, mode(reason ORDER BY reason) AS reason
 FROM lake.rejects
 WHERE key_id IS NOT NULL AND ts >= getvariable('baseline_start') AND ts < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: full key as it is shown, key that sent it, where, endpoint. A full key in a URL, an agent or another
--- text was masked on its way in; whose it is (key_id) is null where that is not clear.
+-- grain: full key as it is shown, key that sent it, where, endpoint. A full key in a URL, an agent
+-- or another text was masked on its way in; whose it is (key_id) is null where that is not clear.
 CREATE OR REPLACE TEMP TABLE exposures AS
 WITH sent AS (
     SELECT key_id AS sender, day, endpoint, shown, list_sort(list(DISTINCT field)) AS fields
     FROM (
         SELECT row_number() OVER () AS n, coalesce(principal, key_id) AS key_id, day, endpoint, unnest(list_concat(
             list_transform(exposed_keys(path), lambda k: {'shown': k, 'field': 'the URL'}),
-            list_transform(exposed_keys(user_agent), lambda k: {'shown': k, 'field': 'the user agent'}),
+            list_transform(exposed_keys(user_agent),
+                lambda k: {'shown': k, 'field': 'the user agent'}),
             list_transform(exposed_keys(concat_ws(' ', key_id, address, request_id)),
                 lambda k: {'shown': k, 'field': 'another field'})), recursive := true)
         FROM lake.events
@@ -137,17 +140,19 @@ FROM sent AS s
 LEFT JOIN known AS k USING (shown)
 GROUP BY ALL;
 
--- grain: successor of a rotated key; by the inventory, or a guess where the inventory does not say and it
--- is clear: one older and one younger key of the same owner, environment and scopes, made on different days,
--- and of the same name less what is added at a rotation (-v2, -new, a date). A plain number is a name:
--- web-1 and web-2 are two keys. So are two that are still used side by side when the younger one is as old as
--- the baseline: no rotation takes so long. Of v1, v2 and v3 each replaces the one before it.
--- Whoever can make keys can make one that looks like a successor: its past makes strange use of it stranger,
--- never less so, and overlap_overstay says that it is a guess.
+-- grain: successor of a rotated key; by the inventory, or a guess where the inventory does not say
+-- and it is clear: one older and one younger key of the same owner, environment and scopes, made on
+-- different days, and of the same name less what is added at a rotation (-v2, -new, a date). A
+-- plain number is a name: web-1 and web-2 are two keys. So are two that are still used side by side
+-- when the younger one is as old as the baseline: no rotation takes so long. Of v1, v2 and v3 each
+-- replaces the one before it.
+-- Whoever can make keys can make one that looks like a successor: its past makes strange use of it
+-- stranger, never less so, and overlap_overstay says that it is a guess.
 CREATE OR REPLACE TEMP TABLE successors AS
 WITH named AS (
     SELECT *, lower(trim(name)) AS title, list_sort(scopes) AS granted,
-        regexp_extract(title, rotation_pattern(), 1) AS kept, regexp_extract(title, rotation_pattern(), 2) AS mark
+        regexp_extract(title, rotation_pattern(), 1) AS kept,
+        regexp_extract(title, rotation_pattern(), 2) AS mark
     FROM keys
     WHERE in_inventory AND name IS NOT NULL AND owner IS NOT NULL AND created_at IS NOT NULL
 ),
@@ -172,10 +177,12 @@ pairs AS (
     WHERE older.created_at::DATE < younger.created_at::DATE
         AND (older.turn < younger.turn OR older.title = younger.title)
         AND younger.replaces IS NULL
-        AND (younger.created_at >= getvariable('baseline_start') OR older.key_id NOT IN (FROM window_keys))
+        AND (younger.created_at >= getvariable('baseline_start')
+            OR older.key_id NOT IN (FROM window_keys))
         AND older.key_id NOT IN (SELECT replaces FROM keys WHERE replaces IS NOT NULL)
     QUALIFY older.turn = younger.turn
-        OR older.turn = max(older.turn) FILTER (older.turn < younger.turn) OVER (PARTITION BY younger.key_id)
+        OR older.turn = max(older.turn) FILTER (older.turn < younger.turn)
+            OVER (PARTITION BY younger.key_id)
 )
 
 SELECT key_id, replaces, created_at, false AS is_guess FROM keys WHERE replaces IS NOT NULL
@@ -197,13 +204,16 @@ FROM ancestors;
 CREATE OR REPLACE TEMP VIEW quarantine AS
 FROM flagged_places WHERE day < getvariable('window_start');
 
--- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine, or late and not judged
+-- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine, or late
+-- and not judged
 CREATE OR REPLACE TEMP TABLE past_places AS
-SELECT l.key_id, l.ancestor, s.day, s.place_id, q.day IS NOT NULL OR late.day IS NOT NULL AS is_flagged
+SELECT l.key_id, l.ancestor, s.day, s.place_id,
+    q.day IS NOT NULL OR late.day IS NOT NULL AS is_flagged
 FROM span_places AS s
 JOIN lineage AS l ON l.ancestor = s.key_id
 LEFT JOIN quarantine AS q ON q.key_id = s.key_id AND q.day = s.day AND q.place_id = s.place_id
-LEFT JOIN late_places AS late ON late.key_id = s.key_id AND late.day = s.day AND late.place_id = s.place_id
+LEFT JOIN late_places AS late ON late.key_id = s.key_id AND late.day = s.day
+    AND late.place_id = s.place_id
 WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start');
 
 -- grain: key in use, day, network, before the window, less what was flagged
@@ -219,8 +229,10 @@ SET VARIABLE settling_days = 7;
 CREATE OR REPLACE TEMP TABLE first_networks AS
 WITH beginnings AS (
     SELECT key_id,
-        greatest(min(day) + getvariable('settling_days'), list_sort(list(DISTINCT day))[5] + 1) AS until
-    FROM (SELECT l.key_id, unnest(d.days) AS day FROM lineage AS l JOIN first_days AS d ON d.key_id = l.ancestor)
+        greatest(min(day) + getvariable('settling_days'),
+            list_sort(list(DISTINCT day))[5] + 1) AS until
+    FROM (SELECT l.key_id, unnest(d.days) AS day FROM lineage AS l
+        JOIN first_days AS d ON d.key_id = l.ancestor)
     WHERE day < getvariable('window_start')
     GROUP BY key_id
     HAVING count(DISTINCT day) >= 5
@@ -235,8 +247,8 @@ LEFT JOIN beginnings AS b ON b.key_id = l.key_id
 WHERE f.first_day < getvariable('window_start')
 GROUP BY l.key_id, p.network;
 
--- grain: key, late network that did the key's work (on three days) while every older one was silent, for longer
--- than settling_days, and than twice what the key ever rested before
+-- grain: key, late network that did the key's work (on three days) while every older one was
+-- silent, for longer than settling_days, and than twice what the key ever rested before
 CREATE OR REPLACE TEMP TABLE moved_networks AS
 WITH late AS (FROM first_networks SEMI JOIN network_days USING (key_id, network) WHERE is_late),
 
@@ -251,7 +263,8 @@ older_days AS (
         GROUP BY ALL
     ) AS o ON o.key_id = l.key_id AND o.oldest < l.first_day
     UNION
-    SELECT key_id, network, first_day, greatest(first_day, getvariable('baseline_start')) - 1 FROM late
+    SELECT key_id, network, first_day,
+        greatest(first_day, getvariable('baseline_start')) - 1 FROM late
     UNION
     SELECT key_id, network, first_day, getvariable('window_start') FROM late
 ),
@@ -271,17 +284,18 @@ rests AS (
 
 SELECT DISTINCT s.key_id, s.network
 FROM silences AS s
-JOIN network_days AS d ON d.key_id = s.key_id AND d.network = s.network AND d.day > s.since AND d.day < s.until
+JOIN network_days AS d ON d.key_id = s.key_id AND d.network = s.network AND d.day > s.since
+    AND d.day < s.until
 LEFT JOIN rests AS r ON r.key_id = s.key_id AND r.network = s.network
 WHERE s.since >= s.first_day - 1
     AND s.until - s.since > greatest(getvariable('settling_days'), 2 * coalesce(r.longest, 0))
 GROUP BY s.key_id, s.network, s.since
 HAVING count(*) >= 3;
 
--- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is what is
--- learnt from), a network is usual that the key used from its beginning, or once two other keys of its owner
--- use it, or once the key moved there. It never is by lasting alone. A window before the log begins says
--- nothing of what was reviewed.
+-- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is
+-- what is learnt from), a network is usual that the key used from its beginning, or once two other
+-- keys of its owner use it, or once the key moved there. It never is by lasting alone. A window
+-- before the log begins says nothing of what was reviewed.
 CREATE OR REPLACE TEMP TABLE unsettled_networks AS
 WITH owners AS (
     SELECT k.owner, d.network, list(DISTINCT d.key_id) AS key_ids
@@ -303,18 +317,19 @@ WHERE f.is_late AND f.first_day >= (
     )
     AND coalesce(len(list_filter(o.key_ids, lambda other: other <> f.key_id)), 0) < 2;
 
--- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network that is
--- not usual yet
+-- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network
+-- that is not usual yet
 CREATE OR REPLACE TEMP TABLE strange_days AS
 SELECT l.key_id, l.ancestor, l.day, l.place_id, p.address
 FROM past_places AS l
 JOIN places AS p USING (place_id)
 WHERE l.is_flagged OR (
     EXISTS (FROM unsettled_networks AS u WHERE u.key_id = l.key_id AND u.network = p.network)
-    AND NOT EXISTS (FROM settled_prefixes AS b WHERE b.key_id = l.ancestor AND b.prefix = p.prefix));
+    AND NOT EXISTS (FROM settled_prefixes AS b WHERE b.key_id = l.ancestor
+        AND b.prefix = p.prefix));
 
--- grain: as lake.activity; the baseline of the keys in use, with what they inherit. A view: to read three
--- columns twice costs less than to keep all of them once.
+-- grain: as lake.activity; the baseline of the keys in use, with what they inherit. A view: to read
+-- three columns twice costs less than to keep all of them once.
 CREATE OR REPLACE TEMP VIEW baseline AS
 SELECT l.key_id, a.* EXCLUDE (key_id)
 FROM lake.activity AS a
@@ -346,8 +361,10 @@ SELECT
 FROM baseline
 GROUP BY ALL;
 
--- grain: key, day, prefix, scope with a documented limit; requests in the fullest minute, and of those let in.
--- Of one address, endpoint and agent, so the key's own minute had as many at least; null before format 4
+-- grain: key, day, prefix, scope with a documented limit; requests in the fullest minute, and of
+-- those let in.
+-- Of one address, endpoint and agent, so the key's own minute had as many at least; null before
+-- format 4
 CREATE OR REPLACE TEMP TABLE visit_rates AS
 SELECT a.key_id, a.day, a.prefix, c.scope, c.requests_per_minute, max(a.peak_per_minute) AS peak,
     max(a.peak_per_minute) FILTER (a.status_class LIKE '2%') AS peak_succeeded
@@ -382,7 +399,8 @@ JOIN places AS p USING (place_id);
 CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
 SELECT
     key_id, prefix, network, country, class,
-    count(*) AS addresses, sum(days)::BIGINT AS days, min(first_day) AS first_day, min(address) AS address
+    count(*) AS addresses, sum(days)::BIGINT AS days, min(first_day) AS first_day,
+    min(address) AS address
 FROM baseline_addresses
 GROUP BY ALL;
 
@@ -474,7 +492,8 @@ endpoints AS (
 ),
 
 agents AS (
-    SELECT key_id, count(DISTINCT product) AS products, arg_min(agent, (-days, agent)) AS usual_agent,
+    SELECT key_id, count(DISTINCT product) AS products,
+        arg_min(agent, (-days, agent)) AS usual_agent,
         count(DISTINCT first_day) - 1 AS agent_new_days
     FROM baseline_agents GROUP BY key_id
 )
@@ -526,7 +545,8 @@ JOIN keys AS k USING (key_id)
 WHERE k.owner IS NOT NULL
 GROUP BY k.owner, b.key_id, b.prefix;
 
--- grain: key, prefix where another key of its owner was seen on three days or more: a place of the owner's
+-- grain: key, prefix where another key of its owner was seen on three days or more: a place of the
+-- owner's
 CREATE OR REPLACE TEMP TABLE owner_places AS
 SELECT DISTINCT k.key_id, o.prefix
 FROM keys AS k
@@ -553,7 +573,8 @@ SELECT l.key_id, a.hour, a.events
 FROM lake.activity_hours AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
 ANTI JOIN strange_days AS q
-    ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.hour::DATE AND q.address = a.address
+    ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.hour::DATE
+        AND q.address = a.address
 WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start');
 
 -- grain: key, day, prefix, previous endpoint ('' where a session begins), endpoint
@@ -606,7 +627,8 @@ FROM (
 )
 GROUP BY key_id;
 
--- grain: key, network of the window that is not usual for it; goes_on: it was there before the window
+-- grain: key, network of the window that is not usual for it; goes_on: it was there before the
+-- window
 CREATE OR REPLACE TEMP TABLE new_networks AS
 SELECT DISTINCT v.key_id, v.network, p.network IS NOT NULL AS goes_on
 FROM visits AS v
@@ -616,17 +638,18 @@ LEFT JOIN (
     SELECT DISTINCT l.key_id, p.network FROM past_places AS l JOIN places AS p USING (place_id)
 ) AS p ON p.key_id = v.key_id AND p.network = v.network;
 
--- grain: key, network that is new to it: from when until when the key was there, what it did (requests that
--- were answered), whether a usual place was used after its first request and until a day after its last one
--- (owner_goes_on), and how long all usual places were silent around it, give or take handover_hours:
--- silent_until is when the next one was used, null where none was; missing_events is what their hours let
--- expect in that time. silence_bits is how improbable it is: the requests that are missing, or the days, whichever
--- says less, for a key may rest for days.
+-- grain: key, network that is new to it: from when until when the key was there, what it did
+-- (requests that were answered), whether a usual place was used after its first request and until a
+-- day after its last one (owner_goes_on), and how long all usual places were silent around it, give
+-- or take handover_hours: silent_until is when the next one was used, null where none was;
+-- missing_events is what their hours let expect in that time. silence_bits is how improbable it is:
+-- the requests that are missing, or the days, whichever says less, for a key may rest for days.
 SET VARIABLE handover_hours = 3;
 CREATE OR REPLACE TEMP TABLE stays AS
 WITH arrived AS (
     SELECT v.key_id, v.network, n.goes_on,
-        CASE WHEN n.goes_on THEN getvariable('window_start')::TIMESTAMP ELSE min(v.first_ts) END AS since,
+        CASE WHEN n.goes_on THEN getvariable('window_start')::TIMESTAMP
+            ELSE min(v.first_ts) END AS since,
         max(v.last_ts) AS until, sum(v.succeeded)::BIGINT AS done
     FROM new_networks AS n
     JOIN visits AS v USING (key_id, network)
@@ -651,7 +674,8 @@ usual_hours AS (
 
 silences AS (
     SELECT a.key_id, a.network,
-        greatest(any_value(a.first_hour), max(u.hour) FILTER (u.hour <= a.handed_over)) AS silent_since,
+        greatest(any_value(a.first_hour),
+            max(u.hour) FILTER (u.hour <= a.handed_over)) AS silent_since,
         min(u.hour) FILTER (u.hour > a.handed_over) AS silent_until
     FROM (
         SELECT *, date_trunc('hour', since) AS first_hour,
@@ -685,7 +709,8 @@ rates AS (
     FROM kinds_of_day AS d
     CROSS JOIN (SELECT unnest(range(24)) AS hour_of_day) AS h
     LEFT JOIN (SELECT * FROM baseline_hours SEMI JOIN arrived USING (key_id)) AS b
-        ON b.key_id = d.key_id AND (isodow(b.hour) > 5) = d.is_weekend AND hour(b.hour) = h.hour_of_day
+        ON b.key_id = d.key_id AND (isodow(b.hour) > 5) = d.is_weekend
+            AND hour(b.hour) = h.hour_of_day
     GROUP BY ALL
 ),
 
@@ -696,10 +721,12 @@ missing_days AS (
     CROSS JOIN LATERAL (
         SELECT unnest(generate_series(
             s.silent_since + INTERVAL 1 HOUR,
-            coalesce(s.silent_until - INTERVAL 1 HOUR, date_trunc('hour', (SELECT max(last_ts) FROM visits))),
+            coalesce(s.silent_until - INTERVAL 1 HOUR,
+                date_trunc('hour', (SELECT max(last_ts) FROM visits))),
             INTERVAL 1 HOUR)) AS hour) AS t
     JOIN rates AS r
-        ON r.key_id = a.key_id AND r.is_weekend = (isodow(t.hour) > 5) AND r.hour_of_day = hour(t.hour)
+        ON r.key_id = a.key_id AND r.is_weekend = (isodow(t.hour) > 5)
+            AND r.hour_of_day = hour(t.hour)
     GROUP BY a.key_id, a.network, t.hour::DATE
 ),
 
@@ -712,11 +739,13 @@ missing AS (
 )
 
 SELECT a.*,
-    CASE WHEN s.silent_since > a.since THEN s.silent_since + INTERVAL 1 HOUR ELSE a.since END AS silent_since,
+    CASE WHEN s.silent_since > a.since THEN s.silent_since + INTERVAL 1 HOUR
+        ELSE a.since END AS silent_since,
     s.silent_until, coalesce(m.events, 0) AS missing_events,
     -- Who goes on at both places leaves no silence around the stay.
     s.silent_until IS NOT NULL
-        AND s.silent_until < date_trunc('hour', a.until) - to_hours(getvariable('handover_hours')) AS is_beside,
+        AND s.silent_until < date_trunc('hour', a.until)
+            - to_hours(getvariable('handover_hours')) AS is_beside,
     CASE WHEN is_beside THEN 0.0 ELSE least(silence_bits(missing_events), coalesce(m.bits, 0)) END
         AS silence_bits,
     EXISTS (FROM usual_visits AS u WHERE u.key_id = a.key_id AND u.last_ts > a.since
@@ -734,8 +763,8 @@ SEMI JOIN new_networks AS n ON n.key_id = h.key_id AND n.network = p.network
 WHERE h.hour >= getvariable('window_start') AND h.hour < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: key that is at a new network; days = days on which its use of one network began before that of
--- another one ended
+-- grain: key that is at a new network; days = days on which its use of one network began before
+-- that of another one ended
 CREATE OR REPLACE TEMP TABLE baseline_days_beside AS
 WITH spans AS (
     SELECT b.key_id, b.day, p.network, min(b.first_ts) AS first_ts, max(b.last_ts) AS last_ts
@@ -748,15 +777,16 @@ WITH spans AS (
 SELECT key_id, count(DISTINCT day) AS days
 FROM (
     SELECT *, max(last_ts) OVER (
-        PARTITION BY key_id, day ORDER BY first_ts, network ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        PARTITION BY key_id, day ORDER BY first_ts, network
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS others_until
     FROM spans
 )
 WHERE first_ts <= others_until
 GROUP BY key_id;
 
--- grain: key; days = days seen; of these the mean and the variance of the (natural) logarithms of requests in
--- an hour with requests, and of the number of such hours
+-- grain: key; days = days seen; of these the mean and the variance of the (natural) logarithms of
+-- requests in an hour with requests, and of the number of such hours
 CREATE OR REPLACE TEMP TABLE baseline_rhythms AS
 WITH days AS (
     SELECT key_id, hour::DATE AS day, ln(sum(events) / count(DISTINCT hour)) AS rate,
@@ -765,7 +795,8 @@ WITH days AS (
     GROUP BY ALL
 )
 
-SELECT key_id, count(*) AS days, avg(rate) AS rate, var_pop(rate) AS rate_variance, avg(hours) AS hours,
+SELECT key_id, count(*) AS days, avg(rate) AS rate, var_pop(rate) AS rate_variance,
+    avg(hours) AS hours,
     var_pop(hours) AS hours_variance
 FROM days
 GROUP BY key_id;

@@ -6,7 +6,8 @@
 CREATE OR REPLACE TEMP TABLE places AS
 SELECT
     row_number() OVER (
-        ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
+        ORDER BY
+            list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
     )::INTEGER AS place_id,
     *
 FROM known_places();
@@ -34,7 +35,8 @@ WHERE NOT EXISTS (
         AND is_about(v.origins, p.prefix, p.network, p.class)
 );
 
--- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is expected
+-- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is
+-- expected
 CREATE OR REPLACE TEMP TABLE settled_prefixes AS
 SELECT f.key_id, f.prefix
 FROM lake.flagged_visits AS f
@@ -51,7 +53,8 @@ WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 CREATE OR REPLACE TEMP TABLE late_places AS
 SELECT DISTINCT a.key_id, a.day, p.place_id
 FROM lake.review_queue AS q
-JOIN lake.activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start AND a.day < q.window_end
+JOIN lake.activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start
+    AND a.day < q.window_end
 JOIN places AS p USING (address)
 WHERE q.is_late;
 

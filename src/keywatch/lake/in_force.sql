@@ -8,8 +8,8 @@ FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id
 CREATE OR REPLACE TEMP MACRO origins_in_force() AS TABLE
 FROM lake.origins QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1;
 
--- grain: address, as the newest databases place it; every one has a prefix, a network and a country, if only
--- its own name.
+-- grain: address, as the newest databases place it; every one has a prefix, a network and a
+-- country, if only its own name.
 CREATE OR REPLACE TEMP MACRO known_places() AS TABLE
 SELECT
     address,

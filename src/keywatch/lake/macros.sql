@@ -11,7 +11,8 @@ CREATE OR REPLACE TEMP MACRO bits(p) AS greatest(0.0, -log2(least(1.0, greatest(
 CREATE OR REPLACE TEMP MACRO predictive(hits, trials, prior, strength) AS
     (hits + strength * prior) / (greatest(trials, hits) + strength);
 
--- How probable it is that the next value is a new one, where `hits` of `trials` were; sure at the first.
+-- How probable it is that the next value is a new one, where `hits` of `trials` were; sure at the
+-- first.
 CREATE OR REPLACE TEMP MACRO novelty(hits, trials, prior, strength) AS
     CASE WHEN trials < 0 THEN 1.0 ELSE predictive(hits, trials, prior, strength) END;
 
@@ -21,13 +22,16 @@ CREATE OR REPLACE TEMP MACRO tail_bits(x, mu, r) AS
     CASE WHEN x <= mu OR mu <= 0 THEN 0.0
     ELSE (x * ln(x * (r + mu) / (mu * (r + x))) + r * ln((r + mu) / (r + x))) / ln(2) END;
 
--- Bits of no event at all where so many are expected: a Gamma-Poisson of shape 1/2, for days are uneven.
+-- Bits of no event at all where so many are expected: a Gamma-Poisson of shape 1/2, for days are
+-- uneven.
 CREATE OR REPLACE TEMP MACRO silence_bits(mu) AS 0.5 * log2(1 + mu / 0.5);
 
--- Bits of at least x of n where each has the probability p: Chernoff's bound on the binomial's upper tail.
+-- Bits of at least x of n where each has the probability p: Chernoff's bound on the binomial's
+-- upper tail.
 CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
     CASE WHEN x <= n * p THEN 0.0
-    ELSE x * log2(x / (n * p)) + CASE WHEN x = n THEN 0.0 ELSE (n - x) * log2((n - x) / (n * (1 - p))) END
+    ELSE x * log2(x / (n * p))
+        + CASE WHEN x = n THEN 0.0 ELSE (n - x) * log2((n - x) / (n * (1 - p))) END
     END;
 
 -- Natural logarithm of the density of a normal distribution at x, less its constant.
@@ -89,7 +93,8 @@ CREATE OR REPLACE TEMP MACRO agent_of(user_agent) AS
     CASE
         WHEN coalesce(user_agent, '') = '' THEN '(none)'
         WHEN starts_with(user_agent, 'Mozilla/') THEN 'browser ' || coalesce(nullif(regexp_extract(
-            user_agent, '(Edg|OPR|SamsungBrowser|Firefox|CriOS|FxiOS|Chrome|Safari)/', 1), ''), 'other')
+            user_agent, '(Edg|OPR|SamsungBrowser|Firefox|CriOS|FxiOS|Chrome|Safari)/', 1), ''),
+            'other')
         ELSE regexp_extract(user_agent, '^\[?\s*([^\s\[\]/]{1,40}(?:/v?\d{1,4})?)', 1)
     END;
 
@@ -99,7 +104,8 @@ CREATE OR REPLACE TEMP MACRO environment_word(environment) AS
         WHEN 'production' THEN 'prod' WHEN 'staging' THEN 'stg' WHEN 'development' THEN 'dev'
         ELSE lower(trim(environment)) END;
 
--- Whether a key with these scopes may do what needs this one: it has it, all of its kind, or everything.
+-- Whether a key with these scopes may do what needs this one: it has it, all of its kind, or
+-- everything.
 CREATE OR REPLACE TEMP MACRO grants(scopes, scope) AS
     list_has_any(scopes, [scope, split_part(scope, ':', 1) || ':*', 'admin:*', '*']);
 
@@ -120,7 +126,9 @@ CREATE OR REPLACE TEMP MACRO bytes(n) AS CASE
     ELSE counted(n, 'byte') END;
 
 -- Kilometres between two places in degrees, over a sphere of the Earth's mean radius (haversine).
-CREATE OR REPLACE TEMP MACRO great_circle_km(latitude, longitude, other_latitude, other_longitude) AS
+CREATE OR REPLACE TEMP MACRO great_circle_km(
+    latitude, longitude, other_latitude, other_longitude
+) AS
     2 * 6371.0088 * asin(sqrt(
         pow(sin(radians(other_latitude - latitude) / 2), 2)
         + cos(radians(latitude)) * cos(radians(other_latitude))

@@ -48,7 +48,8 @@ CREATE TABLE lake.left_out_files (
 -- grain: one line that could not be read as an event
 CREATE TABLE lake.rejects (
     load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR,
-    text VARCHAR,              -- JSON: those of its fields that may be kept, its size and keyed digest
+    -- JSON: those of its fields that may be kept, its size and keyed digest
+    text VARCHAR,
     key_id VARCHAR,            -- whose it is, where that can be told
     ts TIMESTAMP               -- its own, else of the readable line before it in its file
 );
@@ -66,7 +67,8 @@ CREATE TABLE lake.unlisted_keys (
     key_id VARCHAR, since TIMESTAMP -- when an inventory was imported without it for the first time
 );
 
--- grain: one address as logged, and the databases that were asked of it; the newest load_id is in force
+-- grain: one address as logged, and the databases that were asked of it; the newest load_id is in
+-- force
 CREATE TABLE lake.origins (
     address VARCHAR, ip VARCHAR, prefix VARCHAR, asn BIGINT, organization VARCHAR, country VARCHAR,
     latitude DOUBLE, longitude DOUBLE, accuracy_km INTEGER, class VARCHAR, provider VARCHAR,
@@ -76,9 +78,11 @@ CREATE TABLE lake.origins (
 -- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
 -- In the roll-ups, and in all that is made of them, key_id is the principal of a short-lived credential.
 CREATE TABLE lake.activity (
-    key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR, agent VARCHAR,
+    key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR,
+    agent VARCHAR,
     events BIGINT,
-    objects        UINTEGER[], -- hashes of its distinct objects, sorted; the 64 smallest: unite them
+    -- hashes of its distinct objects, sorted; the 64 smallest: unite them
+    objects        UINTEGER[],
     object_count   BIGINT,     -- distinct objects; one that two parts saw counts twice in the sum
     response_bytes BIGINT, exposed BIGINT,
     first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT,
@@ -88,8 +92,9 @@ CREATE TABLE lake.activity (
 -- grain: key, day, address, previous, endpoint; one row a chunk of a load: add them up
 CREATE TABLE lake.transitions (
     key_id VARCHAR, day DATE, address VARCHAR,
-    previous VARCHAR, -- endpoint of the key's request from there before, less than 30 minutes ago; else
-                      -- '': a session begins. Chunks don't know of each other, nor loads.
+    -- endpoint of the key's request from there before, less than 30 minutes ago; else
+    -- '': a session begins. Chunks don't know of each other, nor loads.
+    previous VARCHAR,
     endpoint VARCHAR, events BIGINT, load_id BIGINT
 );
 
@@ -133,17 +138,18 @@ CREATE TABLE lake.recommendations (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
 );
 
--- grain: key and network that was new to it, in one run; countries, prefixes (the busiest) and the rest as of
--- keywatch.model.NewNetwork
+-- grain: key and network that was new to it, in one run; countries, prefixes (the busiest) and the
+-- rest as of keywatch.model.NewNetwork
 CREATE TABLE lake.new_networks (
     run_id VARCHAR, key_id VARCHAR, key VARCHAR, name VARCHAR, owner VARCHAR, network VARCHAR,
     organization VARCHAR, countries VARCHAR[], class VARCHAR, prefixes VARCHAR[], addresses BIGINT,
     requests BIGINT, first_seen TIMESTAMP, last_seen TIMESTAMP, old_place_in_use BOOLEAN,
-    owner_keys BIGINT, owner_since DATE, open_since DATE, action VARCHAR, bits DOUBLE, outcome VARCHAR
+    owner_keys BIGINT, owner_since DATE, open_since DATE, action VARCHAR, bits DOUBLE,
+    outcome VARCHAR
 );
 
--- grain: one visit that the newest review of its window found suspicious, or a verdict says was a theft (run_id
--- is the verdict's then); no baseline until judged
+-- grain: one visit that the newest review of its window found suspicious, or a verdict says was a
+-- theft (run_id is the verdict's then); no baseline until judged
 CREATE TABLE lake.flagged_visits (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR
@@ -155,39 +161,47 @@ CREATE TABLE lake.replays (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, cases BIGINT[]
 );
 
--- grain: one visit with evidence in a replayed window, less facts; bits by detector, in order of ids
+-- grain: one visit with evidence in a replayed window, less facts; bits by detector, in order of
+-- ids
 CREATE TABLE lake.replayed_visits (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[],
     network VARCHAR, goes_on BOOLEAN, -- a network that is new to the key, else ''; was there before
-    ruled BOOLEAN, moved BOOLEAN      -- a rule speaks against it; the usual places were silent meanwhile
+    -- a rule speaks against it; the usual places were silent meanwhile
+    ruled BOOLEAN, moved BOOLEAN
 );
 
--- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the newest that
--- is in force; verdicts.sql has verdicts_in_force()
+-- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the
+-- newest that is in force; verdicts.sql has verdicts_in_force()
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
-    origins VARCHAR[],         -- prefixes and networks that it is about; null: all of the case (before format 4)
+    -- prefixes and networks that it is about; null: all of the case (before format 4)
+    origins VARCHAR[],
     families VARCHAR[],        -- kinds of evidence that are expected from there; null: none is
-    action VARCHAR, bits DOUBLE -- the case's when it was given; null: there was none (or before format 5)
+    -- the case's when it was given; null: there was none (or before format 5)
+    action VARCHAR, bits DOUBLE
 );
--- grain: key, origin (prefix, or a network that was named) that is expected from a day on, for these families
+-- grain: key, origin (prefix, or a network that was named) that is expected from a day on, for
+-- these families
 CREATE TABLE lake.suppressions (
     suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
     because VARCHAR, starts_on DATE, ends_on DATE,
     families VARCHAR[]
 );
 
--- grain: one upkeep of the lake; events of days before events_before were pruned, their roll-ups stay
+-- grain: one upkeep of the lake; events of days before events_before were pruned, their roll-ups
+-- stay
 CREATE TABLE lake.maintenance (
     made_at TIMESTAMP,
-    what VARCHAR,              -- maintained; to purge: something was erased, and is in old files still
+    -- maintained; to purge: something was erased, and is in old files still
+    what VARCHAR,
     events_before DATE
 );
 
 -- grain: the lake; lake.id, beside its Parquet files, says the same
 CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
 
+-- grain: the lake
 CREATE TABLE lake.format (version INTEGER);
 INSERT INTO lake.format VALUES (5);

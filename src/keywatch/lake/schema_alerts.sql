@@ -16,7 +16,8 @@ CREATE TABLE lake.alerts (
     opened_at    TIMESTAMP,
     changed_at   TIMESTAMP,
     why          VARCHAR,
-    sequence     BIGINT     -- the order of all changes, whatever the clock says; null before format 5
+    -- the order of all changes, whatever the clock says; null before format 5
+    sequence     BIGINT
 );
 
 -- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
@@ -25,7 +26,8 @@ CREATE TABLE lake.deliveries (
     alert_id    VARCHAR, -- null: a summary, a report, upkeep or a heartbeat
     change      INTEGER, -- of the alert
     channel     VARCHAR,
-    kind        VARCHAR, -- trigger, update, acknowledge, resolve, summary, report, upkeep, heartbeat
+    -- trigger, update, acknowledge, resolve, summary, report, upkeep, heartbeat
+    kind        VARCHAR,
     severity    VARCHAR,
     rank        DOUBLE,  -- the larger, the sooner it is sent
     held_back   BOOLEAN, -- quiet hours hold it back
@@ -33,14 +35,16 @@ CREATE TABLE lake.deliveries (
     created_at  TIMESTAMP
 );
 
--- grain: one thing that became of a message; the one of a delivery_id with the highest sequence is in force
+-- grain: one thing that became of a message; the one of a delivery_id with the highest sequence is
+-- in force
 CREATE TABLE lake.delivery_outcomes (
     delivery_id VARCHAR,
     recorded_at TIMESTAMP,
     outcome     VARCHAR,   -- sent, unanswered, failed, dead, held, summarised, superseded
     tries       INTEGER,   -- so far
     error       VARCHAR,
-    remote      VARCHAR,   -- what the receiver calls it; with failed and dead: a part of the recipients has it
+    -- what the receiver calls it; with failed and dead: a part of the recipients has it
+    remote      VARCHAR,
     next_due_at TIMESTAMP, -- null: never again
     sequence    BIGINT,    -- the order, whatever the clock says; null before format 5
     summary_id  VARCHAR,   -- of what was summarised: the delivery_id of the summary

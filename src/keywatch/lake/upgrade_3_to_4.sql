@@ -1,5 +1,5 @@
--- Format 4 knows from where a key was used in each hour, and how fast; honey keys; what a suppression covers;
--- which networks were new.
+-- Format 4 knows from where a key was used in each hour, and how fast; honey keys; what a
+-- suppression covers; which networks were new.
 ALTER TABLE lake.keys ADD COLUMN honey BOOLEAN;
 ALTER TABLE lake.activity ADD COLUMN peak_per_minute BIGINT;
 ALTER TABLE lake.verdicts ADD COLUMN origins VARCHAR[];
@@ -29,5 +29,6 @@ CREATE TABLE lake.new_networks (
     run_id VARCHAR, key_id VARCHAR, key VARCHAR, name VARCHAR, owner VARCHAR, network VARCHAR,
     organization VARCHAR, countries VARCHAR[], class VARCHAR, prefixes VARCHAR[], addresses BIGINT,
     requests BIGINT, first_seen TIMESTAMP, last_seen TIMESTAMP, old_place_in_use BOOLEAN,
-    owner_keys BIGINT, owner_since DATE, open_since DATE, action VARCHAR, bits DOUBLE, outcome VARCHAR
+    owner_keys BIGINT, owner_since DATE, open_since DATE, action VARCHAR, bits DOUBLE,
+    outcome VARCHAR
 );

@@ -1,6 +1,6 @@
--- What a few keys did in a window and in the days before it. No more than the lake's tables are read.
--- Variables: history_start, history_window_start, history_window_end (days, half open).
--- Reads history_keys (key_id), history_flags (key_id, day, prefix) and history_catalogue (endpoint,
+-- What a few keys did in a window and in the days before it. No more than the lake's tables are
+-- read. Variables: history_start, history_window_start, history_window_end (days, half open). Reads
+-- history_keys (key_id), history_flags (key_id, day, prefix) and history_catalogue (endpoint,
 -- scope, sensitivity), made before.
 
 -- grain: key, key whose past is shown as its own: itself, and by the inventory its predecessors
@@ -41,7 +41,8 @@ SELECT
 FROM origins_in_force()
 SEMI JOIN history_activity USING (address);
 
--- grain: key, day, address, endpoint, agent; `known`: from its network in the days before the window
+-- grain: key, day, address, endpoint, agent; `known`: from its network in the days before the
+-- window
 CREATE OR REPLACE TEMP TABLE history AS
 SELECT
     a.*, p.* EXCLUDE (address),

@@ -1,5 +1,5 @@
--- grain: key; the verdict in force on its case in a window, that window's own before one that overlaps. Inputs: the
--- case_visits of the window from $start to $end.
+-- grain: key; the verdict in force on its case in a window, that window's own before one that
+-- overlaps. Inputs: the case_visits of the window from $start to $end.
 WITH given AS (
     SELECT * FROM verdicts_in_force() WHERE window_start < $end AND window_end > $start
 ),
@@ -8,7 +8,8 @@ newest AS (
     FROM given
     QUALIFY row_number() OVER (
         PARTITION BY key_id
-        ORDER BY window_start = $start AND window_end = $end DESC, given_at DESC, verdict_id DESC) = 1
+        ORDER BY window_start = $start AND window_end = $end DESC, given_at DESC,
+            verdict_id DESC) = 1
 ),
 
 -- Suspicious visits that no verdict explains.
@@ -22,7 +23,7 @@ unexplained AS (
             AND is_about(g.origins, v.prefix, v.network, v.class))
 )
 
-SELECT n.key_id, n.verdict, n.by_whom AS by, n.because, n.given_at,
+SELECT n.key_id, n.verdict, n.by_whom AS "by", n.because, n.given_at,
     n.window_start = $start AND n.window_end = $end AS is_own_window,
     u.key_id IS NOT NULL AS is_unexplained, n.action AS action_before, n.bits AS bits_before
 FROM newest AS n

@@ -1,12 +1,14 @@
 -- grain: one line; reads fields (a source's query). Nothing in full leaves this query: text is
 -- redacted before it is sorted, stored or spilled, and only then cut.
--- Parameters: $token, $bare and $place, the patterns of data/secrets.toml and of the vendors' keys. Only suspects go
--- through Python, where encoded text is decoded; what is still encoded after one decoding, or is no UTF-8 then, is
--- suspect.
+-- Parameters: $token, $bare and $place, the patterns of data/secrets.toml and of the vendors' keys.
+-- Only suspects go through Python, where encoded text is decoded; what is still encoded after one
+-- decoding, or is no UTF-8 then, is suspect.
 WITH texts AS (
     SELECT *, CASE WHEN contains(texts, '%') THEN TRY(url_decode(texts)) END AS decoded
     FROM (
-        SELECT *, concat_ws(chr(10), path, user_agent, key_id, principal, request_id, address, endpoint, object) AS texts
+        SELECT *,
+            concat_ws(chr(10), path, user_agent, key_id, principal, request_id, address, endpoint,
+                object) AS texts
         FROM (
             -- Blanks around an id make no other key.
             SELECT * REPLACE (nullif(trim(key_id, E' \t\r\n'), '') AS key_id) FROM fields
@@ -23,14 +25,18 @@ checked AS (
             WHEN regexp_matches(texts, $bare) THEN true
             WHEN regexp_matches(texts, $place) THEN true
             WHEN contains(texts, '\') THEN true
-            WHEN CASE WHEN contains(texts, '%') THEN coalesce(contains(decoded, '%') OR contains(decoded, '\')
+            WHEN CASE
+                WHEN contains(texts, '%')
+                    THEN coalesce(contains(decoded, '%') OR contains(decoded, '\')
                 OR regexp_matches(decoded, $token) OR regexp_matches(decoded, $bare)
                 OR regexp_matches(decoded, $place), true) END THEN true
             -- What is to be cut goes the long way too.
             WHEN strlen(texts) > 200 THEN coalesce(strlen(path) > 2000, false)
-                OR coalesce(strlen(user_agent) > 500, false) OR coalesce(strlen(key_id) > 200, false)
+                OR coalesce(strlen(user_agent) > 500, false)
+                OR coalesce(strlen(key_id) > 200, false)
                 OR coalesce(strlen(principal) > 200, false)
-                OR coalesce(strlen(request_id) > 200, false) OR coalesce(strlen(endpoint) > 200, false)
+                OR coalesce(strlen(request_id) > 200, false)
+                OR coalesce(strlen(endpoint) > 200, false)
                 OR coalesce(strlen(object) > 300, false)
             ELSE false
         END AS suspect
@@ -72,7 +78,7 @@ SELECT
     method || ' ' || path AS call,
     -- With ts and key_id the identity of a request; where the log has none, the whole row's digest.
     CASE WHEN request_id <> '' THEN request_id
-        ELSE '#' || md5(concat_ws(chr(31), clean_address(address), method, endpoint, path, object, status,
-            outcome, user_agent, response_bytes, duration_ms))
+        ELSE '#' || md5(concat_ws(chr(31), clean_address(address), method, endpoint, path,
+            object, status, outcome, user_agent, response_bytes, duration_ms))
     END AS request_id
 FROM redacted

@@ -1,4 +1,5 @@
--- grain: one call (method and path) of calls (n, call); its endpoint by the general rule, in order of n
+-- grain: one call (method and path) of calls (n, call); its endpoint by the general rule, in order
+-- of n
 -- A chunk's calls are few beside its requests: the regular expressions run here, on each once.
 WITH targets AS (
     SELECT n, split_part(call, ' ', 1) AS method,
@@ -30,7 +31,8 @@ SELECT
             THEN left(substr(segments, strpos(template, '{id}'),
                 length(segments) - length(template) + 4), 300)
         ELSE left(trim(replace(array_to_string(
-            regexp_extract_all(segments, '/(?:' || id_pattern() || ')/'), ''), '//', '/'), '/'), 300)
+            regexp_extract_all(segments, '/(?:' || id_pattern() || ')/'), ''), '//',
+                '/'), '/'), 300)
     END AS object
 FROM templated
 ORDER BY n
