@@ -77,7 +77,11 @@ class Visits:
 
 
 def fold_of(key_id: str) -> int:
-    """The fold a key is in, whatever lake it is in."""
+    """The fold a key is in, whatever lake it is in.
+
+    >>> [fold_of(key_id) for key_id in ("key_1", "key_4")]
+    [0, 1]
+    """
     return zlib.crc32(key_id.encode()) % FOLDS
 
 
@@ -111,6 +115,10 @@ def together(bits: Floats, group: Ints) -> Floats:
 
     What speaks against the owner does so once: the strongest of its visits. Where none does, what
     speaks for the owner is the mean.
+
+    >>> bits = np.array([[3.0], [1.0], [-2.0], [-1.0]])
+    >>> together(bits, np.array([0, 0, 1, 1])).ravel().tolist()
+    [3.0, 3.0, -1.5, -1.5]
     """
     count = int(group.max(initial=-1)) + 1
     most = np.full((count, bits.shape[1]), -np.inf)
@@ -124,7 +132,16 @@ def together(bits: Floats, group: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Families:
-    """Which family each detector is of, by number, and the most that one of each family can add."""
+    """Which family each detector is of, by number, and the most that one of each family can add.
+
+    A place that is 6 bits strange, alone, with deeds that are 4 bits strange and with deeds that
+    are 4 bits more the owner's, which excuse little, for a thief may know what the owner calls:
+
+    >>> of_detector = np.array([FAMILIES.index("origin"), FAMILIES.index("endpoints")])
+    >>> families = Families(of_detector, caps=np.full(len(FAMILIES), 20.0))
+    >>> families.total(np.array([[6.0, 0.0], [6.0, 4.0], [6.0, -4.0]])).round(2).tolist()
+    [6.0, 9.86, 3.32]
+    """
 
     of_detector: Ints
     caps: Floats
@@ -137,7 +154,11 @@ class Families:
     origin: int = FAMILIES.index("origin")
 
     def capped(self, detectors: Floats) -> Floats:
-        """What counts of each detector, a row a visit; nothing of a family with the cap 0."""
+        """What counts of each detector, a row a visit; nothing of a family with the cap 0.
+
+        >>> Families(np.array([0, 0, 1]), np.array([5.0, 0.0])).capped(np.array([[9.0, -1, 7]]))
+        array([[ 5., -1.,  0.]])
+        """
         most = self.caps[self.of_detector]
         counted: Floats = np.where(most > 0, np.minimum(detectors, most), 0.0)
         return counted
@@ -217,6 +238,19 @@ class Calibration:
 
     `own` are the scores of each noisy key in the `windows`: they speak for that key only. `weight`
     is how many cases each of the strange replayed ones stands for.
+
+    99 keys in use, of which forty were 0.1 to 4 bits strange at a new place. What forty cases reach
+    has the p-value of its rank, (40 + 1) / (99 + 1); what none reached that of the tail:
+
+    >>> nth = np.arange(40)
+    >>> replayed = Visits(nth, nth % 2, nth, (nth[:, np.newaxis] + 1) / 10, np.array([50, 49]),
+    ...                   ruled=np.zeros(40, bool))
+    >>> families = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
+    >>> calibration = Calibration(replayed, families)
+    >>> calibration.p_values(np.array([0.0, 0.01, 2.0, 10.0])).round(4).tolist()
+    [1.0, 0.41, 0.22, 0.0029]
+    >>> calibration.cases_of(1.0), calibration.tail.start
+    (31, 2.0)
     """
 
     replayed: Visits
@@ -328,7 +362,11 @@ def _parts(rows: Floats) -> Floats:
 
 
 def most_of_case(case: Ints, values: Floats) -> Floats:
-    """The largest of the values of each case."""
+    """The largest of the values of each case.
+
+    >>> most_of_case(np.array([0, 0, 2]), np.array([1.0, 5.0, 3.0])).tolist()
+    [5.0, 0.0, 3.0]
+    """
     most = np.zeros(int(case.max(initial=-1)) + 1)
     np.maximum.at(most, case, values)
     return most
@@ -338,6 +376,9 @@ def q_values(p_values: Floats, tests: int) -> Floats:
     """Benjamini and Hochberg's adjusted p-values of `tests` tests, of which these are the smallest.
 
     Tests that are not among `p_values` have p-value 1.
+
+    >>> q_values(np.array([0.001, 0.03, 0.008]), tests=100).round(3).tolist()
+    [0.1, 1.0, 0.4]
     """
     order = np.argsort(p_values, kind="stable")
     ranked = p_values[order] * tests / np.arange(1, len(order) + 1)
@@ -353,6 +394,14 @@ def q_values_of_groups(
 
     A group's p-value is Simes's. Its members are no surer than it is, nor than they are alone.
     Alone, what has not `begun` in this window is judged beside what has, and makes nothing surer.
+
+    Three keys alone, and where two of them are a campaign, which is one test:
+
+    >>> p, begun = np.array([0.001, 0.002, 0.002]), np.ones(3, bool)
+    >>> q_values_of_groups(p, 100, [], begun).round(3).tolist()
+    [0.067, 0.067, 0.067]
+    >>> q_values_of_groups(p, 100, [np.array([1, 2])], begun).round(3).tolist()
+    [0.099, 0.099, 0.099]
     """
     simes = np.array(
         [np.min(np.sort(p_values[g]) * len(g) / np.arange(1, len(g) + 1)) for g in groups]

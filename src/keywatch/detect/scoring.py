@@ -184,7 +184,12 @@ class ScoredCase:
 
     @property
     def recommended(self) -> Action:
-        """What to do about the key: the more urgent of both."""
+        """What to do about the key: the more urgent of both.
+
+        >>> case = ScoredCase("key_1", None, None, 0.0, {}, {}, certain=False, action="investigate")
+        >>> replace(case, fact_action="rotate").recommended
+        'rotate'
+        """
         return most_urgent((self.action, self.fact_action))
 
 
@@ -465,6 +470,21 @@ def visit_bits(
 
     The visits of a key at a network that is new to it are judged as one, with those of `earlier`
     windows where it goes on.
+
+    >>> flags, day = np.zeros(3, bool), date(2026, 10, 1)
+    >>> evidence = WindowEvidence(
+    ...     detectors=("unfamiliar_origin",),
+    ...     visits=(("key_1", day, "a"), ("key_1", day, "b"), ("key_2", day, "a")),
+    ...     networks=("AS64496", "AS64496", ""), goes_on=flags,
+    ...     bits=np.array([[2.0], [7.0], [3.0]]),
+    ...     facts=np.zeros(3), ruled=flags, moved=flags, cases=np.array([1, 1]),
+    ... )
+    >>> scale = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
+    >>> said, bits = visit_bits(evidence, scale)
+    >>> bits.tolist()
+    [7.0, 7.0, 3.0]
+    >>> visit_bits(evidence.without({"key_1"}), scale)[1].tolist()
+    [3.0]
     """
     going_on = {
         (visit[0], network)

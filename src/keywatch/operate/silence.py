@@ -27,7 +27,12 @@ class Rhythm:
     rest_days: int
 
     def missed_days(self, last: date, until: date) -> int:
-        """How many usual days lie between `last` and `until`, neither included."""
+        """How many usual days lie between `last` and `until`, neither included.
+
+        >>> weekdays = Rhythm(frozenset(range(5)), rest_days=0)
+        >>> weekdays.missed_days(date(2026, 10, 2), date(2026, 10, 6))  # Friday to Tuesday
+        1
+        """
         between = range(1, (until - last).days)
         return sum((last + each * _DAY).weekday() in self.weekdays for each in between)
 
@@ -40,7 +45,14 @@ class Rhythm:
 
 
 def rhythm_of(days: Collection[date]) -> Rhythm | None:
-    """The rhythm of what happened on `days`; None where it is not known, or is no daily one."""
+    """The rhythm of what happened on `days`; None where it is not known, or is no daily one.
+
+    >>> days = [date(2026, 9, 1) + n * _DAY for n in range(30)]
+    >>> rhythm_of([day for day in days if day.weekday() < 5])
+    Rhythm(weekdays=frozenset({0, 1, 2, 3, 4}), rest_days=0)
+    >>> rhythm_of(days[:20]) is None
+    True
+    """
     if not days:
         return None
     first, last = min(days), max(days)
