@@ -26,6 +26,12 @@ from keywatch.vendors import find_files
 # Lakes of tests are small: a second thread costs more than it does, and the next test has the core.
 os.environ["KEYWATCH_STORAGE__THREADS"] = "1"
 
+CHROMIUM = os.environ.get("KEYWATCH_CHROMIUM") or shutil.which("chromium")
+NO_CHROMIUM = (
+    "no Chromium on the PATH, so no page is tested: "
+    "apt-get install chromium, or set KEYWATCH_CHROMIUM"
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -42,6 +48,17 @@ LOAD_MARKS = {"load_id", "file_id", "loaded_at", "path"}
 def _no_content_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of content are made known to a whole process, which tests share."""
     monkeypatch.setattr("keywatch.content._added", ())
+
+
+def pytest_report_header() -> list[str]:
+    return [] if CHROMIUM else [NO_CHROMIUM]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    count = sum(NO_CHROMIUM in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_sep("=", f"{count} skipped: {NO_CHROMIUM}", yellow=True)
 
 
 @pytest.fixture
