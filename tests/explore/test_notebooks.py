@@ -18,6 +18,7 @@ import pytest
 
 from keywatch import pipeline
 from keywatch.settings import IngestSettings, ReviewSettings, Settings
+from tests.command import keywatch
 from tests.conftest import ROOT
 from tests.torture.planted import LOGGED, Planted, plant, shown_in
 
@@ -54,21 +55,25 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> dict[str, str]:
     """A small demo lake, as `make notebooks` makes one, with secrets in its log."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    options = ("--keys", "60", "--weeks", "9", "--keep", str(folder))
-    subprocess.run([BIN / "keywatch", "demo", *options], check=True, capture_output=True)
+    few: dict[str, Any] = {
+        "KEYWATCH_REVIEW__REPLAYED_WINDOWS": "2",
+        "KEYWATCH_REVIEW__POWER_KEYS": "0",
+    }
+    ran = keywatch("demo", "--keys", "60", "--weeks", "9", "--keep", folder, **few)
+    assert ran.code == 0, ran.err
     settings = Settings(
-        ingest=IngestSettings(max_reject_share=1.0), review=ReviewSettings(power_keys=0)
+        ingest=IngestSettings(max_reject_share=1.0),
+        review=ReviewSettings(power_keys=0, replayed_windows=2),
     )
     pipeline.ingest(folder / "lake", [str(planted.logs)], settings)
     pipeline.import_keys(folder / "lake", planted.inventory, settings)
     pipeline.review(folder / "lake", None, settings, whole=False)
     return {
         **os.environ,
+        **few,
         "KEYWATCH_LAKE": str(folder / "lake"),
         "TMPDIR": str(folder),  # where a written detector goes
         "DO_NOT_TRACK": "1",
-        "KEYWATCH_REVIEW__REPLAYED_WINDOWS": "2",
-        "KEYWATCH_REVIEW__POWER_KEYS": "0",
     }
 
 
