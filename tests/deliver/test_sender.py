@@ -7,8 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -35,6 +33,7 @@ from keywatch.settings import LakeSettings, Settings, load_settings
 from keywatch.settings.deliver import DeliverSettings
 from tests.deliver.alerts_of import review_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
+from tests.forked import Forked
 from tests.report.reviews import DOUBTED, SCANNED, WEEK
 
 SIGNING = "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
@@ -534,22 +533,17 @@ def test_a_thousand_recommendations_through_failures_and_kills(
         kills = runs = 0
         while runs < KILLS + 20:
             runs += 1
-            process = subprocess.Popen(
-                [sys.executable, "-m", "keywatch", "deliver", "--lake", str(tmp_path / "lake"),
-                 "--config", str(config)],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+            process = Forked("deliver", "--lake", tmp_path / "lake", "--config", config)
             if kills < KILLS:
                 seen = len(receiver.requests)
-                while len(receiver.requests) < seen + rng.randint(1, 60) and process.poll() is None:
-                    time.sleep(0.001)
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-                process.communicate()
+                while len(receiver.requests) < seen + rng.randint(1, 60):
+                    if process.ends(0.001):
+                        break
+                kills += process.kill() == -signal.SIGKILL
                 continue
-            _, err = process.communicate()
-            assert process.returncode == 0, err
-            if "wait for a later run" not in err:
+            assert process.ends(600)
+            assert process.exit_code == 0, process.said
+            if "wait for a later run" not in process.said:
                 break
         seconds = time.monotonic() - begun
         with Lake.open(tmp_path / "lake") as lake:

@@ -32,6 +32,7 @@ from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import ROOT, as_json_lines, event
 from tests.explore.test_notebooks import BIN, SOURCES, exported
+from tests.forked import Forked
 from tests.torture.fuzz import CORPUS, FoundError, fuzz
 from tests.torture.planted import LAKE, files_under, plant, run_commands, shown_in
 from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
@@ -70,7 +71,7 @@ class World:
         )
         self._made = 0
         self.said = ""
-        """What the last command that `run` ran said to its errors."""
+        """What the last command that `run` ran said."""
 
     def new_log(self, who: str = "w") -> Path:
         """A log of another day of a few keys and a passing one; one has a strange address."""
@@ -95,25 +96,18 @@ class World:
         """A key of a log that may be loaded by now, to be forgotten."""
         return f"{PASSING}w_{random.randint(1, self._made)}"
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str | Path) -> Forked:
         """A command of keywatch in a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "keywatch", *map(str, arguments),
-             "--lake", str(self.lake), "--config", str(self.config)],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
+        return Forked(*arguments, "--lake", self.lake, "--config", self.config, cwd=self.folder)
 
     def run(self, *arguments: str | Path) -> int:
         """Its exit code; a traceback is an error of ours."""
         process = self.start(*arguments)
-        _, said = process.communicate(timeout=900)
-        self.said = said.decode()
+        assert process.ends(900), arguments
+        self.said = process.said
         assert "Traceback" not in self.said, self.said
-        assert process.returncode in (0, 2, 3), self.said
-        return process.returncode
+        assert process.exit_code in (0, 2, 3), self.said
+        return process.exit_code
 
 
 COMMANDS: dict[str, Callable[[World], tuple[str | Path, ...]]] = {
@@ -182,12 +176,9 @@ def kills(folder: Path, count: int) -> list[Row]:
         process = (_Old(folder / "old", world.config) if old else world).start(
             *COMMANDS[name](world)
         )
-        try:
-            process.wait(random.uniform(0.1, 1.05) * takes[name])
-        except subprocess.TimeoutExpired:
+        if not process.ends(random.uniform(0.1, 1.05) * takes[name]):
             process.kill()
             cut[name] += 1
-        process.communicate()
         tried[name] += 1
         after = state(folder / "old" / "lake") if old else state(world.lake)
         if old:
