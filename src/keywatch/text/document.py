@@ -328,6 +328,8 @@ def _new_network(one: NewNetwork) -> dict[str, Any]:
 def _unicode(value: Any) -> Any:
     """`value` with lone surrogates replaced: strict JSON readers refuse them even as escapes."""
     match value:
+        case str() if value.isascii():
+            return value
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case dict():
