@@ -113,7 +113,8 @@ CREATE OR REPLACE TEMP TABLE exposures AS
 WITH sent AS (
     SELECT key_id AS sender, day, endpoint, shown, list_sort(list(DISTINCT field)) AS fields
     FROM (
-        SELECT row_number() OVER () AS n, coalesce(principal, key_id) AS key_id, day, endpoint, unnest(list_concat(
+        SELECT row_number() OVER () AS n, coalesce(principal, key_id) AS key_id, day, endpoint,
+            unnest(list_concat(
             list_transform(exposed_keys(path), lambda k: {'shown': k, 'field': 'the URL'}),
             list_transform(exposed_keys(user_agent),
                 lambda k: {'shown': k, 'field': 'the user agent'}),

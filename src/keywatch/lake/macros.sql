@@ -38,16 +38,19 @@ CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
 CREATE OR REPLACE TEMP MACRO log_density(x, mean, variance) AS
     -0.5 * ln(variance) - pow(x - mean, 2) / (2 * variance);
 
--- A time as UTC: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970; null when it is none.
--- One without an offset is of `zone`; null where that is null. A leap second is the one before.
+-- A time as UTC: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970; null when it is
+-- none. One without an offset is of `zone`; null where that is null. A leap second is the second
+-- before it.
 -- The cast to TIMESTAMP would drop an offset without a word: it serves for Z only.
 CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
-    CASE WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30 THEN try_cast(text AS TIMESTAMP) END,
+    CASE WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30
+        THEN try_cast(text AS TIMESTAMP) END,
     CASE
         WHEN regexp_full_match(
             text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)? ?([Zz]|UTC|[+-]\d\d(:?\d\d)?)'
         ) THEN make_timestamp(epoch_us(try_cast(regexp_replace(
-            regexp_replace(regexp_replace(upper(text), ' ?UTC$', 'Z'), '(:\d\d):60(\.\d+)?', '\1:59'),
+            regexp_replace(
+                regexp_replace(upper(text), ' ?UTC$', 'Z'), '(:\d\d):60(\.\d+)?', '\1:59'),
             ' ?([+-]\d\d):?(\d\d)?$', '\1:\2') AS TIMESTAMPTZ)))
         WHEN zone IS NOT NULL
             AND regexp_full_match(text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d([.,]\d+)?')
@@ -81,11 +84,12 @@ CREATE OR REPLACE TEMP MACRO clean_address(a) AS
             END, '^::ffff:([0-9]+\.[0-9.]+)$', '\1'), 100)
     END;
 
--- A path segment that names an object: numbers, lists of them, dates, addresses, UUIDs, hex, base 32,
--- prefixed and long tokens.
+-- A path segment that names an object: numbers, lists of them, dates, addresses, UUIDs, hex,
+-- base 32, prefixed and long tokens.
 CREATE OR REPLACE TEMP MACRO id_pattern() AS
-    '\d+(?:[-,:]\d+)*|\d+(?:\.\d+){3}|\d{4}-\d\d-\d\d[Tt][^/]*|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}'
-    || '|[a-z]{2,8}-\d{3,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Z2-7]{16,}'
+    '\d+(?:[-,:]\d+)*|\d+(?:\.\d+){3}|\d{4}-\d\d-\d\d[Tt][^/]*'
+    || '|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}|[a-z]{2,8}-\d{3,}'
+    || '|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{12,}|[A-Z2-7]{16,}'
     || '|[a-z]{2,8}_[A-Za-z0-9]*[0-9][A-Za-z0-9]*|[A-Za-z0-9_]{24,}|[^/]*[…@{}][^/]*';
 
 -- Product and major version of a user agent; a browser without its version.

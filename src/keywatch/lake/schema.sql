@@ -76,7 +76,7 @@ CREATE TABLE lake.origins (
 );
 
 -- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
--- In the roll-ups, and in all that is made of them, key_id is the principal of a short-lived credential.
+-- In the roll-ups, and in all that is made of them, key_id is a short-lived credential's principal.
 CREATE TABLE lake.activity (
     key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR,
     agent VARCHAR,

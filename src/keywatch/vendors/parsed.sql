@@ -68,7 +68,8 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(user_agent), 500) ELSE user_agent END AS user_agent,
         response_bytes, duration_ms,
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
-        coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, principal, address, endpoint,
+        coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, principal, address,
+            endpoint,
             object, user_agent, request_id, path)) <> '' END, false) AS exposed
     FROM checked
 )
