@@ -2,7 +2,8 @@
 -- Variables: baseline_start, window_start, window_end (days, half open). Reads what span.sql made.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
 
--- grain: key, day, address, endpoint, status class, agent, in parts that add up; the window only
+-- grain: key_id, day, place_id, endpoint, status_class, agent, in parts that add up; the window
+-- only
 CREATE OR REPLACE TEMP TABLE window_activity AS
 SELECT
     a.key_id, a.day, p.prefix, p.place_id, a.endpoint, a.status_class, a.agent,
@@ -12,7 +13,7 @@ FROM lake.activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
 
--- grain: key, day, address
+-- grain: key_id, day, address
 CREATE OR REPLACE TEMP TABLE visit_addresses AS
 WITH used AS (
     SELECT key_id, day, place_id, sum(events) AS events FROM window_activity GROUP BY ALL
@@ -22,7 +23,7 @@ SELECT u.key_id, u.day, p.prefix, u.place_id, p.address, p.ip, u.events
 FROM used AS u
 JOIN places AS p USING (place_id);
 
--- grain: key, day, prefix, endpoint
+-- grain: key_id, day, prefix, endpoint
 CREATE OR REPLACE TEMP TABLE visit_endpoints AS
 SELECT
     key_id, day, prefix, endpoint,
@@ -38,13 +39,14 @@ SELECT
 FROM window_activity
 GROUP BY ALL;
 
--- grain: key, day, prefix, agent
+-- grain: key_id, day, prefix, agent
 CREATE OR REPLACE TEMP TABLE visit_agents AS
 SELECT key_id, day, prefix, agent, split_part(agent, '/', 1) AS product, sum(events) AS events
 FROM window_activity
 GROUP BY ALL;
 
--- grain: key, day, prefix: the unit that is scored; its most telling address says what place it is
+-- grain: key_id, day, prefix; the unit that is scored; its most telling address says what place it
+-- is
 CREATE OR REPLACE TEMP TABLE visits AS
 WITH totals AS (
     SELECT
@@ -65,10 +67,10 @@ SELECT t.* EXCLUDE (place_id), p.network, p.country, p.class, p.located,
 FROM totals AS t
 JOIN places AS p USING (place_id);
 
--- grain: key in use in the window
+-- grain: key_id
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- grain: key; the inventory in force, and keys that no inventory knows; environments by one word
+-- grain: key_id; the inventory in force, and keys that no inventory knows; environments by one word
 -- each
 CREATE OR REPLACE TEMP TABLE keys AS
 WITH shown AS (
@@ -89,7 +91,7 @@ SELECT
 FROM inventory_in_force() AS i
 FULL JOIN shown AS s USING (key_id);
 
--- grain: key, import that changed its scopes; both lists sorted
+-- grain: key_id, imported_at; what an import changed of its scopes, both lists sorted
 CREATE OR REPLACE TEMP TABLE scope_changes AS
 SELECT key_id, imported_at, previous, scopes
 FROM (
@@ -99,7 +101,7 @@ FROM (
 )
 WHERE previous <> scopes;
 
--- grain: key, day of the window or the baseline; lines of the key that could not be read, and
+-- grain: key_id, day; of the window and the baseline: lines of the key that could not be read, and
 -- mostly why
 CREATE OR REPLACE TEMP TABLE unread_lines AS
 SELECT key_id, ts::DATE AS day, count(*) AS lines, mode(reason ORDER BY reason) AS reason
@@ -107,7 +109,7 @@ FROM lake.rejects
 WHERE key_id IS NOT NULL AND ts >= getvariable('baseline_start') AND ts < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: full key as it is shown, key that sent it, where, endpoint. A full key in a URL, an agent
+-- grain: shown, sender, fields, endpoint; a full key that a key sent. A full key in a URL, an agent
 -- or another text was masked on its way in; whose it is (key_id) is null where that is not clear.
 CREATE OR REPLACE TEMP TABLE exposures AS
 WITH sent AS (
@@ -141,12 +143,12 @@ FROM sent AS s
 LEFT JOIN known AS k USING (shown)
 GROUP BY ALL;
 
--- grain: successor of a rotated key; by the inventory, or a guess where the inventory does not say
--- and it is clear: one older and one younger key of the same owner, environment and scopes, made on
--- different days, and of the same name less what is added at a rotation (-v2, -new, a date). A
--- plain number is a name: web-1 and web-2 are two keys. So are two that are still used side by side
--- when the younger one is as old as the baseline: no rotation takes so long. Of v1, v2 and v3 each
--- replaces the one before it.
+-- grain: key_id; the successor of a rotated key, by the inventory, or a guess where the inventory
+-- does not say and it is clear: one older and one younger key of the same owner, environment and
+-- scopes, made on different days, and of the same name less what is added at a rotation (-v2, -new,
+-- a date). A plain number is a name: web-1 and web-2 are two keys. So are two that are still used
+-- side by side when the younger one is as old as the baseline: no rotation takes so long. Of v1, v2
+-- and v3 each replaces the one before it.
 -- Whoever can make keys can make one that looks like a successor: its past makes strange use of it
 -- stranger, never less so, and overlap_overstay says that it is a guess.
 CREATE OR REPLACE TEMP TABLE successors AS
@@ -191,7 +193,8 @@ UNION ALL
 SELECT key_id, replaces, created_at, true FROM pairs
 QUALIFY count(*) OVER (PARTITION BY key_id) = 1 AND count(*) OVER (PARTITION BY replaces) = 1;
 
--- grain: key in use, key whose past is its own too: itself, its predecessor, and so on
+-- grain: key_id, ancestor; a key in use, and keys whose past is its own too: itself, its
+-- predecessor, and so on
 CREATE OR REPLACE TEMP TABLE lineage AS
 WITH RECURSIVE ancestors AS (
     SELECT key_id, key_id AS ancestor FROM window_keys
@@ -201,11 +204,11 @@ WITH RECURSIVE ancestors AS (
 
 FROM ancestors;
 
--- grain: key, day, place; flagged in an earlier review and not judged to be the owner's
+-- grain: key_id, day, place_id; flagged in an earlier review and not judged to be the owner's
 CREATE OR REPLACE TEMP VIEW quarantine AS
 FROM flagged_places WHERE day < getvariable('window_start');
 
--- grain: key in use, ancestor, day, place, before the window; is_flagged: as in quarantine, or late
+-- grain: key_id, ancestor, day, place_id; before the window; is_flagged: as in quarantine, or late
 -- and not judged
 CREATE OR REPLACE TEMP TABLE past_places AS
 SELECT l.key_id, l.ancestor, s.day, s.place_id,
@@ -217,15 +220,15 @@ LEFT JOIN late_places AS late ON late.key_id = s.key_id AND late.day = s.day
     AND late.place_id = s.place_id
 WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start');
 
--- grain: key in use, day, network, before the window, less what was flagged
+-- grain: key_id, day, network; before the window, less what was flagged
 CREATE OR REPLACE TEMP TABLE network_days AS
 SELECT DISTINCT l.key_id, l.day, p.network
 FROM past_places AS l
 JOIN places AS p USING (place_id)
 WHERE NOT is_flagged;
 
--- grain: key, network of its past, since when; whether it came after the key's beginning: its first
--- settling_days, and five days of use
+-- grain: key_id, network; of its past, since when, and whether it came after the key's beginning:
+-- its first settling_days, and five days of use
 SET VARIABLE settling_days = 7;
 CREATE OR REPLACE TEMP TABLE first_networks AS
 WITH beginnings AS (
@@ -248,8 +251,8 @@ LEFT JOIN beginnings AS b ON b.key_id = l.key_id
 WHERE f.first_day < getvariable('window_start')
 GROUP BY l.key_id, p.network;
 
--- grain: key, late network that did the key's work (on three days) while every older one was
--- silent, for longer than settling_days, and than twice what the key ever rested before
+-- grain: key_id, network; a late one that did the key's work (on three days) while every older one
+-- was silent, for longer than settling_days, and than twice what the key ever rested before
 CREATE OR REPLACE TEMP TABLE moved_networks AS
 WITH late AS (FROM first_networks SEMI JOIN network_days USING (key_id, network) WHERE is_late),
 
@@ -293,10 +296,10 @@ WHERE s.since >= s.first_day - 1
 GROUP BY s.key_id, s.network, s.since
 HAVING count(*) >= 3;
 
--- grain: key, network that is not usual for it yet. Since the lake is reviewed (what was before is
--- what is learnt from), a network is usual that the key used from its beginning, or once two other
--- keys of its owner use it, or once the key moved there. It never is by lasting alone. A window
--- before the log begins says nothing of what was reviewed.
+-- grain: key_id, network; one that is not usual for it yet. Since the lake is reviewed (what was
+-- before is what is learnt from), a network is usual that the key used from its beginning, or once
+-- two other keys of its owner use it, or once the key moved there. It never is by lasting alone. A
+-- window before the log begins says nothing of what was reviewed.
 CREATE OR REPLACE TEMP TABLE unsettled_networks AS
 WITH owners AS (
     SELECT k.owner, d.network, list(DISTINCT d.key_id) AS key_ids
@@ -318,7 +321,7 @@ WHERE f.is_late AND f.first_day >= (
     )
     AND coalesce(len(list_filter(o.key_ids, lambda other: other <> f.key_id)), 0) < 2;
 
--- grain: key in use, ancestor, day, place; what is out of the baseline: flagged, or from a network
+-- grain: key_id, ancestor, day, place_id; what is out of the baseline: flagged, or from a network
 -- that is not usual yet
 CREATE OR REPLACE TEMP TABLE strange_days AS
 SELECT l.key_id, l.ancestor, l.day, l.place_id, p.address
@@ -329,8 +332,9 @@ WHERE l.is_flagged OR (
     AND NOT EXISTS (FROM settled_prefixes AS b WHERE b.key_id = l.ancestor
         AND b.prefix = p.prefix));
 
--- grain: as lake.activity; the baseline of the keys in use, with what they inherit. A view: to read
--- three columns twice costs less than to keep all of them once.
+-- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up; the baseline of
+-- the keys in use, with what they inherit. A view: to read three columns twice costs less than to
+-- keep all of them once.
 CREATE OR REPLACE TEMP VIEW baseline AS
 SELECT l.key_id, a.* EXCLUDE (key_id)
 FROM lake.activity AS a
@@ -339,7 +343,7 @@ ANTI JOIN strange_days AS q
     ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.day AND q.address = a.address
 WHERE a.day >= getvariable('baseline_start') AND a.day < getvariable('window_start');
 
--- grain: key, day
+-- grain: key_id, day
 CREATE OR REPLACE TEMP TABLE window_days AS
 SELECT
     key_id, day, sum(events)::BIGINT AS events, sum(objects)::BIGINT AS objects,
@@ -350,7 +354,7 @@ SELECT
 FROM window_activity
 GROUP BY ALL;
 
--- grain: key, day
+-- grain: key_id, day
 CREATE OR REPLACE TEMP TABLE baseline_days AS
 SELECT
     key_id, day, sum(events)::BIGINT AS events, sum(object_count)::BIGINT AS objects,
@@ -362,7 +366,7 @@ SELECT
 FROM baseline
 GROUP BY ALL;
 
--- grain: key, day, prefix, scope with a documented limit; requests in the fullest minute, and of
+-- grain: key_id, day, prefix, scope; requests in the fullest minute, and of
 -- those let in.
 -- Of one address, endpoint and agent, so the key's own minute had as many at least; null before
 -- format 4
@@ -374,7 +378,7 @@ JOIN catalogue AS c USING (endpoint)
 WHERE c.requests_per_minute IS NOT NULL
 GROUP BY ALL;
 
--- grain: key, scope with a documented limit; the same of the past
+-- grain: key_id, scope; the same of the past
 CREATE OR REPLACE TEMP TABLE baseline_rates AS
 SELECT b.key_id, c.scope, max(b.peak_per_minute) AS peak
 FROM baseline AS b
@@ -382,7 +386,7 @@ JOIN catalogue AS c USING (endpoint)
 WHERE c.requests_per_minute IS NOT NULL
 GROUP BY ALL;
 
--- grain: key, place; days = days seen
+-- grain: key_id, place_id; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_places AS
 SELECT l.key_id, l.place_id, count(DISTINCT l.day) AS days, min(l.day) AS first_day,
     max(l.day) AS last_day
@@ -390,13 +394,13 @@ FROM past_places AS l
 ANTI JOIN strange_days AS q USING (key_id, ancestor, day, place_id)
 GROUP BY ALL;
 
--- grain: key, address; a view, because few are asked for by name
+-- grain: key_id, address; a view, because few are asked for by name
 CREATE OR REPLACE TEMP VIEW baseline_addresses AS
 SELECT b.*, p.address, p.prefix, p.network, p.country, p.class
 FROM baseline_places AS b
 JOIN places AS p USING (place_id);
 
--- grain: key, prefix, network, country, class; days = days seen, added up over its addresses
+-- grain: key_id, prefix, network, country, class; days = days seen, added up over its addresses
 CREATE OR REPLACE TEMP TABLE baseline_prefixes AS
 SELECT
     key_id, prefix, network, country, class,
@@ -405,7 +409,7 @@ SELECT
 FROM baseline_addresses
 GROUP BY ALL;
 
--- grain: key, network, country, class
+-- grain: key_id, network, country, class
 CREATE OR REPLACE TEMP TABLE baseline_networks AS
 SELECT
     key_id, network, country, class,
@@ -414,7 +418,7 @@ SELECT
 FROM baseline_prefixes
 GROUP BY ALL;
 
--- grain: key, endpoint, agent; a bit for each day seen, and for each day with a denied call
+-- grain: key_id, endpoint, agent; a bit for each day seen, and for each day with a denied call
 SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 CREATE OR REPLACE TEMP TABLE baseline_uses AS
 SELECT
@@ -425,7 +429,7 @@ SELECT
 FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
 GROUP BY key_id, endpoint, agent;
 
--- grain: key, endpoint; days = days seen, of which denied_days with a denied call
+-- grain: key_id, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
 SELECT key_id, endpoint, bit_count(bit_or(days)) AS days,
     coalesce(bit_count(bit_or(denied_days)), 0) AS denied_days,
@@ -433,14 +437,14 @@ SELECT key_id, endpoint, bit_count(bit_or(days)) AS days,
 FROM baseline_uses
 GROUP BY ALL;
 
--- grain: key, agent
+-- grain: key_id, agent
 CREATE OR REPLACE TEMP TABLE baseline_agents AS
 SELECT key_id, agent, split_part(agent, '/', 1) AS product,
     bit_count(bit_or(days)) AS days, min(first_day) AS first_day
 FROM baseline_uses
 GROUP BY ALL;
 
--- grain: key in use; how much it is seen and how often something about it is new
+-- grain: key_id; how much it is seen and how often something about it is new
 CREATE OR REPLACE TEMP TABLE key_history AS
 WITH days AS (
     SELECT key_id, count(*) AS active_days, min(day) AS first_day, max(day) AS last_day,
@@ -530,14 +534,14 @@ LEFT JOIN places AS p USING (address)
 LEFT JOIN endpoints USING (key_id)
 LEFT JOIN agents USING (key_id);
 
--- grain: key in use; keys of like scopes and like main use
+-- grain: key_id; keys of like scopes and like main use
 CREATE OR REPLACE TEMP TABLE peers AS
 SELECT h.key_id,
     concat_ws('|', array_to_string(list_sort(k.scopes), ' '), h.usual_endpoint) AS peer_group
 FROM key_history AS h
 LEFT JOIN keys AS k USING (key_id);
 
--- grain: owner, key, prefix; days = baseline days on which the owner's key came from there
+-- grain: owner, key_id, prefix; days = baseline days on which the owner's key came from there
 CREATE OR REPLACE TEMP TABLE owner_prefixes AS
 SELECT k.owner, b.key_id, b.prefix, min(b.network) AS network, min(b.class) AS class,
     any_value(k.environment) AS environment, sum(b.days) AS days
@@ -546,8 +550,8 @@ JOIN keys AS k USING (key_id)
 WHERE k.owner IS NOT NULL
 GROUP BY k.owner, b.key_id, b.prefix;
 
--- grain: key, prefix where another key of its owner was seen on three days or more: a place of the
--- owner's
+-- grain: key_id, prefix; where another key of its owner was seen on three days or more: a place of
+-- the owner's
 CREATE OR REPLACE TEMP TABLE owner_places AS
 SELECT DISTINCT k.key_id, o.prefix
 FROM keys AS k
@@ -561,14 +565,14 @@ JOIN (
     HAVING count(DISTINCT l.day) >= 3
 ) AS o ON o.owner = k.owner AND o.key_id <> k.key_id;
 
--- grain: key, hour; the window only
+-- grain: key_id, hour; the window only
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, hour, sum(events)::BIGINT AS events
 FROM lake.activity_hours
 WHERE hour >= getvariable('window_start') AND hour < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: key, hour, in parts that add up; a view, because few keys are asked for
+-- grain: key_id, hour, in parts that add up; a view, because few keys are asked for
 CREATE OR REPLACE TEMP VIEW baseline_hours AS
 SELECT l.key_id, a.hour, a.events
 FROM lake.activity_hours AS a
@@ -578,7 +582,7 @@ ANTI JOIN strange_days AS q
         AND q.address = a.address
 WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start');
 
--- grain: key, day, prefix, previous endpoint ('' where a session begins), endpoint
+-- grain: key_id, day, prefix, previous, endpoint; previous is '' where a session begins
 CREATE OR REPLACE TEMP TABLE visit_transitions AS
 SELECT t.key_id, t.day, p.prefix, t.previous, t.endpoint, sum(t.events) AS events
 FROM lake.transitions AS t
@@ -586,7 +590,7 @@ JOIN places AS p USING (address)
 WHERE t.day >= getvariable('window_start') AND t.day < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: key, previous endpoint, endpoint; days = days seen
+-- grain: key_id, previous, endpoint; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_transitions AS
 SELECT l.key_id, t.previous, t.endpoint, count(DISTINCT t.day) AS days
 FROM lake.transitions AS t
@@ -596,25 +600,25 @@ ANTI JOIN strange_days AS q
 WHERE t.day >= getvariable('baseline_start') AND t.day < getvariable('window_start')
 GROUP BY ALL;
 
--- grain: key, day, prefix, endpoint, object (its hash; of many objects the 64 smallest)
+-- grain: key_id, day, prefix, endpoint, object; its hash, of many objects the 64 smallest
 CREATE OR REPLACE TEMP TABLE visit_objects AS
 SELECT DISTINCT key_id, day, prefix, endpoint, unnest(object_hashes) AS object
 FROM window_activity;
 
--- grain: key, endpoint, object; days = days seen
+-- grain: key_id, endpoint, object; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_objects AS
 SELECT key_id, endpoint, object, count(DISTINCT day) AS days
 FROM (SELECT key_id, day, endpoint, unnest(objects) AS object FROM baseline)
 GROUP BY ALL;
 
--- grain: key, weekend or not, hour of the day (UTC); days = days seen
+-- grain: key_id, is_weekend, hour_of_day; in UTC; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_hours_of_week AS
 SELECT key_id, isodow(hour) > 5 AS is_weekend, hour(hour) AS hour_of_day,
     count(DISTINCT hour::DATE) AS days
 FROM baseline_hours
 GROUP BY ALL;
 
--- grain: key; days = days on which it was used in several countries
+-- grain: key_id; days = days on which it was used in several countries
 CREATE OR REPLACE TEMP TABLE baseline_days_abroad AS
 SELECT key_id, count(*) AS days
 FROM (
@@ -628,7 +632,7 @@ FROM (
 )
 GROUP BY key_id;
 
--- grain: key, network of the window that is not usual for it; goes_on: it was there before the
+-- grain: key_id, network; of the window, that is not usual for it; goes_on: it was there before the
 -- window
 CREATE OR REPLACE TEMP TABLE new_networks AS
 SELECT DISTINCT v.key_id, v.network, p.network IS NOT NULL AS goes_on
@@ -639,10 +643,10 @@ LEFT JOIN (
     SELECT DISTINCT l.key_id, p.network FROM past_places AS l JOIN places AS p USING (place_id)
 ) AS p ON p.key_id = v.key_id AND p.network = v.network;
 
--- grain: key, network that is new to it: from when until when the key was there, what it did
--- (requests that were answered), whether a usual place was used after its first request and until a
--- day after its last one (owner_goes_on), and how long all usual places were silent around it, give
--- or take handover_hours: silent_until is when the next one was used, null where none was;
+-- grain: key_id, network; one that is new to it: from when until when the key was there, what it
+-- did (requests that were answered), whether a usual place was used after its first request and
+-- until a day after its last one (owner_goes_on), and how long all usual places were silent around
+-- it, give or take handover_hours: silent_until is when the next one was used, null where none was;
 -- missing_events is what their hours let expect in that time. silence_bits is how improbable it is:
 -- the requests that are missing, or the days, whichever says less, for a key may rest for days.
 SET VARIABLE handover_hours = 3;
@@ -687,7 +691,7 @@ silences AS (
     GROUP BY a.key_id, a.network
 ),
 
--- grain: key, weekend or not; share = of such days since its first one, those on which it is used
+-- grain: key_id, is_weekend; share = of such days since its first one, those on which it is used
 kinds_of_day AS (
     SELECT d.key_id, d.is_weekend, count(*) AS days, (count(u.day) + 0.5) / (count(*) + 1) AS share
     FROM (
@@ -703,7 +707,7 @@ kinds_of_day AS (
     GROUP BY ALL
 ),
 
--- grain: key, weekend or not, hour of the day; requests in such an hour
+-- grain: key_id, is_weekend, hour_of_day; requests in such an hour
 rates AS (
     SELECT d.key_id, d.is_weekend, any_value(d.share) AS share, h.hour_of_day,
         coalesce(sum(b.events), 0) / any_value(d.days) AS an_hour
@@ -755,7 +759,7 @@ FROM arrived AS a
 JOIN silences AS s USING (key_id, network)
 LEFT JOIN missing AS m USING (key_id, network);
 
--- grain: key, network that is new to it, hour; the window only
+-- grain: key_id, network, hour; of networks that are new to it, the window only
 CREATE OR REPLACE TEMP TABLE stay_hours AS
 SELECT h.key_id, p.network, h.hour, sum(h.events)::BIGINT AS events
 FROM lake.activity_hours AS h
@@ -764,7 +768,7 @@ SEMI JOIN new_networks AS n ON n.key_id = h.key_id AND n.network = p.network
 WHERE h.hour >= getvariable('window_start') AND h.hour < getvariable('window_end')
 GROUP BY ALL;
 
--- grain: key that is at a new network; days = days on which its use of one network began before
+-- grain: key_id; at a new network; days = days on which its use of one network began before
 -- that of another one ended
 CREATE OR REPLACE TEMP TABLE baseline_days_beside AS
 WITH spans AS (
@@ -786,8 +790,8 @@ FROM (
 WHERE first_ts <= others_until
 GROUP BY key_id;
 
--- grain: key; days = days seen; of these the mean and the variance of the (natural) logarithms of
--- requests in an hour with requests, and of the number of such hours
+-- grain: key_id; days = days seen; of these the mean and the variance of the (natural) logarithms
+-- of requests in an hour with requests, and of the number of such hours
 CREATE OR REPLACE TEMP TABLE baseline_rhythms AS
 WITH days AS (
     SELECT key_id, hour::DATE AS day, ln(sum(events) / count(DISTINCT hour)) AS rate,

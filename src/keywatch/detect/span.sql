@@ -12,7 +12,7 @@ SELECT
     *
 FROM known_places();
 
--- grain: key, day, place
+-- grain: key_id, day, place_id
 CREATE OR REPLACE TEMP TABLE span_places AS
 SELECT a.key_id, a.day, p.place_id
 FROM lake.activity AS a
@@ -20,10 +20,10 @@ JOIN places AS p USING (address)
 WHERE a.day >= getvariable('span_start') AND a.day < getvariable('span_end')
 GROUP BY ALL;
 
--- grain: key, window; the verdict in force
+-- grain: key_id, window_start, window_end; the verdict in force
 CREATE OR REPLACE TEMP TABLE span_verdicts AS FROM verdicts_in_force();
 
--- grain: key, day, place; flagged in a review and not judged to be the owner's
+-- grain: key_id, day, place_id; flagged in a review and not judged to be the owner's
 CREATE OR REPLACE TEMP TABLE flagged_places AS
 SELECT DISTINCT f.key_id, f.day, p.place_id, p.address
 FROM lake.flagged_visits AS f
@@ -35,8 +35,8 @@ WHERE NOT EXISTS (
         AND is_about(v.origins, p.prefix, p.network, p.class)
 );
 
--- grain: key, prefix that a verdict says is the owner's: it was flagged, or is of a network that is
--- expected
+-- grain: key_id, prefix; one that a verdict says is the owner's: it was flagged, or is of a network
+-- that is expected
 CREATE OR REPLACE TEMP TABLE settled_prefixes AS
 SELECT f.key_id, f.prefix
 FROM lake.flagged_visits AS f
@@ -49,7 +49,7 @@ FROM span_verdicts AS v
 JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
 WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 
--- grain: key, day, place; with lines that came late and that no review has judged yet
+-- grain: key_id, day, place_id; with lines that came late and that no review has judged yet
 CREATE OR REPLACE TEMP TABLE late_places AS
 SELECT DISTINCT a.key_id, a.day, p.place_id
 FROM lake.review_queue AS q
@@ -58,7 +58,8 @@ JOIN lake.activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start
 JOIN places AS p USING (address)
 WHERE q.is_late;
 
--- grain: key, place; when the key first came from there, in all of the lake: a baseline forgets
+-- grain: key_id, place_id; when the key first came from there, in all of the lake: a baseline
+-- forgets
 CREATE OR REPLACE TEMP TABLE first_places AS
 SELECT a.key_id, p.place_id, min(a.day) AS first_day
 FROM lake.activity AS a
@@ -68,7 +69,7 @@ ANTI JOIN late_places AS l ON l.key_id = a.key_id AND l.day = a.day AND l.place_
 WHERE a.day < getvariable('span_end')
 GROUP BY ALL;
 
--- grain: key; its first five days of use, in all of the lake
+-- grain: key_id; its first five days of use, in all of the lake
 CREATE OR REPLACE TEMP TABLE first_days AS
 SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
 FROM lake.activity

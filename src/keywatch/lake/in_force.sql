@@ -1,6 +1,6 @@
 -- What is in force of tables that only grow: the newest word of each key and address.
 
--- grain: key; the inventory in force, as its newest import says
+-- grain: key_id; the inventory in force, as its newest import says
 CREATE OR REPLACE TEMP MACRO inventory_in_force() AS TABLE
 FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
 
@@ -8,7 +8,7 @@ FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id
 CREATE OR REPLACE TEMP MACRO origins_in_force() AS TABLE
 FROM lake.origins QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1;
 
--- grain: address, as the newest databases place it; every one has a prefix, a network and a
+-- grain: address; as the newest databases place it; every one has a prefix, a network and a
 -- country, if only its own name.
 CREATE OR REPLACE TEMP MACRO known_places() AS TABLE
 SELECT

@@ -1,6 +1,6 @@
 -- The lake's tables. Times are UTC. Text from a log is redacted before it gets here, and hostile.
 
--- grain: one request, counted once: ts, key_id and request_id
+-- grain: ts, key_id, request_id; one request, counted once
 CREATE TABLE lake.events (
     day            DATE,       -- of ts
     ts             TIMESTAMP,
@@ -23,13 +23,14 @@ CREATE TABLE lake.events (
     load_id        BIGINT
 );
 
--- grain: one request made without a key (services acting for themselves)
+-- grain: ts, request_id, source; one request made without a key (services acting for themselves)
 CREATE TABLE lake.keyless_events AS FROM lake.events WITH NO DATA;
 
--- grain: one request that is ahead of the clock; it is let in when its time has come
+-- grain: ts, key_id, request_id; one that is ahead of the clock; it is let in when its time has
+-- come
 CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
 
--- grain: one file of one load
+-- grain: file_id; one file of one load
 CREATE TABLE lake.ingested_files (
     file_id BIGINT, load_id BIGINT, path VARCHAR, sha256 VARCHAR, size_bytes BIGINT, source VARCHAR,
     lines BIGINT, events BIGINT, duplicates BIGINT, keyless BIGINT, rejects BIGINT,
@@ -38,14 +39,14 @@ CREATE TABLE lake.ingested_files (
     waits_until TIMESTAMP      -- its last line was half written; then it is taken as it is
 );
 
--- grain: one state of a file that was found and not loaded, and what tried it
+-- grain: path, size_bytes, modified_at, tried_by; a state of a file that was found and not loaded
 CREATE TABLE lake.left_out_files (
     path VARCHAR, size_bytes BIGINT, modified_at TIMESTAMP, reason VARCHAR,
     tried_by VARCHAR,          -- Keywatch's version and the settings that it depends on
     seen_at TIMESTAMP
 );
 
--- grain: one line that could not be read as an event
+-- grain: file_id, line; one line that could not be read as an event
 CREATE TABLE lake.rejects (
     load_id BIGINT, file_id BIGINT, line BIGINT, reason VARCHAR,
     -- JSON: those of its fields that may be kept, its size and keyed digest
@@ -54,7 +55,8 @@ CREATE TABLE lake.rejects (
     ts TIMESTAMP               -- its own, else of the readable line before it in its file
 );
 
--- grain: one key in one import of the inventory; the newest import_id of a key is in force
+-- grain: import_id, key_id; of the imports of the inventory the newest import_id of a key is in
+-- force
 CREATE TABLE lake.keys (
     import_id BIGINT, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, name VARCHAR,
     owner VARCHAR, environment VARCHAR, scopes VARCHAR[], created_at TIMESTAMP,
@@ -62,21 +64,22 @@ CREATE TABLE lake.keys (
     honey BOOLEAN             -- planted: nobody has a reason to use it
 );
 
--- grain: one key that is not revoked and that the last whole inventory did not list
+-- grain: key_id; one that is not revoked and that the last whole inventory did not list
 CREATE TABLE lake.unlisted_keys (
     key_id VARCHAR, since TIMESTAMP -- when an inventory was imported without it for the first time
 );
 
--- grain: one address as logged, and the databases that were asked of it; the newest load_id is in
--- force
+-- grain: address, load_id; as logged, and the databases that were asked of it; the newest load_id
+-- is in force
 CREATE TABLE lake.origins (
     address VARCHAR, ip VARCHAR, prefix VARCHAR, asn BIGINT, organization VARCHAR, country VARCHAR,
     latitude DOUBLE, longitude DOUBLE, accuracy_km INTEGER, class VARCHAR, provider VARCHAR,
     located BOOLEAN, database VARCHAR, built_on DATE, asked VARCHAR, load_id BIGINT
 );
 
--- grain: key, day, address, endpoint, status class, agent; one row a chunk of a load: add them up
--- In the roll-ups, and in all that is made of them, key_id is a short-lived credential's principal.
+-- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up: one a chunk of
+-- a load. In the roll-ups, and in all that is made of them, key_id is a short-lived credential's
+-- principal.
 CREATE TABLE lake.activity (
     key_id VARCHAR, day DATE, address VARCHAR, endpoint VARCHAR, status_class VARCHAR,
     agent VARCHAR,
@@ -89,7 +92,7 @@ CREATE TABLE lake.activity (
     peak_per_minute BIGINT     -- requests in its fullest minute; null before format 4
 );
 
--- grain: key, day, address, previous, endpoint; one row a chunk of a load: add them up
+-- grain: key_id, day, address, previous, endpoint, in parts that add up: one a chunk of a load
 CREATE TABLE lake.transitions (
     key_id VARCHAR, day DATE, address VARCHAR,
     -- endpoint of the key's request from there before, less than 30 minutes ago; else
@@ -98,48 +101,50 @@ CREATE TABLE lake.transitions (
     endpoint VARCHAR, events BIGINT, load_id BIGINT
 );
 
--- grain: key, hour, address; one row a chunk of a load: add them up
+-- grain: key_id, hour, address, in parts that add up: one a chunk of a load
 CREATE TABLE lake.activity_hours (
     key_id VARCHAR, hour TIMESTAMP, address VARCHAR, events BIGINT, load_id BIGINT
 );
 
--- grain: principal, short-lived credential, day, address; one row a chunk of a load: add them up
+-- grain: key_id, session, day, address, in parts that add up: one a chunk of a load
 CREATE TABLE lake.sessions (
     key_id VARCHAR,            -- the principal, as in the other roll-ups
     session VARCHAR,           -- the credential's id
     day DATE, address VARCHAR, events BIGINT, first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
 );
 
--- grain: one review of one window on one state of the lake
+-- grain: run_id; one review of one window on one state of the lake
 CREATE TABLE lake.runs (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, lake_snapshot BIGINT,
     config_hash VARCHAR, version VARCHAR, made_at TIMESTAMP, coverage JSON
 );
 
--- grain: one ISO week and load that touched it, until a review has judged it
+-- grain: window_start, load_id; an ISO week and a load that touched it, until a review has judged
+-- it
 CREATE TABLE lake.review_queue (
     window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT,
     is_late BOOLEAN            -- the week had been over for a day
 );
 
--- grain: what one detector says of one key, day and prefix (day and prefix null: of the key)
+-- grain: run_id, key_id, day, prefix, detector; what it says of them (day and prefix null: of the
+-- key)
 CREATE TABLE lake.evidence (
     run_id VARCHAR, key_id VARCHAR, day DATE, prefix VARCHAR, detector VARCHAR, family VARCHAR,
     bits DOUBLE, typical VARCHAR, actual VARCHAR, explanation VARCHAR
 );
 
--- grain: one key in one run
+-- grain: run_id, key_id
 CREATE TABLE lake.cases (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, bits DOUBLE, p_value DOUBLE, q_value DOUBLE
 );
 
--- grain: a case with an action; document is the case of the JSON contract
+-- grain: run_id, key_id; a case with an action; document is the case of the JSON contract
 CREATE TABLE lake.recommendations (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
 );
 
--- grain: key and network that was new to it, in one run; countries, prefixes (the busiest) and the
--- rest as of keywatch.model.NewNetwork
+-- grain: run_id, key_id, network; one that was new to the key; countries, prefixes (the busiest)
+-- and the rest as of keywatch.model.NewNetwork
 CREATE TABLE lake.new_networks (
     run_id VARCHAR, key_id VARCHAR, key VARCHAR, name VARCHAR, owner VARCHAR, network VARCHAR,
     organization VARCHAR, countries VARCHAR[], class VARCHAR, prefixes VARCHAR[], addresses BIGINT,
@@ -148,21 +153,22 @@ CREATE TABLE lake.new_networks (
     outcome VARCHAR
 );
 
--- grain: one visit that the newest review of its window found suspicious, or a verdict says was a
--- theft (run_id is the verdict's then); no baseline until judged
+-- grain: run_id, key_id, day, prefix; one visit that the newest review of its window found
+-- suspicious, or a verdict says was a theft (run_id is the verdict's then); no baseline until
+-- judged
 CREATE TABLE lake.flagged_visits (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR
 );
 
--- grain: one earlier window, replayed by one method, when loads up to load_id were in the lake;
--- cases = keys in use, by fold
+-- grain: method, window_start, window_end, load_id; an earlier window, replayed when loads up to
+-- load_id were in the lake; cases = keys in use, by fold
 CREATE TABLE lake.replays (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, cases BIGINT[]
 );
 
--- grain: one visit with evidence in a replayed window, less facts; bits by detector, in order of
--- ids
+-- grain: method, window_start, window_end, key_id, day, prefix; a replayed visit with evidence,
+-- less facts; bits by detector, in order of ids
 CREATE TABLE lake.replayed_visits (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR, bits DOUBLE[],
@@ -171,8 +177,8 @@ CREATE TABLE lake.replayed_visits (
     ruled BOOLEAN, moved BOOLEAN
 );
 
--- grain: what an analyst said of a key's case in a window; it only grows. 'undo' withdraws the
--- newest that is in force; verdicts.sql has verdicts_in_force()
+-- grain: verdict_id; what an analyst said of a key's case in a window; it only grows. 'undo'
+-- withdraws the newest that is in force; verdicts.sql has verdicts_in_force()
 CREATE TABLE lake.verdicts (
     verdict_id VARCHAR, key_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     verdict VARCHAR, by_whom VARCHAR, because VARCHAR, given_at TIMESTAMP, until DATE,
@@ -182,16 +188,16 @@ CREATE TABLE lake.verdicts (
     -- the case's when it was given; null: there was none (or before format 5)
     action VARCHAR, bits DOUBLE
 );
--- grain: key, origin (prefix, or a network that was named) that is expected from a day on, for
--- these families
+-- grain: suppression_id; an origin of a key (a prefix, or a network that was named) that is
+-- expected from a day on, for these families
 CREATE TABLE lake.suppressions (
     suppression_id VARCHAR, verdict_id VARCHAR, key_id VARCHAR, origin VARCHAR, owner VARCHAR,
     because VARCHAR, starts_on DATE, ends_on DATE,
     families VARCHAR[]
 );
 
--- grain: one upkeep of the lake; events of days before events_before were pruned, their roll-ups
--- stay
+-- grain: made_at, what; an upkeep of the lake; events of days before events_before were pruned,
+-- their roll-ups stay
 CREATE TABLE lake.maintenance (
     made_at TIMESTAMP,
     -- maintained; to purge: something was erased, and is in old files still
@@ -199,9 +205,9 @@ CREATE TABLE lake.maintenance (
     events_before DATE
 );
 
--- grain: the lake; lake.id, beside its Parquet files, says the same
+-- grain: id; the lake's; lake.id, beside its Parquet files, says the same
 CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
 
--- grain: the lake
+-- grain: version; the lake's
 CREATE TABLE lake.format (version INTEGER);
 INSERT INTO lake.format VALUES (5);

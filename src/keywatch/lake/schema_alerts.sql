@@ -1,6 +1,6 @@
 -- Alerts and the outbox; since format 3.
 
--- grain: one change of an alert; the newest change of an alert_id is in force
+-- grain: alert_id, change; the newest change of an alert_id is in force
 CREATE TABLE lake.alerts (
     alert_id     VARCHAR,
     change       INTEGER,   -- 1 when it was opened
@@ -20,7 +20,7 @@ CREATE TABLE lake.alerts (
     sequence     BIGINT
 );
 
--- grain: one message to one channel; delivery_id is the idempotency key that the receiver sees
+-- grain: delivery_id; a message to a channel, and the idempotency key that the receiver sees
 CREATE TABLE lake.deliveries (
     delivery_id VARCHAR,
     alert_id    VARCHAR, -- null: a summary, a report, upkeep or a heartbeat
@@ -35,8 +35,8 @@ CREATE TABLE lake.deliveries (
     created_at  TIMESTAMP
 );
 
--- grain: one thing that became of a message; the one of a delivery_id with the highest sequence is
--- in force
+-- grain: delivery_id, sequence; what became of a message; the one of a delivery_id with the highest
+-- sequence is in force
 CREATE TABLE lake.delivery_outcomes (
     delivery_id VARCHAR,
     recorded_at TIMESTAMP,

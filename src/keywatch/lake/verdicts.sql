@@ -1,6 +1,6 @@
--- grain: key, window; the verdict in force. A verdict is put on top of those before it and an undo
--- takes the top one off; `height` is how many are left, and the top one is the last that was put at
--- the final height.
+-- grain: key_id, window_start, window_end; the verdict in force. A verdict is put on top of those
+-- before it and an undo takes the top one off; `height` is how many are left, and the top one is
+-- the last that was put at the final height.
 CREATE OR REPLACE TEMP MACRO verdicts_in_force() AS TABLE
 SELECT * EXCLUDE (height, final_height)
 FROM (

@@ -3,7 +3,8 @@
 -- history_keys (key_id), history_flags (key_id, day, prefix) and history_catalogue (endpoint,
 -- scope, sensitivity), made before.
 
--- grain: key, key whose past is shown as its own: itself, and by the inventory its predecessors
+-- grain: key_id, ancestor; a key whose past is shown as its own: itself, and by the inventory its
+-- predecessors
 CREATE OR REPLACE TEMP TABLE history_lineage AS
 WITH RECURSIVE ancestors AS (
     SELECT key_id, key_id AS ancestor FROM history_keys
@@ -16,7 +17,7 @@ WITH RECURSIVE ancestors AS (
 
 FROM ancestors;
 
--- grain: key, day, address, endpoint, agent
+-- grain: key_id, day, address, endpoint, agent
 CREATE OR REPLACE TEMP TABLE history_activity AS
 SELECT
     l.key_id, a.day, a.address, a.endpoint, a.agent,
@@ -41,7 +42,7 @@ SELECT
 FROM origins_in_force()
 SEMI JOIN history_activity USING (address);
 
--- grain: key, day, address, endpoint, agent; `known`: from its network in the days before the
+-- grain: key_id, day, address, endpoint, agent; `known`: from its network in the days before the
 -- window
 CREATE OR REPLACE TEMP TABLE history AS
 SELECT
