@@ -1,16 +1,16 @@
 """The lake: its tables, who may write, its copies, and which weeks it has."""
 
+from keywatch.lake.explained import explained
 from keywatch.lake.lake import (
     FORMAT_VERSION,
     METADATA,
     Lake,
     duckdb_version,
-    explained,
-    quoted,
     sql_statements,
     sql_text,
     utc_now,
 )
+from keywatch.lake.literals import quoted
 
 __all__ = [
     "FORMAT_VERSION",

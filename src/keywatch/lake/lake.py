@@ -10,19 +10,17 @@ a file outside the place of the Parquet files, but for the catalogue that it ope
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import importlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -34,14 +32,15 @@ from keywatch.errors import (
     LakeBusyError,
     LakeDamagedError,
     LakeError,
-    LakeMemoryError,
     LakeReadOnlyError,
-    LakeSpaceError,
     UsageError,
 )
 from keywatch.lake import folder as files
+from keywatch.lake import reached
 from keywatch.lake.catalogue_copies import keep_copy
+from keywatch.lake.explained import explained, first_line
 from keywatch.lake.key_macros import key_macros
+from keywatch.lake.literals import quoted, with_values
 from keywatch.notices import notice
 from keywatch.settings import LakeSettings
 from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
@@ -316,7 +315,7 @@ class Lake:
             self.connection.execute(f"SET memory_limit = {quoted(self._settings.memory_limit)}")
         except duckdb.Error as e:
             raise UsageError(
-                f"storage.memory_limit {self._settings.memory_limit!r}: {_first_line(e)}; "
+                f"storage.memory_limit {self._settings.memory_limit!r}: {first_line(e)}; "
                 'write it as "1GB"'
             ) from e
         if self._settings.threads:
@@ -348,7 +347,7 @@ class Lake:
                 return False
             if told := self._explained(e):
                 raise told from e
-            raise self._damaged(f"the catalogue can't be opened: {_first_line(e)}") from e
+            raise self._damaged(f"the catalogue can't be opened: {first_line(e)}") from e
         return True
 
     def _may_write(self) -> bool:
@@ -635,14 +634,14 @@ class Lake:
         tree = json.loads(self.value(asked, text=statements[0].query))
         if tree["error"]:
             raise UsageError(f"one plain SELECT is run here: {tree['error_message']}")
-        if files_named := sorted(name for name in _tables(tree) if set(name) & set("/.:*?")):
+        if files_named := sorted(name for name in reached.tables(tree) if set(name) & set("/.:*?")):
             raise UsageError(f"{', '.join(files_named)}: a query here reads tables, and no files")
-        strange = set(_table_functions(tree)) - _TABLE_FUNCTIONS
+        strange = set(reached.table_functions(tree)) - reached.TABLE_FUNCTIONS
         # Asking for the macros takes longer than all the rest.
         if strange and (strange := strange - self._macros()):
             raise UsageError(
                 f"{', '.join(sorted(strange))}: a query here reads tables and these table "
-                f"functions: {', '.join(sorted(_TABLE_FUNCTIONS))}"
+                f"functions: {', '.join(sorted(reached.TABLE_FUNCTIONS))}"
             )
         _CHECKED.add(sql)
 
@@ -663,7 +662,7 @@ class Lake:
 
     def _run(self, sql: str, parameters: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
         # For a bound value DuckDB imports pandas, to know its NaT: longer than most queries take.
-        return self.connection.execute(_with_values(sql, parameters) if parameters else sql)
+        return self.connection.execute(with_values(sql, parameters) if parameters else sql)
 
     def append(self, table: str, rows: pa.Table) -> None:
         """Add `rows` to a table of the lake, in their order; columns go by name."""
@@ -956,80 +955,6 @@ class Lake:
                 return
 
 
-_TABLE_FUNCTIONS = frozenset(
-    {
-        "duckdb_columns", "duckdb_tables", "generate_series", "generate_subscripts", "json_each",
-        "json_tree", "range", "repeat", "repeat_row", "unnest",
-    }
-)  # fmt: skip
-"""Those that make rows of their arguments, and what says which tables there are."""
-
-
-def _tables(tree: object) -> Iterator[str]:
-    """The names of tables in a statement, as DuckDB serialises it."""
-    if isinstance(tree, dict):
-        if tree.get("type") == "BASE_TABLE":
-            yield str(tree["table_name"])
-        for value in tree.values():
-            yield from _tables(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _tables(value)
-
-
-def _table_functions(tree: object) -> Iterator[str]:
-    """The table functions of a statement, as DuckDB serialises it."""
-    if isinstance(tree, dict):
-        if tree.get("type") == "TABLE_FUNCTION":
-            yield str(tree["function"]["function_name"]).lower()
-        for value in tree.values():
-            yield from _table_functions(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _table_functions(value)
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
-_FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded")
-_READ_ONLY_WORDS = ("Read-only file system", "readonly database", "Permission denied")
-_DAMAGE_WORDS = (
-    "Corrupt", "TProtocolException", "disk I/O error", "file is not a database", "malformed",
-)  # fmt: skip
-
-
-def explained(error: Exception, folder: Path | None, data_path: str = "") -> LakeError | None:
-    """What a failed statement or file says of the disk, the memory or the lake's files.
-
-    None where it says nothing of them.
-    """
-    text = _first_line(error)
-    where = folder or "the disk"
-    number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
-        return LakeMemoryError(
-            "memory ran out; nothing was kept. Close other programs, take a smaller window, or set "
-            f"storage.memory_limit in keywatch.toml to what is free ({text})"
-        )
-    if number in _FULL or any(word in str(error) for word in _FULL_WORDS):
-        return LakeSpaceError(
-            f"{where}: the disk is full; nothing was kept. Free some space there, and try again "
-            f"({text})"
-        )
-    if number in _NOT_WRITABLE or any(word in str(error) for word in _READ_ONLY_WORDS):
-        return LakeReadOnlyError(
-            f"{where}: can't be written or read by this user; make it so, or mount its disk "
-            f"writable ({text})"
-        )
-    of_files = data_path and data_path in text and isinstance(error, duckdb.Error)
-    if of_files or any(word in text for word in _DAMAGE_WORDS):
-        return LakeDamagedError(
-            f"{where}: a file is missing or damaged ({text}); keywatch doctor says which, "
-            "keywatch lake repair mends what can be mended"
-        )
-    return None
-
-
 def _extension_file(name: str) -> Path:
     """The extension's file in its PyPI package: nothing is fetched or put into the home folder."""
     try:
@@ -1041,55 +966,3 @@ def _extension_file(name: str) -> Path:
         ) from e
     folder = Path(next(iter(package.__path__)))
     return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
-
-
-# What a $name is never looked for in, or a $name.
-_TOKENS = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$([a-z_][a-z0-9_]*)""", re.DOTALL
-)
-
-
-def _with_values(sql: str, values: Mapping[str, object]) -> str:
-    """`sql` with a literal in place of each ``$name``, but in comments and quotes."""
-
-    def token(match: re.Match[str]) -> str:
-        return _literal(values[match[1]]) if match[1] else match[0]
-
-    return _TOKENS.sub(token, sql)
-
-
-def _literal(value: object) -> str:
-    """`value` as SQL that means just that, whatever it holds.
-
-    Raises:
-        TypeError: it is no text, number, truth value, time, None or list of those.
-    """
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return str(value)
-        case int():
-            return f"({value})"
-        case float():
-            return f"'{value}'::DOUBLE"
-        case str():
-            return quoted(value)
-        case datetime():
-            return f"TIMESTAMP '{value.isoformat(' ')}'"
-        case date():
-            return f"DATE '{value}'"
-        case list():
-            return f"[{', '.join(map(_literal, value))}]"
-        case _:
-            raise TypeError(f"no SQL literal for {type(value).__name__}")
-
-
-def quoted(text: str) -> str:
-    """`text` as a literal of SQL, whatever it holds: the one place where text gets into a query."""
-    written = "'" + text.replace("'", "''").replace("\0", "' || chr(0) || '") + "'"
-    return f"({written})" if "\0" in text else written
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
