@@ -56,6 +56,7 @@ def document(records: list[dict[str, Any]], indent: int | None = None) -> bytes:
         (b"bad first line\n" + as_json_lines(events(1)), "pulsely"),
         (as_json_lines([record()]), "cloudtrail"),
         (document([record()]), "cloudtrail"),
+        (b"[" + as_json_lines([record()]).strip() + b"]", "cloudtrail"),
         (b"\xef\xbb\xbf" + document([record()], indent=2), "cloudtrail"),
         (document([]), "cloudtrail"),
         (b"", None),

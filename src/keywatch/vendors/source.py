@@ -107,9 +107,9 @@ class Source:
 
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
-        if line.lstrip().startswith("{"):
+        if "csv" not in self.forms or line.lstrip().startswith("{"):
             return self.is_marked(line)
-        return first and "csv" in self.forms and set(header_of(line)[1]) >= set(self.marks)
+        return first and set(header_of(line)[1]) >= set(self.marks)
 
     def is_marked(self, text: str) -> bool:
         """Whether all marks stand in `text`, as JSON has names."""
