@@ -18,6 +18,7 @@ from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.special import pdtrc
 
 from keywatch import __version__
@@ -270,25 +271,30 @@ def replay(
     method = _method(settings, detectors)
     load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
     names = tuple(detector.id for detector in counting(detectors))
-    found = [
-        _stored(lake, method, earlier, names) or _judged(earlier, judge)
-        for earlier in windows_before(lake, window, settings)
-    ]
+    windows = windows_before(lake, window, settings)
+    stored = _stored(lake, method, windows, names)
+    found = [stored.get(earlier) or _judged(earlier, judge) for earlier in windows]
+    stolen = _stolen(lake)
     return Replays(
         method,
         load_id,
-        tuple(replace(each, stolen=_stolen(lake, each.window)) for each in found),
+        tuple(replace(each, stolen=_within(stolen, each.window)) for each in found),
     )
 
 
-def _stolen(lake: Lake, window: Window) -> frozenset[str]:
+def _stolen(lake: Lake) -> list[tuple[str, Window]]:
+    """The keys that a verdict says were stolen, each with the window it is about."""
     rows = lake.rows(
-        "SELECT DISTINCT key_id FROM verdicts_in_force() "
-        "WHERE verdict = 'compromised' AND window_start < $end AND window_end > $start",
-        start=window.start,
-        end=window.end,
+        "SELECT key_id, window_start, window_end FROM verdicts_in_force() "
+        "WHERE verdict = 'compromised'"
     )
-    return frozenset(key_id for (key_id,) in rows)
+    return [(key_id, Window(start, end)) for key_id, start, end in rows]
+
+
+def _within(stolen: Sequence[tuple[str, Window]], window: Window) -> frozenset[str]:
+    return frozenset(
+        key_id for key_id, about in stolen if about.start < window.end and about.end > window.start
+    )
 
 
 def windows_before(lake: Lake, window: Window, settings: Settings) -> list[Window]:
@@ -313,22 +319,43 @@ def _judged(window: Window, judge: Judge) -> Replay:
     return Replay(window, judge(window).without_facts(), is_new=True)
 
 
-def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...]) -> Replay | None:
-    named = {"method": method, "start": window.start, "end": window.end}
-    same = "method = $method AND window_start = $start AND window_end = $end"
+def _stored(
+    lake: Lake, method: str, windows: Sequence[Window], detectors: tuple[str, ...]
+) -> dict[Window, Replay]:
+    """Those of `windows` that the lake has, and to which no load has added since."""
+    if not windows:
+        return {}
+    named = {
+        "method": method,
+        "first": min(each.start for each in windows),
+        "last": max(each.end for each in windows),
+    }
+    those = "method = $method AND window_start >= $first AND window_end <= $last"
     found = lake.rows(
-        f"SELECT cases FROM lake.replays AS r WHERE {same} AND NOT EXISTS ("
-        "SELECT * FROM lake.ingested_files AS f "
+        f"SELECT window_start, window_end, cases FROM lake.replays AS r WHERE {those} "
+        "AND NOT EXISTS (SELECT * FROM lake.ingested_files AS f "
         "WHERE f.load_id > r.load_id AND f.first_ts < r.window_end)",
         **named,
     )
-    if not found:
-        return None
-    rows = lake.table(
-        "SELECT key_id, day, prefix, bits, network, goes_on, ruled, moved "
-        f"FROM lake.replayed_visits WHERE {same} ORDER BY key_id, day, prefix",
+    cases = {Window(start, end): count for start, end, count in found}
+    if not cases:
+        return {}
+    visits = lake.table(
+        "SELECT window_start, window_end, key_id, day, prefix, bits, network, goes_on, ruled, "
+        f"moved FROM lake.replayed_visits WHERE {those} ORDER BY key_id, day, prefix",
         **named,
     )
+    return {
+        each: _from_lake(each, visits, detectors, cases[each]) for each in windows if each in cases
+    }
+
+
+def _from_lake(
+    window: Window, visits: pa.Table, detectors: tuple[str, ...], cases: Sequence[int]
+) -> Replay:
+    """The replay of `window`, whose visits are among `visits`."""
+    is_its = (pc.field("window_start") == window.start) & (pc.field("window_end") == window.end)
+    rows = visits.filter(is_its)
     columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]
     bits = rows["bits"].combine_chunks().flatten().to_numpy()
     evidence = WindowEvidence(
@@ -340,7 +367,7 @@ def _stored(lake: Lake, method: str, window: Window, detectors: tuple[str, ...])
         facts=np.zeros(len(rows)),
         ruled=np.array(rows["ruled"].to_pylist(), bool),
         moved=np.array(rows["moved"].to_pylist(), bool),
-        cases=np.array(found[0][0], np.int64),
+        cases=np.array(cases, np.int64),
     )
     return Replay(window, evidence, is_new=False)
 
