@@ -288,6 +288,10 @@ def test_a_key_that_nobody_knows_is_refused_before_a_window_is_judged(
     # Known by the log alone, by its masked form.
     told = pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, SETTINGS)
     assert told.startswith("key_1: 3 requests")
+    with Lake.open(lake) as opened, opened.writing():
+        opened.execute("UPDATE lake.events SET key_id = 'ASIA_1', principal = 'key_1'")
+    # A key of a principal's: what is told is the principal's.
+    assert pipeline.explain_absence(lake, "ASIA_1", WEEK, SETTINGS) == told
     monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
         pipeline.case_in_detail(lake, "nobody", WEEK, SETTINGS)

@@ -19,7 +19,7 @@ from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Revie
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import alerts, history, judging, verdicts
+from keywatch.review import alerts, history, judging, verdict_visits, verdicts
 from keywatch.review.history import Details
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
@@ -302,33 +302,17 @@ def case_in_detail(
     def look(
         lake: Lake, answer: Review, scored: ScoredWindow
     ) -> tuple[Case | None, Details | None]:
-        found = find_case(answer, key)
+        cases = (find_case(answer, each) for each in (key, *key_ids))
+        found = next((case for case in cases if case is not None), None)
         if found is None:
             return None, None
         suspicious = scored.suspicious_visits(lake)
         return found, history.details(lake, answer, baseline_days, suspicious, [found])
 
     with Lake.open(lake_folder, settings.storage) as lake:
-        _key_id(lake, key)
+        key_ids = verdict_visits.key_ids(lake, key)
     answer, (found, shown) = _review(lake_folder, window, settings, look, keep=False, whole=True)
     return answer, found, shown
-
-
-def _key_id(lake: Lake, key: str) -> str:
-    """The id of a key, known by it, by its masked form or by its name.
-
-    Raises:
-        UsageError: neither the inventory nor the log knows it.
-    """
-    for known in (
-        "SELECT key_id FROM lake.keys WHERE $key IN (key_id, key, name) LIMIT 1",
-        "SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1",
-        "SELECT key_id FROM lake.events WHERE key = $key LIMIT 1",
-    ):
-        key_id: str | None = lake.value(known, key=key)
-        if key_id is not None:
-            return key_id
-    raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
 
 
 def _review(
@@ -707,7 +691,8 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
         UsageError: the lake has never heard of the key.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
-        key_id = _key_id(lake, key)
+        key_ids = verdict_visits.key_ids(lake, key)
+        key_id = key if key in key_ids else key_ids[0]
         events, last = lake.rows(
             "SELECT coalesce(sum(events) FILTER (day >= $start AND day < $end), 0)::BIGINT, "
             "max(last_ts) FROM lake.activity WHERE key_id = $key_id",
