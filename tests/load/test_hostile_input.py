@@ -39,6 +39,7 @@ from keywatch.vendors.documents import record_lines
 from keywatch.vendors.files import BLOCK_BYTES
 from keywatch.vendors.lenient import end_of_value, understood
 from keywatch.vendors.parser import Parser
+from keywatch.vendors.wrappers import wrappers
 from tests.conftest import Loading, NoWhere, as_csv, as_json_lines, event, events
 
 
@@ -420,7 +421,7 @@ def test_a_document_is_read_in_parts_of_bounded_size(tmp_path: Path) -> None:
     records = [record(n, "x" * 100_000) for n in range(200)]
     file = tmp_path / "trail.json.gz"
     file.write_bytes(gzip.compress(json.dumps({"Records": records}).encode(), 1))
-    parts = list(record_lines(LogFile(str(file), 1), "Records", ignore))
+    parts = list(record_lines(LogFile(str(file), 1), wrappers()[0], ignore))
     assert len(parts) > 2
     assert max(part.texts.nbytes for part in parts) < 2 * BLOCK_BYTES
     assert [n for part in parts for n in part.numbers.to_pylist()] == list(range(1, 201))

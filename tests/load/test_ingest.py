@@ -53,6 +53,7 @@ def test_an_event_is_stored_field_by_field(quick: Loading) -> None:
             "ts": datetime(2026, 9, 30, 0, 0, 4),
             "key_id": "key_0700353",
             "key": "ply_test_stg_90b781…11ee",
+            "principal": None,
             "address": "45.153.78.122",
             "method": "GET",
             "endpoint": "GET /v1/checks/{id}/results",
@@ -306,14 +307,14 @@ def test_a_request_id_used_again_later_or_by_another_key_is_another_request(
     assert counts(quick.take(rows)) == {"lines": 4, "events": 3, "duplicates": 1}
 
 
-def test_without_request_ids_equal_rows_count_once(quick: Loading) -> None:
+def test_without_request_ids_equal_rows_are_as_many_requests(quick: Loading) -> None:
     rows = [
         event(request_id=None),
         event(request_id=None),
         event(request_id=None, status=404),
         event(request_id=None, endpoint="/v1/checks/8813"),
     ]
-    assert counts(quick.take(rows)) == {"lines": 4, "events": 3, "duplicates": 1}
+    assert counts(quick.take(rows)) == {"lines": 4, "events": 4}
     again = quick.take([event(request_id=""), event(request_id=None, ip="10.0.0.1")], "2.jsonl")
     assert counts(again) == {"lines": 2, "events": 1, "duplicates": 1}
 

@@ -155,10 +155,7 @@ def test_documents_of_its_records_load_as_lines_do(known: Loading) -> None:
     assert (report.files[0].source, report.total("events")) == ("forge", 2)
 
 
-def test_of_two_formats_that_call_their_list_alike_the_fields_tell(
-    known: Loading, forge: Path
-) -> None:
-    broken(forge, SOURCE, 'records = "entries"', 'records = "Records"')
+def test_of_two_formats_that_call_their_list_alike_the_fields_tell(known: Loading) -> None:
     document = json.dumps({"Records": [request(1), request(2)]}).encode()
     assert known.take(document, "audit.json").files[0].source == "forge"
 
@@ -190,7 +187,7 @@ def test_a_folder_outside_is_checked_and_listed(tmp_path: Path) -> None:
     (tmp_path / "keywatch.toml").write_text(toml, encoding="utf-8")
     listed = keywatch("sources", "list", cwd=tmp_path)
     assert (listed.code, listed.err) == (0, "")
-    assert "forge           Forge audit log (JSON Lines, JSON documents)" in listed.out
+    assert "forge           Forge audit log (JSON)" in listed.out
     assert "fge_(ENVIRONMENT_)…" in listed.out
     checked = keywatch("sources", "check", cwd=tmp_path)
     assert (checked.code, checked.out) == (0, "4 vendors in order\n")
@@ -222,8 +219,7 @@ LINES, KEYS = "tests/lines.toml", "tests/keys.toml"
         (VENDOR, 'of = "owner"', 'of = "name"', "`of` is 'name'; owner or key_id is expected"),
         (VENDOR, 'link = "https', 'links = "https', "runbook: unknown field 'links'"),
         (SOURCE, 'marks = ["token", "remote"]', "", "`marks` must be a list of texts, not None"),
-        (SOURCE, '"lines", "records"', '"xml"', "`forms` has 'xml'; there are lines, records, csv"),
-        (SOURCE, 'records = "entries"', "", "`records` and the form of that name go together"),
+        (SOURCE, '"json"', '"xml"', "`forms` has 'xml'; there are json, csv"),
         (SOURCE, 'time = "at"', "", "[fields] lacks time; add it"),
         (SOURCE, 'path = "regexp', 'object = "regexp', "[fields] lacks path; add it, or an"),
         (SOURCE, '"token.id"', '"token..id"', "`key_id` is 'token..id'; a path such as actor.id"),

@@ -58,7 +58,7 @@ def document(records: list[dict[str, Any]], indent: int | None = None) -> bytes:
         (document([record()]), "cloudtrail"),
         (b"[" + as_json_lines([record()]).strip() + b"]", "cloudtrail"),
         (b"\xef\xbb\xbf" + document([record()], indent=2), "cloudtrail"),
-        (document([]), "cloudtrail"),
+        (document([]), None),
         (b"", None),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from keywatch.errors import InputError
 from keywatch.vendors.files import Contents, LogFile, find_files, without_mark
 from keywatch.vendors.registry import catalogue_endpoints, service_words, sources, vendor_faults
+from keywatch.vendors.shapes import holds_nothing, records_of
 from keywatch.vendors.source import Source
 
 __all__ = [
@@ -59,15 +60,18 @@ def detect_source(file: LogFile) -> Source | None:
     head = [line for line in text.split("\n") if line.strip()][:_LINES_TO_LOOK_AT]
     if not head:
         return None
-    # Of two formats that know a line, the one that has to find more in it is meant.
+    # Of two formats that know a record, the one that has to find more in it is meant.
     known = sorted(sources().values(), key=lambda source: -len(source.marks))
-    if documents := [source for source in known if source.is_document(text)]:
-        # Other formats may call their list so, too; one without a record tells nothing more.
-        return next((source for source in documents if source.is_marked(text)), documents[0])
+    for record, _ in records_of(text):
+        for source in known:
+            if source.fits(record):
+                return source
     for number, line in enumerate(head):
         for source in known:
             if source.recognises(line, number == 0):
                 return source
+    if holds_nothing(text):
+        return None
     raise InputError(
         f"{file.path}, line 1: not a log that Keywatch knows ({', '.join(sources())}); "
         f"name the format with --source, or see README.md, Input{_left_out()}"

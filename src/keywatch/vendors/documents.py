@@ -1,4 +1,4 @@
-"""JSON documents as their records, one after another: memory does not grow with the document."""
+"""JSON values as their records, one after another: memory does not grow with a document."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from keywatch.errors import InputError
 from keywatch.vendors.files import (
@@ -18,9 +21,12 @@ from keywatch.vendors.files import (
     Lines,
     LogFile,
     Unread,
+    numbered_lines,
     without_mark,
 )
 from keywatch.vendors.lenient import end_of_value
+from keywatch.vendors.shapes import Shape
+from keywatch.vendors.wrappers import Wrapper
 
 _DECODER = json.JSONDecoder(
     strict=False, parse_int=str, parse_float=str, parse_constant=lambda _: None
@@ -31,17 +37,67 @@ _READ_BYTES = 1024 * 1024
 _TOLD_LENGTH = 20_000
 
 
-def record_lines(file: LogFile, name: str, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
-    """The records of the documents in `file`, numbered from 1: the list called `name` of each.
+def json_lines(file: LogFile, shape: Shape, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
+    """The records of a file with one value a line, out of what stands around them.
+
+    Values that follow one another in a line are records of that line.
 
     Raises:
-        InputError: the file can't be read, or breaks off inside a document.
+        InputError: the file can't be read.
+    """
+    for lines in numbered_lines(file, on_bytes):
+        texts = lines.texts
+        if shape.is_prefixed:
+            texts = pc.replace_substring_regex(texts, r"^[^{]*\{", "{", max_replacements=1)
+        split = _may_hold_several(texts) if shape.wrapper is None else None
+        if shape.wrapper is None and not pc.any(split).as_py():
+            yield lines._replace(texts=texts)
+            continue
+        of_lines = [
+            shape.wrapper.taken_off(text) if shape.wrapper else _values_of(text) if may else [text]
+            for text, may in zip(texts.to_pylist(), split or repeat(False), strict=False)
+        ]
+        counts = [len(found) for found in of_lines]
+        numbers = np.repeat(lines.numbers.to_numpy(), counts)
+        found = pa.array([text for found in of_lines for text in found], pa.string())
+        yield from Lines(pa.array(numbers), found, lines.unread).parts()
+
+
+def _may_hold_several(texts: pa.Array) -> pa.Array:
+    return pc.or_(pc.match_substring(texts, "}{"), pc.match_substring(texts, "} {"))
+
+
+def _values_of(text: str) -> list[str]:
+    """The values that follow one another in `text`; itself where it is not made of these."""
+    values, at = [], 0
+    while at < len(text):
+        try:
+            _, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return [text]
+        values.append(text[at:end])
+        between = _BETWEEN.match(text, end)
+        assert between is not None
+        at = between.end()
+    return values
+
+
+def record_lines(
+    file: LogFile, wrapper: Wrapper | None, on_bytes: Callable[[int], None]
+) -> Iterator[Lines]:
+    """The records of the JSON values in `file`, out of their `wrapper`, numbered from 1.
+
+    Values and lists of them may follow one another with anything between them that is no text:
+    spaces, commas, newlines, nothing.
+
+    Raises:
+        InputError: the file can't be read, or breaks off inside a value.
     """
     with file.open(on_bytes) as stream:
         document = _Document(stream, file.path)
         number, size = 1, 0
         texts: list[str] = []
-        for text in document.records(name):
+        for text in document.records(wrapper):
             texts.append(text)
             size += len(text)
             if size >= BLOCK_BYTES or len(texts) == MOST_LINES:
@@ -71,15 +127,39 @@ class _Document:
         self.unread: list[Unread] = []
         self._more(first=True)
 
-    def records(self, name: str) -> Iterator[str]:
+    def records(self, wrapper: Wrapper | None) -> Iterator[str]:
         while begins := self._next():
-            if begins != "{":
+            if begins == "{" and wrapper is not None and wrapper.list_name:
+                yield from self._list_of(wrapper)
+            elif begins == "{":
+                yield from self._record(wrapper)
+            elif begins == "[":
+                yield from self._elements(wrapper)
+            else:
                 self.unread.append(self._what_follows())
                 return
-            yield from self._list_of(name)
 
-    def _list_of(self, name: str) -> Iterator[str]:
-        """The elements of the list called `name` of the object that begins here."""
+    def _record(self, wrapper: Wrapper | None, *, in_list: bool = False) -> Iterator[str]:
+        """The value that begins here: a record, or what is in its wrapper."""
+        text = self._value()
+        self._count += 1
+        if wrapper is None:
+            yield text
+        else:
+            yield from wrapper.taken_off(text, in_list=in_list)
+
+    def _elements(self, wrapper: Wrapper | None, *, in_list: bool = False) -> Iterator[str]:
+        """The elements of the list that begins here."""
+        self._at += 1
+        while (begins := self._next()) not in ("]", ""):
+            yield from self._record(wrapper, in_list=in_list)
+        if begins == "":
+            raise self._cut()
+        self._at += 1
+
+    def _list_of(self, wrapper: Wrapper) -> Iterator[str]:
+        """What is in the wrapper's list in the object that begins here; the object without one."""
+        has_list, pairs = False, list[str]()
         self._at += 1
         while (begins := self._next()) == '"':
             key = self._value()
@@ -88,20 +168,20 @@ class _Document:
             ):
                 self._need()
             self._at = pair.end()
-            if json.loads(key, strict=False) == name and self._text[self._at] == "[":
-                self._at += 1
-                while (begins := self._next()) not in ("]", ""):
-                    text = self._value()
-                    self._count += 1
-                    yield text
-                if begins == "":
-                    raise self._cut()
-                self._at += 1
-            else:
+            is_list = json.loads(key, strict=False) == wrapper.list_name
+            if is_list and self._text[self._at] == "[":
+                has_list, pairs = True, []
+                yield from self._elements(wrapper, in_list=True)
+            elif has_list:
                 self._value()
+            else:
+                pairs.append(f"{key}: {self._value()}")
         if begins != "}":
             raise self._cut()
         self._at += 1
+        if not has_list and pairs:
+            self._count += 1
+            yield f"{{{', '.join(pairs)}}}"
 
     def _next(self) -> str:
         """The next character that is no space or comma; nothing at the end."""
@@ -158,7 +238,7 @@ class _Document:
         )
 
     def _what_follows(self) -> Unread:
-        """All that stands after the last document: worth as many records as it has room for."""
+        """All that stands after the last value: worth as many records as it has room for."""
         before = max(1, self._read_bytes - len(self._text) + self._at)
         beginning, size = self._text[self._at : self._at + _TOLD_LENGTH], 0
         while not self._ended:
@@ -167,5 +247,5 @@ class _Document:
             self._more()
         size += len(self._text) - self._at
         worth = max(1, round(size * self._count / before))
-        reason = "is no JSON, and follows the last document"
+        reason = "is no JSON, and follows the last value"
         return Unread(self._count + 1, reason, beginning, size, lines_worth=worth)

@@ -45,7 +45,7 @@ checked AS (
 
 redacted AS (
     SELECT
-        file_id, line, reason,
+        nth, file_id, line, reason,
         ts::DATE AS day, ts,
         CASE WHEN suspect THEN left(redact(key_id), 200) ELSE key_id END AS key_id,
         -- A key's id may be its own display form; a masked one stays; the rest is secret.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ from keywatch.vendors.rejected import told_of
 from keywatch.vendors.source import Source
 
 _ID_LENGTH = 200
+_NO_ID = "#"
+"""What `request_id` begins with where the log has none and it is a digest of the row."""
 _REPEATED = ("key_id", "key", "principal", "method", "user_agent")
 
 
@@ -121,7 +124,9 @@ def see_query(scratch: Lake, source: Source) -> None:
     Raises:
         VendorError: it does not, or does more than read the lines.
     """
-    nothing = pa.schema({"file_id": pa.int64(), "line": pa.int64(), "text": pa.string()})
+    nothing = pa.schema(
+        {"nth": pa.int64(), "file_id": pa.int64(), "line": pa.int64(), "text": pa.string()}
+    )
     try:
         scratch.check_select(source.query)
         with scratch.registered("raw", nothing.empty_table()):
@@ -148,6 +153,7 @@ class Parser:
         self._scratch.create_text_function("plain_path", plain_path)
         self._redactor = redactor
         self._seen: set[Source] = set()
+        self._alike: Counter[tuple[int, datetime, str | None, str]] = Counter()
         self._templates_sql = sql_text("templates", __package__)
         self._parsed_sql = sql_text("parsed", __package__)
 
@@ -173,6 +179,7 @@ class Parser:
         if source not in self._seen:
             see_query(self._scratch, source)
             self._seen.add(source)
+        lines = lines.append_column("nth", pa.array(np.arange(len(lines))))
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
         rejects = list(unread)
@@ -184,6 +191,7 @@ class Parser:
             rejects += more
         elif rejects:
             times = _Times(rows)
+        rows = self._numbered_alike(rows)
         rows = rows.append_column("text", pa.nulls(len(rows), pa.string()))
         if rejects:
             told = [self._told(source, reject, times) for reject in rejects]
@@ -198,7 +206,7 @@ class Parser:
             columns |= self._endpoints(source, rows["call"])
         lists = pc.sum(pc.match_substring(rows["address"], ",")).as_py() or 0
         rows = self._with_status(rows)
-        rows = rows.drop_columns(["call", *(columns.keys() - {"agent"})])
+        rows = rows.drop_columns(["nth", "call", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
         return ParsedChunk(source, _sorted(rows), lists)
@@ -218,7 +226,7 @@ class Parser:
             half = len(lines) // 2
             parts = (lines.slice(0, half), lines.slice(half))
             return pa.concat_tables([self._fields(source, part) for part in parts])
-        failed = lines.select(["file_id", "line"]).to_pylist()[0] | {
+        failed = lines.select(["nth", "file_id", "line"]).to_pylist()[0] | {
             "reason": "can't be understood"
         }
         return pa.Table.from_pylist([failed], self._queried(source, lines.slice(0, 0)).schema)
@@ -234,16 +242,18 @@ class Parser:
         self, source: Source, lines: pa.Table, bad: pa.Table
     ) -> tuple[pa.Table, list[dict[str, Any]]]:
         """The fields of what can be understood of the lines of the rows `bad`, and what is left."""
-        raw = lines.filter(pa.array(np.isin(_places(lines), _places(bad))))
+        raw = lines.take(bad["nth"])
         texts = [understood(text) for text in raw["text"].to_pylist()]
-        rows = self._fields(source, raw.set_column(2, "text", pa.array(texts, pa.string())))
+        at = raw.schema.get_field_index("text")
+        rows = self._fields(source, raw.set_column(at, "text", pa.array(texts, pa.string())))
         still_bad = rows["reason"].is_valid()
-        left = rows.filter(still_bad).select(["file_id", "line", "ts", "key_id"])
-        text_at = dict(zip(_places(raw).tolist(), raw["text"].to_pylist(), strict=True))
-        reason_at = dict(zip(_places(bad).tolist(), bad["reason"].to_pylist(), strict=True))
-        rejects = left.to_pylist()
-        for reject, place in zip(rejects, _places(left).tolist(), strict=True):
-            reject |= {"text": text_at[place], "reason": reason_at[place]}
+        rejects = (
+            rows.filter(still_bad).select(["nth", "file_id", "line", "ts", "key_id"]).to_pylist()
+        )
+        reason_at = dict(zip(bad["nth"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+        for reject in rejects:
+            nth = reject["nth"]
+            reject |= {"text": lines["text"][nth].as_py(), "reason": reason_at[nth]}
         return rows.filter(pc.invert(still_bad)), rejects
 
     def _told(self, source: Source, reject: Mapping[str, Any], times: _Times) -> dict[str, Any]:
@@ -262,6 +272,30 @@ class Parser:
                 text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
             ),
         }
+
+    def _numbered_alike(self, rows: pa.Table) -> pa.Table:
+        """`rows` in which those without an id that are alike are told apart by their number.
+
+        They are as many requests. In another file that has them too they get the same numbers.
+        """
+        alike = pc.fill_null(pc.starts_with(rows["request_id"], _NO_ID), False).to_numpy()
+        if not alike.any():
+            return rows
+        where = np.flatnonzero(alike)
+        where = where[np.argsort(rows["nth"].to_numpy()[where])]
+        ids = rows["request_id"].to_pylist()
+        of_row = (rows[name].take(where).to_pylist() for name in ("file_id", "ts", "key_id"))
+        for at, file_id, ts, key_id in zip(where.tolist(), *of_row, strict=True):
+            request = (file_id, ts, key_id, ids[at])
+            self._alike[request] += 1
+            if (number := self._alike[request]) > 1:
+                ids[at] = f"{ids[at]}.{number}"
+        # Of a file in the order of time the next chunk can only go on with these.
+        newest = pc.max(rows["ts"].take(where)).as_py()
+        last = [one for one in self._alike if one[1] == newest]
+        self._alike = Counter({one: self._alike[one] for one in last})
+        at = rows.schema.get_field_index("request_id")
+        return rows.set_column(at, "request_id", pa.chunked_array([pa.array(ids, pa.string())]))
 
     def _with_status(self, rows: pa.Table) -> pa.Table:
         """`rows` with the status that their outcome stands for, where they have none."""

@@ -18,13 +18,14 @@ from keywatch.content import Entry
 from keywatch.errors import VendorError
 from keywatch.settings.time_zone import is_time_zone
 from keywatch.text.key_forms import read_toml
-from keywatch.vendors.documents import record_lines
-from keywatch.vendors.files import Lines, LogFile, numbered_lines, without_mark
+from keywatch.vendors.documents import json_lines, record_lines
+from keywatch.vendors.files import Lines, LogFile, without_mark
+from keywatch.vendors.shapes import default_shape, shape_for
 from keywatch.vendors.table import header_of, table_lines
 
 __all__ = ["COLUMNS", "Source", "read_source"]
 
-FORMS = {"lines": "JSON Lines", "records": "JSON documents", "csv": "CSV"}
+FORMS = {"json": "JSON", "csv": "CSV"}
 COLUMNS = (
     "time", "key_id", "key", "principal", "address", "method", "path", "endpoint", "object",
     "status", "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
@@ -42,11 +43,9 @@ _CONVERTED = {
     "response_bytes": "try_cast({} AS BIGINT)",
     "duration_ms": "try_cast({} AS DOUBLE)",
 }
-_TAKEN = frozenset({"file_id", "line", "text", "record", "ts"})
+_TAKEN = frozenset({"nth", "file_id", "line", "text", "record", "ts"})
 _TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
-_SOURCE_FIELDS = frozenset(
-    {"title", "forms", "records", "marks", "required", "time_zone", "fields", "sql"}
-)
+_SOURCE_FIELDS = frozenset({"title", "forms", "marks", "required", "time_zone", "fields", "sql"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _STEP = re.compile(r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))((?:\[\d{1,3}\])*)(?:\.|$)""")
 _INDEX = re.compile(r"\[(\d+)\]")
@@ -65,7 +64,6 @@ class Source:
         vendor: Whose log it is.
         title: Its name for people.
         forms: How it comes: of `FORMS`.
-        records: In documents, the name of the list that holds the records; else empty.
         marks: Field names, all of which a line or a header has to have to be known as this format.
         required: Names of `fields` without which a record is no event.
         fields: By column (of `COLUMNS`) or a name of its own for `sql`: where the value stands,
@@ -79,7 +77,6 @@ class Source:
     vendor: str
     title: str
     forms: tuple[str, ...]
-    records: str
     marks: tuple[str, ...]
     required: tuple[str, ...]
     fields: Mapping[str, tuple[FieldPath, ...]] = field(hash=False)
@@ -105,23 +102,15 @@ class Source:
             for path in self.fields.get(column, ())
         ]
 
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Whether a JSON record bears the format's marks."""
+        return all(mark in record for mark in self.marks)
+
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if "csv" not in self.forms or line.lstrip().startswith("{"):
-            return self.is_marked(line)
+            return all(f'"{mark}"' in line for mark in self.marks)
         return first and set(header_of(line)[1]) >= set(self.marks)
-
-    def is_marked(self, text: str) -> bool:
-        """Whether all marks stand in `text`, as JSON has names."""
-        return all(f'"{mark}"' in text for mark in self.marks)
-
-    def is_document(self, head: str) -> bool:
-        """Whether a file that begins with `head` is a document of records."""
-        return bool(self.records) and bool(self._document.match(head))
-
-    @cached_property
-    def _document(self) -> re.Pattern[str]:
-        return re.compile(rf'\s*\{{\s*"{re.escape(self.records)}"\s*:')
 
     def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
         """The file's records as JSON text with their numbers.
@@ -132,13 +121,14 @@ class Source:
             InputError: the file can't be read, or is no log of this format.
         """
         head = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
-        if self.is_document(head):
-            return record_lines(file, self.records, on_bytes)
         first = head.partition("\n")[0]
         is_table = ".csv" in file.path.lower() or self.recognises(first, True)
         if "csv" in self.forms and not first.startswith("{") and is_table:
             return table_lines(file, self._columns, self.names_of("key_id")[0], on_bytes)
-        return numbered_lines(file, on_bytes)
+        shape = shape_for(head, self.fits) or default_shape(head)
+        if shape.is_lines:
+            return json_lines(file, shape, on_bytes)
+        return record_lines(file, shape.wrapper, on_bytes)
 
     @property
     def _columns(self) -> list[str]:
@@ -148,7 +138,7 @@ class Source:
 
     @cached_property
     def query(self) -> str:
-        """Makes of ``raw`` (file_id, line, text) the fields that ``vendors/parsed.sql`` reads.
+        """Makes of ``raw`` (nth, file_id, line, text) the fields that ``vendors/parsed.sql`` reads.
 
         No filter: DuckDB would put it below the reading of the JSON, and read that twice. A year
         out of range is no time at all: Python has none before 1 and after 9999.
@@ -157,14 +147,14 @@ class Source:
             f'        {_first_of(paths)} AS "{name}"' for name, paths in self.fields.items()
         )
         columns = ",\n".join(f'    {self._column(name)} AS "{name}"' for name in COLUMNS[1:])
-        return f"""-- grain: one record of {self.name}; reads raw (file_id, line, text)
+        return f"""-- grain: one record of {self.name}; reads raw (nth, file_id, line, text)
 WITH logged AS (
-    SELECT file_id, line, TRY(json_transform(text, {_literal(self._structure())})) AS record
+    SELECT nth, file_id, line, TRY(json_transform(text, {_literal(self._structure())})) AS record
     FROM raw
 ),
 
 named AS (
-    SELECT file_id, line, record IS NULL AS "no record",
+    SELECT nth, file_id, line, record IS NULL AS "no record",
 {named}
     FROM logged
 ),
@@ -172,7 +162,7 @@ named AS (
 timed AS (SELECT *, utc("time", zone := {self._zone}) AS ts FROM named)
 
 SELECT
-    file_id, line,
+    nth, file_id, line,
     {self._reason()} AS reason,
     CASE WHEN year(ts) BETWEEN 2000 AND 2099 THEN ts END AS ts,
 {columns}
@@ -265,9 +255,6 @@ def read_source(file: Path, vendor: str) -> Source:
     for form in forms:
         if form not in FORMS:
             raise top.error(f"`forms` has {form!r}; there are {', '.join(FORMS)}")
-    records = top.text("records", "")
-    if bool(records) is not ("records" in forms):
-        raise top.error("`records` and the form of that name go together; add one or take it out")
     fields = _read_fields(top.inner("fields"))
     sql = top.inner("sql", frozenset(COLUMNS[1:]))
     expressions = {name: sql.text(name) for name in sql.table}
@@ -277,7 +264,7 @@ def read_source(file: Path, vendor: str) -> Source:
         if name not in fields:
             raise top.error(f"`required` has {name!r}, which [fields] does not; add it there")
     return Source(
-        file.stem, vendor, title, forms, records, marks, required, fields, expressions, file,
+        file.stem, vendor, title, forms, marks, required, fields, expressions, file,
         _read_zone(top),
     )  # fmt: skip
 
