@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -454,3 +455,69 @@ def test_blanks_around_a_key_make_no_other_key(quick: Loading) -> None:
         ("key_1", 4),
     ]
     assert quick.lake.value("SELECT count(*) FROM lake.keyless_events") == 1
+
+
+def test_a_request_without_a_key_is_the_same_in_another_file(quick: Loading) -> None:
+    quick.take([event(key_id=None), event(key_id="key_1")], "first.jsonl")
+    # The request of a key at the same time, under the same id, is another one.
+    later = [event(key_id=None), event(key_id="key_2"), event(key_id=None, request_id="req_02")]
+    report = quick.take(later, "second.jsonl")
+    assert counts(report) == {"lines": 3, "events": 1, "duplicates": 1, "keyless": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_known"),
+    [
+        ({}, True),
+        ({"request_id": "req_99"}, True),  # as far as roll-ups tell
+        ({"timestamp": "2026-09-30T00:00:05Z"}, True),
+        ({"timestamp": "2026-09-30T00:00:07Z"}, False),
+        ({"timestamp": "2026-09-29T00:00:04Z"}, False),
+        ({"key_id": "key_2"}, False),
+        ({"ip": "45.153.78.123"}, False),
+        ({"endpoint": "/v1/members"}, False),
+        ({"user_agent": "curl/8.4.0"}, False),
+    ],
+)
+def test_of_pruned_events_the_roll_ups_tell_what_was_there(
+    fields: dict[str, Any], is_known: bool, quick: Loading
+) -> None:
+    quick.take([event(), event(timestamp="2026-09-30T00:00:06Z", request_id="req_02")], "1.jsonl")
+    quick.lake.execute("DELETE FROM lake.events")
+    quick.lake.execute("INSERT INTO lake.maintenance (events_before) VALUES (DATE '2026-10-01')")
+    report = quick.take([event(**fields)], "2.jsonl")
+    assert report.total("duplicates") == is_known
+
+
+class Renewed(NoWhere):
+    """Databases of a certain build; remembers which addresses were asked."""
+
+    def __init__(self, asked: str) -> None:
+        self.asked, self.addresses = asked, list[str]()
+
+    def locate(self, addresses: Sequence[str]) -> pa.Table:
+        self.addresses += addresses
+        rows = super().locate(addresses)
+        at = rows.schema.get_field_index("asked")
+        return rows.set_column(at, "asked", pa.array([self.asked] * len(rows), pa.string()))
+
+
+def test_with_renewed_databases_older_addresses_are_located_again_once(quick: Loading) -> None:
+    def load(asked: str, *addresses: str) -> list[str]:
+        rows = [event(ip=ip, request_id=f"{asked} {ip}") for ip in addresses]
+        locator = Renewed(asked)
+        file = quick.write(rows, f"{asked}.jsonl")
+        load_files(quick.lake, find_files([str(file)]), quick.settings, locator)
+        return locator.addresses
+
+    assert load("2026-08", "10.0.0.1", "10.0.0.2") == ["10.0.0.1", "10.0.0.2"]
+    assert load("2026-09", "10.0.0.1", "10.0.0.3") == ["10.0.0.3", "10.0.0.1", "10.0.0.2"]
+    # All are of the new databases now, and without a new address nothing is asked at all.
+    assert load("2026-09 again", "10.0.0.1") == []
+    assert quick.lake.rows(
+        "SELECT address, list(asked ORDER BY load_id) FROM lake.origins GROUP BY 1 ORDER BY 1"
+    ) == [
+        ("10.0.0.1", ["2026-08", "2026-09"]),
+        ("10.0.0.2", ["2026-08", "2026-09"]),
+        ("10.0.0.3", ["2026-09"]),
+    ]
