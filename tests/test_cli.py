@@ -20,6 +20,7 @@ from keywatch import pipeline, sample
 from keywatch.lake import Lake
 from keywatch.settings import Settings
 from tests.command import Ran, keywatch
+from tests.findings import assert_golden, findings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -120,7 +121,7 @@ def text(loaded: Loaded) -> str:
 
 
 def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Path) -> None:
-    ran = keywatch("demo", "--html", tmp_path / "review.html")
+    ran = keywatch("demo", "--html", tmp_path / "review.html", "--keep", tmp_path / "demo")
 
     assert ran.code == 0, ran.err
     page = (tmp_path / "review.html").read_text(encoding="utf-8")
@@ -136,7 +137,9 @@ def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Pa
     assert numbers["innocent but alerted"] <= 1
     assert "IP Geolocation by DB-IP" in ran.out
     assert "Health" not in ran.out
-    assert max(map(len, ran.out.splitlines())) <= 100
+    assert max(map(len, ran.out.partition("Look closer:")[0].splitlines())) <= 100
+    again = keywatch("review", "--lake", tmp_path / "demo" / "lake", "--format", "json")
+    assert_golden("demo", findings(json.loads(again.out)))
 
 
 def test_a_review_finds_the_loud_thefts_and_its_json_fits_the_schema(
