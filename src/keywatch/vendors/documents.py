@@ -6,7 +6,6 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from typing import IO
 
 import numpy as np
@@ -32,6 +31,7 @@ _DECODER = json.JSONDecoder(
     strict=False, parse_int=str, parse_float=str, parse_constant=lambda _: None
 )
 _BETWEEN = re.compile(r"[\s,]*")
+_TWO_VALUES = re.compile(rb"\} ?\{")
 _PAIR = re.compile(r"\s*:\s*")
 _READ_BYTES = 1024 * 1024
 _TOLD_LENGTH = 20_000
@@ -49,26 +49,27 @@ def json_lines(file: LogFile, shape: Shape, on_bytes: Callable[[int], None]) -> 
         texts = lines.texts
         if shape.is_prefixed:
             texts = pc.replace_substring_regex(texts, r"^[^{]*\{", "{", max_replacements=1)
-        split = _may_hold_several(texts) if shape.wrapper is None else None
-        if shape.wrapper is None and not pc.any(split).as_py():
+        if shape.wrapper is None and not _may_hold_several(texts):
             yield lines._replace(texts=texts)
             continue
-        of_lines = [
-            shape.wrapper.taken_off(text) if shape.wrapper else _values_of(text) if may else [text]
-            for text, may in zip(texts.to_pylist(), split or repeat(False), strict=False)
-        ]
+        taken_apart = shape.wrapper.taken_off if shape.wrapper else _values_of
+        of_lines = [taken_apart(text) for text in texts.to_pylist()]
         counts = [len(found) for found in of_lines]
         numbers = np.repeat(lines.numbers.to_numpy(), counts)
         found = pa.array([text for found in of_lines for text in found], pa.string())
         yield from Lines(pa.array(numbers), found, lines.unread).parts()
 
 
-def _may_hold_several(texts: pa.Array) -> pa.Array:
-    return pc.or_(pc.match_substring(texts, "}{"), pc.match_substring(texts, "} {"))
+def _may_hold_several(texts: pa.Array) -> bool:
+    """Whether a line may have more than one value; looked for in all of them at once."""
+    held = texts.buffers()[2]
+    return held is not None and _TWO_VALUES.search(memoryview(held)) is not None
 
 
 def _values_of(text: str) -> list[str]:
     """The values that follow one another in `text`; itself where it is not made of these."""
+    if not _TWO_VALUES.search(text.encode()):
+        return [text]
     values, at = [], 0
     while at < len(text):
         try:
