@@ -17,7 +17,7 @@ def load(lake: Path, settings: Settings) -> int:
     """How many events were new."""
     report = pipeline.ingest_new(lake, settings)
     if report is None:
-        say("Nothing new to load.")
+        say("No new log lines.")
         return 0
     say(render_load(report))
     return report.total("events")

@@ -37,6 +37,6 @@ def weekly_review(lake: str = "lake", config: str | None = None) -> list[str]:
     if settings.deliver.approved_channels:
         ask(Path(lake), config, settings)
     if not pages:
-        say("Every week that is over has been reviewed.")
+        say("All past weeks have been reviewed.")
     send(Path(lake), settings, pages)
     return [str(page) for page in pages]

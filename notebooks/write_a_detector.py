@@ -117,7 +117,7 @@ def _(write):
         endpoint = "DELETE /v1/checks/{n}"
     """
     write(
-        "cases/first_write.toml",
+        "tests/first_write.toml",
         'title = "a key that only read begins to write"',
         window,
         reads,
@@ -138,7 +138,7 @@ def _(write):
         """,
     )
     write(
-        "cases/usual_write.toml",
+        "tests/usual_write.toml",
         'title = "a key that writes every other day says nothing"',
         window,
         reads,

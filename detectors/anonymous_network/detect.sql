@@ -32,9 +32,9 @@ SELECT
         END AS typical,
     format('{} ({})', prefix, place) AS actual,
     CASE
-        WHEN active_days = 0 THEN format('a key without history comes from a {} network', kind)
-        WHEN days = 0 THEN format('the first time from a {} network', kind)
-        ELSE format('seldom from a {} network', kind)
+        WHEN active_days = 0 THEN format('key with no history used from a {} network', kind)
+        WHEN days = 0 THEN format('first use from a {} network', kind)
+        ELSE format('rarely used from a {} network', kind)
     END AS explanation
 FROM scored
 WHERE days = 0 OR days * $usual_from_one_day_in < active_days

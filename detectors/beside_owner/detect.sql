@@ -20,10 +20,10 @@ SELECT
     greatest(0, log2($thieves_beside / greatest($owners_beside,
         predictive(coalesce(d.days, 0), h.active_days, $owners_beside,
             $prior_strength_days)))) AS bits,
-    format('at two networks at once on {} of {}', coalesce(d.days, 0),
+    format('used from two networks at once on {} of {}', coalesce(d.days, 0),
         counted(h.active_days, 'day')) AS typical,
     format('{} ({}) while at {} ({})', p.prefix, p.place, p.other_prefix, p.other_place) AS actual,
-    'used from an unfamiliar network while its owner goes on' AS explanation
+    'used from an unfamiliar network while its owner is active' AS explanation
 FROM pairs AS p
 JOIN key_history AS h USING (key_id)
 LEFT JOIN baseline_days_beside AS d USING (key_id)

@@ -7,10 +7,10 @@ SELECT
         + $tail_index
             * log2(v.response_bytes / greatest(h.max_response_bytes, $least_largest_bytes))
         AS bits,
-    format('{} a day at most, on {}', bytes(h.max_response_bytes), counted(h.active_days, 'day'))
+    format('at most {} a day over {}', bytes(h.max_response_bytes), counted(h.active_days, 'day'))
         AS typical,
     bytes(v.response_bytes) AS actual,
-    'more data than on any day before' AS explanation
+    'more data read than on any previous day' AS explanation
 FROM visits AS v
 JOIN key_history AS h USING (key_id)
 WHERE v.response_bytes >= $fewest_bytes AND v.response_bytes > h.max_response_bytes

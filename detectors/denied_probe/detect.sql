@@ -20,14 +20,15 @@ SELECT
         + $endpoint_bits * greatest(r.new_endpoints - 1, 0)
         AS bits,
     CASE WHEN h.active_days = 0 THEN 'no history'
-        WHEN h.max_denied = 0 THEN format('never refused on {}', counted(h.active_days, 'day'))
-        ELSE format('{:.1f} refused calls a day, {} at most', h.mean_denied, h.max_denied)
+        WHEN h.max_denied = 0
+            THEN format('no denied requests over {}', counted(h.active_days, 'day'))
+        ELSE format('{:.1f} denied requests a day, at most {}', h.mean_denied, h.max_denied)
         END AS typical,
-    format('{} refused', r.denied)
-        || CASE WHEN r.new_endpoints = 0 THEN '' ELSE format(', at {} that never refused before',
+    format('{} denied', counted(r.denied, 'request'))
+        || CASE WHEN r.new_endpoints = 0 THEN '' ELSE format(', at {} never denied before',
             counted(r.new_endpoints, 'endpoint')) END
-        || format(', most at {}', r.most_refused) AS actual,
-    'calls outside what this key may do (401 or 403)' AS explanation
+        || format(', mostly at {}', r.most_refused) AS actual,
+    'requests beyond the permissions of this key (401 or 403)' AS explanation
 FROM refused AS r
 JOIN key_history AS h USING (key_id)
 WHERE r.denied > h.max_denied OR r.new_endpoints > 1

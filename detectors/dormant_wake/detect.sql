@@ -33,7 +33,7 @@ SELECT
         WHEN active_days = 1 THEN 'used on 1 day'
         ELSE format('used on {} days, {:.1f} days apart', active_days,
             (last_day - first_day) / (active_days - 1)) END AS typical,
-    format('the first use in {} days', gap_days) AS actual,
-    'a key that nobody was thought to use any more' AS explanation
+    format('first use in {} days', gap_days) AS actual,
+    'dormant key used again' AS explanation
 FROM gaps
 WHERE gap_days >= $shortest_gap_days

@@ -32,8 +32,8 @@ scored AS (
 
 SELECT
     key_id, day, prefix, greatest(bits, -$most_familiar_bits) AS bits,
-    format('{:.0f} % of its calls are {}', 100 * most.own, most.e) AS typical,
+    format('{:.0f} % of its requests are {}', 100 * most.own, most.e) AS typical,
     format('{:.0f} %', 100 * most.actual) AS actual,
-    CASE WHEN bits > 0 THEN 'its endpoints, in other proportions than ever'
-        ELSE 'its endpoints, in its usual proportions' END AS explanation
+    CASE WHEN bits > 0 THEN 'unusual mix of its own endpoints'
+        ELSE 'usual mix of its endpoints' END AS explanation
 FROM scored

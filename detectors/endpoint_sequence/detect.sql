@@ -42,7 +42,7 @@ steps AS (
 
 scored AS (
     SELECT key_id, day, prefix, count(*) AS steps, count(*) FILTER (is_new) AS new_steps,
-        arg_max(CASE WHEN previous = '' THEN format('begins with {}', endpoint)
+        arg_max(CASE WHEN previous = '' THEN format('starts with {}', endpoint)
             ELSE format('{} after {}', endpoint, previous) END,
             (is_new::INT, -of_routine, endpoint)) AS strangest,
         sum(log2((of_key + of_everybody) / 2 / of_routine)) AS ratio_bits
@@ -58,13 +58,13 @@ summed AS (
 SELECT
     s.key_id, s.day, s.prefix,
     greatest(s.bits, -$most_familiar_bits) AS bits,
-    format('{} on {}', counted(b.steps, 'different step'),
+    format('{} over {}', counted(b.steps, 'distinct step'),
         counted(h.active_days, 'day')) AS typical,
     CASE WHEN new_steps = 0 THEN counted(s.steps, 'step') || ', none of them new'
-        ELSE format('{}, {} of them new: {}', counted(s.steps, 'step'), new_steps,
+        ELSE format('{}, {} new: {}', counted(s.steps, 'step'), new_steps,
             strangest) END AS actual,
-    CASE WHEN s.bits > 0 THEN 'calls in an order that is not this key''s'
-        ELSE 'calls in this key''s usual order' END AS explanation
+    CASE WHEN s.bits > 0 THEN 'requests in an order unusual for this key'
+        ELSE 'requests in the usual order of this key' END AS explanation
 FROM summed AS s
 JOIN key_history AS h USING (key_id)
 JOIN (SELECT key_id, count(*) AS steps FROM baseline_transitions GROUP BY ALL) AS b USING (key_id)

@@ -34,9 +34,9 @@ touched AS (
 
 SELECT
     v.key_id, v.day, v.prefix, $crossing_bits AS bits,
-    format('a {} key', k.environment) AS typical,
-    format('{} ({}), where only {} keys live', v.prefix, v.place, p.environment) AS actual,
-    format('a {} key is used from the {} environment', k.environment, p.environment)
+    format('{} key', k.environment) AS typical,
+    format('{} ({}), used by {} keys only', v.prefix, v.place, p.environment) AS actual,
+    format('{} key used from the {} environment', k.environment, p.environment)
         AS explanation
 FROM visits AS v
 JOIN keys AS k USING (key_id)
@@ -46,10 +46,10 @@ UNION ALL
 SELECT
     key_id, day, prefix, $objects_bits AS bits,
     format('objects of the {} environment', environment) AS typical,
-    format('{} of {} are of {} keys alone, such as at {}', strange,
+    format('{} of {} belong to {} keys only, for example at {}', strange,
         counted(known, 'known object'), whose,
         endpoint) AS actual,
-    format('a {} key is at the objects of the {} environment', environment, whose) AS explanation
+    format('{} key used on objects of the {} environment', environment, whose) AS explanation
 FROM touched
 WHERE strange >= $fewest_objects AND strange > $foreign_share * known
 UNION ALL
@@ -57,7 +57,7 @@ SELECT
     v.key_id, v.day, v.prefix, $label_bits AS bits,
     format('{} in the inventory', k.environment) AS typical,
     format('{} in the key itself', k.logged_environment) AS actual,
-    'the inventory and the key disagree about its environment' AS explanation
+    'inventory and key disagree about the environment' AS explanation
 FROM visits AS v
 JOIN keys AS k USING (key_id)
 WHERE k.in_inventory AND k.environment <> k.logged_environment

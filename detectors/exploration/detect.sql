@@ -37,7 +37,7 @@ scored AS (
             AS own_days,
         log2(of_strangers / greatest(of_programs,
             predictive(own_days, a.active_days, of_programs, $prior_strength_days))) AS bits,
-        CASE WHEN a.is_first THEN format('begins with {}', a.endpoint)
+        CASE WHEN a.is_first THEN format('starts with {}', a.endpoint)
             WHEN a.act = 'asks' THEN a.endpoint
             ELSE format('{} after {}', a.endpoint, a.previous) END AS step
     FROM acts AS a
@@ -52,9 +52,9 @@ SELECT
     string_agg(format('{} on {} of {}', step, own_days, counted(active_days, 'day')), '; '
         ORDER BY act) AS typical,
     string_agg(step, '; ' ORDER BY act) AS actual,
-    CASE WHEN sum(bits) <= 0 THEN 'asks and lists as this key does'
-        WHEN count(*) = 2 THEN 'asks whose key it is, and lists what there is before it reads'
-        WHEN min(act) = 'asks' THEN 'asks whose key it is'
-        ELSE 'lists what there is before it reads' END AS explanation
+    CASE WHEN sum(bits) <= 0 THEN 'identity checks and listings usual for this key'
+        WHEN count(*) = 2 THEN 'checks whose key it is, and lists resources before reading them'
+        WHEN min(act) = 'asks' THEN 'checks whose key it is'
+        ELSE 'lists resources before reading them' END AS explanation
 FROM scored
 GROUP BY ALL

@@ -18,8 +18,8 @@ WITH told AS (
 SELECT
     t.key_id, NULL AS day, NULL AS prefix,
     CASE WHEN t.known THEN $exposed_bits ELSE $unknown_bits END AS bits,
-    'the key in its own header, and nowhere else' AS typical,
-    format('{}{} in {} of {} {}{}, most at {}', t.shown,
+    'key sent in its own header only' AS typical,
+    format('{}{} in {} of {} {}{}, mostly at {}', t.shown,
         CASE WHEN t.shown_keys > 1 THEN format(' and {} more', t.shown_keys - 1)
             ELSE '' END, t.fields,
         counted(t.requests, 'request'), days_between(t.first_day, t.last_day),
@@ -28,9 +28,9 @@ SELECT
         ELSE '' END,
         t.endpoint) AS actual,
     CASE WHEN t.known
-        THEN format('the full key stands in {}, where logs and proxies keep it: send it in a '
+        THEN format('full key exposed in {}, where logs and proxies store it: send it in a '
             'header, and replace it', t.fields)
-        ELSE format('a full key stands in {}, and it is not known whose: find out', t.fields)
+        ELSE format('full key of an unknown owner exposed in {}: identify it', t.fields)
     END AS explanation
 FROM told AS t
 LEFT JOIN keys AS k USING (key_id)

@@ -37,8 +37,8 @@ fleets AS (
 
 SELECT
     m.key_id, m.day, m.prefix, -least($most_bits, $bits_a_key * f.others) AS bits,
-    'one key of an owner moves by itself' AS typical,
-    format('{} of its owner''s keys moved to {}', f.others + 1, m.place) AS actual,
-    'its owner''s keys moved together and behave as ever' AS explanation
+    'keys of one owner move one by one' AS typical,
+    format('{} of the owner''s keys moved to {}', f.others + 1, m.place) AS actual,
+    'the owner''s keys moved together and behave as usual' AS explanation
 FROM as_ever AS m
 JOIN fleets AS f USING (owner, network)

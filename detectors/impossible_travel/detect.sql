@@ -33,12 +33,13 @@ SELECT
     i.key_id, i.day, i.prefix,
     bits(predictive(coalesce(d.days, 0), h.active_days, $travel_prior,
         $prior_strength_days)) AS bits,
-    format('in several countries on {} of {}', coalesce(d.days, 0), counted(h.active_days, 'day'))
+    format('used from several countries on {} of {}', coalesce(d.days, 0),
+        counted(h.active_days, 'day'))
         AS typical,
     format('{} ({}) {:.1f} hours after {} ({}), at least {:.0f} km away', i.prefix,
         i.place, i.hours,
         i.from_prefix, i.from_place, i.km) AS actual,
-    'nobody travels that fast' AS explanation
+    'impossible travel between two places' AS explanation
 FROM impossible AS i
 JOIN key_history AS h USING (key_id)
 LEFT JOIN baseline_days_abroad AS d USING (key_id)

@@ -1,13 +1,13 @@
 -- grain: key; reads visit_rates
 SELECT
     key_id, NULL AS day, NULL AS prefix, $unlimited_bits AS bits,
-    format('{} of {} a minute at most, says the API',
+    format('at most {} a minute with {}, by the API catalogue',
         counted(any_value(requests_per_minute), 'request'), scope)
         AS typical,
-    format('{} let in within a minute on {}', max(peak_succeeded),
+    format('{} accepted in one minute on {}', max(peak_succeeded),
         arg_max(day, (peak_succeeded, day)))
         AS actual,
-    'the rate limit does not hold this key: have the vendor turn it on' AS explanation
+    'rate limit not enforced for this key: have the vendor enable it' AS explanation
 FROM visit_rates
 WHERE peak_succeeded > requests_per_minute
 GROUP BY key_id, scope

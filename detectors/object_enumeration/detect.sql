@@ -20,8 +20,8 @@ SELECT
             CASE WHEN variance > mu THEN mu * mu / (variance - mu) ELSE $most_shape END))),
         $bits_per_decade * log10(objects / greatest(max_objects, 1))
     ) AS bits,
-    CASE WHEN max_objects = 0 THEN format('no objects on {}', counted(active_days, 'day'))
-        ELSE format('{:.1f} objects a day, {} at most', mean_objects, max_objects) END AS typical,
+    CASE WHEN max_objects = 0 THEN format('no objects over {}', counted(active_days, 'day'))
+        ELSE format('{:.1f} objects a day, at most {}', mean_objects, max_objects) END AS typical,
     counted(objects, 'object') AS actual,
-    'more different objects than on any day before' AS explanation
+    'more distinct objects than on any previous day' AS explanation
 FROM expected

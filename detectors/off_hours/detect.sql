@@ -32,8 +32,8 @@ scored AS (
         avg(log2((1.0 / 24)
             / ((coalesce(s.days, 0) + $prior_hours / 24)
                 / (coalesce(t.days, 0) + $prior_hours)))) AS bits,
-        string_agg(DISTINCT format('{:02d}', v.hour_of_day), ', '
-            ORDER BY format('{:02d}', v.hour_of_day))
+        string_agg(DISTINCT format('{:02d}:00', v.hour_of_day), ', '
+            ORDER BY format('{:02d}:00', v.hour_of_day))
             AS seen
     FROM hours AS v
     LEFT JOIN smoothed AS s USING (key_id, is_weekend, hour_of_day)
@@ -57,8 +57,8 @@ SELECT
     CASE WHEN h.concentration < 0.2 THEN 'used around the clock'
         ELSE format('mostly around {:02d}:00 UTC',
             ((round(middle)::INTEGER + 24) % 24)) END AS typical,
-    format('at {} o''clock UTC on a {}', seen, dayname(s.day)) AS actual,
-    'hours at which this key is hardly ever used' AS explanation
+    format('at {} UTC on a {}', seen, dayname(s.day)) AS actual,
+    'hours at which this key is rarely used' AS explanation
 FROM scored AS s
 JOIN habits AS h USING (key_id)
 JOIN key_history AS k USING (key_id)

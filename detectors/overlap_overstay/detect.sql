@@ -12,13 +12,14 @@ WITH rotations AS (
 
 SELECT
     key_id, NULL AS day, NULL AS prefix, $overstay_bits AS bits,
-    format('{} of overlap at a rotation', counted($overlap_days, 'day')) AS typical,
-    format('used on {}, {} after {} was made', last_day, counted(last_day - made_on, 'day'),
+    format('at most {} of overlap in a rotation', counted($overlap_days, 'day')) AS typical,
+    format('used on {}, {} after {} was created', last_day, counted(last_day - made_on, 'day'),
         successor) AS actual,
     CASE WHEN is_guess
-        THEN format('{} looks like its successor, by its name: if it is, switch the last consumers '
-            'and revoke the old key; if nobody of yours made it, treat it as stolen', successor)
-        ELSE 'the rotation is not finished: switch the last consumers and revoke the old key'
+        THEN format('{} appears to be its successor, by its name: if so, switch the remaining '
+            'consumers and revoke the old key; if no one on your side created it, treat it as '
+            'stolen', successor)
+        ELSE 'rotation not finished: switch the remaining consumers and revoke the old key'
     END AS explanation,
     made_on + $overlap_days::INTEGER AS due_on, true AS rotate
 FROM rotations

@@ -18,11 +18,11 @@ SELECT
     p.key_id, p.day, p.prefix,
     bits(predictive(coalesce(d.days, 0), h.active_days, $parallel_prior,
         $prior_strength_days)) AS bits,
-    format('in two countries at once on {} of {}', coalesce(d.days, 0),
+    format('used from two countries at once on {} of {}', coalesce(d.days, 0),
         counted(h.active_days, 'day'))
         AS typical,
     format('{} ({}) while at {} ({})', p.prefix, p.place, p.other_prefix, p.other_place) AS actual,
-    'in use at two far places at once' AS explanation
+    'activity from two distant places at once' AS explanation
 FROM pairs AS p
 JOIN key_history AS h USING (key_id)
 LEFT JOIN baseline_days_abroad AS d USING (key_id)

@@ -7,10 +7,10 @@ WITH said AS (
         v.key_id, v.day, v.prefix,
         log2(h.active_days + 1)
             + $tail_index * log2(v.throttled / greatest(h.max_throttled, 1)) AS bits,
-        format('{} a day at most, on {}', counted(h.max_throttled, 'throttled call'),
+        format('at most {} a day over {}', counted(h.max_throttled, 'throttled request'),
             counted(h.active_days, 'day')) AS typical,
-        counted(v.throttled, 'throttled call') AS actual,
-        'the rate limit stops this key more often than on any day before (429)' AS explanation
+        counted(v.throttled, 'throttled request') AS actual,
+        'more throttled requests (429) than on any previous day' AS explanation
     FROM visits AS v
     JOIN key_history AS h USING (key_id)
     WHERE v.throttled > h.max_throttled AND h.active_days > 0
@@ -19,11 +19,12 @@ WITH said AS (
         r.key_id, r.day, r.prefix,
         log2(h.active_days + 1)
             + $tail_index * log2(r.peak / greatest(coalesce(b.peak, 0), r.requests_per_minute)),
-        format('{} of {} a minute at most, on {}', counted(coalesce(b.peak, 0), 'request'), r.scope,
+        format('at most {} a minute with {} over {}', counted(coalesce(b.peak, 0), 'request'),
+            r.scope,
             counted(h.active_days, 'day')),
-        format('{} within a minute, {} of them let in', counted(r.peak, 'request'),
+        format('{} in one minute, {} accepted', counted(r.peak, 'request'),
             coalesce(r.peak_succeeded, 0)),
-        format('more requests a minute than ever, and than the {} that the API allows',
+        format('more requests a minute than ever before, and than the {} that the API allows',
             r.requests_per_minute)
     FROM visit_rates AS r
     JOIN key_history AS h USING (key_id)

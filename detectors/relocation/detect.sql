@@ -6,17 +6,18 @@
 SELECT
     v.key_id, v.day, v.prefix,
     -least($most_bits, s.silence_bits, silence_bits(s.done)) AS bits,
-    format('about {} in that time, mostly {}', counted(round(s.missing_events)::BIGINT, 'request'),
+    format('about {} in that time, mostly from {}',
+        counted(round(s.missing_events)::BIGINT, 'request'),
         h.usual_place)
         AS typical,
-    format('none from there {} {}, but {} from {}',
+    format('none from its usual place {} {}, but {} from {}',
         CASE WHEN s.silent_until IS NULL THEN 'since' ELSE 'from' END,
         strftime(s.silent_since, '%Y-%m-%d %H:%M')
             || coalesce(strftime(s.silent_until, ' to %Y-%m-%d %H:%M'), ''),
         counted(s.done, 'request'), v.place) AS actual,
     CASE WHEN s.silent_until IS NULL
-        THEN 'the key moved: its usual place fell silent and the new one does the work'
-        ELSE 'the key was elsewhere for a time: its usual place was silent meanwhile'
+        THEN 'key moved: its usual place went silent and the new one took over'
+        ELSE 'key used elsewhere for a time while its usual place was silent'
     END AS explanation
 FROM visits AS v
 JOIN stays AS s USING (key_id, network)

@@ -35,11 +35,11 @@ expected AS (
 SELECT
     e.key_id, e.hour::DATE AS day, v.prefix,
     least($most_bits, tail_bits(e.events, e.mu, $shape)) AS bits,
-    format('{} expected at that hour of the week, {} at most in any hour',
+    format('{} expected at that hour of the week, at most {} in any hour',
         counted(round(e.mu), 'request'), e.largest) AS typical,
     format('{} requests from {:02d}:00 to {:02d}:00 UTC', e.events, hour(e.hour), hour(e.hour) + 1)
         AS actual,
-    'by far the busiest hour so far' AS explanation
+    'by far the busiest hour on record' AS explanation
 FROM expected AS e
 -- Whose burst it is: the visit that can have made most of it. None can: it is the whole day's.
 LEFT JOIN visits AS v

@@ -84,12 +84,12 @@ scored AS (
 
 SELECT
     v.key_id, v.day, v.prefix, greatest(least(s.bits, $most_bits), -$most_familiar_bits) AS bits,
-    format('about {} an hour, in {} in that time of a day',
+    format('about {} an hour, in {} of that part of a day',
         counted(greatest(1, round(own_rate)), 'request'),
         counted(round(expected_hours), 'hour')) AS typical,
     format('about {} an hour, in {} of a day', counted(greatest(1, round(rate)), 'request'),
         counted(round(s.hours), 'hour')) AS actual,
-    CASE WHEN s.bits > 0 THEN 'in another rhythm than this key''s program'
-        ELSE 'in the rhythm of this key''s program' END AS explanation
+    CASE WHEN s.bits > 0 THEN 'request rhythm unlike the program of this key'
+        ELSE 'request rhythm of the program of this key' END AS explanation
 FROM visits AS v
 JOIN scored AS s USING (key_id, network)

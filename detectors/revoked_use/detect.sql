@@ -43,17 +43,16 @@ SELECT
         ELSE $forgotten_consumer_bits END AS bits,
     format('no use since it {} on {}', CASE how WHEN 'revoked' THEN 'was revoked' ELSE how END,
         strftime(ended_at, '%Y-%m-%d %H:%M')) AS typical,
-    format('{} from {} ({}), {} accepted, {} refused{}', counted(events, 'request'), prefix, place,
+    format('{} from {} ({}), {} accepted, {} denied{}', counted(events, 'request'), prefix, place,
         succeeded, denied, CASE WHEN first_ts <= ended_at
-            THEN strftime(last_ts, ', the last at %H:%M') ELSE '' END) AS actual,
+            THEN strftime(last_ts, ', last at %H:%M') ELSE '' END) AS actual,
     CASE
         WHEN accepted AND how = 'expired'
-            THEN 'the expired key is still accepted, so the vendor does not check when it ends: '
-                'revoke it'
-        WHEN accepted THEN 'the revoked key is still accepted: revoke it again'
+            THEN 'expired key still accepted, so the vendor does not enforce expiry: revoke it'
+        WHEN accepted THEN 'revoked key still accepted: revoke it again'
         WHEN known AND NOT familiar
-            THEN format('somebody tries the {} key from a strange network', how)
-        WHEN known THEN 'a consumer still has the old key'
-        ELSE format('the {} key is tried, and who used it before is not known', how)
+            THEN format('{} key used from an unfamiliar network', how)
+        WHEN known THEN 'old key still used by one of its consumers'
+        ELSE format('{} key used; its earlier consumers are unknown', how)
     END AS explanation
 FROM used

@@ -11,7 +11,7 @@ WITH ages AS (
 SELECT
     key_id, NULL AS day, NULL AS prefix, $due_bits AS bits,
     format('rotated every {}', counted($rotation_days, 'day')) AS typical,
-    format('made {} ago', counted(age_days, 'day')) AS actual,
+    format('created {} ago', counted(age_days, 'day')) AS actual,
     format('rotate by {}', due_on) AS explanation,
     due_on, true AS rotate
 FROM ages

@@ -17,9 +17,9 @@ SELECT
     key_id, NULL AS day, NULL AS prefix,
     $bits_per_period * log2(age_days / $rotation_days) AS bits,
     format('rotated every {}', counted($rotation_days, 'day')) AS typical,
-    format('made {} ago', counted(age_days, 'day')) AS actual,
-    format('rotation is {} overdue, since {}', counted(age_days - $rotation_days, 'day'), due_on)
-        || coalesce(format('; {} is made to replace it', successor), '') AS explanation,
+    format('created {} ago', counted(age_days, 'day')) AS actual,
+    format('rotation overdue by {}, since {}', counted(age_days - $rotation_days, 'day'), due_on)
+        || coalesce(format('; {} was created to replace it', successor), '') AS explanation,
     due_on, true AS rotate
 FROM ages
 LEFT JOIN replaced USING (key_id)

@@ -23,14 +23,15 @@ SELECT
     format('granted {}',
         coalesce(nullif(array_to_string(any_value(k.scopes), ', '), ''), 'nothing'))
         AS typical,
-    format('{} let in {}: {}{}', counted(sum(n.succeeded), 'call'),
+    format('{} accepted {}: {}{}', counted(sum(n.succeeded), 'request'),
         days_between(min(n.first_day), max(n.last_day)),
         string_agg(format('{} (needs {})', n.endpoint, n.scope), ', ' ORDER BY n.nth)
             FILTER (n.nth <= $most_named),
         CASE WHEN count(*) > $most_named
             THEN format(' and {} more', count(*) - $most_named::INTEGER)
         ELSE '' END) AS actual,
-    'calls outside its scopes succeed: the inventory is wrong, or the vendor does not check'
+    'requests outside its scopes accepted: the inventory is wrong, or the vendor does not '
+        'enforce scopes'
         AS explanation
 FROM named AS n
 JOIN keys AS k USING (key_id)

@@ -21,16 +21,17 @@ changed AS (
 SELECT
     key_id, NULL AS day, NULL AS prefix,
     CASE WHEN len(gained) > 0 THEN $gained_bits ELSE $lost_bits END AS bits,
-    format('{} since it was made',
+    format('{} since its creation',
         coalesce(nullif(array_to_string(old, ', '), ''), 'no scope')) AS typical,
     concat_ws('; ',
         'gained ' || nullif(array_to_string(list_sort(gained), ', '), ''),
         'lost ' || nullif(array_to_string(list_sort(lost), ', '), ''),
         format('imported on {}', imported_at::DATE)) AS actual,
     CASE WHEN len(gained) > 0
-        THEN 'the key may do more than when it was made: ask who changed it, or put the '
-            'inventory right'
-        ELSE 'the inventory says less than when the key was made: put it right, or make a new key'
+        THEN 'more scopes than when the key was created: find out who changed it, or correct '
+            'the inventory'
+        ELSE 'fewer scopes in the inventory than when the key was created: correct it, or create '
+            'a new key'
     END AS explanation
 FROM changed
 WHERE len(gained) > 0 OR len(lost) > 0

@@ -30,9 +30,10 @@ SELECT
         ELSE format('called on {} of {}', max(days),
             counted(any_value(active_days), 'day')) END AS typical,
     string_agg(format('{} ×{}{}', endpoint, events,
-        CASE WHEN denied = events THEN ' (refused)' ELSE '' END), ', ' ORDER BY rank)
+        CASE WHEN denied = events THEN ' (denied)' ELSE '' END), ', ' ORDER BY rank)
         FILTER (rank <= 3) || CASE WHEN count(*) > 3 THEN format(' and {} more', count(*) - 3)
         ELSE '' END AS actual,
-    arg_min(why, rank) AS explanation
+    arg_min(CASE WHEN denied = events THEN 'denied attempt: ' || why ELSE why END, rank)
+        AS explanation
 FROM ranked
 GROUP BY key_id, day, prefix

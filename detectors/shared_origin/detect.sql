@@ -102,10 +102,11 @@ SELECT
     least($most_bits, (s.owners - 1) * log2((1 + s.mean) / s.mean)
         + binomial_tail_bits(s.strangers, s.owners, s.rate))
         * CASE WHEN a.is_stranger THEN 1 ELSE s.strange_share END AS bits,
-    format('a new place of {} is shared by {:.2f} more owners', a.place, s.mean) AS typical,
+    format('a new address or prefix of {} is shared by {:.2f} more owners', a.place, s.mean)
+        AS typical,
     format('{} is new to {} of {}', a.shown, counted(s.keys, 'key'),
         counted(s.strangers, 'owner')) AS actual,
-    'one new origin uses the keys of several owners' AS explanation, a.shown AS subject
+    'one new origin uses keys of several owners' AS explanation, a.shown AS subject
 FROM at_places AS a
 JOIN scored AS s USING (shared)
 QUALIFY row_number()

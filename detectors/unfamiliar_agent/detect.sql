@@ -32,11 +32,11 @@ scored AS (
 
 SELECT
     key_id, day, prefix, bits,
-    format('{} on {}, mostly {}', counted(products, 'client'), counted(active_days, 'day'),
+    format('{} over {}, mostly {}', counted(products, 'client'), counted(active_days, 'day'),
         usual_agent) AS typical,
     agent AS actual,
-    CASE WHEN agent_known THEN 'a client that this key has used before'
-        WHEN product_known THEN 'another version of a client that this key uses'
-        ELSE 'a client that this key never used' END AS explanation
+    CASE WHEN agent_known THEN 'client this key has used before'
+        WHEN product_known THEN 'new version of a client this key uses'
+        ELSE 'client never used by this key before' END AS explanation
 FROM scored
 QUALIFY row_number() OVER (PARTITION BY key_id, day, prefix ORDER BY bits DESC, agent) = 1

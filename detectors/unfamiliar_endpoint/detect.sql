@@ -102,15 +102,15 @@ SELECT
         + coalesce(any_value(day_bits) FILTER (NOT released), 0)
         + coalesce(sum(endpoint_bits)
             FILTER (NOT released AND rank_of_kind <= $most_endpoints_counted), 0) AS bits,
-    CASE WHEN any_value(active_days) = 0 THEN 'no history yet; compared with its peers'
-        ELSE format('{} on {}, mostly {}', counted(any_value(endpoints), 'endpoint'),
+    CASE WHEN any_value(active_days) = 0 THEN 'no history; compared with its peers'
+        ELSE format('{} over {}, mostly {}', counted(any_value(endpoints), 'endpoint'),
             counted(any_value(active_days), 'day'), any_value(usual_endpoint)) END AS typical,
     format('{} new: {}', count(*), string_agg(endpoint, ', ' ORDER BY rank) FILTER (rank <= 3))
         || CASE WHEN count(*) > 3 THEN ', …' ELSE '' END AS actual,
-    CASE WHEN bool_and(released) THEN 'endpoints that other keys begin to call as well'
+    CASE WHEN bool_and(released) THEN 'endpoints that other keys start to call as well'
         WHEN max(endpoint_bits) FILTER (NOT released) < 1
-            THEN 'endpoints that are new for this key, though most of its peers call them'
-        WHEN any_value(active_days) = 0 THEN 'endpoints that keys like this one seldom call'
-        ELSE 'endpoints that this key never called, and its peers seldom' END AS explanation
+            THEN 'endpoints new to this key, though most of its peers call them'
+        WHEN any_value(active_days) = 0 THEN 'endpoints rarely called by keys like this one'
+        ELSE 'endpoints new to this key and rare among its peers' END AS explanation
 FROM ranked
 GROUP BY key_id, day, prefix

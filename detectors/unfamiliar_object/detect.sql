@@ -60,12 +60,12 @@ counted_objects AS (
 
 SELECT
     s.key_id, s.day, s.prefix, greatest(s.bits, -$most_familiar_bits) AS bits,
-    format('{}{} on {}', CASE WHEN h.max_objects > $sketch_objects THEN 'at least ' ELSE '' END,
+    format('{}{} over {}', CASE WHEN h.max_objects > $sketch_objects THEN 'at least ' ELSE '' END,
         counted(t.objects, 'object'), counted(h.active_days, 'day')) AS typical,
     format('{}{} of {} new', CASE WHEN s.bound IS NULL THEN '' ELSE 'about ' END,
         round(s.objects * s.known_new / s.known)::BIGINT, counted(s.objects, 'object')) AS actual,
-    CASE WHEN s.bits > 0 THEN 'objects that this key never touched'
-        ELSE 'the objects that this key always touches' END AS explanation
+    CASE WHEN s.bits > 0 THEN 'objects this key has never accessed before'
+        ELSE 'objects this key usually accesses' END AS explanation
 FROM counted_objects AS s
 JOIN totals AS t USING (key_id)
 JOIN key_history AS h USING (key_id)

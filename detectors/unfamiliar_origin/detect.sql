@@ -173,15 +173,15 @@ strangest AS (
         f.key_id, f.day, f.prefix, -log2(a.address_ratio) AS bits,
         format('{} ({})', ip, place) AS actual,
         CASE
-            WHEN active_days = 0 AND owner_knows THEN 'its owner''s other keys come from there'
+            WHEN active_days = 0 AND owner_knows THEN 'the owner''s other keys are used from there'
             WHEN active_days = 0
-                THEN 'a key without history is used where its owner''s others are not'
-            WHEN prefix_known THEN 'a new address in a prefix that this key uses'
-            WHEN owner_knows THEN 'new for this key, but its owner''s other keys come from there'
-            WHEN NOT located THEN 'a new address that no database can place'
-            WHEN network_known THEN 'a new prefix in a network that this key uses'
-            WHEN country_known OR country = '-' THEN 'a network that this key never came from'
-            ELSE 'a network and a country that this key never came from'
+                THEN 'key with no history used where the owner''s other keys are not'
+            WHEN prefix_known THEN 'new address in a prefix this key uses'
+            WHEN owner_knows THEN 'new to this key, but the owner''s other keys are used from there'
+            WHEN NOT located THEN 'new address that no database can locate'
+            WHEN network_known THEN 'new prefix in a network this key uses'
+            WHEN country_known OR country = '-' THEN 'network never used by this key before'
+            ELSE 'network and country never used by this key before'
         END AS explanation
     FROM fresh AS f
     JOIN addresses AS a USING (key_id, address)
@@ -193,11 +193,11 @@ SELECT
     v.key_id, v.day, v.prefix,
     greatest(coalesce(s.bits, -$most_familiar_bits), -$most_familiar_bits) AS bits,
     CASE WHEN h.active_days = 0 THEN 'no history'
-        ELSE format('{} in {} on {}, mostly {}', counted(h.addresses, 'address', 'es'),
+        ELSE format('{} in {} over {}, mostly {}', counted(h.addresses, 'address', 'es'),
             counted(h.networks, 'network'), counted(h.active_days, 'day'), h.usual_place)
         END AS typical,
     coalesce(s.actual, format('{} ({})', v.prefix, v.place)) AS actual,
-    coalesce(s.explanation, 'addresses that this key has used before') AS explanation
+    coalesce(s.explanation, 'addresses this key has used before') AS explanation
 FROM visits AS v
 JOIN key_history AS h USING (key_id)
 LEFT JOIN strangest AS s USING (key_id, day, prefix)

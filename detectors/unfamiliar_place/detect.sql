@@ -63,18 +63,18 @@ strangers AS (
 SELECT
     key_id, day, prefix, $rule_bits AS bits,
     CASE WHEN usual_networks = 1
-        THEN format('only from {} on {}', usual_place, counted(active_days, 'day'))
-        ELSE format('only from {} on {}, mostly {}', counted(usual_networks, 'network'),
+        THEN format('only from {} over {}', usual_place, counted(active_days, 'day'))
+        ELSE format('only from {} over {}, mostly {}', counted(usual_networks, 'network'),
             counted(active_days, 'day'), usual_place) END AS typical,
     format('{} from {} ({}){}', counted(events, 'request'), prefix, place,
-        CASE WHEN owner_goes_on THEN ', while the usual place is used as ever'
+        CASE WHEN owner_goes_on THEN ', while the usual place remains in use'
             ELSE '' END) AS actual,
     CASE WHEN class = 'tor' THEN 'used from a Tor exit'
         WHEN class = 'unknown'
-            THEN 'used from an address that no database knows while its owner goes on elsewhere'
+            THEN 'used from an address no database can locate while its owner is active elsewhere'
         WHEN is_abroad
-            THEN 'used from an unfamiliar network and country while its owner goes on elsewhere'
-        ELSE format('used from an unfamiliar {} network while its owner goes on elsewhere',
+            THEN 'used from an unfamiliar network and country while its owner is active elsewhere'
+        ELSE format('used from an unfamiliar {} network while its owner is active elsewhere',
             CASE class WHEN 'vpn' THEN 'VPN' ELSE class END) END AS explanation
 FROM strangers
 WHERE class = 'tor' AND is_of_new_class

@@ -13,9 +13,9 @@ granted AS (
 
 SELECT
     g.key_id, NULL AS day, NULL AS prefix, $unknown_bits AS bits,
-    'scopes of the API catalogue' AS typical,
+    'scopes in the API catalogue' AS typical,
     string_agg(DISTINCT g.scope, ', ' ORDER BY g.scope) FILTER (d.scope IS NULL) AS actual,
-    'the inventory names a scope that the vendor does not have: look at what the key may really do'
+    'inventory lists a scope unknown to the vendor: check what the key is allowed to do'
         AS explanation
 FROM granted AS g
 LEFT JOIN documented AS d USING (scope)

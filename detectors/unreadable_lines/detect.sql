@@ -38,12 +38,12 @@ SELECT
     least($most_bits, tail_bits(lines, mu, $shape)) AS bits,
     CASE WHEN active_days = 0 THEN 'no history'
         WHEN past_lines = 0
-            THEN format('all lines of {} could be read', counted(active_days, 'day'))
-        ELSE format('{} could not be read on {}, {} at most on one',
-            counted(past_lines::BIGINT, 'line'),
+            THEN format('no unreadable lines over {}', counted(active_days, 'day'))
+        ELSE format('{} over {}, at most {} on one',
+            counted(past_lines::BIGINT, 'unreadable line'),
             counted(active_days, 'day'), most) END AS typical,
-    format('{} of this key on {} could not be read, mostly: {}', counted(lines, 'line'), day,
+    format('{} of this key on {}, mostly: {}', counted(lines, 'unreadable line'), day,
         reason) AS actual,
-    'lines of this key that could not be read: what it did there is not known' AS explanation
+    'unreadable log lines of this key: what it did there is unknown' AS explanation
 FROM expected
 WHERE lines >= $fewest_lines

@@ -18,10 +18,10 @@ granted AS (
 
 SELECT
     g.key_id, NULL AS day, NULL AS prefix, $unused_bits AS bits,
-    'scopes that are used' AS typical,
-    format('{} unused on {}', string_agg(g.scope, ', ' ORDER BY g.scope),
+    'only scopes in use' AS typical,
+    format('{} unused over {}', string_agg(g.scope, ', ' ORDER BY g.scope),
         counted(any_value(g.active_days), 'day')) AS actual,
-    'leave unused scopes out of its successor' AS explanation
+    'omit unused scopes from its successor' AS explanation
 FROM granted AS g
 ANTI JOIN used AS u ON u.key_id = g.key_id AND u.scope = g.scope
 WHERE NOT contains(g.scope, '*')

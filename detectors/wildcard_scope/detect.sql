@@ -40,13 +40,13 @@ shared AS (
 SELECT
     key_id, NULL AS day, NULL AS prefix,
     CASE WHEN kind IS NULL THEN $wildcard_bits ELSE $shared_bits END AS bits,
-    'scopes named one by one' AS typical,
+    'scopes listed one by one' AS typical,
     wildcards || CASE WHEN kind IS NULL THEN ''
         ELSE format(', used by {}: {}', counted(consumers, kind), named) END AS actual,
-    CASE WHEN list_has_any(scopes, ['*', 'admin:*']) THEN 'whoever has this key can do everything'
-        ELSE format('whoever has this key can do all of {}', wildcards) END
-        || CASE WHEN kind IS NULL THEN '; give it the scopes it uses'
-            ELSE format(', and {} share it: give each a key of its own with the scopes it uses',
+    CASE WHEN list_has_any(scopes, ['*', 'admin:*']) THEN 'anyone with this key can do everything'
+        ELSE format('anyone with this key can do all of {}', wildcards) END
+        || CASE WHEN kind IS NULL THEN '; limit it to the scopes it uses'
+            ELSE format(', and {} share it: give each its own key with the scopes it uses',
                 counted(consumers, kind)) END AS explanation,
     kind IS NOT NULL AS rotate
 FROM wildcards

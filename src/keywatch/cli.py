@@ -38,12 +38,12 @@ Finding = Literal["revoke", "rotate", "investigate"]
 app = App(
     name="keywatch",
     version=__version__,
-    help="Which API keys look stolen, why, and what to do.",
+    help="Finds API keys that look stolen, and explains why and what to do.",
 )
-keys_app = App(name="keys", help="The key inventory.")
-detectors_app = App(name="detectors", help="The detectors: content in detectors/, one folder each.")
-sources_app = App(name="sources", help="The log formats: content in vendors/, one folder a vendor.")
-lake_app = App(name="lake", help="The lake itself: its upkeep and repair.")
+keys_app = App(name="keys", help="Manage the key inventory.")
+detectors_app = App(name="detectors", help="List, check and test the detectors.")
+sources_app = App(name="sources", help="List and check the log formats of each vendor.")
+lake_app = App(name="lake", help="Maintain and repair the lake.")
 app.command(keys_app)
 app.command(lake_app)
 app.command(detectors_app)
@@ -56,9 +56,9 @@ class Common:
     """What every command takes."""
 
     lake: Annotated[Path, Parameter(env_var="KEYWATCH_LAKE")] = Path("lake")
-    "The lake's folder."
+    "Folder of the lake."
     config: Path | None = None
-    "Settings (TOML); keywatch.toml of this folder is read when there is one."
+    "Settings file (TOML); the default is keywatch.toml in the current folder, if present."
 
     def settings(self) -> Settings:
         """The settings these options name."""
@@ -71,11 +71,11 @@ class WindowOptions:
     """Which window a command is about."""
 
     week: str | None = None
-    "An ISO week such as 2026-W40."
+    "ISO week such as 2026-W40."
     from_: Annotated[date | None, Parameter(name="--from")] = None
     "First day of the window (UTC)."
     to: date | None = None
-    "The day after the window's last one (UTC)."
+    "Day after the last day of the window (UTC)."
 
     def chosen(self) -> Window | None:
         """The window these options name; None where they name none.
@@ -87,12 +87,12 @@ class WindowOptions:
 
         if self.week is not None:
             if self.from_ or self.to:
-                raise UsageError("give --week, or --from and --to, not both")
+                raise UsageError("use either --week, or --from and --to")
             return week_window(self.week)
         if self.from_ is None and self.to is None:
             return None
         if self.from_ is None or self.to is None:
-            raise UsageError("--from and --to go together")
+            raise UsageError("--from and --to must be given together")
         return days_window(self.from_, self.to)
 
 
@@ -107,7 +107,7 @@ def _paths(named: Sequence[str]) -> list[str]:
     """The paths of a command line, an option that there is not among them refused."""
     for path in named:
         if path.startswith("-") and path != "-":
-            raise UsageError(f"Unknown option: {path!r}. A file of this name: ./{path}")
+            raise UsageError(f"Unknown option: {path!r}. For a file of that name, use ./{path}")
     return list(named)
 
 
@@ -121,22 +121,22 @@ def demo(
     html: Path | None = None,
     config: Path | None = None,
 ) -> None:
-    """Make a sample with stolen keys in it, load it, review its last week, and say who was right.
+    """Generate a sample log with stolen keys, review its last week, and compare with the truth.
 
     Parameters
     ----------
     keys
-        How many keys the sample has.
+        Number of keys in the sample.
     weeks
-        How many weeks of log, the reviewed one included.
+        Number of weeks in the log, including the reviewed one.
     seed
-        Another seed is another world.
+        Seed of the random generator; the same seed gives the same sample.
     keep
-        Keep the sample and its lake in this folder; else they are thrown away.
+        Keep the sample and its lake in this folder; by default they are deleted.
     html
-        Write the review to this file too, as a page with charts.
+        Also write the review to this file, as an HTML page with charts.
     config
-        Settings (TOML).
+        Settings file (TOML).
     """
     from keywatch import pipeline, sample
     from keywatch.report import render_demo_verdict, render_review
@@ -146,7 +146,7 @@ def demo(
     with _folder(keep) as folder:
         world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
         print(
-            f"Made a log of {count(world.events, 'request')} of {count(keys, 'key')}, "
+            f"Generated a log with {count(world.events, 'request')} by {count(keys, 'key')} over "
             f"{count(weeks, 'week')}."
         )
         lake = folder / "lake"
@@ -162,7 +162,7 @@ def demo(
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
         closer = f"case KEY --lake {lake}" if keep else "demo --keep FOLDER"
-        print(f"\nLook closer: keywatch {closer}")
+        print(f"\nFor details: keywatch {closer}")
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="keywatch-") as name:
             yield Path(name)
     elif keep.exists() and any(keep.iterdir()):
-        raise UsageError(f"{keep}: is not empty; name a new folder")
+        raise UsageError(f"{keep}: the folder is not empty; choose a new one")
     else:
         keep.mkdir(parents=True, exist_ok=True, mode=0o700)
         yield keep
@@ -183,19 +183,19 @@ def ingest(
     source: str | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Load logs into the lake, which is made where there is none.
+    """Load logs into the lake; a new lake is created if there is none.
 
     Parameters
     ----------
     paths
-        Files, folders, globs, s3://bucket/prefix, or - for standard input; compressed ones too.
+        Files, folders, globs, s3://bucket/prefix, or - for standard input; may be compressed.
     source
-        The log's format; found from the content when not given.
+        Format of the log; detected from the content by default.
     """
     settings = common.settings()
     named = _paths(paths) or list(settings.ingest.places)
     if not named:
-        raise UsageError("name at least one PATH: a file, a folder, a glob or s3://…")
+        raise UsageError("no PATH given: name a file, a folder, a glob or s3://…")
     _load(common.lake, named, settings, source)
 
 
@@ -217,12 +217,12 @@ def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) 
 
 @keys_app.command(name="import")
 def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
-    """Import the key inventory (JSON Lines); a key that is as it was changes nothing.
+    """Import the key inventory (JSON Lines); unchanged keys are skipped.
 
     Parameters
     ----------
     file
-        One JSON object a line: key_id, key (masked), name, environment, scopes, created_at.
+        One JSON object per line: key_id, key (masked), name, environment, scopes, created_at.
     """
     from keywatch import pipeline
     from keywatch.text.phrases import count
@@ -243,27 +243,27 @@ def review(
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Judge every key of a window and say which look stolen, why, and what to do.
+    """Score every key in a window and report which look stolen, why, and what to do.
 
-    Without a window: the last full week in the lake.
+    The default window is the last full week in the lake.
 
     Parameters
     ----------
     format
-        text, json by the published schema, html (one page with charts that needs no network), or
-        ocsf: a Detection Finding a line for each case that needs an action.
+        text, json (see --schema), html (a self-contained page with charts), or ocsf (one Detection
+        Finding per line for each case that needs an action).
     output
-        Write to this file instead of the terminal; all or nothing.
+        Write to this file instead of the terminal; the file is replaced as a whole.
     networks
-        Show all networks that are new to a key, alerted or not, and nothing else.
+        List only the networks that are new to a key, with or without an alert.
     missed
-        Review each week that is over and has no review yet, write its page into the settings'
-        report folder, and send what is due: for cron.
+        Review each past week that has no review yet, write its page to the report folder in the
+        settings, and send messages that are due: for cron.
     fail_on
-        Exit 1 when a case has this action or a more urgent one: revoke before rotate before
-        investigate, so investigate means any finding. Upkeep is none, whatever it advises.
+        Exit 1 when a case has this action or a more urgent one (revoke, rotate, investigate, in
+        that order; investigate means any finding). Key hygiene does not count as a finding.
     schema
-        Print the JSON Schema of --format json, and stop.
+        Print the JSON Schema of --format json and exit.
     """
     from keywatch import pipeline
     from keywatch.report import render_new_networks, render_review
@@ -275,10 +275,15 @@ def review(
     settings = common.settings()
     window = within.chosen()
     if networks and format != "text":
-        raise UsageError(f"--networks is text; --format {format} has them with the rest")
+        raise UsageError(
+            f"--networks works with text only; --format {format} always includes the new networks"
+        )
     if missed:
         if window or output or networks or format != "text":
-            raise UsageError("--missed names the weeks and the pages itself")
+            raise UsageError(
+                "--missed chooses the weeks and pages itself: use it without a window, --output, "
+                "--networks or --format"
+            )
         _review_missed(common.lake, settings, fail_on)
         return
     if format == "html":
@@ -312,7 +317,7 @@ def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> N
         pages.append(page)
         found = found or (fail_on is not None and _worst(answer, fail_on))
     if not pages:
-        print("Every week that is over has been reviewed.", flush=True)
+        print("All past weeks have been reviewed.", flush=True)
     if settings.deliver.channels:
         _deliver(lake, settings, reports=pages)
     if found:
@@ -348,16 +353,16 @@ def case(
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say of one key why it is suspected or not, with typical against actual.
+    """Explain why a key is suspected or not, with its typical and its actual use.
 
-    Without a window: the last full week in the lake.
+    The default window is the last full week in the lake.
 
     Parameters
     ----------
     key
-        The key's id, its masked form or its name.
+        Id, masked form or name of the key.
     format
-        text, or json: the case of the review's document.
+        text, or json (the case as in the review's JSON).
     """
     from keywatch import pipeline
     from keywatch.report import render_case
@@ -381,14 +386,14 @@ def power(
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say which thefts of a key would be caught, and after how many requests.
+    """Estimate which thefts of a key would be caught, and after how many requests.
 
-    Without a window: as of the last full week in the lake.
+    The default window is the last full week in the lake.
 
     Parameters
     ----------
     key
-        The key's id, its masked form or its name; all keys in use when none is named.
+        Id, masked form or name of the key; by default all keys in use.
     """
     from keywatch import pipeline
     from keywatch.report import render_power
@@ -399,7 +404,7 @@ def power(
 
 
 @app.command
-def replay(
+def backtest(
     *,
     from_: Annotated[date, Parameter(name="--from")],
     to: date,
@@ -407,16 +412,16 @@ def replay(
     format: CaseFormat = "text",
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say what weekly reviews of the past would have alerted, and what other settings would change.
+    """List the alerts that past weekly reviews would have raised, and what other settings change.
 
     Parameters
     ----------
     from_
-        The first week's first day (UTC).
+        First day of the first week (UTC).
     to
-        The day after the last week's last one (UTC).
+        Day after the last day of the last week (UTC).
     against
-        Other settings (TOML), to compare with.
+        Another settings file (TOML) to compare with.
     format
         text or json.
     """
@@ -447,34 +452,34 @@ def verdict(
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say what a key's use was: the next reviews learn from it.
+    """Record a verdict on a key's activity; later reviews learn from it.
 
-    An alert can be judged, and any other use too, such as a theft that no review named. Without a
-    window: the key's newest alert; of a key without one, the week reviewed last; to undo, the
-    newest verdict.
+    A verdict may be about an alert or about any other use, such as a theft that no review found.
+    The default window is that of the key's latest alert, without an alert the last reviewed week,
+    and for undo that of the latest verdict.
 
     Parameters
     ----------
     key
-        The key's id, its masked form or its name.
+        Id, masked form or name of the key.
     verdict
-        benign: the owner's own, once. expected: the owner's, until an end. compromised: a theft.
-        undo: withdraws the newest of these on the key; all of them stay in the history.
+        benign: the owner's use, this once. expected: the owner's use, up to a date. compromised: a
+        theft. undo: withdraws the latest verdict on the key; the history keeps all of them.
     by
-        Who says so.
+        Your name.
     because
-        Why.
+        Reason for the verdict.
     until
-        The last day (UTC) on which an expected change is expected: after today, 180 days at most;
-        90 days when not given.
+        Last day (UTC) on which the change is expected: at most 180 days from today; the default is
+        90 days.
     origin
-        What is meant: an address or prefix (each stands for its /24 or /48), or a network such as
-        AS64496; again for more. Else the visits that were flagged, or, where none was, those from
-        networks that are new to the key. A whole network is expected only if it is named.
+        Origin the verdict is about: an address or prefix (each stands for its /24 or /48), or a
+        network such as AS64496; may be repeated. The default is the flagged visits or, if there are
+        none, visits from networks new to the key. A whole network is covered only if named here.
     family
-        What is expected from there: origin, endpoints, volume, client, policy or all; again for
-        more. Else origin and client where the key's place was strange, and where it was not, what
-        was, less policy.
+        Evidence that is expected from there: origin, endpoints, volume, client, policy or all; may
+        be repeated. The default is origin and client if the origin was unusual, otherwise the
+        families that were, except policy.
     """
     from keywatch import pipeline
     from keywatch.report import render_verdict
@@ -482,9 +487,11 @@ def verdict(
     settings, window = common.settings(), within.chosen()
     if verdict == "undo":
         if until is not None or family:
-            raise UsageError(f"{'--until' if until else '--family'} goes with expected only")
+            raise UsageError(f"{'--until' if until else '--family'} can be used with expected only")
         if origin:
-            raise UsageError("--origin goes with a verdict; undo is of all of the newest one")
+            raise UsageError(
+                "--origin can't be used with undo, which withdraws the whole latest verdict"
+            )
         report = pipeline.undo_verdict(
             common.lake, key, settings, by=by, because=because, window=window
         )
@@ -513,28 +520,28 @@ def triage(
     open_: Annotated[bool, Parameter(name="--open")] = False,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Show the open cases on a page of this machine's browser: filter, look closer, judge.
+    """Serve a local page of the open cases, to filter, investigate and give verdicts.
 
     Parameters
     ----------
     port
-        The port of 127.0.0.1; any that is free when not given.
+        Port on 127.0.0.1; any free port by default.
     allow_verdicts
-        Let verdicts be given and undone; else the page is read-only.
+        Allow verdicts to be given and withdrawn; by default the page is read-only.
     by
-        Who gives them.
+        Name recorded with the verdicts.
     open_
-        Open the page in the browser.
+        Open the page in a browser.
     """
     if allow_verdicts and not (by or "").strip():
-        raise UsageError("--allow-verdicts needs --by WHO: in whose name verdicts are given")
+        raise UsageError("--allow-verdicts needs --by NAME, which is recorded with each verdict")
     try:
         from keywatch.explore.desk import serve
     except ModuleNotFoundError as e:
         raise UsageError(f"the triage page needs {e.name}: pip install 'keywatch[triage]'") from e
 
     def ready(address: str) -> None:
-        print(f"Triage page, for this machine alone: {address}", flush=True)
+        print(f"Triage page, reachable from this machine only: {address}", flush=True)
         if open_:
             import webbrowser
 
@@ -550,17 +557,17 @@ def watch(
     fail_on: Finding | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Load what is new, judge what it touched, and send what it changes; for every few minutes.
+    """Load new log lines, score the affected weeks, and send alerts; run it every few minutes.
 
     Parameters
     ----------
     paths
-        As for ingest; the places of the settings when none is named.
+        As for ingest; by default the places in the settings.
     send
-        Send what is due afterwards.
+        Send messages that are due afterwards.
     fail_on
-        Exit 1 when an alert was opened or grew that has this action or a more urgent one: revoke
-        before rotate before investigate, so investigate means any alert. Upkeep is none.
+        Exit 1 when an alert with this action or a more urgent one was opened or raised (revoke,
+        rotate, investigate, in that order; investigate means any alert). Key hygiene is no alert.
     """
     from keywatch import pipeline
     from keywatch.report import render_load
@@ -570,7 +577,7 @@ def watch(
     named = _paths(paths)
     if named or settings.ingest.places:
         loaded = pipeline.ingest_new(common.lake, settings, named, publish=False)
-        print("Nothing new to load." if loaded is None else render_load(loaded), flush=True)
+        print("No new log lines." if loaded is None else render_load(loaded), flush=True)
     watched = pipeline.watch(common.lake, settings)
     print(render_watched(watched), flush=True)
     if send and settings.deliver.channels:
@@ -589,18 +596,18 @@ def deliver(
     schema: bool = False,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Send what is due to the channels in the settings; a channel that is down is tried again.
+    """Send messages that are due to the channels in the settings; failures are retried.
 
     Parameters
     ----------
     dry_run
-        Show what would be sent, and send and keep nothing.
+        Show what would be sent, without sending or storing anything.
     retry_dead
-        Try the messages again that were given up.
+        Retry messages that had been given up.
     report
-        A finished report that goes to each mail channel, once.
+        Finished report to send once to each mail channel.
     schema
-        Print the JSON Schema of what webhooks and files get, and stop.
+        Print the JSON Schema of messages to webhooks and files, and exit.
     """
     from keywatch import pipeline
     from keywatch.deliver import message_schema
@@ -611,14 +618,14 @@ def deliver(
         return
     settings = common.settings()
     if not settings.deliver.channels:
-        _say("no channel is set: name one in [deliver.channels.NAME] of keywatch.toml")
+        _say("no channel is configured: add [deliver.channels.NAME] to keywatch.toml")
     if dry_run:
         due = pipeline.preview_deliveries(common.lake, settings)
         for name, texts in due.items():
             print(f"{name}: {len(texts):,} due\n")
             print("\n".join(texts))
         if not due:
-            print("nothing is due")
+            print("No messages are due.")
         return
     _deliver(common.lake, settings, again=retry_dead, reports=[report] if report else [])
 
@@ -642,16 +649,16 @@ def _deliver(
 
 @lake_app.command(name="repair")
 def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None:
-    """Mend a damaged lake as far as can be, and say what is to be loaded or done again.
+    """Repair a damaged lake as far as possible, and list what has to be loaded or done again.
 
-    Nothing is deleted: damaged files are set aside in the lake's folder. Exit 3 when something is
-    left that a person has to do.
+    Nothing is deleted: damaged files are moved aside in the lake's folder. Exit 3 when manual work
+    remains.
 
     Parameters
     ----------
     new_secret
-        Make a new key-hash secret where it is lost: keys that were logged in full are then other
-        keys, without a past.
+        Create a new key-hash secret if it is lost: keys that were logged in full then count as new
+        keys, with no history.
     """
     from keywatch import pipeline
     from keywatch.operate.repair import render_repair
@@ -666,7 +673,7 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
 
 @detectors_app.command(name="list")
 def detectors_list(*, common: Common = _DEFAULTS) -> None:
-    """List the detectors with their family and what they look for."""
+    """List the detectors with their family, status and title."""
     from keywatch.detect.detectors import load_detectors
 
     for detector in load_detectors(common.settings().content.folders):
@@ -675,12 +682,12 @@ def detectors_list(*, common: Common = _DEFAULTS) -> None:
 
 @detectors_app.command(name="check")
 def detectors_check(*ids: str, common: Common = _DEFAULTS) -> None:
-    """Check the detectors' folders: fields, query, parameters, cases.
+    """Check the detectors' folders: fields, query, parameters, tests.
 
     Parameters
     ----------
     ids
-        Only these; all when none is named.
+        Ids of the detectors; all by default.
     """
     from keywatch.detect.detectors import check
     from keywatch.text.phrases import count
@@ -691,23 +698,25 @@ def detectors_check(*ids: str, common: Common = _DEFAULTS) -> None:
             wrong += 1
             print(f"{detector.id}: {sentence}")
     if wrong:
-        raise UsageError(f"{count(wrong, 'fault')} in the detectors")
-    print("all detectors are in order")
+        raise UsageError(f"{count(wrong, 'problem')} found in the detectors")
+    print("All detectors are valid.")
 
 
 @detectors_app.command(name="test")
 def detectors_test(*ids: str, common: Common = _DEFAULTS) -> None:
-    """Run the detectors' cases on a real DuckDB and compare whole results.
+    """Run the detectors' own tests on a real DuckDB and compare whole results.
 
     Parameters
     ----------
     ids
-        Only these; all when none is named.
+        Ids of the detectors; all by default.
     """
     from keywatch.detect import cases
 
     run = failed = 0
     for detector in _chosen(ids, common):
+        if (detector.folder / "cases").is_dir():
+            _say(f"keywatch: {detector.folder / 'cases'}: rename this folder to tests")
         for file in cases.case_files(detector):
             result = cases.run_case(detector, file)
             run += 1
@@ -728,13 +737,13 @@ def _chosen(ids: tuple[str, ...], common: Common) -> list[Detector]:
     found = {detector.id: detector for detector in loaded}
     unknown = [name for name in ids if name not in found]
     if unknown:
-        raise UsageError(f"no detector {', '.join(unknown)}; there are: {', '.join(found)}")
+        raise UsageError(f"unknown detector {', '.join(unknown)}; available: {', '.join(found)}")
     return [found[name] for name in ids or found]
 
 
 @sources_app.command(name="list")
 def sources_list(*, common: Common = _DEFAULTS) -> None:
-    """List the log formats that can be loaded, by vendor, and how the vendor's keys look."""
+    """List the log formats that can be loaded, by vendor, and the forms of the vendor's keys."""
     from keywatch.vendors.registry import vendor_faults, vendors
     from keywatch.vendors.source import FORMS
 
@@ -747,20 +756,20 @@ def sources_list(*, common: Common = _DEFAULTS) -> None:
         for form, _ in vendor.keys:
             print(f"  {'keys':16}{form.shown}")
     for fault in vendor_faults():
-        _say(f"left out: {fault}")
+        _say(f"skipped: {fault}")
 
 
 @sources_app.command(name="check")
 def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
-    """Check the vendors' folders: fields, how keys look, queries, and their own tests.
+    """Check the vendors' folders: fields, key forms, queries, and their own tests.
 
-    Exit 1 when something is wrong.
+    Exit 1 when a problem is found.
 
     Parameters
     ----------
     folders
-        Only these: vendors' folders, or folders with vendors/ in them. Else all, bundled and of
-        the settings.
+        Vendors' folders, or folders that contain vendors/; by default all, bundled and in the
+        settings.
     """
     from keywatch.content import folders_of
     from keywatch.text.phrases import count
@@ -781,7 +790,7 @@ def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
 
 @lake_app.command(name="maintain")
 def lake_maintain(*, common: Common = _DEFAULTS) -> None:
-    """Merge small files, expire old snapshots, remove what nobody needs; the feed does it daily."""
+    """Merge small files, expire old snapshots and remove unused files; the feed does this daily."""
     from keywatch import pipeline
     from keywatch.operate.maintain import render_maintained
 
@@ -791,23 +800,23 @@ def lake_maintain(*, common: Common = _DEFAULTS) -> None:
 
 @lake_app.command(name="forget")
 def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) -> None:
-    """Erase a key or an address everywhere: all that it did, all that was said of it.
+    """Erase a key or an address everywhere: its events, findings, alerts and verdicts.
 
-    Older snapshots go with it, so no stored run can be run again on just what it saw.
+    Older snapshots are deleted too, so stored runs can't be repeated on the data they used.
 
     Parameters
     ----------
     named
-        A key's id, its masked form or its name; or an address.
+        Id, masked form or name of a key; or an address.
     yes
-        Do it; it can't be undone.
+        Confirm; this can't be undone.
     """
     from keywatch import pipeline
     from keywatch.operate.maintain import render_forgotten
 
     if not yes:
         raise UsageError(
-            f"{named} would be erased for good, and older snapshots with it: add --yes"
+            f"this would permanently erase {named} and all older snapshots: add --yes to confirm"
         )
     for line in render_forgotten(pipeline.forget(common.lake, named, common.settings())):
         print(line)
@@ -821,17 +830,17 @@ def doctor(
     fail_on_findings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Say what is installed, how the lake and the channels are, and what has fallen silent.
+    """Check the installation, the lake, the channels, and sources that have gone silent.
 
     Parameters
     ----------
     deep
-        Read every Parquet file through, and not its size and footer only.
+        Read every Parquet file in full, instead of its size and footer only.
     format
-        text, or json: the versions, and what was found with its check and its status: ok, note,
-        warn (a finding of health), bad (in the way of other commands).
+        text, or json: versions, and results with their check and status: ok, note, warn (a health
+        finding), bad (other commands fail).
     fail_on_findings
-        Exit 1 when something is found that has the status warn.
+        Exit 1 when a result has the status warn.
     """
     from keywatch.lake import utc_now
     from keywatch.operate.diagnosis import diagnose
@@ -892,16 +901,25 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
         )
 
 
+def _renamed(words: Sequence[str]) -> Sequence[str]:
+    """`words` with today's name of a command that was renamed."""
+    if words[:1] != ["replay"]:
+        return words
+    _say("keywatch: replay is now called backtest; use keywatch backtest")
+    return ["backtest", *words[1:]]
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """Run the command line, or `words` in its place; errors are told in words.
+    """Run the command line, or `words` in its place; errors are printed as sentences.
 
     Raises:
         SystemExit: it failed or found something, with the contract's exit codes.
     """
     os.umask(0o077)
     try:
+        given = _renamed(sys.argv[1:] if words is None else words)
         with notices_to(_say):
-            app(sys.argv[1:] if words is None else words, exit_on_error=False, print_error=False)
+            app(given, exit_on_error=False, print_error=False)
     except CycloptsError as e:
         from keywatch.report import render_failure
 
@@ -917,5 +935,5 @@ def main(words: Sequence[str] | None = None) -> None:
         code = e.exit_code if isinstance(e, KeywatchError) else LakeError.exit_code
         raise SystemExit(code) from None
     except KeyboardInterrupt:
-        _say("keywatch: stopped; nothing was half done")
+        _say("keywatch: stopped; no change was left half done")
         raise SystemExit(130) from None

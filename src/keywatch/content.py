@@ -58,8 +58,8 @@ def add_folders(folders: Iterable[Path]) -> None:
     for folder in folders:
         path = folder.resolve()
         if not any((path / kind).is_dir() for kind in _KINDS):
-            what = "has no vendors/ or detectors/ in it" if path.is_dir() else "is no folder"
-            raise ContentError(f"{folder}: {what}; name the folder that these lie in")
+            what = "has no vendors/ or detectors/ in it" if path.is_dir() else "is not a folder"
+            raise ContentError(f"{folder}: {what}; name the folder that contains them")
         if path not in _added:
             _added = (*_added, path)
 
@@ -118,18 +118,18 @@ class Entry:
         """A text; without a `default` it has to be there and not empty."""
         value = self.table.get(field, default)
         if not isinstance(value, str) or (not value and default is None):
-            raise self.error(f"`{field}` must be a text, not {value!r}; write it in")
+            raise self.error(f"`{field}` must be a string, not {value!r}")
         return value
 
     def texts(self, field: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """A list of texts; without a `default` it has to have one."""
         value = self.table.get(field, default)
         if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise self.error(f"`{field}` must be a list of texts, not {value!r}")
+            raise self.error(f"`{field}` must be a list of strings, not {value!r}")
         if (not value and default is None) or not all(
             isinstance(one, str) and one for one in value
         ):
-            raise self.error(f"`{field}` must be a list of texts, not {value!r}")
+            raise self.error(f"`{field}` must be a list of strings, not {value!r}")
         return tuple(value)
 
     def number(self, field: str, default: int | None = None) -> int:
@@ -165,7 +165,7 @@ class Entry:
         seen: set[str] = set()
         for at, key in enumerate(keys):
             if key in seen:
-                raise self.error(f"{field}[{at}] {key!r} is there twice; take one out")
+                raise self.error(f"{field}[{at}] {key!r} is listed twice; remove one")
             seen.add(key)
 
 

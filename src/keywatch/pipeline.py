@@ -109,7 +109,7 @@ def ingest_new(
 
     named = list(places or settings.ingest.places)
     if not named:
-        raise UsageError("name a PATH, or places under [ingest] in keywatch.toml")
+        raise UsageError("no PATH given: name one, or set places under [ingest] in keywatch.toml")
     # A folder that is still empty is no mistake here.
     filled = [place for place in named if not (Path(place).is_dir() and not _has_file(place))]
     found = find_files(filled, named=bool(places))
@@ -337,7 +337,7 @@ def _review(
             judged = late.waiting(lake, answer.window, settings.review.late_weeks)
             seen = look(lake, answer, scored)
         if keep and lake.read_only:
-            notice(f"{lake_folder} is read-only: nothing of this review is stored or sent")
+            notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
         elif keep:
             outbox = deliver.Outbox(settings.deliver)
             judging.keep(lake, answer, scored, settings, outbox, judged)
@@ -440,7 +440,7 @@ def power_of_keys(
         scored = score_window(lake, reviewed, settings, whole=False)
         calibration = scored.replayed.calibration
         if calibration is None:
-            raise UsageError("too little history can be replayed to calibrate by")
+            raise UsageError("too little history to replay for calibration")
         powers = power.power_of_keys(
             lake, reviewed, scored.detectors, calibration, settings.scoring
         )
@@ -454,7 +454,7 @@ def power_of_keys(
         return powers
     named = [power for power in powers if power.key_id in key_ids]
     if not named:
-        raise UsageError(f"{key}: no key of that name is in use and has a past")
+        raise UsageError(f"{key}: no such key is in use and has history")
     return named
 
 
@@ -563,7 +563,7 @@ def settle_revoke(
                 changes = alerts.approve(lake, alert_id, by, because)
                 deliver.Outbox(settings.deliver).tell(lake, changes)
             return [f"{change.alert.alert_id}: {change.alert.why}" for change in changes] or [
-                f"{alert_id} is over: nothing to approve"
+                f"{alert_id} is closed: nothing to approve"
             ]
         declined = [each for each in alerts.not_over(lake) if each.alert_id == alert_id]
         for alert in declined:
@@ -577,10 +577,10 @@ def settle_revoke(
                         changes = alerts.judge(lake, report, by, because)
                         deliver.Outbox(settings.deliver).tell(lake, changes)
         return [
-            f"{member.key_id} is benign, says {by}"
+            f"{member.key_id}: verdict benign, by {by}"
             for alert in declined
             for member in alert.members
-        ] or [f"{alert_id} is over: nothing to decline"]
+        ] or [f"{alert_id} is closed: nothing to decline"]
 
 
 def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) -> Watched:
@@ -600,7 +600,7 @@ def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) ->
         try:
             remember_run(lake, now or utc_now())
         except OSError as e:
-            notice(f"{lake_folder}: that the feed ran can't be written there ({e.strerror})")
+            notice(f"{lake_folder}: the time of this run can't be stored there ({e.strerror})")
         _publish(lake, settings, now or utc_now())
         return watched
 
@@ -702,6 +702,6 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
         )[0]
     span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
     if events:
-        return f"{key_id}: {count(events, 'request')} from {span}, nothing out of the ordinary."
+        return f"{key_id}: {count(events, 'request')} from {span}, no unusual activity."
     seen = f"last seen {last:%Y-%m-%d %H:%M} UTC" if last else "never seen"
-    return f"{key_id}: not used from {span} ({seen}); there is nothing to judge."
+    return f"{key_id}: not used from {span} ({seen}), so there is nothing to assess."

@@ -347,7 +347,9 @@ def test_a_name_that_leads_to_a_forbidden_address_gets_nothing(
         url = receiver.url.replace("127.0.0.1", "localhost")
         with (
             opened(HTTP[name], url, monkeypatch) as (channel, _),
-            pytest.raises(SendError, match=r"the receiver's name leads to 127\.0\.0\.1") as raised,
+            pytest.raises(
+                SendError, match=r"the receiver's name resolves to 127\.0\.0\.1"
+            ) as raised,
         ):
             channel.send(Envelope(MESSAGES[0]))
         assert raised.value.permanent
@@ -588,12 +590,12 @@ def test_while_a_secret_is_rotated_both_sign(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("secret", "said"),
     [
-        (base64.b64encode(b"x").decode(), "has 1 byte, and 24 are the least"),
-        (base64.b64encode(b"x" * 23).decode(), "has 23 bytes, and 24 are the least"),
+        (base64.b64encode(b"x").decode(), "has 1 byte, but at least 24"),
+        (base64.b64encode(b"x" * 23).decode(), "has 23 bytes, but at least 24"),
         (base64.b64encode(b"x" * 24).decode(), ""),
         (base64.b64encode(b"x" * 25).decode().rstrip("="), ""),
-        ("not base64 at all, and long enough for it", "is no signing secret"),
-        ("\u00e9" * 40, "is no signing secret"),
+        ("not base64 at all, and long enough for it", "is not a signing secret"),
+        ("\u00e9" * 40, "is not a signing secret"),
     ],
 )
 @pytest.mark.parametrize("which", ["secret", "previous_secret"])
@@ -730,26 +732,51 @@ def test_each_recipient_has_an_answer_of_his_own(
         for last in ("451", "421", "accepted")
     ]
     assert str(tries[0]) == (
-        "not delivered to b@example.com: there is no such mailbox, or it takes no mail from here "
-        "(550); c@example.com: the server can't take it now (451)"
+        "not delivered to b@example.com: the mailbox does not exist or refuses mail from here "
+        "(550); c@example.com: the server can't accept the mail at the moment (451)"
     )
-    assert str(tries[2]).endswith("takes no mail from here (550)")
+    assert str(tries[2]).endswith("or refuses mail from here (550)")
     assert [mail["To"] for mail in box.mails] == [", ".join(THREE)] * 2
 
 
 @pytest.mark.parametrize(
     ("command", "reply", "permanent", "said"),
     [
-        ("MAIL", "530 login", True, "the sender is refused: the server wants a login or TLS"),
-        ("MAIL", "552 size", True, "the sender is refused: the mailbox is full, or the mail too"),
-        ("MAIL", "451 later", False, "the sender is refused: the server can't take it now"),
+        ("MAIL", "530 login", True, "the sender is refused: the server requires a login or TLS"),
+        ("MAIL", "552 size", True, "the sender is refused: the mailbox is full or the mail too"),
+        (
+            "MAIL",
+            "451 later",
+            False,
+            "the sender is refused: the server can't accept the mail at the moment",
+        ),
         ("soc@example.com", "552 full", True, "soc@example.com: the mailbox is full"),
-        ("soc@example.com", "530 login", True, "soc@example.com: the server wants a login or TLS"),
-        ("soc@example.com", "452 full", False, "soc@example.com: there is no room now"),
-        ("soc@example.com", "577 odd", True, "soc@example.com: it is refused"),
-        ("soc@example.com", "421 bye", False, "soc@example.com: the server is not available now"),
-        ("DATA", "552 size", True, "the mail is refused: the mailbox is full, or the mail too"),
-        ("DATA", "452 full", False, "the mail is refused: there is no room now"),
+        (
+            "soc@example.com",
+            "530 login",
+            True,
+            "soc@example.com: the server requires a login or TLS",
+        ),
+        (
+            "soc@example.com",
+            "452 full",
+            False,
+            "soc@example.com: the server is temporarily out of storage",
+        ),
+        ("soc@example.com", "577 odd", True, "soc@example.com: refused"),
+        (
+            "soc@example.com",
+            "421 bye",
+            False,
+            "soc@example.com: the server is temporarily unavailable",
+        ),
+        ("DATA", "552 size", True, "the mail is refused: the mailbox is full or the mail too"),
+        (
+            "DATA",
+            "452 full",
+            False,
+            "the mail is refused: the server is temporarily out of storage",
+        ),
     ],
 )
 def test_what_a_mail_server_says_is_told_in_words(
@@ -807,7 +834,7 @@ def test_a_mail_server_without_starttls_gets_nothing_and_is_named_as_that(
         assert not raised.value.permanent
         with (
             mail_channel(box.port, box.ca_file, "tls", monkeypatch) as (channel, _),
-            pytest.raises(SendError, match="check that security and port go together"),
+            pytest.raises(SendError, match="check that security and port match"),
         ):
             channel.send(Envelope(MESSAGES[0]))
     assert box.mails == []

@@ -95,9 +95,9 @@ def test_a_stolen_key_arrives_once_and_its_verdict_closes_it(setup: Setup) -> No
 
     ran = setup.run("deliver")
     assert (ran.code, ran.out) == (0, "log: 1 sent\n"), ran.err
-    assert setup.run("deliver").out == "nothing is due\n"
+    assert setup.run("deliver").out == "No messages are due.\n"
     assert setup.run("review", "--week", "2026-W40").code == 0
-    assert setup.run("deliver").out == "nothing is due\n"
+    assert setup.run("deliver").out == "No messages are due.\n"
     (message,) = setup.messages()
     schema = json.loads(keywatch("deliver", "--schema").out)
     jsonschema.validate(message, schema, cls=jsonschema.Draft202012Validator)
@@ -121,7 +121,7 @@ def test_a_revoked_key_is_followed_until_its_use_ends(setup: Setup) -> None:
     setup.inventory(revoked_at="2026-10-05T09:00:00Z")
     setup.load([line("2026-10-05T11:00:00")], "used.jsonl")
     ran = setup.run("deliver")
-    assert "key_1 is still in use: revoked at 2026-10-05 09:00 UTC" in ran.out
+    assert "key_1 still in use: revoked at 2026-10-05 09:00 UTC" in ran.out
     setup.load(daily(date(2026, 10, 6), 2, key_id="crowd_00"), "later.jsonl")
     ran = setup.run("deliver")
     assert "no use since 2026-10-05 11:00" in ran.out
@@ -133,10 +133,8 @@ def test_without_a_channel_it_says_how_to_name_one(setup: Setup) -> None:
     setup.settings("")
     for words in (("deliver",), ("deliver", "--dry-run")):
         ran = setup.run(*words)
-        assert (ran.code, ran.out) == (0, "nothing is due\n")
-        assert (
-            ran.err == "no channel is set: name one in [deliver.channels.NAME] of keywatch.toml\n"
-        )
+        assert (ran.code, ran.out) == (0, "No messages are due.\n")
+        assert ran.err == "no channel is configured: add [deliver.channels.NAME] to keywatch.toml\n"
 
 
 def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> None:
@@ -152,7 +150,7 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
         ran = setup.run("deliver")
     assert ran.code == 0
     assert ran.out == "hook: 0 sent\n"
-    assert ran.err == "hook: 0 to be tried again, 1 given up: HTTP 404: no_service\n"
+    assert ran.err == "hook: 0 to be retried, 1 given up: HTTP 404: no_service\n"
 
     doctor = setup.run("doctor")
     assert doctor.code == 0
@@ -162,8 +160,8 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
     (dead,) = [one for one in review["health"] if one["check"] == "outbox_dead"]
     assert (dead["subject"], dead["text"]) == (
         "hook",
-        "channel hook: 1 message could not be delivered (HTTP 404: no_service); mend it, then "
-        "keywatch deliver --retry-dead",
+        "channel hook: 1 message could not be delivered (HTTP 404: no_service); fix the "
+        "cause, then run keywatch deliver --retry-dead",
     )
     assert f"warn {dead['text']}" in doctor.out
     with Receiver().running() as receiver:
@@ -171,7 +169,7 @@ def test_a_channel_that_is_down_is_no_failure_and_is_told_of(setup: Setup) -> No
             f'[deliver.channels.hook]\nkind = "webhook"\nurl = "{receiver.url}"\n'
             f'secret = {{ file = "{setup.folder / "secret"}" }}\n'
         )
-        assert setup.run("deliver").out == "nothing is due\n"
+        assert setup.run("deliver").out == "No messages are due.\n"
         assert setup.run("deliver", "--retry-dead").out == "hook: 1 sent\n"
         assert len(receiver.requests) == 1
     assert "last sent" in setup.run("doctor").out
@@ -237,7 +235,7 @@ def test_a_theft_that_goes_on_is_told_again_from_elsewhere_only(setup: Setup) ->
     setup.load(daily(date(2026, 10, 5), 7) + more, "next.jsonl")
     assert setup.run("review", "--week", "2026-W41").code == 0
     # From the network that it was told of: one open case, and no news each week.
-    assert setup.run("deliver").out == "nothing is due\n"
+    assert setup.run("deliver").out == "No messages are due.\n"
     elsewhere = [
         {**event, "ip": "193.32.248.7", "timestamp": event["timestamp"].replace("10-08", "10-15"),
          "request_id": event["request_id"] + "-3"}
@@ -258,14 +256,17 @@ def test_an_undone_verdict_is_told_where_its_alert_was_closed(setup: Setup) -> N
     setup.run("deliver")
     ran = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "it was not")
     assert ran.code == 0, ran.err
-    assert "benign by ana (it was me), is withdrawn.\nIt is to be judged again." in ran.out
+    assert (
+        "benign by ana (it was me), is withdrawn.\nThe key has no verdict for this window now."
+        in ran.out
+    )
     assert setup.run("deliver").out == "log: 1 sent\n"
     kinds = [message["kind"] for message in setup.messages()]
     assert kinds == ["trigger", "resolve", "trigger"]
     assert len({message["alert_id"] for message in setup.messages()}) == 1
     refused = setup.run("verdict", "key_1", "undo", "--by", "bo", "--because", "x",
                         "--until", "2026-12-01")  # fmt: skip
-    assert (refused.code, "--until goes with expected" in refused.err) == (2, True)
+    assert (refused.code, "--until can be used with expected" in refused.err) == (2, True)
 
 
 UPKEEP = """
@@ -303,7 +304,7 @@ def test_a_whole_week_s_review_sends_the_owner_his_upkeep_once(old_key: Setup) -
     for week in ("2026-W39", "2026-W40", "2026-W40"):
         assert old_key.run("review", "--week", week).code == 0
     dry = old_key.run("deliver", "--dry-run")
-    assert "Upkeep of 1 key, week 2026-W40  [low]" in dry.out
+    assert "Key hygiene: 1 key, week 2026-W40  [low]" in dry.out
     assert old_key.run("deliver").out == "log: 1 sent\nteam: 1 sent\n"
     (message,) = old_key.messages()
     jsonschema.validate(message, deliver.message_schema(), cls=jsonschema.Draft202012Validator)
@@ -319,13 +320,13 @@ def test_a_whole_week_s_review_sends_the_owner_his_upkeep_once(old_key: Setup) -
             "action": "rotate",
             "due_on": "2026-07-07",
             "days": 90,
-            "explanation": "rotation is 90 days overdue, since 2026-07-07",
+            "explanation": "rotation overdue by 90 days, since 2026-07-07",
         }
     ]
     # More of the week is loaded and it is reviewed again: it has had its message.
     old_key.load([line("2026-10-04T23:00:00", key_id="crowd_01")], "late.jsonl")
     assert old_key.run("review", "--week", "2026-W40").code == 0
-    assert old_key.run("deliver").out == "nothing is due\n"
+    assert old_key.run("deliver").out == "No messages are due.\n"
 
 
 def test_a_route_that_is_added_later_gets_the_week_s_upkeep_too(old_key: Setup) -> None:

@@ -262,8 +262,8 @@ def test_upkeep_of_a_key_with_an_alert_waits_for_it(lake: Lake) -> None:
     (one,) = planned(lake, upkeep_settings()).to_send["all"]
     assert [item.key_id for item in one.message.upkeep] == ["key_0700500"]
     assert one.message.why.endswith(
-        "1 rotation due. No key here is suspected. To rotate one, make a replacement, switch its "
-        "consumers to it, then revoke the old one."
+        "1 rotation due. None of these keys is suspected. To rotate a key, create a replacement, "
+        "switch its consumers to it, then revoke the old key."
     )
 
 
@@ -296,7 +296,7 @@ def test_a_newer_week_s_upkeep_takes_the_place_of_one_that_waits(lake: Lake) -> 
     outbox.enqueue_upkeep(lake, week_of(WEEK.end, LATE), settings)
     made = planned(lake, settings)
     (one,) = made.to_send["all"]
-    assert one.message.title == "Upkeep of 1 key, week 2026-W41"
+    assert one.message.title == "Key hygiene: 1 key, week 2026-W41"
     arrived(lake, made)
     assert outbox.pending(lake) == []
 
@@ -823,7 +823,7 @@ def test_a_window_without_an_iso_week_is_named_by_its_days(lake: Lake) -> None:
 
 # -------------------------------------------------------------------------------------- heartbeat
 
-ENDED = HealthFinding("log_ended", "", "the log ended: its last event is of long ago")
+ENDED = HealthFinding("log_ended", "", "the log has ended: its last event was at long ago")
 NOTE = HealthFinding("ip_data_old", "bundled", "old", is_note=True)
 BEATING = {"heartbeat": {"channel": "all", "every_hours": 6}}
 
@@ -854,7 +854,7 @@ def test_a_heartbeat_says_how_far_the_log_goes_and_what_is_wrong(lake: Lake) -> 
 
     message = newest.message
     assert message.title == "Running, 1,204 events until 2026-10-04 23:58 UTC, 1 health finding"
-    assert message.worst == ("The log ended: its last event is of long ago.",)
+    assert message.worst == ("The log has ended: its last event was at long ago.",)
     assert (message.kind, message.severity, message.command) == (
         "heartbeat", "low", "keywatch doctor",
     )  # fmt: skip

@@ -325,7 +325,7 @@ def test_who_has_a_mail_does_not_get_it_again_and_hears_the_end(
         assert box.asked == [*to, to[2]]
         assert (done.sent, done.dead) == (0, 1)
         assert done.error is not None
-        assert done.error.startswith("not delivered to b@example.com: there is no such mailbox")
+        assert done.error.startswith("not delivered to b@example.com: the mailbox does not exist")
         (standing,) = outbox.standings(lake, ["mail"])
         assert (standing.dead, standing.waiting) == (1, 0)
         # His mailbox is there now: the others have the mail.
@@ -376,7 +376,7 @@ def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
         drip.over.set()
         by_name = {one.channel: one for one in report.channels}
         assert by_name["fine"].sent == 1
-        assert by_name["drip"].error == "no answer: the channel hangs"
+        assert by_name["drip"].error == "no answer: the channel does not respond"
         assert (by_name["drip"].later, report.later) == (1, 1)
         assert outcomes(lake)["unanswered"] == 1
 
@@ -424,9 +424,10 @@ def test_a_channel_without_its_secret_holds_up_no_other(tmp_path: Path) -> None:
         assert report.later == 3
         assert report.unusable == {
             "missing": "the environment variable TEST_NOT_SET is not set",
-            "odd": "the secret in env TEST_ODD is no signing secret; whsec_ and Base64 is expected",
-            "block": "the Prefect block signing can be read inside a Prefect flow only; name env "
-            "or file for the command line",
+            "odd": "the secret in env TEST_ODD is not a signing secret; expected whsec_ followed "
+            "by Base64",
+            "block": "the Prefect block signing can be read inside a Prefect flow only; use env "
+            "or file on the command line",
         }
         report = deliver_due(lake, settings, prefect={"signing": SIGNING}.__getitem__)
         assert [one.channel for one in report.channels] == ["block"]
@@ -478,13 +479,13 @@ def test_doctor_tells_since_when_a_channel_waits_and_of_a_receiver_that_is_near(
         "far": ("ok", f"channel far (webhook): {late}"),
         "near": (
             "note",
-            f"channel near (webhook): {late}; its receiver is in a private network: make sure that "
-            "this is meant",
+            f"channel near (webhook): {late}; its receiver is in a private network: check that "
+            "this is intended",
         ),
         "wrong": (
             "bad",
             f"channel wrong (webhook): {late}; the address in env TEST_URL: it is a link-local or "
-            "cloud metadata address, where no message is sent; name the receiver's own address",
+            "cloud metadata address, which is not allowed; set the receiver's own address",
         ),
     }
 

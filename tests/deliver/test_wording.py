@@ -84,12 +84,12 @@ def test_a_heartbeat_as_text_and_by_its_schema() -> None:
 def test_more_upkeep_than_fits_is_counted_and_no_rule_is_left_out() -> None:
     many = [replace(LATE, key_id=f"key_{n:03}") for n in range(50)]
     message = upkeep_of(replace(FULL, hygiene=(*many, REMINDED)))
-    assert message.title == "Upkeep of 51 keys, week 2026-W40"
+    assert message.title == "Key hygiene: 51 keys, week 2026-W40"
     assert message.why.startswith("50 rotation overdue, 1 rotation due.")
     assert [item.rule for item in message.upkeep] == ["rotation_overdue"] * 20 + ["rotation_due"]
     assert message.more_upkeep == 30
     assert upkeep_lines(message)["not listed here"] == [
-        "and 30 more: keywatch review --week 2026-W40 --format json has them all"
+        "and 30 more: see keywatch review --week 2026-W40 --format json"
     ]
 
 
@@ -98,8 +98,8 @@ def test_a_key_to_rotate_is_replaced_first_and_says_what_it_is() -> None:
     assert (message.action, message.severity) == ("rotate", "medium")
     lines = as_text(message).splitlines()
     assert lines[0] == "ROTATE key_0700620 (Mobile app)  [medium]"
-    steps = [line.partition(".")[2].strip() for line in lines if line.startswith("  do ")]
-    assert [step.split()[0] for step in steps] == ["Make", "Mend", "Revoke", "Check"]
+    steps = [line.partition(".")[2].strip() for line in lines if line.startswith("  step ")]
+    assert [step.split()[0] for step in steps] == ["Create", "Fix", "Revoke", "Verify"]
 
 
 def test_a_fact_without_bits_is_a_reason_and_has_none() -> None:
@@ -121,10 +121,10 @@ def test_a_campaign_tells_apart_what_is_stolen_exposed_and_to_be_asked() -> None
     (message,) = messages_of(review_of(SCANNED, EXPOSED, asked, groups=[group]))
     assert message.steps == (
         "Revoke now: ply_live_prod_4f8a2c…9e1d",
-        "Then replace each and switch its consumers: keywatch case KEY tells how",
+        "Then replace each and switch its consumers; keywatch case KEY lists the steps",
         "Replace, then revoke: ply_live_prod_a1b2c3…77aa",
-        "Ask the owners whether this use is theirs: key_asked",
-        "Import the inventory with revoked_at: Keywatch says whether use follows",
+        "Ask the owners to confirm this use: key_asked",
+        "Import the inventory with revoked_at: Keywatch then reports any further use",
     )
 
 

@@ -126,8 +126,8 @@ def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
     assert STOLEN in {key_id for key_id, _, _ in flagged}
     assert found.blast_radius is not None
     assert found.blast_radius.requests_suspicious == 10
-    assert found.steps[0].startswith("Ask team-a whether the use from 45.153.78.0/24 is theirs")
-    assert found.steps[2].startswith("Make a replacement")
+    assert found.steps[0].startswith("Ask team-a to confirm the use from 45.153.78.0/24")
+    assert found.steps[2].startswith("Create a replacement")
 
 
 FULL_KEY = "ply_live_prod_4f8a2c0000000000009e1d"
@@ -156,7 +156,7 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
         "ply_live_prod_4f8a2c…9e1d in the URL and another field of 1 request on 2026-09-29, "
         "sent by key_2, most at GET /v1/checks"
     )
-    assert exposed.steps[0].startswith("Make a replacement")
+    assert exposed.steps[0].startswith("Create a replacement")
     assert found["key_2"].evidence[0].actual.startswith("1 call let in on 2026-09-30: GET /v1/mem")
     assert found["key_3"].bits >= 30
     text = render_review(answer)

@@ -163,8 +163,8 @@ def test_an_expected_change_is_familiar_until_its_end(reviewed: Path, first: Rev
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"by": " ", "because": "x"}, "--by WHO"),
-        ({"by": "ana", "because": ""}, "--because WHY"),
+        ({"by": " ", "because": "x"}, "--by NAME"),
+        ({"by": "ana", "because": ""}, "--because REASON"),
         ({"by": "ana", "because": "x", "until": date(2026, 12, 1)}, "--until"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_verdict_says_who_and_why(two_weeks: Path, given: dict[str, Any], said
 
 
 def test_a_verdict_needs_an_alert(two_weeks: Path) -> None:
-    with pytest.raises(UsageError, match="no week was reviewed yet"):
+    with pytest.raises(UsageError, match="no week has been reviewed yet"):
         pipeline.give_verdict(two_weeks, "key_1", "benign", SETTINGS, by="ana", because="x")
 
 
@@ -472,7 +472,7 @@ def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> 
     assert (change["key_id"], change["against"]) == (found.alerts[0].key_id, "none")
     told = render_rehearsal(found, width=100)
     assert f"{found.alerts[0].action} → none" in told
-    assert "By the other settings: nothing to do." in told
+    assert "With the other settings: no alerts." in told
 
 
 def test_a_rehearsal_is_of_whole_weeks(two_weeks: Path) -> None:
@@ -516,7 +516,7 @@ def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
     assert (last.restored, last.window) == (None, week())
     text = render_verdict(last)
     assert "benign by ana (ours), is withdrawn" in text
-    assert "1 flagged visit will be no part of what is usual for this key until it is" in text
+    assert "1 flagged visit excluded from the baseline of this key until there is" in text
     assert quarantined(reviewed, week(1)) == {"key_1"}
     after = pipeline.review(reviewed, week(), SETTINGS)
     assert after.coverage.suppressions == ()
@@ -527,7 +527,7 @@ def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
     ]  # fmt: skip
     with pytest.raises(UsageError, match="no verdict on key_1 is in force"):
         pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because="again", by="bo")
-    with pytest.raises(UsageError, match="--because WHY"):
+    with pytest.raises(UsageError, match="--because REASON"):
         pipeline.undo_verdict(reviewed, "key_1", SETTINGS, because=" ", by="bo")
 
 

@@ -51,7 +51,7 @@ def test_the_readme_says_what_the_reader_needs(detector: Detector) -> None:
         "How it decides" if detector.backstop else "How the bits come about",
         "Known gaps", "False positives", "Tuning",
     ]  # fmt: skip
-    linked = re.findall(r"\(cases/([a-z0-9_]+)\.toml\)", text)
+    linked = re.findall(r"\(tests/([a-z0-9_]+)\.toml\)", text)
     assert linked, "no worked example"
     assert set(linked) <= {file.stem for file in cases.case_files(detector)}
 
@@ -216,13 +216,13 @@ def test_a_broken_folder_is_told_in_words(
 def test_a_folder_without_its_parts_is_told_in_words(tmp_path: Path) -> None:
     shutil.copytree(content_path("detectors") / "wildcard_scope", tmp_path / "wildcard_scope")
     (tmp_path / "wildcard_scope" / "README.md").unlink()
-    shutil.rmtree(tmp_path / "wildcard_scope" / "cases")
+    shutil.rmtree(tmp_path / "wildcard_scope" / "tests")
 
     broken = detectors.load_detector(tmp_path / "wildcard_scope")
 
     assert detectors.check(broken) == [
         "README.md is missing",
-        "cases/ needs a positive and a negative case at least",
+        "tests/ needs at least one positive and one negative test",
     ]
 
 
@@ -262,7 +262,7 @@ end = 2026-10-05
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("title =", "not a case"),
+        ("title =", "not a valid test"),
         ('title = "x"', r"title and \[window\] with start and end are required"),
         ('window = {start = 2026-09-28}\ntitle = "x"', "window lacks end"),
         (CASE + "[[evidence]]", "unknown evidence"),
@@ -284,7 +284,7 @@ def test_a_file_that_is_no_case_is_told_in_words(tmp_path: Path, text: str, said
 
 def test_a_wrong_expectation_does_not_pass(tmp_path: Path) -> None:
     (detector,) = (each for each in ALL if each.id == "wildcard_scope")
-    right = (detector.folder / "cases" / "admin.toml").read_text("utf-8")
+    right = (detector.folder / "tests" / "admin.toml").read_text("utf-8")
     for wrong in (
         right.replace("bits = 0.5", "bits = 0.51"),
         right.replace('actual = "admin:*"', 'actual = "admin"'),

@@ -230,9 +230,9 @@ def test_a_key_by_its_masked_form_and_name_and_a_name_of_two(lake: LakeView) -> 
 def test_what_is_not_there_is_said(lake: LakeView, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not reviewed; run keywatch review --week 2026-W30"):
         lake.week("2026-W30")
-    with pytest.raises(UsageError, match="no ISO week"):
+    with pytest.raises(UsageError, match="not an ISO week"):
         lake.week("last one")
-    with pytest.raises(LakeError, match="no lake there"):
+    with pytest.raises(LakeError, match="no lake found there"):
         keywatch.open(tmp_path)
     with pytest.raises(UsageError, match="pandas, arrow, polars"):
         keywatch.open(folder, frames="csv")  # type: ignore[call-overload]
@@ -243,7 +243,7 @@ def test_what_is_not_there_is_said(lake: LakeView, folder: Path, tmp_path: Path)
 def test_a_lake_that_nobody_reviewed_yet(tmp_path: Path) -> None:
     fresh = keywatch.open(str(lake_of(tmp_path, daily(date(2026, 8, 1), 20), [])))
 
-    assert "No week was reviewed" in fresh._repr_html_()
+    assert "No week has been reviewed" in fresh._repr_html_()
     assert len(fresh.weeks()) == 0
     with pytest.raises(UsageError, match="no week was reviewed; run keywatch review"):
         fresh.cases()

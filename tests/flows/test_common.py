@@ -93,5 +93,5 @@ def test_an_error_that_prefect_keeps_tells_no_secret(tried: Any) -> None:
     assert told["file"][:2] == ["KeywatchError", "ply_live_prod_4f8a2c…9e1d: No such file"]
     kind, said, _ = told["bug"]
     assert kind == "KeywatchError"
-    assert said.startswith("a fault in Keywatch itself: ValueError at <string>:")
+    assert said.startswith("internal error in Keywatch: ValueError at <string>:")
     assert told["prefect"][0] == "ObjectNotFound"

@@ -73,7 +73,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None
 
 
 def test_a_lake_must_be_made_first(tmp_path: Path) -> None:
-    with pytest.raises(LakeError, match="no lake there; load a log first"):
+    with pytest.raises(LakeError, match="no lake found there; load a log first"):
         Lake.open(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -147,7 +147,7 @@ def test_a_lost_mark_is_written_again_by_the_next_writer(loaded: Path) -> None:
             pass
     assert mark.read_text() == text
     mark.write_text("")
-    with pytest.raises(LakeDamagedError, match=r"lake\.id: holds no lake's id"):
+    with pytest.raises(LakeDamagedError, match=r"lake\.id: contains no lake id"):
         Lake.open(loaded)
 
 

@@ -141,7 +141,7 @@ def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
         said: list[str] = []
         with notices_to(said.append):
             pipeline.review(folder, None, settings, whole=False)
-        assert said == [f"{folder} is read-only: nothing of this review is stored or sent"]
+        assert said == [f"{folder} is read-only: this review is neither stored nor sent"]
         with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
             lake.execute("DELETE FROM lake.events")
 

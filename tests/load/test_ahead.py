@@ -46,7 +46,7 @@ def test_what_is_ahead_by_more_than_a_day_is_held_back_and_counted(quick: Loadin
     assert (file.lines, file.events, file.held_back) == (6, 4, 2)
     assert (file.first_ts, file.last_ts) == (datetime(2026, 9, 20, 12), datetime(2026, 10, 7, 12))
     assert held(quick.lake) == [datetime(2026, 10, 7, 12, 0, 1), datetime(2062, 3, 1)]
-    assert "2 events ahead of the clock, held back" in render_load(report)
+    assert "2 events dated in the future, held back" in render_load(report)
     (path,) = quick.lake.rows("SELECT path FROM lake.held_back WHERE day < '2030-01-01'")[0]
     assert "4f8a2c9d8e7b6a5f" not in path
     assert quick.lake.value("SELECT held_back FROM lake.ingested_files") == 2
@@ -78,7 +78,7 @@ def test_they_come_in_when_their_time_comes_as_if_they_had_been_loaded_then(
     assert quick.lake.rows(f"{spans} AND sha256 = ''") == [
         (datetime(2026, 10, 6, 12), datetime(2026, 10, 7, 12, 30))
     ]
-    assert "4 events came in that had been held back" in render_load(report)
+    assert "4 events released that had been held back" in render_load(report)
     with Lake.in_memory() as other:
         whole = Loading(quick.folder, other)
         whole.take([*ON_TIME, *soon, at("2026-10-06T12:00:00")], "whole.jsonl", now=later)
@@ -149,4 +149,4 @@ def test_the_clock_bounds_which_weeks_exist_in_a_lake_that_has_one_from_before(
     with pytest.raises(UsageError, match=r"nothing was flagged|was not used"):
         pipeline.give_verdict(lake, "key_0700353", "benign", SETTINGS, by="ana", because="ours")
     ran = keywatch("doctor", "--lake", lake)
-    assert "1 event of 1 key held back, ahead of the clock: 2062-03-01" in ran.out
+    assert "1 event of 1 key held back as dated in the future: 2062-03-01" in ran.out

@@ -226,7 +226,9 @@ def test_a_half_written_line_waits_and_no_event_counts_twice(loading: Loading) -
     content = as_json_lines(events(3))
     first = loading.load(log_written(loading, content[:-30]))
     assert (first.total("lines"), first.total("events"), first.files[0].waits) == (2, 2, True)
-    assert "1 file ends in a half written line; a later load reads the rest." in render_load(first)
+    assert "1 file ends with an incomplete line; the next load reads the rest." in render_load(
+        first
+    )
     assert loading.load(log_written(loading, content[:-30])).files[0].already_loaded
     second = loading.load(log_written(loading, content))
     assert (second.total("events"), second.total("duplicates")) == (1, 2)
@@ -557,7 +559,7 @@ def test_a_bad_file_that_was_named_is_an_error(name: str, quick: Loading) -> Non
 def test_a_folder_without_any_log_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "manifest.json").write_bytes(b'{"files": 1}')
-    with pytest.raises(InputError, match=r"no log there; .*manifest\.json: line 1: not a log"):
+    with pytest.raises(InputError, match=r"no log there; .*manifest\.json: line 1: not in a log"):
         pipeline.ingest(tmp_path / "lake", [str(tmp_path / "logs")], Settings())
 
 
@@ -683,19 +685,19 @@ def test_unread_lines_are_told_in_the_case_the_coverage_and_by_doctor(tmp_path: 
     (case,) = answer.cases
     assert case.blast_radius is not None
     assert case.blast_radius.lines_unread == 12
-    assert "12 lines of this key could not be read" in what_was_done(case.blast_radius)
+    assert "12 unreadable lines" in what_was_done(case.blast_radius)
     said = [each.actual for each in case.evidence if each.detector == "unreadable_lines"]
-    assert said == ["12 lines of this key on 2026-10-01 could not be read, mostly: ip is missing"]
+    assert said == ["12 unreadable lines of this key on 2026-10-01, mostly: ip is missing"]
     notes = " ".join(answer.coverage.notes)
     assert "12 lines of key_0700353 could not be read: what they did is not known." in notes
-    assert "1 file found since the window began could not be read, and is left out" in notes
+    assert "1 file found since the window began was skipped as unreadable" in notes
     told = [
         one.text
         for one in diagnose(tmp_path / "lake", Settings(), utc_now())
         if one.check == "file_left_out"
     ]
     assert len(told) == 1
-    assert "nginx.log: line 1: not a log that Keywatch knows" in told[0]
+    assert "nginx.log: line 1: not in a log format known to Keywatch" in told[0]
 
 
 def test_a_database_that_is_overwritten_while_it_is_read_ends_nothing(tmp_path: Path) -> None:

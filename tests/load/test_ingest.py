@@ -234,7 +234,7 @@ def test_too_many_bad_lines_fail_whole_and_leave_nothing(loading: Loading) -> No
         ("u16.jsonl", as_json_lines(events(2)).decode().encode("utf-16"), "is UTF-16"),
         ("u16.csv", as_csv(events(2)).decode().encode("utf-16"), "is UTF-16"),
         ("few.csv", b"timestamp,key_id,endpoint\n", "the header lacks ip, method"),
-        ("what.log", b"127.0.0.1 - - [30/Sep/2026] \"GET /\" 200\n", "not a log that Keywatch"),
+        ("what.log", b"127.0.0.1 - - [30/Sep/2026] \"GET /\" 200\n", "not in a log format known"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_taken_is_named_and_nothing_is_kept(
@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_taken_is_named_and_nothing_is_kept(
 
 
 def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.jsonl: no log file there"):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl: no log file found"):
         find_files([str(tmp_path / "nowhere.jsonl")])
 
 

@@ -121,35 +121,35 @@ def empty_table(lake: Path) -> None:
 # ruff: noqa: E501
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "no catalogue": (lambda lake: (lake / "catalog.sqlite").unlink(),
-                     "catalog|damaged|file is not a database", "taken from its copy", "load what was loaded since"),
+                     "catalog|damaged|file is not a database", "restored from its copy", "load what was loaded since"),
     "an empty catalogue": (lambda lake: (lake / "catalog.sqlite").write_bytes(b""),
-                           "catalog|damaged|file is not a database", "taken from its copy", "9.jsonl"),
+                           "catalog|damaged|file is not a database", "restored from its copy", "9.jsonl"),
     "a catalogue of text": (lambda lake: (lake / "catalog.sqlite").write_text("text" * 900),
-                            "catalog|damaged|file is not a database", "taken from its copy", "9.jsonl"),
-    "pages of the catalogue overwritten": (overwrite_pages, "damaged", "taken from its copy", "9.jsonl"),
-    "a table of the catalogue gone": (empty_table, "damaged|missing or empty", "taken from its copy", "9.jsonl"),
-    "no catalogue and no copy": (without_copies, "catalogue", "", "no whole copy"),
+                            "catalog|damaged|file is not a database", "restored from its copy", "9.jsonl"),
+    "pages of the catalogue overwritten": (overwrite_pages, "damaged", "restored from its copy", "9.jsonl"),
+    "a table of the catalogue gone": (empty_table, "damaged|missing or empty", "restored from its copy", "9.jsonl"),
+    "no catalogue and no copy": (without_copies, "catalogue", "", "no intact copy"),
     "events gone": (lambda lake: one(lake, "events").unlink(),
-                    "is missing", "taken out", "events of 2026-09-09 to 2026-09-09 were lost: load again .*9.jsonl"),
+                    "is missing", "removed from", "events of 2026-09-09 to 2026-09-09 were lost: load again .*9.jsonl"),
     "events cut": (lambda lake: cut(one(lake, "events")),
-                   "bytes long, not", "taken out", "load again .*9.jsonl"),
+                   "bytes long, not", "removed from", "load again .*9.jsonl"),
     "events overwritten": (lambda lake: flip(one(lake, "events")),
-                           "can't be read", "taken out", "load again .*9.jsonl"),
+                           "can't be read", "removed from", "load again .*9.jsonl"),
     "events empty": (lambda lake: one(lake, "events").write_bytes(b""),
-                     "is 0 bytes long", "taken out", "load again .*9.jsonl"),
+                     "is 0 bytes long", "removed from", "load again .*9.jsonl"),
     "activity gone": (lambda lake: one(lake, "activity").unlink(), "is missing", "rebuilt from the events", ""),
     "hours and transitions cut": (lambda lake: each_of(cut, one(lake, "activity_hours"), one(lake, "transitions")),
                                   "bytes long", "rebuilt from the events", ""),
     "origins gone": (lambda lake: one(lake, "origins").unlink(), "is missing", "addresses located again", ""),
-    "ingested_files gone": (lambda lake: one(lake, "ingested_files").unlink(), "is missing", "taken out", ""),
+    "ingested_files gone": (lambda lake: one(lake, "ingested_files").unlink(), "is missing", "removed from", ""),
     "verdicts gone": (lambda lake: each_of(Path.unlink, *(lake / "data/main/verdicts").iterdir()), "is missing", "", "give the verdicts"),
     "a file of deletions gone": (lambda lake: next(lake.rglob("*-delete.parquet")).unlink(),
                                  "is missing", "", "may be back"),
     "format and identity gone": (lambda lake: each_of(Path.unlink, one(lake, "format"), one(lake, "identity")),
-                                 "is missing", "id is written again", ""),
-    "no data folder": (lambda lake: shutil.rmtree(lake / "data"), "is missing", "taken out", "load again"),
+                                 "is missing", "id of the lake restored", ""),
+    "no data folder": (lambda lake: shutil.rmtree(lake / "data"), "is missing", "removed from", "load again"),
     "no secret": (lambda lake: (lake / "key-hash.secret").unlink(), "hashed with it", "", "Restore it from a backup"),
-    "a secret for all": (lambda lake: (lake / "key-hash.secret").chmod(0o644), "others may read", "for its owner only", ""),
+    "a secret for all": (lambda lake: (lake / "key-hash.secret").chmod(0o644), "readable for others", "for its owner only", ""),
     "a secret of rubbish": (lambda lake: (lake / "key-hash.secret").write_bytes(b"\xff" * 20), "not a key-hash secret", "", "Restore it from a backup"),
     "a journal cut": (lambda lake: cut(lake / "outbox.journal"), "1 line of the delivery journal", "", ""),
     "a journal of rubbish": (lambda lake: (lake / "outbox.journal").write_bytes(b"[]\n\x00\xff\n"),
@@ -210,7 +210,7 @@ def test_damage_is_found_told_and_mended(
     assert matches(left, report.left), report
     assert bool(left) == bool(report.left), report
     assert files <= {file.name for file in lake.rglob("*.parquet")}, "a file was deleted"
-    if "no whole copy" in left:
+    if "no intact copy" in left:
         with pytest.raises(LakeError, match="Parquet files"):
             Lake.open(lake)
         return
@@ -245,7 +245,7 @@ def test_no_load_makes_a_new_secret_in_the_place_of_a_lost_one(rubbish: bool, la
         Loading(lake.parent, opened).load(more)
     assert secret.exists() == rubbish
     mended = repair(lake, LakeSettings(), NoWhere(), NOW, new_secret=True)
-    assert matches("made anew", mended.done)
+    assert matches("created anew", mended.done)
     assert mended.left == []
     assert secret.read_bytes() != before
     assert secret.stat().st_mode & 0o777 == 0o600
@@ -269,5 +269,5 @@ def test_two_copies_of_the_catalogue_are_kept_an_hour_apart(lake: Path) -> None:
 
 def test_nothing_to_mend_is_said(lake: Path) -> None:
     before = {file: file.read_bytes() for file in (lake / "data").rglob("*.parquet")}
-    assert render_repair(mend(lake)) == "nothing to mend"
+    assert render_repair(mend(lake)) == "Nothing to repair."
     assert {file: file.read_bytes() for file in (lake / "data").rglob("*.parquet")} == before

@@ -132,8 +132,8 @@ def test_the_end_of_a_log_is_one_finding_whatever_ended_with_it(lake: Lake) -> N
 
     assert one.check == "log_ended"
     assert one.text == (
-        "the log ended: its last event is of 2026-10-04 12:00 UTC, 49 days ago; check that it is "
-        "still written, then load it with keywatch ingest"
+        "the log has ended: its last event was at 2026-10-04 12:00 UTC, 49 days ago; check that it "
+        "is still written, then load it with keywatch ingest"
     )
 
 
@@ -201,8 +201,8 @@ def test_keys_that_stopped_with_their_place_are_told_with_it(lake: Lake) -> None
     (one,) = found(lake)
 
     assert one.text == (
-        "no events from logs/us since 2026-09-20, nor of 3 keys that stopped with it: 13 days "
-        "missed that had some before (nearly every day); check what writes there"
+        "no events from logs/us since 2026-09-20, nor from 3 keys that stopped with it: 13 days "
+        "missed (usually events nearly every day); check the system that writes them"
     )
 
 
@@ -236,7 +236,7 @@ def test_files_that_are_left_out_are_found_until_they_are_loaded(lake: Lake) -> 
         )
 
     (one,) = found(lake)
-    assert one.text == r"left out since 2026-10-01: new\x1b: no log"
+    assert one.text == r"skipped since 2026-10-01: new\x1b: no log"
 
     load_file(lake, "new\x1b", date(2026, 10, 4))
     assert checks(lake) == []
@@ -254,7 +254,7 @@ def test_a_key_that_stopped_against_its_habit_is_found(lake: Lake) -> None:
 
     assert (one.check, one.subject) == ("key_silent", "key_2")
     assert one.text == (
-        r"key key_2 (board\x07, team-a) was used nearly every Mon, Tue, Wed, Thu, Fri and not "
+        r"key key_2 (board\x07, team-a) was used nearly every Mon, Tue, Wed, Thu, Fri, but not "
         "since 2026-09-18; ask its owner whether it is still needed, and revoke it if not"
     )
 
@@ -320,7 +320,9 @@ def test_many_keys_that_stop_at_once_are_one_finding(lake: Lake) -> None:
     (one,) = found(lake)
 
     assert (one.check, one.subject) == ("key_silent", "2026-09-20")
-    assert one.text.startswith("8 keys stopped at once, last used on 2026-09-20 (key_1, key_2, ")
+    assert one.text.startswith(
+        "8 keys stopped at the same time, last used on 2026-09-20 (key_1, key_2, "
+    )
 
 
 # -------------------------------------------------------------------------- reviews and the feed
@@ -375,7 +377,7 @@ def test_an_overdue_review_says_how_many_weeks(lake: Lake) -> None:
     review_week(lake, date(2026, 9, 7))
 
     assert found(lake, datetime(2026, 10, 8))[0].text == (
-        "3 weeks up to 2026-W40 are over and not reviewed, the last one reviewed is 2026-W37: "
+        "3 weeks up to 2026-W40 are not reviewed yet; the last reviewed week is 2026-W37: run "
         "keywatch review --missed"
     )
 
@@ -545,7 +547,9 @@ def test_the_doctor_fails_on_findings_where_that_is_asked(
         cli.doctor(fail_on_findings=True, common=cli.Common(lake=weekly))
 
     assert ended.value.code == 1
-    assert "warn the log ended: its last event is of 2026-10-04 12:00" in capsys.readouterr().out
+    assert (
+        "warn the log has ended: its last event was at 2026-10-04 12:00" in capsys.readouterr().out
+    )
 
 
 # ---------------------------------------------------------------------------------- the heartbeat
@@ -570,4 +574,6 @@ def test_a_heartbeat_goes_out_with_the_feed_once_and_says_what_is_wrong(
     sent = [json.loads(line) for line in (tmp_path / "sent.jsonl").read_text().splitlines()]
     assert [one["kind"] for one in sent] == ["heartbeat"] * 2
     assert sent[0]["title"] == "Running, 1 event until 2026-09-20 12:00 UTC, 1 health finding"
-    assert sent[0]["worst"][0].startswith("The log ended: its last event is of 2026-09-20 12:00")
+    assert sent[0]["worst"][0].startswith(
+        "The log has ended: its last event was at 2026-09-20 12:00"
+    )

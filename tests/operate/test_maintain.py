@@ -67,7 +67,7 @@ def test_loads_every_five_minutes_become_a_few_files_that_read_the_same(loading:
     assert stranger.exists()
     assert loading.tables() == before
     told = list(maintain.render_maintained(later))
-    assert "can't be run again on just what they saw: of 2026-W40" in " ".join(told)
+    assert "can't be repeated on the data they used any more: 2026-W40" in " ".join(told)
 
 
 def test_a_review_reads_the_same_after(stolen: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_key_is_forgotten_everywhere(stolen: Path) -> None:
     aside.mkdir()
     ran = keywatch("lake", "forget", "key_1", "--yes", "--lake", stolen)
     assert ran.code == 0, ran.err
-    assert f"{aside} was set aside by a repair and may hold it" in ran.out
+    assert f"{aside} was set aside by a repair and may contain it" in ran.out
     tables = {row.split()[0] for row in ran.out.splitlines() if "deleted" in row}
     assert tables >= {
         "activity", "activity_hours", "alerts", "cases", "events", "evidence", "flagged_visits",

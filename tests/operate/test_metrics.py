@@ -68,7 +68,7 @@ def test_the_figures_of_a_lake(quick: Loading) -> None:
     }
     assert not [name for name in found if "timestamp" in name]
     assert "key_1" not in text
-    assert "# HELP keywatch_outbox_dead Messages that were given up." in text
+    assert "# HELP keywatch_outbox_dead Messages given up." in text
     assert "# TYPE keywatch_outbox_dead gauge" in text
 
 

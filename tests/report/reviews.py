@@ -49,41 +49,41 @@ SERVICE = Origin(
 
 NEW_COUNTRY = Evidence(
     "unfamiliar_origin", "origin", 10.62,
-    "3 addresses in 1 network on 64 days, mostly Deutsche Telekom AG, DE",
+    "3 addresses in 1 network over 64 days, mostly Deutsche Telekom AG, DE",
     "45.153.78.122 (M247 Europe SRL, RO)",
-    "a network and a country that this key never came from",
+    "network and country never used by this key before",
     about=About(
-        "A key is used from an address it never used",
+        "Key used from an address it has never used before",
         Technique("T1078.004", "Valid Accounts", "Cloud Accounts", (("TA0001", "Initial Access"),)),
-        "A first journey, a new office or a cloud migration in the review week.",
+        "A first business trip, a new office or a cloud migration in the reviewed week.",
         "A thief inside a prefix that the key already uses is familiar.",
     ),
 )  # fmt: skip
 HOSTING = Evidence(
     "anonymous_network", "origin", 6.31, "0 of 64 days from a hosting network",
-    "45.153.78.0/24 (M247 Europe SRL, RO)", "the first time from a hosting network",
+    "45.153.78.0/24 (M247 Europe SRL, RO)", "first use from a hosting network",
 )  # fmt: skip
 NEW_CALLS = Evidence(
-    "unfamiliar_endpoint", "endpoints", 9.84, "3 endpoints on 64 days, mostly GET /v1/metrics",
+    "unfamiliar_endpoint", "endpoints", 9.84, "3 endpoints over 64 days, mostly GET /v1/metrics",
     "5 new: GET /v1/keys, GET /v1/members, GET /v1/billing, …",
-    "endpoints that this key never called, and its peers seldom",
+    "endpoints new to this key and rare among its peers",
 )  # fmt: skip
 PROBED = Evidence(
-    "denied_probe", "policy", 8.2, "0.0 refused calls a day, 1 at most",
-    "61 refused, at 9 endpoints that never refused before, most at GET /v1/members",
-    "calls outside what this key may do (401 or 403)",
+    "denied_probe", "policy", 8.2, "0.0 denied requests a day, at most 1",
+    "61 requests denied, at 9 endpoints never denied before, mostly at GET /v1/members",
+    "requests beyond the permissions of this key (401 or 403)",
 )  # fmt: skip
 WALKED = Evidence(
-    "object_enumeration", "volume", 5.5, "12 objects a day, 15 at most", "380 objects",
-    "more different objects than on any day before",
+    "object_enumeration", "volume", 5.5, "12 objects a day, at most 15", "380 objects",
+    "more distinct objects than on any previous day",
 )  # fmt: skip
 CURL = Evidence(
-    "unfamiliar_agent", "client", 3.14, "1 client on 64 days, mostly Grafana/10",
-    "python-requests/2", "a client that this key never used",
+    "unfamiliar_agent", "client", 3.14, "1 client over 64 days, mostly Grafana/10",
+    "python-requests/2", "client never used by this key before",
 )  # fmt: skip
 OVERDUE = Evidence(
-    "rotation_overdue", "policy", 0.7, "rotated every 90 days", "made 146 days ago",
-    "rotation is 56 days overdue, since 2026-08-10",
+    "rotation_overdue", "policy", 0.7, "rotated every 90 days", "created 146 days ago",
+    "rotation overdue by 56 days, since 2026-08-10",
 )  # fmt: skip
 
 RADIUS = BlastRadius(
@@ -122,11 +122,11 @@ SCANNED = Case(
     impact=IMPACT,
     steps=(
         "Revoke ply_live_prod_4f8a2c…9e1d now (Settings, API keys)",
-        "Make a replacement in the Pulsely dashboard (Settings, API keys) with read:metrics",
-        "Switch the consumers to it: Grafana/10 at Deutsche Telekom AG, DE; curl/8 at "
+        "Create a replacement in the Pulsely dashboard (Settings, API keys) with read:metrics",
+        "Switch the consumers to the replacement: Grafana/10 at Deutsche Telekom AG, DE; curl/8 at "
         "Vodafone GmbH, DE",
-        "Check that no use follows: run keywatch review for the days after",
-        "Look at what was done from 45.153.78.0/24: 412 requests",
+        "Verify that use has stopped: run keywatch review for the days after",
+        "Investigate the activity from 45.153.78.0/24: 412 requests",
     ),
     events_query=(
         "SELECT ts, address, method, path, status, user_agent FROM lake.events "
@@ -134,7 +134,9 @@ SCANNED = Case(
         "AND address IN ('45.153.78.122') ORDER BY ts"
     ),
 )
-CONFIRMED = GivenVerdict("compromised", "ana", "in a public repository", datetime(2026, 10, 5, 9))
+ACKNOWLEDGED = GivenVerdict(
+    "compromised", "ana", "in a public repository", datetime(2026, 10, 5, 9)
+)
 SECOND = replace(
     SCANNED,
     key_id="key_0700411",
@@ -143,14 +145,14 @@ SECOND = replace(
     owner="team-delivery",
     action="revoke",
     bits=20.07,
-    verdict=CONFIRMED,
+    verdict=ACKNOWLEDGED,
     p_value=0.00041,
     q_value=0.0123,
     summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
     origins=(M247,),
     evidence=(NEW_COUNTRY, HOSTING, CURL),
     impact=Impact(successor_key_id="key_0700502"),
-    steps=("The key is revoked already: revoke it again if it is still accepted",),
+    steps=("The key is already revoked: revoke it again if it is still accepted",),
     events_query=SCANNED.events_query.replace("key_0700353", "key_0700411"),
 )
 DOUBTED = Case(
@@ -164,19 +166,18 @@ DOUBTED = Case(
     bits=17.3,
     p_value=None,
     q_value=None,
-    summary="a client that this key never used; endpoints that keys like this one seldom call",
+    summary="client never used by this key before; endpoints rarely called by keys like this one",
     origins=(HOME_V6, SERVICE),
     evidence=(
         CURL,
-        replace(NEW_CALLS, explanation="endpoints that keys like this one seldom call", bits=14.16),
+        replace(NEW_CALLS, explanation="endpoints rarely called by keys like this one", bits=14.16),
     ),
     blast_radius=BlastRadius(requests_suspicious=3, objects_suspicious=1),
     impact=Impact(),
     steps=(
-        "Ask arn:aws:iam::123456789012:user/terraform whether the use from "
-        "2a02:8109:b6bf::/48 is theirs",
-        "Look at what was done from 2a02:8109:b6bf::/48: 3 requests",
-        "If nobody knows of it, revoke the key as a stolen one",
+        "Ask arn:aws:iam::123456789012:user/terraform to confirm the use from 2a02:8109:b6bf::/48",
+        "Investigate the activity from 2a02:8109:b6bf::/48: 3 requests",
+        "If the use is not confirmed, treat the key as stolen and revoke it",
     ),
     events_query=SCANNED.events_query.replace("key_0700353", "AKIAIOSFODNN7EXAMPLE"),
 )
@@ -257,7 +258,7 @@ def watched(number: int) -> Case:
         owner=None,
         action="none",
         bits=16.0 / (number + 1),
-        summary="a new address in a prefix that this key uses",
+        summary="new address in a prefix this key uses",
         evidence=(replace(CURL, bits=16.0 / (number + 1)),),
         blast_radius=BlastRadius(),
         steps=(),
@@ -268,7 +269,7 @@ def watched(number: int) -> Case:
 UPKEEP_ONLY = replace(watched(90), key_id="key_0700077", bits=0.0, evidence=(OVERDUE,))
 
 LATE = HygieneFinding(
-    "key_0700353", "rotation_overdue", "rotation is 56 days overdue, since 2026-08-10",
+    "key_0700353", "rotation_overdue", "rotation overdue by 56 days, since 2026-08-10",
     "ply_live_prod_4f8a2c…9e1d", "Grafana dashboards", "team-observability", "prod", "rotate",
     date(2026, 8, 10), 56,
 )  # fmt: skip
@@ -283,7 +284,7 @@ FULL = Review(
     Coverage(
         keys=202, assessed=171, warming_up=11, not_assessable=6, silent=14, events=1_204_331,
         unlocated_addresses=7, keyless_events=12, rejected_lines=1, history_days=83.9,
-        notes=("The last event is of 2026-10-03 21:14 UTC: the window is not full.",),
+        notes=("The last event is from 2026-10-03 21:14 UTC: the window is incomplete.",),
         keys_without_past=3,
     ),
     (SCANNED, CLEARED, SECOND, DOUBTED, *(watched(number) for number in range(12)), UPKEEP_ONLY),
@@ -295,11 +296,11 @@ FULL = Review(
         REMINDED,
         LATE,
         *(replace(LATE, key_id=f"key_07000{number}", name=f"Status page {number}", owner=None,
-                  explanation="rotation is 9 days overdue, since 2026-09-26",
+                  explanation="rotation overdue by 9 days, since 2026-09-26",
                   due_on=date(2026, 9, 26), days=9)
           for number in range(70, 81)),
         HygieneFinding(
-            "key_0700071", "wildcard_scope", "whoever has this key can do everything",
+            "key_0700071", "wildcard_scope", "whoever holds this key can do everything",
             name="Status page 71", action="none",
         ),
     ),
@@ -321,12 +322,13 @@ AILING = replace(
     QUIET,
     health=(
         HealthFinding(
-            "log_ended", "", "the log ended: its last event is of 2026-10-04 23:58 UTC, 53 days ago"
+            "log_ended", "",
+            "the log has ended: its last event was at 2026-10-04 23:58 UTC, 53 days ago",
         ),
         *(
             HealthFinding(
                 "key_silent", f"key_{nth}",
-                f"key key_{nth} (no owner) was used nearly every day and not since 2026-09-0{nth}",
+                f"key key_{nth} (no owner) was used nearly every day, but not since 2026-09-0{nth}",
             )
             for nth in range(1, 8)
         ),
@@ -348,7 +350,7 @@ UNJUDGED = Review(
         unlocated_addresses=0,
         keyless_events=259,
         history_days=55 / 1440,
-        notes=("All that the lake holds is 55 minutes of history: too short to judge by habit.",),
+        notes=("The lake has only 55 minutes of history.",),
     ),
     (DOUBTED,),
 )
@@ -357,8 +359,8 @@ EMPTY = Review(
     Window(datetime(2026, 9, 30, 6, 0), datetime(2026, 9, 30, 6, 15)),
     RUN,
     Coverage(keys=0, assessed=0, warming_up=0, not_assessable=0, silent=0, events=0,
-             unlocated_addresses=0, notes=("The lake holds no event of any key before the "
-                                           "window's end.",)),
+             unlocated_addresses=0, notes=("The lake has no events of any key before the end "
+                                           "of the window.",)),
     (),
 )  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_each_case_is_told_in_full() -> None:
             assert {words(item.typical) in shown, words(item.actual) in shown} == {True}
     for said in ("2 to revoke, 1 to investigate", "campaign", "2026-10-05: in a public repository",
                  "no longer alerted", "Old job", "Copy steps", "made 2026-05-08, 150 days old",
-                 "rotation is 56 days overdue", "the window is not full"):  # fmt: skip
+                 "rotation overdue by 56 days", "the window is incomplete"):  # fmt: skip
         assert said.lower() in shown.lower(), said
 
 
@@ -179,9 +179,9 @@ def test_the_realised_rate_and_expected_changes_are_told() -> None:
     )
     shown = words(page_of(replace(FULL, coverage=coverage)).shown)
 
-    assert "of 20 revokes with a verdict so far, 1 was no theft (5%)" in shown
+    assert "5 % (1 of 20 revokes with a verdict so far)" in shown
     assert (
-        "AS24940 is expected of key_0700353 until 2026-09-28 (origin, client), says ana: moved"
+        "AS24940 for key_0700353 until 2026-09-28 (origin, client), confirmed by ana: moved"
         in shown
     )
 
@@ -189,16 +189,16 @@ def test_the_realised_rate_and_expected_changes_are_told() -> None:
 def test_a_quiet_week_says_so_and_has_no_table() -> None:
     page = page_of(QUIET)
 
-    assert "No key to revoke, rotate or investigate, of 40 keys in use." in page.shown
+    assert "No key to revoke, rotate or investigate, out of 40 keys in use." in page.shown
     assert [1 for attributes in page.all("details") if attributes.get("class") == "case"] == []
 
 
 def test_health_is_told_where_something_is_wrong_and_only_there() -> None:
     shown = page_of(AILING).shown
 
-    assert "The log ended: its last event is of 2026-10-04 23:58 UTC, 53 days ago." in shown
-    assert shown.count("was used nearly every day and not since") == 5
-    assert "And 2 more like it: keywatch doctor lists them." in shown
+    assert "The log has ended: its last event was at 2026-10-04 23:58 UTC, 53 days ago." in shown
+    assert shown.count("was used nearly every day, but not since") == 5
+    assert "And 2 more of this kind: keywatch doctor lists them." in shown
     assert "bundled" not in shown  # a note asks for nothing
     assert "Health" not in page_of(QUIET).shown
 
@@ -210,9 +210,9 @@ def test_every_new_network_is_told_alerted_or_not() -> None:
 
     assert "300 networks that a key came from for the first time" in shown
     assert shown.count("AS9009 M247 Europe SRL, RO, US, hosting") == 100
-    old_place = "The old place is silent since; 2 other keys of the owner came from there since"
+    old_place = "Usual places silent since; 2 other keys of the owner used from there since"
     for said in ("To revoke; flagged since 2026-09-24, still open.", f"{old_place} 2026-07-01.",
-                 "Left out: 3 keys without a past"):  # fmt: skip
+                 "Not listed: 3 keys with no history"):  # fmt: skip
         assert said in shown, said
     rows = [row for row in page.all("tr") if row.get("data-network")]
     assert [row["data-requests"] for row in rows[:3]] == ["412", "1", "1440"]
@@ -222,7 +222,7 @@ def test_every_new_network_is_told_alerted_or_not() -> None:
 def test_upkeep_names_the_least_scopes_that_a_successor_needs() -> None:
     shown = words(page_of(FULL).shown.replace("Not needed", " Not needed"))
 
-    overdue = "rotation overdue: rotation is 56 days overdue, since 2026-08-10"
+    overdue = "rotation overdue: rotation overdue by 56 days, since 2026-08-10"
     assert f"{overdue} Scopes needed: read:metrics Not needed: read:checks" in shown
     assert "Scopes needed: unknown Not needed: unknown" in shown
 
@@ -232,8 +232,8 @@ def test_a_key_to_rotate_is_a_case_and_one_that_is_overdue_is_none() -> None:
     shown = words(page.shown)
 
     assert "1 to rotate, 1 to investigate, of 188 keys in use." in shown
-    assert "Make a replacement (Pulsely dashboard" in shown
-    assert shown.index("Make a replacement") < shown.index("Revoke ply_live_prod_a1b2c3…77aa")
+    assert "Create a replacement (Pulsely dashboard" in shown
+    assert shown.index("Create a replacement") < shown.index("Revoke ply_live_prod_a1b2c3…77aa")
     cases = [a for a in page.all("details") if a.get("class") == "case"]
     assert len(cases) == 2
     assert "12 rotation overdue" in shown
@@ -252,7 +252,7 @@ def test_keys_that_could_not_be_judged_are_named() -> None:
     standings = {"key_a": "assessed", "key_b": "warming_up", "key_c": "not_assessable"}
     shown = words(page_of(replace(FULL, standings=standings)).shown)  # type: ignore[arg-type]
 
-    assert "The 2 keys not judged by their own habits" in shown
+    assert "The 2 keys not assessed against their own history" in shown
     assert "key_b, warming up" in shown
     assert "key_c, could not be judged" in shown
     assert "key_a" not in shown
@@ -295,7 +295,7 @@ def test_more_cases_than_are_told_in_full_are_all_named() -> None:
     page = page_of(review)
 
     assert all(case.key_id in page.shown for case in many)
-    assert "30 more keys to act on" in words(page.shown)
+    assert "30 more keys with an action" in words(page.shown)
     cases = [a for a in page.all("details") if a.get("class") == "case"]
     assert len(cases) == 200
     assert re.search(r"key_0229 \(revoke\)", page.shown)

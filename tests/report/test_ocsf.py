@@ -65,8 +65,8 @@ def test_an_exposed_key_is_no_stolen_one() -> None:
     exposed, doubted = ocsf_findings(TO_ROTATE)
     assert exposed["severity"] == doubted["severity"] == "Medium"
     assert exposed["finding_info"]["types"] == ["Exposed API key"]
-    assert exposed["finding_info"]["title"] == "An API key was exposed: rotate it"
-    assert exposed["remediation"]["desc"].startswith("Make a replacement")
+    assert exposed["finding_info"]["title"] == "API key exposed: rotate it"
+    assert exposed["remediation"]["desc"].startswith("Create a replacement")
     assert doubted["finding_info"]["types"] == ["Stolen API key"]
     for finding in (exposed, doubted):
         assert [error.message for error in VALIDATOR.iter_errors(finding)] == []

@@ -151,7 +151,7 @@ def charted(origins: dict[str, dict[date, int]], window: Window) -> list[str]:
     ]  # fmt: skip
     details = replace(details_of(FULL), timeline=pa.Table.from_pylist(rows))
     text = render_case(SCANNED, replace(FULL, window=window), details)
-    return text.partition("Its requests by network\n")[2].partition("\n\n")[0].split("\n")
+    return text.partition("Requests by network\n")[2].partition("\n\n")[0].split("\n")
 
 
 def test_a_timeline_s_columns_are_spans_of_days_whose_height_is_their_mean() -> None:
@@ -164,8 +164,8 @@ def test_a_timeline_s_columns_are_spans_of_days_whose_height_is_their_mean() -> 
         "  █████████████│███████  2,840  AS1 A",
         "               │   ▃         3  AS2 B",
         "  Height: requests a day (log); "
-        "left of the line a column 5 days from 2026-07-26, right of it a",
-        "  column a day from 2026-09-28.",
+        "left of the line one column per 5 days from 2026-07-26, right of it",
+        "  one column per day from 2026-09-28.",
     ]
 
 
@@ -182,4 +182,4 @@ def test_more_keys_than_are_told_in_full_are_all_named() -> None:
     cases = tuple(replace(SCANNED, key_id=f"key_{number:03}") for number in range(60))
     text = render_review(replace(FULL, cases=cases))
     assert all(case.key_id in text for case in cases)
-    assert "35 more keys to act on" in text
+    assert "35 more keys with an action" in text

@@ -72,11 +72,11 @@ def test_what_is_kept_is_what_was_told(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("first", "then", "window", "why"),
     [
-        (DOUBT, SCANNED, WEEK, "rises from investigate to revoke"),
+        (DOUBT, SCANNED, WEEK, "raised from investigate to revoke"),
         (DOUBT, replace(DOUBT, bits=DOUBT.bits + 10), WEEK, "grew from 40.7 to 50.7 bits"),
         (DOUBT, replace(DOUBT, bits=DOUBT.bits + 9.9), WEEK, ""),
         (SCANNED, DOUBT, WEEK, ""),
-        (DOUBT, DOUBT, NEXT_WEEK, "goes on in a later window"),
+        (DOUBT, DOUBT, NEXT_WEEK, "continues in a later window"),
         (DOUBT, DOUBT, Window(WEEK.start + timedelta(days=1), WEEK.end + timedelta(days=1)), ""),
     ],
     ids=["rises", "grows", "grows-little", "falls", "later", "overlaps"],
@@ -121,7 +121,7 @@ def test_a_network_that_goes_on_is_told_once(
 ) -> None:
     told(lake, review_of(replace(DOUBT, origins=(replace(HERE, asn=64501, prefix="x"), first))))
     changes = told(lake, replace(review_of(then, run="run_2"), window=NEXT_WEEK))
-    assert [change.alert.why for change in changes] == ["goes on in a later window"] * is_news
+    assert [change.alert.why for change in changes] == ["continues in a later window"] * is_news
 
 
 def test_what_came_late_says_of_which_week_it_is(lake: Lake) -> None:
@@ -133,7 +133,7 @@ def test_what_came_late_says_of_which_week_it_is(lake: Lake) -> None:
     )
     alerts.store(lake, [opened])
     (risen,) = alerts.update(lake, review_of(SCANNED, run="run_2"), 10.0, is_late=True)
-    assert risen.alert.why.endswith(": rises from investigate to revoke")
+    assert risen.alert.why.endswith(": raised from investigate to revoke")
 
 
 def test_an_exposed_key_is_an_alert_and_an_overdue_one_is_none(lake: Lake) -> None:
@@ -145,7 +145,7 @@ def test_an_exposed_key_is_an_alert_and_an_overdue_one_is_none(lake: Lake) -> No
     ]
     stolen = replace(EXPOSED, action="revoke")
     (change,) = told(lake, review_of(stolen, DOUBTED, run="run_2"))
-    assert change.alert.why == "rises from rotate to revoke"
+    assert change.alert.why == "raised from rotate to revoke"
 
 
 def test_an_exposed_key_makes_no_campaign(lake: Lake) -> None:
@@ -211,7 +211,7 @@ def test_a_key_of_a_campaign_that_becomes_worse_is_told_by_itself(lake: Lake) ->
     told(lake, review_of(SCANNED, second, groups=[CAMPAIGN]))
     changes = told(lake, review_of(SCANNED, SECOND, run="run_2"))
     assert summary(changes) == [("trigger", (SECOND.key_id,), "revoke")]
-    assert changes[0].alert.why == "rises from investigate to revoke"
+    assert changes[0].alert.why == "raised from investigate to revoke"
 
 
 def test_two_campaigns_on_the_same_keys_stay_two(lake: Lake) -> None:
@@ -333,7 +333,7 @@ def test_an_approval_needs_a_name_and_a_reason(lake: Lake) -> None:
     (opened,) = told(lake, review_of(SCANNED))
     alert_id = opened.alert.alert_id
     for by, because in [(" ", "stolen"), ("ana", " ")]:
-        with pytest.raises(UsageError, match="needs who approves and why"):
+        with pytest.raises(UsageError, match="needs a name and a reason"):
             alerts.approve(lake, alert_id, by, because)
     with pytest.raises(UsageError, match="no alert alert_x"):
         alerts.approve(lake, "alert_x", "ana", "stolen")
@@ -393,8 +393,8 @@ def test_a_revoked_key_without_use_closes_the_alert(lake: Lake) -> None:
     (change,) = followed(lake)
     assert (change.what, change.alert.state) == ("resolve", "closed")
     assert change.alert.why == (
-        "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since (about 7 requests were "
-        "refused); the log was read until 2026-10-07 09:00 UTC"
+        "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since (about 7 requests "
+        "denied); log read until 2026-10-07 09:00 UTC"
     )
     assert followed(lake) == []
 
@@ -406,7 +406,7 @@ def test_nothing_is_said_of_refusals_where_there_were_none(lake: Lake) -> None:
     (change,) = followed(lake)
     assert change.alert.why == (
         "key_0700353 revoked at 2026-10-06 09:00 UTC, no use since; "
-        "the log was read until 2026-10-07 10:00 UTC"
+        "log read until 2026-10-07 10:00 UTC"
     )
 
 
@@ -416,7 +416,7 @@ def test_a_revoked_key_in_use_raises_the_alert_and_is_over_when_it_stops(lake: L
     activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=2))
     (raised,) = followed(lake)
     assert (raised.what, raised.alert.action, raised.alert.still_used) == ("update", "revoke", True)
-    assert raised.alert.why.startswith("key_0700353 is still in use: revoked at 2026-10-06 09:00")
+    assert raised.alert.why.startswith("key_0700353 still in use: revoked at 2026-10-06 09:00")
     activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=12))
     assert followed(lake) == []  # told today
     activity(lake, DOUBT.key_id, REVOKED + timedelta(hours=30))
@@ -495,7 +495,7 @@ def test_what_a_withdrawn_verdict_closed_is_open_again(verdict: str, lake: Lake)
     (change,) = withdrawn(lake, verdict)
     assert (change.what, change.alert.state) == ("trigger", "open")
     assert change.alert.alert_id == opened.alert.alert_id
-    assert change.alert.why == f"the verdict {verdict} is withdrawn, says bo: it was not"
+    assert change.alert.why == f"verdict {verdict} withdrawn by bo: it was not"
     assert alerts.waiting(lake) == [change.alert]
     assert withdrawn(lake, verdict) == []
 
@@ -552,7 +552,7 @@ def test_an_alert_of_a_key_that_the_inventory_lost_says_how_it_is_closed(tmp_pat
         (note,) = alerts.unlisted_notes(lake)
         (alert,) = alerts.not_over(lake)
         assert note.startswith(
-            f"{mine} has an open alert ({alert.alert_id}) and is not in the inventory since "
+            f"{mine} has an open alert ({alert.alert_id}), but has been missing from the inventory "
         )
         assert "import its line with revoked_at (keywatch keys import)" in note
         assert f"keywatch verdict {mine} benign" in note

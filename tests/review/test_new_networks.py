@@ -167,4 +167,4 @@ def test_a_quiet_week_says_so(folder: Path) -> None:
     answer = pipeline.review(folder, before, SETTINGS, keep=False)
 
     assert answer.new_networks == ()
-    assert "No key came from a network that is new to it." in render_new_networks(answer)
+    assert "No key was used from a network that is new to it." in render_new_networks(answer)

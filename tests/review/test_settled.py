@@ -114,7 +114,7 @@ def test_what_the_verdict_is_not_about_keeps_the_case_open(lake: Path) -> None:
     case, answer = shown(lake)
     assert case.action == "revoke"
     assert case.verdict is not None
-    assert case.verdict.still_open == "it is not about all that is suspicious"
+    assert case.verdict.still_open == "it does not cover all suspicious visits"
     assert "still open" in render_review(answer)
 
 
@@ -129,7 +129,7 @@ def test_what_grows_after_its_verdict_is_open_again_and_the_channel_hears(lake: 
     case = find(review(lake, WAKEFUL))
     assert case.action == "revoke"
     assert case.verdict is not None
-    assert case.verdict.still_open.startswith("the case has grown from ")
+    assert case.verdict.still_open.startswith("the case has since grown from ")
     with Lake.open(lake) as reading:
         assert [alert.key_ids for alert in alerts.not_over(reading)] == [("key_1",)]
     # With the distance of the settings it is the same case still.

@@ -104,7 +104,7 @@ def test_an_expected_place_says_nothing_of_what_is_called_there(office: Path) ->
     answer = pipeline.review(office, week(), SETTINGS)
     assert families(find(answer)) == families(before) - {"origin", "client"}
     told = " ".join(render_review(answer).split())
-    assert f"{OFFICE} is expected of key_1 until 2027-01-10 (origin, client), says ana" in told
+    assert f"{OFFICE} for key_1 until 2027-01-10 (origin, client), confirmed by ana" in told
     (shown,) = review_document(answer)["coverage"]["suppressions"]
     assert shown["families"] == ["origin", "client"]
 
@@ -127,7 +127,7 @@ def test_what_a_verdict_is_not_about_stays_out_and_the_alert_open(tmp_path: Path
     assert (report.flagged, report.left) == (
         ((date(2026, 9, 30), OFFICE),), ((date(2026, 10, 1), THEIRS),),
     )  # fmt: skip
-    assert f"Left to judge: 1 flagged visit from {THEIRS}. The alert stays" in render_verdict(
+    assert f"Without a verdict: 1 flagged visit from {THEIRS}. The alert stays" in render_verdict(
         report
     )
     assert opened(lake) == [alert]
@@ -212,7 +212,7 @@ def test_an_origin_is_named_by_address_prefix_or_network(given: str, named: str)
 
 @pytest.mark.parametrize(("wide", "length"), [("203.0.113.0/23", 24), ("2001:db8::/32", 48)])
 def test_an_origin_wider_than_a_visit_s_is_refused(wide: str, length: int) -> None:
-    with pytest.raises(UsageError, match=f"{wide} is wider than a /{length}: name each /{length}"):
+    with pytest.raises(UsageError, match=f"{wide} is wider than a /{length}: list each /{length}"):
         named_origin(wide)
 
 
@@ -222,8 +222,8 @@ def test_a_network_that_anybody_can_rent_is_not_expected_whole(memory: Lake, ren
     with pytest.raises(UsageError) as raised:
         verdicts.give(memory, "key_1", "expected", origins=["AS64496"], **ANA)
     assert str(raised.value) == (
-        "--origin AS64496 (Example) is a network that anybody can rent from: name the prefixes "
-        "that are meant: 84.151.10.0/24 (AS64496 Example, 3 requests)"
+        "--origin AS64496 (Example) is a hosting or VPN network open to anyone: list the "
+        "prefixes instead: 84.151.10.0/24 (AS64496 Example, 3 requests)"
     )
     assert memory.rows("FROM lake.verdicts") == []
 
@@ -232,7 +232,7 @@ def test_an_origin_can_be_expected_before_it_is_used(memory: Lake) -> None:
     report = verdicts.give(memory, "key_1", "expected", origins=[BERLIN, HOME], **ANA)
     assert [each.origin for each in report.suppressions] == ["84.151.10.0/24", OFFICE]
     assert report.unused == (OFFICE,)
-    assert f"It was not used from {OFFICE} in that window." in render_verdict(report)
+    assert f"The key was not used from {OFFICE} in that window." in render_verdict(report)
 
 
 # ---------------------------------------------------------------------------------------- its end
@@ -262,13 +262,13 @@ def test_an_end_is_after_today_and_not_too_far(memory: Lake, until: date, said: 
 @pytest.mark.parametrize(
     ("verdict", "more", "said"),
     [
-        ("benign", {"until": date(2026, 12, 1)}, "--until goes with expected only"),
-        ("compromised", {"families": ["origin"]}, "--family goes with expected only"),
+        ("benign", {"until": date(2026, 12, 1)}, "--until can be used with expected only"),
+        ("compromised", {"families": ["origin"]}, "--family can be used with expected only"),
         ("expected", {"families": ["places"]}, "no family places; there are: origin, endpoints"),
         ("benign", {"origins": [BERLIN]}, "was not used from 92.72.10.0/24 in that window, but fr"),
         ("benign", {"window": week(5)}, "key_1 was not used from 2026-11-02 00:00 to 2026-11-09"),
-        ("compromised", {}, "no visit of key_1 was flagged in that window and none came from a n"),
-        ("expected", {}, r"name what is meant with --origin; it was used from 84.151.10.0/24"),
+        ("compromised", {}, "key_1 has no flagged visit and no visit from a n"),
+        ("expected", {}, r"give the origin with --origin; it was used from 84.151.10.0/24"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_verdict_is_said(
@@ -288,7 +288,7 @@ def test_a_name_of_several_keys_is_not_guessed(memory: Lake) -> None:
     assert verdicts.give(memory, "board", "benign", **ANA).key_id == "key_1"  # the one in use
     memory.execute("INSERT INTO lake.activity SELECT * REPLACE ('key_2' AS key_id) "
                    "FROM lake.activity")  # fmt: skip
-    with pytest.raises(UsageError, match="'board' names several keys: key_1, key_2"):
+    with pytest.raises(UsageError, match="'board' matches several keys: key_1, key_2"):
         verdicts.give(memory, "board", "benign", **ANA)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
         verdicts.give(memory, "nobody", "benign", **ANA)
@@ -361,11 +361,11 @@ def test_a_missed_theft_is_flagged_told_and_kept_out(missed: Path) -> None:
     assert report.flagged == ((date(2026, 10, 1), THEIRS),)
     assert [(each.key_id, each.ip) for each in report.also] == [("crowd_07", AWAY)]
     assert render_verdict(report).splitlines()[1:] == [
-        "1 flagged visit will never be part of what is usual for this key.",
-        f"They came from {THEIRS}.",
+        "1 flagged visit permanently excluded from the baseline of this key.",
+        f"Prefixes: {THEIRS}.",
         "Other keys were used from the same addresses:",
         f"  crowd_07: 1 request from {AWAY}, last on 2026-10-02 01:00 UTC",
-        "An alert to revoke it is opened: keywatch deliver tells the channels.",
+        "An alert to revoke the key was opened: keywatch deliver notifies the channels.",
     ]
     assert quarantined(missed, week(1)) == {"key_1"}
     # A review of that week again takes no flag away that a person has put there.
@@ -413,7 +413,7 @@ def test_undo_takes_a_missed_theft_back(missed: Path) -> None:
     judge(missed, "compromised")
     report = pipeline.undo_verdict(missed, "key_1", DEAF, **ANA)
     assert (report.flagged, report.alert) == ((), "resolve")
-    assert "No visit of it is flagged." in render_verdict(report)
+    assert "None of its visits is flagged." in render_verdict(report)
     assert (opened(missed), quarantined(missed, week(1))) == ([], set())
     again = judge(missed, "compromised")
     assert (again.alert, len(opened(missed)), len(again.flagged)) == ("trigger", 1, 1)
@@ -424,12 +424,12 @@ def test_undo_takes_a_missed_theft_back(missed: Path) -> None:
 
 
 def test_a_missed_theft_from_where_it_came_before_has_to_be_named(missed: Path) -> None:
-    with pytest.raises(UsageError, match=f"came from a new network: name what.*{THEIRS}"):
+    with pytest.raises(UsageError, match=f"from a new network in that window: give.*{THEIRS}"):
         judge(missed, "compromised", window=week(1))
     report = judge(missed, "compromised", window=week(1), origins=[AWAY])
     assert report.flagged == ((date(2026, 10, 6), THEIRS),)
     assert report.earlier_days == 1
-    assert "It was used from there on 1 day before" in render_verdict(report)
+    assert "Earlier use from there on 1 day" in render_verdict(report)
     # Flagged there, it is no past in which the network would be known.
     assert judge(missed, "compromised").flagged == ((date(2026, 10, 1), THEIRS),)
 
@@ -445,7 +445,7 @@ def test_a_theft_by_the_owner_s_own_network_can_be_named(missed: Path) -> None:
 def test_benign_on_what_nobody_flagged_makes_nothing_familiar_and_is_kept(missed: Path) -> None:
     report = judge(missed, "benign")
     assert render_verdict(report).splitlines()[1] == (
-        "No visit of it is flagged: there is nothing to make familiar, and the verdict is kept."
+        "None of its visits is flagged: the verdict is stored, and the baseline is unchanged."
     )
     assert rows(missed, "SELECT verdict, origins FROM lake.verdicts") == [("benign", [])]
     # Had it covered all of the case, what a later review flags would be familiar unseen.
@@ -475,9 +475,9 @@ def test_doctor_lists_what_ends_and_what_has_ended(missed: Path) -> None:
     told = [text for text in ran.out.splitlines() if "expected of" in text]
     assert told == [
         f"note AS64496 was expected of ended until {today - timedelta(days=14)} (origin, client), "
-        "says ana: moved\\x1b[2J",
+        "confirmed by ana: moved\\x1b[2J",
         f"note AS64496 is expected of ends until {today + timedelta(days=14)} (origin, client), "
-        "says ana: moved\\x1b[2J",
+        "confirmed by ana: moved\\x1b[2J",
     ]
     found = json.loads(keywatch("doctor", "--format", "json", "--lake", missed).out)
     assert set(found) == {"keywatch", "python", "platform", "found"}
@@ -494,11 +494,11 @@ def test_the_command_says_what_is_meant(missed: Path) -> None:
                    "--family", "volume", "--week", "2026-W40")  # fmt: skip
     assert ran.code == 0, ran.err
     assert f"Expected from {THEIRS} from 2026-10-01 to " in ran.out
-    assert "what is strange in origin and volume does not count there." in ran.out
-    assert f"It was not used from {OFFICE} in that window." in ran.out
+    assert "evidence of origin and volume does not count there." in ran.out
+    assert f"The key was not used from {OFFICE} in that window." in ran.out
     assert keywatch(*said, "--family", "places").code == 2
     refused = keywatch("verdict", "key_1", "undo", "--by", "ana", "--because", "x", "--origin",
                        AWAY, "--lake", missed)  # fmt: skip
     assert (refused.code, refused.err) == (
-        2, "keywatch: --origin goes with a verdict; undo is of all of the newest one\n",
+        2, "keywatch: --origin can't be used with undo, which withdraws the whole latest verdict\n",
     )  # fmt: skip

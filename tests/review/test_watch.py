@@ -256,7 +256,7 @@ def test_the_command_loads_judges_and_sends(place: Path) -> None:
     assert len((place.parent / "feed.jsonl").read_text().splitlines()) == 1
     again = keywatch("watch", "logs", "--fail-on", "investigate", cwd=place.parent)
     assert again.code == 0, again.err
-    assert "Nothing new to load.\nNothing new to judge." in again.out
+    assert "No new log lines.\nNo new events to score." in again.out
     silent = keywatch(
         "watch", "logs", "--no-deliver", "--lake", place.parent / "other", cwd=place.parent
     )
@@ -281,5 +281,5 @@ def test_missed_reviews_write_their_pages_and_send(place: Path) -> None:
     assert len((place.parent / "feed.jsonl").read_text().splitlines()) == 1
     again = keywatch("review", "--missed", "--fail-on", "revoke", cwd=place.parent)
     assert again.code == 0, again.err
-    assert "Every week that is over has been reviewed." in again.out
+    assert "All past weeks have been reviewed." in again.out
     assert keywatch("review", "--missed", "--format", "json", cwd=place.parent).code == 2

@@ -102,19 +102,19 @@ def test_who_is_told_does_not_change_how_a_review_is_named(tmp_path: Path) -> No
     ("text", "said"),
     [
         (f'kind = "slack"\nwebhook_url = "{SECRET}"', "a secret does not stand in the settings"),
-        ('kind = "slack"', "give webhook_url, or token and conversation"),
-        ('kind = "slack"\ntoken = { env = "X" }', "give webhook_url, or token and conversation"),
+        ('kind = "slack"', "set webhook_url, or token and conversation"),
+        ('kind = "slack"\ntoken = { env = "X" }', "set webhook_url, or token and conversation"),
         (
             'kind = "slack"\ntoken = { env = "X" }\nconversation = "C"\n'
             'webhook_url = { env = "Y" }',
-            "give webhook_url, or token and conversation",
+            "set webhook_url, or token and conversation",
         ),
         ('kind = "pager"', "kind"),
         ('kind = "stdout"\ncolour = true', "colour"),
-        ('kind = "pagerduty"\nrouting_key = {}', "name one of env, file and prefect"),
+        ('kind = "pagerduty"\nrouting_key = {}', "set exactly one of env, file and prefect"),
         (
             'kind = "pagerduty"\nrouting_key = { env = "X", file = "Y" }',
-            "name one of env, file and prefect",
+            "set exactly one of env, file and prefect",
         ),
         (
             'kind = "webhook"\nsecret = { env = "X" }\nurl = "http://soar.example.com/"',
@@ -126,7 +126,7 @@ def test_who_is_told_does_not_change_how_a_review_is_named(tmp_path: Path) -> No
         ),
         (
             'kind = "mail"\nhost = "x"\nsender = "a@b"\nto = ["c@d"]\nusername = "u"',
-            "username and password go together",
+            "username and password must be set together",
         ),
         ('kind = "mail"\nhost = "x"\nsender = "a@b"\nto = []', "to"),
         ('kind = "mail"\nhost = "x"\nsender = "a@b"\nto = ["c@d"]\nsecurity = "none"', "security"),
@@ -147,7 +147,7 @@ def test_a_channel_that_is_set_wrongly_is_refused_without_its_secret(
     [
         (
             '[[deliver.routes]]\nchannels = ["chat"]',
-            "routes name channels that are not there: chat",
+            "routes name unknown channels: chat",
         ),
         ("[[deliver.routes]]\nchannels = []", "channels"),
         ('[[deliver.routes]]\nowners = []\nchannels = ["all"]', "owners"),
@@ -162,11 +162,11 @@ def test_a_channel_that_is_set_wrongly_is_refused_without_its_secret(
         (
             '[deliver.channels.pager]\nkind = "pagerduty"\nrouting_key = { env = "X" }\n'
             '[[deliver.routes]]\nupkeep = true\nchannels = ["pager"]',
-            "upkeep is nothing to page anybody for: pager is of kind pagerduty",
+            "key hygiene can't go to a pager: pager is of kind pagerduty",
         ),
         (
             '[deliver]\nquiet_hours = { start = "22:00", end = "07:00", time_zone = "Berlin" }',
-            "no time zone 'Berlin'",
+            "unknown time zone 'Berlin'",
         ),
         ('[deliver]\ncase_url = "https://x.example/{key}"', "only {key_id} and {week}"),
         ('[deliver]\ncase_url = "javascript:alert({key_id})"', "an https:// address is needed"),
@@ -189,7 +189,9 @@ def test_what_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) ->
 @pytest.mark.parametrize("place", ["to", "sender"])
 def test_what_is_no_mail_address_is_refused(address: str, place: str, tmp_path: Path) -> None:
     to, sender = (address, "k@x") if place == "to" else ("soc@x", address)
-    with pytest.raises(SettingsError, match="is no mail address: write name@example") as raised:
+    with pytest.raises(
+        SettingsError, match="is not a mail address: use the form name@example"
+    ) as raised:
         load(
             tmp_path,
             '[deliver.channels.mail]\nkind = "mail"\nhost = "x"\n'

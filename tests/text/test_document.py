@@ -89,7 +89,7 @@ def test_health_has_its_check_its_subject_and_whether_it_asks_for_something() ->
         "check": "key_silent",
         "subject": "key_1",
         "status": "warn",
-        "text": "key key_1 (no owner) was used nearly every day and not since 2026-09-01",
+        "text": "key key_1 (no owner) was used nearly every day, but not since 2026-09-01",
     }
 
 

@@ -410,7 +410,7 @@ def test_of_a_cloudtrail_record_that_cannot_be_read_no_parameter_is_kept(quick: 
 
 
 def test_an_error_shows_no_token() -> None:
-    said = f"{KEY}.jsonl: no log file there; deliver.channels.x.token: write env or file"
+    said = f"{KEY}.jsonl: no log file found; deliver.channels.x.token: write env or file"
     assert without_tokens(said) == said.replace(KEY, "ply_live_prod_4f8a2c…9e1d")
     by_its_hash = "no key 'ply_live_prod_4f8a2c…9e1d#0123456789abcdef' in the lake"
     assert without_tokens(by_its_hash) == by_its_hash

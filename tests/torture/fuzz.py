@@ -382,7 +382,7 @@ class Round:
         code, told, resident = _ingest(self.folder, path)
         outcome.resident_bytes = max(outcome.resident_bytes, resident)
         allowed = (0,) if path.is_dir() else (0, 2)
-        if code not in allowed or "Traceback" in told or "a fault in Keywatch" in told:
+        if code not in allowed or "Traceback" in told or "internal error in Keywatch" in told:
             self._fault(f"{path}: exit {code}: {told[-3000:]}")
         if code == 2 and str(path) not in told.replace("\n", ""):
             self._fault(f"{path}: what is said does not name it: {told[-3000:]}")

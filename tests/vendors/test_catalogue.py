@@ -207,7 +207,7 @@ def test_a_catalogue_is_read_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('"[a-z]+:', '"(', "`calls` is '([A-Za-z]+', which is no regular expression"),
+        ('"[a-z]+:', '"(', "`calls` is '([A-Za-z]+', which is not a regular expression"),
         ('[A-Za-z]+"', "[A-Za-z]+", "line 2"),
         ("[[scopes]]", "nom = 1\n[[scopes]]", "unknown field 'nom'"),
         ("[[scopes]]", "[[scope]]", "unknown field 'scope'"),
@@ -217,10 +217,10 @@ def test_a_catalogue_is_read_whole(tmp_path: Path) -> None:
         ('"toy:Call"', '"toyCall"', "endpoints[1] (CALL toyCall)"),
         ('scope = "read"', 'scope = "write"', "scope 'write' is not in [[scopes]]"),
         ('sensitivity = "high"', 'sensitivity = "HIGH"', "sensitivity 'HIGH'"),
-        ('why = "shows things"', "", "`why` goes with every sensitivity but none"),
-        ('sensitivity = "none"', 'sensitivity = "none"\nwhy = "x"', "`why` goes with"),
+        ('why = "shows things"', "", "`why` is required with every sensitivity except none"),
+        ('sensitivity = "none"', 'sensitivity = "none"\nwhy = "x"', "`why` is required with"),
         ('"T1213"', '"1213"', "must be an ATT&CK id"),
-        ('meaning = "See things."', "meaning = 3", "`meaning` must be a text"),
+        ('meaning = "See things."', "meaning = 3", "`meaning` must be a string"),
         (
             'method = "CALL"\ntemplate = "toy:Call"',
             'method = "GET"\ntemplate = "/things/{id}"',

@@ -198,7 +198,7 @@ def test_a_folder_is_checked_by_name_without_settings(tmp_path: Path) -> None:
     assert (checked.code, checked.out) == (0, "1 vendor in order\n")
     nothing = keywatch("sources", "check", tmp_path, cwd=tmp_path)
     assert nothing.code == 2
-    assert "no vendor there; name a folder vendors/NAME" in nothing.err
+    assert "no vendor found there; give a folder vendors/NAME" in nothing.err
 
 
 VENDOR, SOURCE = "vendor.toml", "sources/forge.toml"
@@ -208,18 +208,18 @@ LINES, KEYS = "tests/lines.toml", "tests/keys.toml"
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        (VENDOR, 'title = "Forge"', "", "`title` must be a text, not None"),
+        (VENDOR, 'title = "Forge"', "", "`title` must be a string, not None"),
         (VENDOR, "length = 24", "length = 12", "keys[0]: `length` is 12; a secret has 16 or more"),
         (VENDOR, '"fge_"', '"f"', "`begins` has 'f'; 3 to 24 letters"),
         (VENDOR, "'dev|prod'", "'(dev)*'", "`environment` is '(dev)*'; [a-z0-9]{2,12} or dev|prod"),
         (VENDOR, '"A-Za-z0-9"', '"["', "`letters` is '['; a character class such as A-Za-z0-9"),
         (VENDOR, '{ "fgr_"', '{ "fgx_"', "keys[1].environments: unknown field 'fgx_'; use fgr_"),
-        (VENDOR, "{team}", "{user}", "runbook: `revoke` has {user}, which nothing fills in; use"),
+        (VENDOR, "{team}", "{user}", "runbook: `revoke` has {user}, which is unknown; use"),
         (VENDOR, "team/([a-z]+)", "team/[a-z]+", "it needs one group, the word"),
         (VENDOR, 'of = "owner"', 'of = "name"', "`of` is 'name'; owner or key_id is expected"),
         (VENDOR, 'link = "https', 'links = "https', "runbook: unknown field 'links'"),
-        (SOURCE, 'marks = ["token", "remote"]', "", "`marks` must be a list of texts, not None"),
-        (SOURCE, '"json"', '"xml"', "`forms` has 'xml'; there are json, csv"),
+        (SOURCE, 'marks = ["token", "remote"]', "", "`marks` must be a list of strings, not None"),
+        (SOURCE, '"json"', '"xml"', "`forms` has 'xml'; available: json, csv"),
         (SOURCE, 'time = "at"', "", "[fields] lacks time; add it"),
         (SOURCE, 'path = "regexp', 'object = "regexp', "[fields] lacks path; add it, or an"),
         (SOURCE, '"token.id"', '"token..id"', "`key_id` is 'token..id'; a path such as actor.id"),
@@ -233,10 +233,10 @@ LINES, KEYS = "tests/lines.toml", "tests/keys.toml"
         (LINES, "line = 3", "line = 2", "rejected are [(3, 'http.verb is missing')], and [(2,"),
         (LINES, 'path = "/api', 'paths = "/api', "events[0] (GET): unknown field 'paths'"),
         (LINES, 'source = "forge"', 'source = "pulsely"', "source is 'pulsely'; forge has forge"),
-        (LINES, '"token":', '"tokens":', "lines.toml: the top: log, line 1: not a log"),
+        (LINES, '"token":', '"tokens":', "lines.toml: the top: log, line 1: not in a log"),
         (KEYS, 'environment = "prod"', "", "keys[0]: environment is 'prod', and '' is expected"),
         (KEYS, '"fge_4f8a2c…9e1d"', '"fge_4f8a…9e1d"', "keys[1]: is shown as 'fge_4f8a2c…9e1d'"),
-        (KEYS, "fge_¦4f8a2c", "fge_¦4f", "keys[1]: is no key of forge's"),
+        (KEYS, "fge_¦4f8a2c", "fge_¦4f", "keys[1]: is not a key of forge"),
         (KEYS, "/api/fge_docs/notes", "fge_" + "a1" * 12, "ordinary: 'fge_a1a1a1"),
     ],
 )  # fmt: skip
@@ -272,9 +272,13 @@ def test_a_bad_source_stops_its_own_log_only(known: Loading, forge: Path) -> Non
     assert known.take([event()]).total("events") == 1
     (fault,) = vendor_faults()
     assert f"{forge / SOURCE}: the top: [fields] lacks time; add it" in str(fault)
-    with pytest.raises(InputError, match=r"no source 'forge'; there are: .*lacks time; add it"):
+    with pytest.raises(
+        InputError, match=r"unknown source 'forge'; available: .*lacks time; add it"
+    ):
         named_source("forge")
-    with pytest.raises(InputError, match=r"not a log that Keywatch knows .*lacks time; add it"):
+    with pytest.raises(
+        InputError, match=r"not in a log format known to Keywatch .*lacks time; add it"
+    ):
         known.take([request()], "forge.jsonl")
 
 
@@ -321,7 +325,7 @@ def test_a_name_is_taken_once(forge: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "said"),
-    [(False, "is no folder"), (True, "has no vendors/ or detectors/ in it")],
+    [(False, "is not a folder"), (True, "has no vendors/ or detectors/ in it")],
 )
 def test_a_folder_that_is_none_is_told(make: bool, said: str, tmp_path: Path) -> None:
     folder = tmp_path / "content"

@@ -26,32 +26,32 @@ AWS = KeyAtHand(
 
 def test_a_stolen_key_is_revoked_before_it_is_replaced() -> None:
     revoke, replace, switch, look, check = runbook.steps("revoke", PULSELY)
-    assert revoke.startswith("Revoke ply_live_prod_4f8a2c…9e1d now, before it is replaced")
-    assert "environment prod) with read:checks, read:metrics, which are those" in replace
+    assert revoke.startswith("Revoke ply_live_prod_4f8a2c…9e1d now, before replacing it")
+    assert "environment prod) with read:checks, read:metrics, the scopes in use" in replace
     assert switch.endswith("Grafana/10 at Hetzner, DE (1,440 requests a day)")
-    assert look == "Look at what was done from 45.153.78.0/24: 412 requests"
+    assert look == "Investigate the activity from 45.153.78.0/24: 412 requests"
     assert "no use since" in check
 
 
 def test_an_exposed_key_is_replaced_before_it_is_revoked() -> None:
     replace, mend, revoke, check = runbook.steps("rotate", PULSELY)
-    assert replace.startswith("Make a replacement")
+    assert replace.startswith("Create a replacement")
     assert mend == (
-        "Mend what exposed the old key (see why), and switch the consumers to the new one: "
+        "Fix what exposed the old key (see the evidence), and switch the consumers to the new one: "
         "Grafana/10 at Hetzner, DE (1,440 requests a day)"
     )
     assert revoke.startswith(
-        "Revoke ply_live_prod_4f8a2c…9e1d as soon as the log shows no more use of it"
+        "Revoke ply_live_prod_4f8a2c…9e1d as soon as the log shows no further use"
     )
-    assert check.startswith("Check")
+    assert check.startswith("Verify")
 
 
 def test_an_exposed_key_of_aws_too_and_its_sessions_are_ended() -> None:
     replace, mend, off, check = runbook.steps("rotate", AWS)
-    assert replace.startswith("Make a replacement: `aws iam create-access-key")
-    assert mend.endswith("(see why); no other consumer was seen in the window")
-    assert off.startswith("When its last use is past, turn it off")
-    assert check.startswith("Check")
+    assert replace.startswith("Create a replacement: `aws iam create-access-key")
+    assert mend.endswith("(see the evidence); no other consumer was active in the window")
+    assert off.startswith("After its last use, deactivate it")
+    assert check.startswith("Verify")
     session = KeyAtHand("ASIAIOSFODNN7EXAMPLE", "x", 0)
     assert runbook.steps("rotate", session)[0].startswith("End the role's sessions now")
 
@@ -59,24 +59,25 @@ def test_an_exposed_key_of_aws_too_and_its_sessions_are_ended() -> None:
 def test_an_exposed_key_that_is_revoked_needs_no_replacement() -> None:
     revoked = replace(PULSELY, revoked_at=datetime(2026, 10, 1))
     first, check = runbook.steps("rotate", revoked)
-    assert first.startswith("The key is revoked already")
-    assert check.startswith("Check")
+    assert first.startswith("The key is already revoked")
+    assert check.startswith("Verify")
 
 
 def test_a_key_to_rotate_that_is_strange_as_well_is_asked_about_first() -> None:
     ask, look, *rest = runbook.steps("rotate", PULSELY, suspected=True)
     assert ask == (
-        "Ask team-a whether the use from 45.153.78.0/24 is theirs; if it is not, revoke the key now"
+        "Ask team-a to confirm the use from 45.153.78.0/24; if it is not confirmed, revoke the "
+        "key now"
     )
-    assert look == "Look at what was done from 45.153.78.0/24: 412 requests"
+    assert look == "Investigate the activity from 45.153.78.0/24: 412 requests"
     assert tuple(rest) == runbook.steps("rotate", PULSELY)
 
 
 def test_a_doubted_key_is_asked_about_first() -> None:
     ask, look, if_stolen, *rest = runbook.steps("investigate", PULSELY)
-    assert ask == "Ask team-a whether the use from 45.153.78.0/24 is theirs"
-    assert look.startswith("Look")
-    assert "it is stolen" in if_stolen
+    assert ask == "Ask team-a to confirm the use from 45.153.78.0/24"
+    assert look.startswith("Investigate")
+    assert "as stolen" in if_stolen
     assert "revoke ply_live_prod_4f8a2c…9e1d now" in if_stolen
     assert tuple(rest) == tuple(
         step for step in runbook.steps("revoke", PULSELY)[1:] if step != look
@@ -89,13 +90,13 @@ def test_no_action_no_steps() -> None:
 
 def test_a_successor_takes_the_place_of_a_replacement() -> None:
     steps = runbook.steps("revoke", KeyAtHand("key_1", "x", 1, successor_key_id="key_2"))
-    assert "Its successor exists: key_2" in steps
+    assert "Use its existing successor key_2" in steps
     assert any(step.startswith("No other consumer") for step in steps)
 
 
 def test_a_key_that_is_revoked_already() -> None:
     first, *_ = runbook.steps("revoke", KeyAtHand("key_1", "x", 1, revoked_at=datetime(2026, 9, 1)))
-    assert first == "The key is revoked already: revoke it again if it is still accepted"
+    assert first == "The key is already revoked: revoke it again if it is still accepted"
 
 
 def commands(steps: tuple[str, ...]) -> list[list[str]]:

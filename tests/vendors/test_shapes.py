@@ -108,7 +108,7 @@ def test_a_log_without_records_is_empty(content: str, quick: Loading) -> None:
 @pytest.mark.parametrize("content", ['{"a": 1}', '[{"a": 1}]', '{"Records": [{"a": 1}]}', "[1]"])
 def test_another_log_is_not_known(content: str, quick: Loading) -> None:
     file = quick.write(content.encode(), "log.json")
-    with pytest.raises(InputError, match="not a log that Keywatch knows"):
+    with pytest.raises(InputError, match="not in a log format known to Keywatch"):
         detect_source(LogFile(str(file), len(content)))
 
 

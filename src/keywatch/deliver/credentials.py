@@ -70,7 +70,7 @@ class Vault:
         if self._prefect is None:
             raise SecretError(
                 f"the Prefect block {ref.prefect} can be read inside a Prefect flow only; "
-                "name env or file for the command line"
+                "use env or file on the command line"
             )
         return self._prefect(ref.prefect)
 

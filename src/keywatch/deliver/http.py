@@ -84,8 +84,7 @@ def refused(status: int, text: str, headers: Mapping[str, str]) -> SendError:
     """The error for an answer that is not 2xx."""
     if 300 <= status < 400:
         return SendError(
-            f"HTTP {status}: the receiver redirects to another address, which is not followed; "
-            "set the final address",
+            f"HTTP {status}: the receiver redirects, which is not followed: set the final address",
             permanent=True,
         )
     return SendError(
@@ -123,7 +122,7 @@ def _beginning(response: httpx.Response, most_seconds: float) -> str:
         if len(read) >= _MOST_BYTES:
             break
         if time.monotonic() > deadline:
-            raise SendError("no answer in time (it does not end)", unanswered=True)
+            raise SendError("no complete answer in time", unanswered=True)
     return read[:_MOST_BYTES].decode("utf-8", "replace")
 
 
@@ -133,7 +132,7 @@ def _no_answer(error: Exception) -> SendError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SendError(
                 f"the receiver's certificate can't be verified ({type(cause).__name__}): renew it, "
-                "or name its authority's in SSL_CERT_FILE"
+                "or set its authority's certificate in SSL_CERT_FILE"
             )
         cause = cause.__cause__ or cause.__context__
     return SendError(
@@ -151,7 +150,7 @@ def _look_at_the_peer(event: str, info: Mapping[str, Any]) -> None:
     if is_refused(peer):
         with closing(stream):
             raise SendError(
-                f"the receiver's name leads to {peer}, a link-local or cloud metadata address, "
-                "where no message is sent; set the receiver's own address",
+                f"the receiver's name resolves to {peer}, a link-local or cloud metadata address, "
+                "which is not allowed; set the receiver's own address",
                 permanent=True,
             )

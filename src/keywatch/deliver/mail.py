@@ -35,20 +35,20 @@ from keywatch.text.safe_text import printable
 
 SUBJECT_LENGTH = 150
 _REPLIES = {
-    421: "the server is not available now",
-    450: "the mailbox is not available now",
-    451: "the server can't take it now",
-    452: "there is no room now",
-    454: "the server can't check the login, or use TLS, now",
-    530: "the server wants a login or TLS: set username and password, or security",
-    534: "the server wants another way to log in",
+    421: "the server is temporarily unavailable",
+    450: "the mailbox is temporarily unavailable",
+    451: "the server can't accept the mail at the moment",
+    452: "the server is temporarily out of storage",
+    454: "the server temporarily can't check the login or use TLS",
+    530: "the server requires a login or TLS: set username and password, or security",
+    534: "the server requires another login method",
     535: "the server refuses the login: check username and password",
-    550: "there is no such mailbox, or it takes no mail from here",
+    550: "the mailbox does not exist or refuses mail from here",
     551: "the mailbox is not on this server",
-    552: "the mailbox is full, or the mail too large",
-    553: "the server does not take this address",
-    554: "the server refuses it",
-    556: "the domain takes no mail",
+    552: "the mailbox is full or the mail too large",
+    553: "the server does not accept this address",
+    554: "the server refuses the mail",
+    556: "the domain accepts no mail",
 }
 """Reply codes (RFC 5321, RFC 4954) in words."""
 _GO_ON = 354
@@ -118,7 +118,8 @@ class MailSender:
             self.close()
             if may_have_mail and not isinstance(e, smtplib.SMTPResponseException):
                 raise SendError(
-                    f"the mail was sent and not answered ({type(e).__name__})", unanswered=True
+                    f"the mail was sent, but the server did not answer ({type(e).__name__})",
+                    unanswered=True,
                 ) from None
             raise _refused(e) from None
         return {to: str(refused[to][0]) if to in refused else ACCEPTED for to in recipients}
@@ -137,14 +138,14 @@ class MailSender:
             except smtplib.SMTPNotSupportedError:
                 raise SendError(
                     'the server offers no STARTTLS: set security = "tls" and its port for that '
-                    "(465), or name a server that does"
+                    "(465), or set a server that does"
                 ) from None
         if settings.username is not None and self._password is not None:
             try:
                 server.login(settings.username, self._password.get_secret_value())
             except smtplib.SMTPNotSupportedError:
                 raise SendError(
-                    "the server offers no login: leave out username and password, or name a server "
+                    "the server offers no login: remove username and password, or set a server "
                     "that does"
                 ) from None
         return server
@@ -183,8 +184,8 @@ def _refused(error: Exception) -> SendError:
             )
         case ssl.SSLError():
             return SendError(
-                f"no TLS with the server ({type(error).__name__}): check that security and port go "
-                "together (tls 465, starttls 587)"
+                f"no TLS with the server ({type(error).__name__}): check that security and port "
+                "match (tls 465, starttls 587)"
             )
         case _:
             return SendError(f"no connection or no answer ({type(error).__name__})")
@@ -197,7 +198,7 @@ def _is_final(code: int) -> bool:
 
 
 def _reply(code: int) -> str:
-    other = "it is refused" if _is_final(code) else "it is refused for now"
+    other = "refused" if _is_final(code) else "temporarily refused"
     return f"{_REPLIES.get(code, other)} ({code})"
 
 
@@ -244,7 +245,9 @@ def html_of(message: Message) -> str:
     if message.more_reasons:
         parts.append(f"<p>and {_h(count(message.more_reasons, 'more reason'))}</p>")
     if message.steps:
-        parts.append("<h3>Do now</h3>" + _list("ol", [sentence(step) for step in message.steps]))
+        parts.append(
+            "<h3>Next steps</h3>" + _list("ol", [sentence(step) for step in message.steps])
+        )
     if message.link:
         parts.append(f'<p><a href="{_h(message.link)}">Open the case</a></p>')
     foot = "<br>".join(_h(text) for text in (message.id, message.attribution) if text)

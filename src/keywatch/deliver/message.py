@@ -132,7 +132,7 @@ class Attachment:
 class Message:
     """One message to one channel; `id` is its idempotency key, the same however often it is sent.
 
-    `bits`, `reasons`, `what_else` (what else sets these detectors off), `attacks` (techniques of
+    `bits`, `reasons`, `what_else` (false positives of these detectors), `attacks` (techniques of
     MITRE ATT&CK) and `places` are of the key, or of the worst of `keys`. `summary_id` is the
     `id` of a summary, in the message that all its alerts are over.
     """
@@ -197,7 +197,7 @@ def message_schema() -> dict[str, Any]:
 
 
 def alert_message(change: Change, case_url: str | None = None) -> Message:
-    """What is to be told of a change, without an id: each channel's message has its own.
+    """The message about a change, without an id: each channel's message has its own.
 
     `case_url` is where a case can be read, with ``{key_id}`` and ``{week}`` in it.
     """
@@ -255,7 +255,7 @@ def summary_message(messages: Sequence[Message], at: str) -> Message:
         at=at,
         title=f"{count(len(ranked), 'more alert')}: {counts}",
         severity=worst.severity,
-        why="So many came at once that they are told together; the most urgent first.",
+        why="Too many alerts at once to send one by one; the most urgent first.",
         action=worst.action,
         bits=worst.bits,
         worst=tuple(f"{one.title}{_in_brackets(one.bits)}" for one in ranked[:_MOST_WORST]),
@@ -287,10 +287,10 @@ def upkeep_message(findings: Sequence[HygieneFinding], window: Window, at: str) 
         id="",
         kind="upkeep",
         at=at,
-        title=f"Upkeep of {count(key_count(findings), 'key')}{f', week {week}' if week else ''}",
+        title=f"Key hygiene: {count(key_count(findings), 'key')}{f', week {week}' if week else ''}",
         severity="low",
-        why=f"{rule_counts(findings)}. No key here is suspected. To rotate one, make a "
-        "replacement, switch its consumers to it, then revoke the old one.",
+        why=f"{rule_counts(findings)}. None of these keys is suspected. To rotate a key, create a "
+        "replacement, switch its consumers to it, then revoke the old key.",
         window=window_label(window),
         command=f"keywatch review {window_options(window)}".strip(),
         upkeep=tuple(_upkeep(finding) for finding in shown),
@@ -311,7 +311,7 @@ def heartbeat_message(
         at=at,
         title=f"Running, {count(events, 'event')}{until}, {told}",
         severity="low",
-        why="What is wrong, the widest first:" if wrong else "Nothing is amiss.",
+        why="Health findings, the most general first:" if wrong else "No problems found.",
         worst=tuple(health_lines(findings)),
         command="keywatch doctor",
     )
@@ -353,7 +353,7 @@ def _worst_case(alert: Alert) -> dict[str, Any]:
 
 
 def _title(alert: Alert, what: What) -> str:
-    said = {"resolve": "CLOSED", "acknowledge": "CONFIRMED"}.get(what, alert.action.upper())
+    said = {"resolve": "CLOSED", "acknowledge": "ACKNOWLEDGED"}.get(what, alert.action.upper())
     if alert.kind == "key":
         member = alert.members[0]
         name = f" ({printable(member.name, _NAME)})" if member.name else ""
@@ -450,14 +450,14 @@ def _place(origin: Mapping[str, Any]) -> Place:
 def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
     if alert.kind == "key":
         return tuple(case["steps"])
-    verdict = "keywatch verdict KEY expected --by WHO --because WHY"
+    verdict = "keywatch verdict KEY expected --by NAME --because REASON"
     if alert.kind == "migration":
         owners = {each["owner"] for each in alert.document["cases"] if each["owner"]}
         whom = listed(sorted(owners), _MOST_NAMED) if owners else "the keys' owners"
         return (
-            f"Ask {whom} whether the move to {alert.document['origin']} is theirs",
-            f"If it is, say so: {verdict}",
-            "If nobody knows of it, revoke the keys as stolen ones",
+            f"Ask {whom} to confirm the move to {alert.document['origin']}",
+            f"If confirmed, give the verdict: {verdict}",
+            "If not, treat the keys as stolen and revoke them",
         )
     cases = alert.document["cases"]
     revoke = [each["key"] or each["key_id"] for each in cases if each["action"] == "revoke"]
@@ -470,12 +470,14 @@ def _steps(alert: Alert, case: Mapping[str, Any]) -> Sequence[str]:
     steps = []
     if revoke:
         steps.append(f"Revoke now: {listed(revoke, _MOST_NAMED)}")
-        steps.append("Then replace each and switch its consumers: keywatch case KEY tells how")
+        steps.append(
+            "Then replace each and switch its consumers; keywatch case KEY lists the steps"
+        )
     if rotate:
         steps.append(f"Replace, then revoke: {listed(rotate, _MOST_NAMED)}")
     if look:
-        steps.append(f"Ask the owners whether this use is theirs: {listed(look, _MOST_NAMED)}")
-    return (*steps, "Import the inventory with revoked_at: Keywatch says whether use follows")
+        steps.append(f"Ask the owners to confirm this use: {listed(look, _MOST_NAMED)}")
+    return (*steps, "Import the inventory with revoked_at: Keywatch then reports any further use")
 
 
 def _command(key_id: str, window: Window) -> str:

@@ -411,7 +411,7 @@ def retry_dead(lake: Lake) -> int:
     dead = lake.rows(f"SELECT delivery_id, recipients FROM {_NEWEST} WHERE outcome = 'dead'")
     records = [
         Record(
-            id_, now, "failed", 0, "to be tried again", None, now,
+            id_, now, "failed", 0, "to be retried", None, now,
             recipients=tuple(each for each in _recipients(answers) if each[1] == ACCEPTED),
         )
         for id_, answers in dead
@@ -479,7 +479,7 @@ def standings(lake: Lake, channels: Iterable[str]) -> list[Standing]:
 
 
 def describe(standing: Standing) -> str:
-    """A channel's outbox in words."""
+    """A channel's outbox as a phrase."""
     last = standing.last_sent_at
     parts = [f"last sent {last:%Y-%m-%d %H:%M} UTC" if last else "nothing sent yet"]
     if standing.waiting:

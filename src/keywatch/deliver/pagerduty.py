@@ -54,7 +54,7 @@ def event_of(message: Message) -> dict[str, Any]:
         return event
     shown = inert_message(message)
     if message.link:
-        event["links"] = [{"href": message.link, "text": "The case"}]
+        event["links"] = [{"href": message.link, "text": "Case"}]
     return event | {
         "client": "Keywatch",
         "payload": {

@@ -44,15 +44,15 @@ def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
     lines = [printable(why, _WHY_LENGTH) for why in done.followed]
     lines += [f"{one.channel}: {one.sent:,} sent" for one in done.channels]
     problems = [
-        f"{one.channel}: {one.later:,} to be tried again, {one.dead:,} given up: {one.error}"
+        f"{one.channel}: {one.later:,} to be retried, {one.dead:,} given up: {one.error}"
         for one in done.channels
         if one.error
     ]
     if done.later:
         verb = "waits" if done.later == 1 else "wait"
-        problems.append(f"{count(done.later, 'message')} {verb} for a later run")
+        problems.append(f"{count(done.later, 'message')} {verb} for the next run")
     if not (lines or problems or done.unusable):
-        lines = ["nothing is due"]
+        lines = ["No messages are due."]
     return "".join(f"{line}\n" for line in lines), problems
 
 
@@ -163,8 +163,8 @@ def put_report(lake: Lake, file: Path, settings: DeliverSettings) -> int:
         raise InputError(f"{file}: can't be read ({e.strerror})") from e
     if len(content) > _LARGEST_REPORT_BYTES:
         raise InputError(
-            f"{file}: {len(content):,} bytes are more than a mail should carry "
-            f"({_LARGEST_REPORT_BYTES:,}); name a smaller report"
+            f"{file}: {len(content):,} bytes exceed the limit for mail attachments "
+            f"({_LARGEST_REPORT_BYTES:,}); send a smaller report"
         )
     media_type, _ = mimetypes.guess_type(file.name)
     attachment = Attachment(

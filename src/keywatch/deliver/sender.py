@@ -94,7 +94,7 @@ def _commit_quietly(lake: Lake, journal: Journal) -> None:
     try:
         commit(lake, journal)
     except LakeBusyError as e:
-        notice(f"{e}; what was sent stays in the journal, and the next run stores it")
+        notice(f"{e}; sent messages stay in the journal, and the next run stores them")
 
 
 @contextmanager
@@ -157,7 +157,7 @@ class _Worker(threading.Thread):
             self._given_up = True
             if self._in_flight is not None:
                 tries, one = self._in_flight
-                hangs = SendError("no answer: the channel hangs", unanswered=True)
+                hangs = SendError("no answer: the channel does not respond", unanswered=True)
                 self._report.later += self._failed(tries, one, hangs) is not None
 
     def report(self) -> ChannelReport:

@@ -62,7 +62,7 @@ class WebhookPoster:
         body = _content(envelope.message) | {"unfurl_links": False, "unfurl_media": False}
         answer = http.post(self._http, url, _json(body), {})
         if answer.text != "ok":
-            raise SendError(f"Slack did not take it{http.said(answer.text)}")
+            raise SendError(f"Slack refused the message{http.said(answer.text)}")
 
     def close(self) -> None:
         self._http.close()
@@ -115,7 +115,7 @@ class BotPoster:
         except ValueError:
             data = None
         if not isinstance(data, dict):
-            raise SendError("the answer is not Slack's: set api_url to the address of its API")
+            raise SendError("the answer is not from Slack: set api_url to the address of its API")
         if data.get("ok") is not True:
             raise _api_error(str(data.get("error")), http.retry_after(answer.headers))
         return data
@@ -130,9 +130,9 @@ class _GoneError(SendError):
 
 def _api_error(error: str, retry_after: float | None) -> SendError:
     if error in _GONE:
-        return _GoneError(f"Slack says {error}")
+        return _GoneError(f"Slack answered {error}")
     permanent = error in _NEVER
-    return SendError(f"Slack says {error}", retry_after=retry_after, permanent=permanent)
+    return SendError(f"Slack answered {error}", retry_after=retry_after, permanent=permanent)
 
 
 def _content(message: Message) -> dict[str, Any]:
@@ -172,7 +172,9 @@ def blocks_of(message: Message) -> list[dict[str, Any]]:
             for block in _section("", [sentence(rule), *(f"• {line}" for line in lines)])
         ),
         *_section("Why", _reason_lines(shown)),
-        *_section("Do now", [f"{n}. {sentence(step)}" for n, step in enumerate(shown.steps, 1)]),
+        *_section(
+            "Next steps", [f"{n}. {sentence(step)}" for n, step in enumerate(shown.steps, 1)]
+        ),
     ]
     if message.link:
         blocks.append(_marked(f"<{_escaped(message.link)}|Open the case>"))

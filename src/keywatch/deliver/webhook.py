@@ -58,11 +58,11 @@ def _signer(ref: SecretRef, vault: Vault) -> Webhook:
         secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise SecretError(
-            f"the secret in {ref} is no signing secret; whsec_ and Base64 is expected"
+            f"the secret in {ref} is not a signing secret; expected whsec_ followed by Base64"
         ) from None
     if len(secret) < _FEWEST_BYTES:
         raise SecretError(
-            f"the signing secret in {ref} has {count(len(secret), 'byte')}, and {_FEWEST_BYTES} are"
-            " the least that protect; make one with: echo whsec_$(openssl rand -base64 32)"
+            f"the signing secret in {ref} has {count(len(secret), 'byte')}, but at least "
+            f"{_FEWEST_BYTES} are needed; create one with: echo whsec_$(openssl rand -base64 32)"
         )
     return Webhook(secret)

@@ -1,4 +1,4 @@
-"""The sentences that all channels for people share, and text that no program takes for more."""
+"""The wording that all channels for people share, and text that no program interprets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FORMULA = tuple("=+-@")
 _LABELS = {
     "trigger": "New alert",
     "update": "Update",
-    "acknowledge": "Confirmed",
+    "acknowledge": "Acknowledged",
     "resolve": "Closed",
     "summary": "Summary",
     "report": "Report",
-    "upkeep": "Upkeep, no alert",
+    "upkeep": "Key hygiene, no alert",
     "heartbeat": "Heartbeat, no alert",
 }
 
@@ -117,11 +117,11 @@ def facts(message: Message) -> Iterator[tuple[str, str]]:
     if message.more_places:
         yield "from", f"and {count(message.more_places, 'more address', 'more addresses')}"
     if message.done:
-        yield "done", message.done
+        yield "activity", message.done
     if message.may:
-        yield "it may", message.may
+        yield "scopes", message.may
     for text in message.what_else:
-        yield "or else", text
+        yield "may also be", text
     for text in message.attacks:
         yield "ATT&CK", text
     if message.if_revoked:
@@ -145,7 +145,7 @@ def upkeep_lines(message: Message) -> dict[str, list[str]]:
         rules.setdefault(rule_name(item.rule), []).append(line)
     if message.more_upkeep:
         more = f"and {message.more_upkeep:,} more"
-        rules["not listed here"] = [f"{more}: {message.command} --format json has them all"]
+        rules["not listed here"] = [f"{more}: see {message.command} --format json"]
     return rules
 
 
@@ -155,21 +155,25 @@ def as_text(message: Message) -> str:
     if message.why:
         lines.append(f"  {message.why}")
     for name, text in facts(message):
-        lines.append(f"  {name:11}{text}")
+        lines.append(f"  {name:13}{text}")
     lines += [f"  - {line}" for line in (*key_lines(message), *message.worst)]
     for rule, keys in upkeep_lines(message).items():
         lines += [f"  {rule}", *(f"  - {line}" for line in keys)]
     for reason in message.reasons:
-        lines.append(f"  why        {reason_text(reason)}")
-        lines.append(f"             typical  {reason.typical}")
-        lines.append(f"             actual   {reason.actual}")
+        lines.append(f"  why          {reason_text(reason)}")
+        lines.append(f"               typical  {reason.typical}")
+        lines.append(f"               actual   {reason.actual}")
     if message.more_reasons:
-        lines.append(f"             and {count(message.more_reasons, 'more reason')}")
+        lines.append(f"               and {count(message.more_reasons, 'more reason')}")
     for number, step in enumerate(message.steps, start=1):
-        lines.append(f"  do {number:>2}.     {sentence(step)}")
-    for name, text in (("see", message.command), ("link", message.link or ""), ("id", message.id)):
+        lines.append(f"  step {number:>2}.     {sentence(step)}")
+    for name, text in (
+        ("details", message.command),
+        ("link", message.link or ""),
+        ("id", message.id),
+    ):
         if text:
-            lines.append(f"  {name:11}{text}")
+            lines.append(f"  {name:13}{text}")
     if message.attribution:
         lines.append(f"  {message.attribution}")
     return "\n".join(lines) + "\n"

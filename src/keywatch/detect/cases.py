@@ -1,6 +1,6 @@
-"""Detector cases: events in, exact evidence out, on a real in-memory DuckDB.
+"""Tests of detectors: events in, exact evidence out, on a real in-memory DuckDB.
 
-A case is a TOML file in ``detectors/<id>/cases``; ``detectors/README.md`` shows its fields.
+A test is a TOML file in ``detectors/<id>/tests``; ``detectors/README.md`` lists its fields.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from keywatch.detect import detectors
-from keywatch.detect.detectors import Detector
+from keywatch.detect.detectors import Detector, test_files
 from keywatch.errors import DetectorError
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
@@ -61,7 +61,7 @@ _STEP_SECONDS = 10
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case's outcome; `expected` and `actual` are rows of evidence, equal when it passed."""
+    """Outcome of one test; `expected` and `actual` are rows of evidence, equal if it passed."""
 
     file: Path
     title: str
@@ -75,15 +75,15 @@ class CaseResult:
 
 
 def case_files(detector: Detector) -> list[Path]:
-    """The detector's cases, by name."""
-    return sorted((detector.folder / "cases").glob("*.toml"))
+    """The detector's tests, by name; ``cases/``, as the folder was once called, is read as well."""
+    return test_files(detector.folder)
 
 
 def run_case(detector: Detector, file: Path) -> CaseResult:
-    """Run one case.
+    """Run one test.
 
     Raises:
-        DetectorError: the file is no case, or the detector's query fails.
+        DetectorError: the file is not a test, or the detector's query fails.
     """
     case = _read(file)
     window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
@@ -98,7 +98,7 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
             for row in lake.records(
                 f"SELECT {', '.join(_EVIDENCE)} FROM evidence WHERE bits > 0 OR $familiar "
                 "ORDER BY key_id, day, prefix, bits DESC, actual",
-                # What speaks for the owner is said of every ordinary visit.
+                # Every ordinary visit has evidence that speaks for the owner.
                 familiar=bool(case.get("familiar", False)),
             )
         ]
@@ -106,7 +106,7 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
 
 
 def as_toml(rows: list[dict[str, Any]]) -> str:
-    """Evidence as ``[[expect]]`` tables, to compare with or to put into a case."""
+    """Evidence as ``[[expect]]`` tables, to compare with or to put into a test."""
     lines = []
     for row in rows:
         lines.append("[[expect]]")
@@ -125,7 +125,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         case = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
-        raise DetectorError(f"{file}: not a case: {e}") from e
+        raise DetectorError(f"{file}: not a valid test: {e}") from e
     if unknown := set(case) - _TOP:
         raise DetectorError(f"{file}: unknown {', '.join(sorted(unknown))}")
     if "title" not in case or "window" not in case:
@@ -190,7 +190,7 @@ def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class _CaseOrigins:
-    """The case's own origins in place of databases; an address not listed is unknown."""
+    """The test's own origins in place of databases; an address not listed is unknown."""
 
     def __init__(self, origins: list[dict[str, Any]]) -> None:
         self._places = {origin["address"]: origin for origin in origins}

@@ -330,10 +330,17 @@ def check(detector: Detector) -> list[str]:
         wrong.append(f"[params] sets {', '.join(sorted(unused))}, which detect.sql does not use")
     if not (detector.folder / "README.md").exists():
         wrong.append("README.md is missing")
-    cases = sorted((detector.folder / "cases").glob("*.toml"))
-    if len(cases) < 2:
-        wrong.append("cases/ needs a positive and a negative case at least")
+    if len(test_files(detector.folder)) < 2:
+        wrong.append("tests/ needs at least one positive and one negative test")
     return wrong + _check_columns(detector)
+
+
+def test_files(folder: Path) -> list[Path]:
+    """The tests in a detector's folder, by name; also those in ``cases/``, its earlier name."""
+    return sorted(
+        (file for name in ("tests", "cases") for file in (folder / name).glob("*.toml")),
+        key=lambda file: file.name,
+    )
 
 
 def _check_roles(detector: Detector) -> list[str]:
@@ -346,7 +353,9 @@ def _check_roles(detector: Detector) -> list[str]:
             wrong.append(f"{name} is {value!r}; true or false is expected")
     question: object = detector.question
     if not isinstance(question, str) or not question.strip():
-        wrong.append(f"question is {question!r}; a text that detectors of the same question share")
+        wrong.append(
+            f"question is {question!r}; use a string shared by detectors of the same question"
+        )
     kinds = get_args(GroupKind)
     if detector.groups_as not in (None, *kinds):
         wrong.append(f"groups_as is {detector.groups_as!r}; allowed are {', '.join(kinds)}")
@@ -356,7 +365,7 @@ def _check_roles(detector: Detector) -> list[str]:
     if len(roles) > 1:
         wrong.append(f"{' and '.join(roles)} exclude each other: only one can be true")
     if detector.backstop is True and detector.certain_bits is not None:
-        wrong.append("backstop and certain_bits exclude each other: a rule is no fact")
+        wrong.append("backstop and certain_bits exclude each other: a rule is not a fact")
     return wrong
 
 
@@ -375,7 +384,7 @@ def _check_facts(detector: Detector) -> list[str]:
     if action not in FACT_ACTIONS:
         wrong.append(f"action is {action!r}; allowed are {', '.join(FACT_ACTIONS)}")
     if detector.hygiene:
-        wrong.append("hygiene and action exclude each other: upkeep asks for nothing urgent")
+        wrong.append("hygiene and action exclude each other: key hygiene is never urgent")
     return wrong
 
 

@@ -55,14 +55,14 @@ def _group(
     if kind == "campaign":
         origin = f"{', '.join(origins)} ({place})"
         explanation = (
-            f"one new origin is used with {len(key_ids)} keys of several owners: "
-            "one thief, until somebody explains it"
+            f"one new origin uses {len(key_ids)} keys of several owners: "
+            "treat it as one thief until it is explained"
         )
     else:
         more = ", …" if len(origins) > _MOST_ORIGINS else ""
         origin = f"{network}: {', '.join(origins[:_MOST_ORIGINS])}{more} ({place})"
         explanation = (
-            f"{len(key_ids)} keys moved together and otherwise behave as ever: "
+            f"{len(key_ids)} keys moved together and otherwise behave as usual: "
             "confirm the move once for all of them"
         )
     return Group(kind, tuple(key_ids), origin, explanation, network)

@@ -65,7 +65,7 @@ class LakeView:
 
     def __init__(self, folder: Path, settings: Settings, frames: Frames = "pandas") -> None:
         if frames not in get_args(Frames):
-            raise UsageError(f"frames={frames!r}: there are {', '.join(get_args(Frames))}")
+            raise UsageError(f"frames={frames!r}: available: {', '.join(get_args(Frames))}")
         self.folder = folder
         self.frames: Frames = frames
         self._settings = settings
@@ -236,7 +236,7 @@ class JudgingLake(LakeView):
         self, folder: Path, settings: Settings, by: str, frames: Frames = "pandas"
     ) -> None:
         if not by.strip():
-            raise UsageError("verdicts=True needs by=…: who judges")
+            raise UsageError("verdicts=True needs by=…, the name recorded with verdicts")
         super().__init__(folder, settings, frames)
         self.by = by
 
@@ -302,7 +302,11 @@ class WeekView:
             now=utc_now(),
         )
         if not rows:
-            what = f"{window_label(window)} was not reviewed" if window else "no week was reviewed"
+            what = (
+                f"{window_label(window)} has not been reviewed"
+                if window
+                else "no week has been reviewed"
+            )
             option = f" --week {iso_week(window)}" if window else ""
             raise UsageError(f"{view.folder}: {what}; run keywatch review{option}")
         start, end, self.run_id, coverage = rows[0]
@@ -325,7 +329,7 @@ class WeekView:
         return render_card(
             "week",
             title=window_label(self.window),
-            told=f"{count(len(alerted), 'key')} to act on, of {in_use:,} in use.",
+            told=f"{count(len(alerted), 'key')} with an action, out of {in_use:,} in use.",
             cases=alerted[:_MOST_SHOWN],
             more=max(len(alerted) - _MOST_SHOWN, 0),
         )
@@ -422,7 +426,7 @@ class KeyView:
     def origins(self, grain: Literal["network", "address"] = "network") -> Frame:
         """Networks (or addresses) that the key was used from, before and now."""
         if grain not in ("network", "address"):
-            raise UsageError(f"grain={grain!r}: there are network and address")
+            raise UsageError(f"grain={grain!r}: available: network and address")
         return self._frame(grain)
 
     def endpoints(self) -> Frame:
@@ -562,9 +566,9 @@ def _key_id(lake: Lake, key: str) -> str:
         )
     ]
     if not found:
-        raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
+        raise UsageError(f"no key {key!r} in the lake; use its key_id, masked form or name")
     if len(found) > 1 and key not in found:
-        raise UsageError(f"{key!r} names several keys: {', '.join(found)}; give the key_id")
+        raise UsageError(f"{key!r} matches several keys: {', '.join(found)}; use the key_id")
     return key if key in found else found[0]
 
 

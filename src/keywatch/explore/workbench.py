@@ -47,7 +47,7 @@ def detector_of(name: str | Path, settings: Settings) -> Detector:
     if (Path(name) / "detector.toml").exists():
         return detectors.load_detector(Path(name))
     raise UsageError(
-        f"no detector {str(name)!r}: give the path of a folder with a detector.toml, or one of "
+        f"unknown detector {str(name)!r}: give a folder with a detector.toml, or one of "
         f"{', '.join(known)}"
     )
 
@@ -101,7 +101,7 @@ class DetectorView:
         if unknown := params.keys() - self.detector.params.keys():
             raise UsageError(
                 f"{self.detector.id} has no {', '.join(sorted(unknown))}; "
-                f"there are: {', '.join(self.detector.params) or 'no parameters'}"
+                f"available: {', '.join(self.detector.params) or 'no parameters'}"
             )
         other = replace(self.detector, params={**self.detector.params, **params})
         return DetectorView(other, self._lake_folder, self.window, self._settings, self._frame)
@@ -150,7 +150,7 @@ class DetectorView:
             UsageError: `weeks` is less than 1, or the window is no week.
         """
         if weeks < 1 or self.window.end - self.window.start != _WEEK:
-            raise UsageError("a replay needs a window of one week, and one week or more")
+            raise UsageError("a replay needs a window of one week, and at least one week")
         span = Window(self.window.end - weeks * _WEEK, self.window.end)
         loaded = detectors.load_detectors(self._settings.content.folders)
         others = {each.id: each for each in loaded}

@@ -34,24 +34,23 @@ def explained(error: Exception, folder: Path | None, data_path: str = "") -> Lak
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError | duckdb.OutOfMemoryException):
         return LakeMemoryError(
-            "memory ran out; nothing was kept. Close other programs, take a smaller window, or set "
+            "out of memory; nothing was stored. Close other programs, use a smaller window, or set "
             f"storage.memory_limit in keywatch.toml to what is free ({text})"
         )
     if number in _FULL or any(word in str(error) for word in _FULL_WORDS):
         return LakeSpaceError(
-            f"{where}: the disk is full; nothing was kept. Free some space there, and try again "
-            f"({text})"
+            f"{where}: the disk is full; nothing was stored. Free some space and try again ({text})"
         )
     if number in _NOT_WRITABLE or any(word in str(error) for word in _READ_ONLY_WORDS):
         return LakeReadOnlyError(
-            f"{where}: can't be written or read by this user; make it so, or mount its disk "
-            f"writable ({text})"
+            f"{where}: can't be written or read by this user; change its permissions, or mount its "
+            f"disk writable ({text})"
         )
     of_files = data_path and data_path in text and isinstance(error, duckdb.Error)
     if of_files or any(word in text for word in _DAMAGE_WORDS):
         return LakeDamagedError(
-            f"{where}: a file is missing or damaged ({text}); keywatch doctor says which, "
-            "keywatch lake repair mends what can be mended"
+            f"{where}: a file is missing or damaged ({text}); keywatch doctor lists it, "
+            "keywatch lake repair repairs what it can"
         )
     return None
 

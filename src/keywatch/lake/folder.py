@@ -48,8 +48,8 @@ def parse_marker(text: str, where: object) -> str:
     """
     if not _LAKE_ID.fullmatch(text.strip()):
         raise LakeDamagedError(
-            f"{where}: holds no lake's id; if the Parquet files beside it are this lake's, "
-            "remove it: the next load or review writes it again"
+            f"{where}: contains no lake id; if the Parquet files beside it are this lake's, "
+            "remove it: the next load or review recreates it"
         )
     return text.strip()
 

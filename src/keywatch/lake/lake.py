@@ -367,11 +367,13 @@ class Lake:
         if not create:
             self._refuse_remains(self._begun())
             raise LakeError(
-                f"{self.folder}: no lake there; load a log first "
+                f"{self.folder}: no lake found there; load a log first "
                 f"(keywatch ingest PATH --lake {self.folder})"
             )
         if self.read_only:
-            raise LakeReadOnlyError(f"{self.folder}: is read-only; no lake can be made there")
+            raise LakeReadOnlyError(
+                f"{self.folder}: the folder is read-only; no lake can be created there"
+            )
         self._refuse_remains(self._begun())
         self._set_up()
         with self._writer_lock():
@@ -431,10 +433,10 @@ class Lake:
             return
         what = f"{count:,} Parquet files" if count else f"the mark of lake {mark}"
         raise LakeDamagedError(
-            f"{self.data_path}: holds {what}, but the catalogue that names them "
+            f"{self.data_path}: contains {what}, but the catalogue that lists them "
             f"({self._catalogue_name}) is missing or empty; nothing was written. Is its disk "
-            "there? Else put it back from a backup, or let keywatch lake repair take its last "
-            "copy; for a new lake name another folder"
+            "mounted? If so, restore it from a backup, or run keywatch lake repair to use its last "
+            "copy; for a new lake, choose another folder"
         )
 
     @property
@@ -492,10 +494,10 @@ class Lake:
         lake_id, mark = self._identity_in_catalogue(), self._mark_there()
         if mark not in (None, lake_id):
             raise LakeDamagedError(
-                f"{self.data_path}: holds the files of lake {mark}, but the catalogue "
+                f"{self.data_path}: contains the files of lake {mark}, but the catalogue "
                 f"({self._catalogue_name}) is of lake {lake_id}; nothing was written. Two lakes "
-                "can't share one place: name another storage.data_path. If an older catalogue of "
-                f"this lake was put back, remove {files.MARKER} there"
+                "can't share one place: set another storage.data_path. If an older catalogue of "
+                f"this lake was restored, remove {files.MARKER} there"
             )
         return lake_id
 
@@ -585,7 +587,7 @@ class Lake:
             return True
         if self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"):
             raise LakeDamagedError(
-                f"{file}: is gone, and the lake has keys that were hashed with it. "
+                f"{file}: missing, and the lake has keys that were hashed with it. "
                 f"{HOW_TO_MEND_THE_SECRET}"
             )
         return False
@@ -749,7 +751,7 @@ class Lake:
     def _transaction(self) -> Iterator[None]:
         if self.read_only:
             raise LakeReadOnlyError(
-                f"{self.folder}: is read-only, so nothing can be stored in it; make it writable "
+                f"{self.folder}: the lake is read-only, so nothing can be stored; make it writable "
                 "for this user (its disk, its folder, or its role in PostgreSQL)"
             )
         with self._explaining(), self._writer_lock():
@@ -821,14 +823,14 @@ class Lake:
             self._guard.execute("SELECT * FROM postgres_query('catalogue', 'SELECT 1')")
         except duckdb.Error as e:
             raise LakeBusyError(
-                f"{self.folder}: the connection to the catalogue was lost; nothing was kept: "
+                f"{self.folder}: the connection to the catalogue was lost; nothing was stored: "
                 "try again"
             ) from e
 
     def _still_locked(self) -> LakeBusyError:
         return LakeBusyError(
             f"{self.folder}: the catalogue stayed locked for {self._settings.wait_seconds:g} s; "
-            "nothing was kept: try again"
+            "nothing was stored: try again"
         )
 
     @contextmanager
@@ -847,8 +849,8 @@ class Lake:
 
     def _damaged(self, what: str) -> LakeDamagedError:
         return LakeDamagedError(
-            f"{self.folder}: {what}; keywatch doctor says what is damaged, keywatch lake repair "
-            "mends what can be mended; else restore the folder from a backup, or load the logs "
+            f"{self.folder}: {what}; keywatch doctor lists the damage, keywatch lake repair "
+            "repairs what it can; otherwise restore the folder from a backup, or load the logs "
             "into a new one"
         )
 

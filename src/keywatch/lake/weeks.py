@@ -66,16 +66,16 @@ def week_window(week: str) -> Window:
     """
     match = _WEEK.fullmatch(week)
     if match is None:
-        raise UsageError(f"week {week!r} is no ISO week; write it as 2026-W40")
+        raise UsageError(f"week {week!r} is not an ISO week; use the form 2026-W40")
     year, number = int(match[1]), int(match[2])
     if year not in _YEARS:
-        raise UsageError(f"week {week!r} is of no year from {_YEARS[0]} to {_YEARS[-1]}")
+        raise UsageError(f"week {week!r} is not in the years {_YEARS[0]} to {_YEARS[-1]}")
     try:
         monday = date.fromisocalendar(year, number, 1)
     except ValueError:
         last = date(year, 12, 28).isocalendar().week
         raise UsageError(
-            f"week {week!r} is no ISO week: {year} has {year}-W01 to {year}-W{last}"
+            f"week {week!r} is not an ISO week: {year} has {year}-W01 to {year}-W{last}"
         ) from None
     return week_of(monday)
 
@@ -89,7 +89,9 @@ def days_window(first: date, end: date) -> Window:
     if end <= first:
         raise UsageError(f"--to {end} must be after --from {first}")
     if first.year not in _YEARS or end.year not in _YEARS:
-        raise UsageError(f"--from {first} --to {end}: a day is from {_YEARS[0]} to {_YEARS[-1]}")
+        raise UsageError(
+            f"--from {first} --to {end}: days must be in the years {_YEARS[0]} to {_YEARS[-1]}"
+        )
     return Window(datetime.combine(first, time()), datetime.combine(end, time()))
 
 

@@ -109,10 +109,10 @@ def _read(file: Path, redactor: Redactor) -> list[dict[str, Any]]:
         if line.strip():
             row = _row(line, f"{file}, line {number}", redactor)
             if row["key_id"] in rows:
-                raise InputError(f"{file}, line {number}: key_id {row['key_id']} stands twice")
+                raise InputError(f"{file}, line {number}: key_id {row['key_id']} is listed twice")
             rows[row["key_id"]] = row
     if not rows:
-        raise InputError(f"{file}: no key in it; one JSON object a line is expected")
+        raise InputError(f"{file}: no keys found; one JSON object per line is expected")
     return list(rows.values())
 
 
@@ -128,11 +128,11 @@ def _row(line: str, where: str, redactor: Redactor) -> dict[str, Any]:
         raise InputError(f"{where}: {', '.join(missing)} missing")
     scopes = values["scopes"]
     if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
-        raise InputError(f"{where}: scopes must be a list of texts")
+        raise InputError(f"{where}: scopes must be a list of strings")
     honey = values.get("honey")
     if honey is not None and not isinstance(honey, bool):
         met = redactor.redact(json.dumps(honey))
-        raise InputError(f"{where}: honey is {met}; write true or false, or leave it out")
+        raise InputError(f"{where}: honey is {met}; use true or false, or omit it")
     row: dict[str, Any] = {
         name: redactor.redact(str(values[name])) if values.get(name) is not None else None
         for name in ("key_id", "name", "owner", "environment", "replaces")

@@ -487,8 +487,8 @@ class _Database:
     def _damaged(self, why: str) -> GeoIPError:
         mend = "download it again" if self.path.is_file() else "correct the path"
         return GeoIPError(
-            f"{self.path}: can't be read as a GeoIP database ({why}); {mend}, or take it out "
-            "of the GeoIP settings to use the bundled one"
+            f"{self.path}: can't be read as a GeoIP database ({why}); {mend}, or remove it "
+            "from the GeoIP settings to use the bundled one"
         )
 
     def look_up(self, ips: Sequence[tuple[bytes, str]]) -> list[_Said]:

@@ -166,14 +166,14 @@ def _clock_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator[
     """What is ahead of the clock, or whether all is."""
     limit = ahead.limit_of(now, settings.ingest.most_ahead_hours)
     if last_event(lake, now) is not None and ahead.clock_is_doubted(lake, limit):
-        text = "all events of the lake are ahead of this machine's clock: check it"
+        text = "all events of the lake are dated in the future: check this machine's clock"
         yield Diagnosis("clock", text, note=True)
     elif (held := ahead.held_back(lake)).events:
         yield Diagnosis(
             "clock",
-            f"{count(held.events, 'event')} of {count(held.keys, 'key')} held back, ahead of "
-            f"the clock: {held.first_ts:%Y-%m-%d} to {held.last_ts:%Y-%m-%d}; check the clock "
-            "of who wrote them",
+            f"{count(held.events, 'event')} of {count(held.keys, 'key')} held back as dated in the "
+            f"future: {held.first_ts:%Y-%m-%d} to {held.last_ts:%Y-%m-%d}; check the clock of the "
+            "machine that wrote them",
             note=True,
         )
 
@@ -184,7 +184,7 @@ def _health_diagnoses(lake: Lake, settings: Settings, now: datetime) -> Iterator
     for one in found:
         yield Diagnosis(one.check, one.text, health=one)
     if all(one.is_note for one in found):
-        yield Diagnosis("health", "log, keys, reviews, feed and scores go on as usual")
+        yield Diagnosis("health", "no problems with log, keys, reviews, feed or scores")
     try:
         write_metrics(lake, settings, found, now)
     except UsageError as e:
@@ -200,19 +200,19 @@ def _file_diagnoses(folder: Path, settings: Settings, deep: bool) -> Iterator[Di
         found = [
             Diagnosis(
                 "files",
-                printable(f"{fault}; keywatch lake repair takes it out", _MOST_TEXT),
+                printable(f"{fault}; run keywatch lake repair", _MOST_TEXT),
                 exit_code=LakeDamagedError.exit_code,
             )
             for fault in integrity.faults(lake, deep=deep)
         ]
         place, known = lake.data_folder, lake.known_files()
         strange = sum(file.name not in known for file in (parquet_files(place) if place else ()))
-    how = "read through" if deep else "size and footer looked at; --deep reads them through"
+    how = "read in full" if deep else "size and footer checked; --deep reads them in full"
     if not found:
-        found = [Diagnosis("files", f"{len(files):,} Parquet files are whole ({how})")]
+        found = [Diagnosis("files", f"{len(files):,} Parquet files are intact ({how})")]
     yield from found
     if strange:
-        text = f"{strange:,} Parquet files in {place} are not the lake's; they are left alone"
+        text = f"{strange:,} Parquet files in {place} do not belong to the lake and are ignored"
         yield Diagnosis("files", text, note=True)
 
 
@@ -222,11 +222,11 @@ def _journal_diagnoses(folder: Path) -> Iterator[Diagnosis]:
         for name in ("outbox.journal", "outbox.journal.committing")
     )
     if not cut:
-        yield Diagnosis("journal", "the delivery journal is whole")
+        yield Diagnosis("journal", "the delivery journal is intact")
         return
     text = (
-        f"{count(cut, 'line')} of the delivery journal {named(cut, 'is', 'are')} cut or damaged: "
-        "what was sent then may be sent again by keywatch deliver"
+        f"{count(cut, 'line')} of the delivery journal {named(cut, 'is', 'are')} incomplete "
+        "or damaged: keywatch deliver may send some messages again"
     )
     yield Diagnosis("journal", text, note=True)
 
@@ -236,12 +236,12 @@ def _secret_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
     file = folder / SECRET_FILE
     with Lake.open(folder, settings.storage) as lake:
         if not lake.check_secret():
-            yield Diagnosis("secret", "no key-hash secret yet: the first load makes it")
+            yield Diagnosis("secret", "no key-hash secret yet: the first load creates it")
             return
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
-        raise LakeDamagedError(f"{file}: others may read it ({mode:04o}); chmod 600 it")
-    yield Diagnosis("secret", "the key-hash secret is there, for its owner only")
+        raise LakeDamagedError(f"{file}: readable for others (mode {mode:04o}); run chmod 600")
+    yield Diagnosis("secret", "the key-hash secret is present and readable for its owner only")
 
 
 def _database_diagnoses(settings: GeoIPSettings, now: datetime) -> Iterator[Diagnosis]:
@@ -251,7 +251,7 @@ def _database_diagnoses(settings: GeoIPSettings, now: datetime) -> Iterator[Diag
     with OriginReader(GeoIPPaths(**settings.model_dump())) as reader:
         for database in reader.databases:
             days = (now.date() - database.built_on).days
-            text = f"{database.name} of {database.built_on}, {days} days old"
+            text = f"{database.name} built on {database.built_on}, {days} days old"
             yield Diagnosis("databases", text)
 
 
@@ -286,7 +286,7 @@ def _channel_diagnoses(lake: Lake | None, settings: Settings) -> Iterator[Diagno
         else:
             where = near.get(standing.channel)
             if where:
-                text += f"; its receiver is {where}: make sure that this is meant"
+                text += f"; its receiver is {where}: check that this is intended"
             note = standing.dead > 0 or bool(where) or channel is None
             yield Diagnosis("channel", text, note=note)
 
@@ -303,6 +303,6 @@ def _ending_diagnoses(lake: Lake, now: datetime) -> Iterator[Diagnosis]:
     for one in verdicts.ending(lake, today - near, today + near):
         text = (
             f"{one.origin} {'was' if one.ends_on < today else 'is'} expected of {one.key_id} until "
-            f"{one.ends_on} ({', '.join(one.families)}), says {one.owner}: {one.because}"
+            f"{one.ends_on} ({', '.join(one.families)}), confirmed by {one.owner}: {one.because}"
         )
         yield Diagnosis("expected", printable(text, _MOST_TEXT), note=True, suppression=one)

@@ -104,8 +104,8 @@ def _log(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFindin
         yield _finding(
             "log_ended",
             "",
-            f"the log ended: its last event is of {last:%Y-%m-%d %H:%M} UTC, {ago} ago; check that "
-            "it is still written, then load it with keywatch ingest",
+            f"the log has ended: its last event was at {last:%Y-%m-%d %H:%M} UTC, {ago} ago; check "
+            "that it is still written, then load it with keywatch ingest",
         )
 
 
@@ -125,13 +125,13 @@ def _silent(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
     for place, (rhythm, stopped_on) in sorted(_stopped_places(lake, last, settings).items()):
         near = (stopped_on - timedelta(days=1), stopped_on)
         with_it = sum(len(keys.pop(day, ())) for day in near)
-        also = f", nor of {count(with_it, 'key')} that stopped with it" if with_it else ""
+        also = f", nor from {count(with_it, 'key')} that stopped with it" if with_it else ""
         missed = count(rhythm.missed_days(stopped_on, last.date()), "day")
         yield _finding(
             "place_silent",
             place,
-            f"no events from {place} since {stopped_on}{also}: {missed} missed that had some before"
-            f" ({_usual(rhythm)}); check what writes there",
+            f"no events from {place} since {stopped_on}{also}: {missed} missed (usually events "
+            f"{_usual(rhythm)}); check the system that writes them",
         )
     for stopped_on, stopped in sorted(keys.items()):
         if len(stopped) > _MOST_AT_ONCE:
@@ -139,15 +139,15 @@ def _silent(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
             yield _finding(
                 "key_silent",
                 f"{stopped_on}",
-                f"{count(len(stopped), 'key')} stopped at once, last used on {stopped_on} ({who}): "
-                "check that no part of the log is missing",
+                f"{count(len(stopped), 'key')} stopped at the same time, last used on {stopped_on} "
+                f"({who}): check that no part of the log is missing",
             )
             continue
         for key_id, whom, rhythm in stopped:
             yield _finding(
                 "key_silent",
                 key_id,
-                f"key {printable(key_id)} ({whom}) was used {_usual(rhythm)} and not since "
+                f"key {printable(key_id)} ({whom}) was used {_usual(rhythm)}, but not since "
                 f"{stopped_on}; ask its owner whether it is still needed, and revoke it if not",
             )
 
@@ -264,8 +264,8 @@ def _review(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
     yield _finding(
         "review_overdue",
         f"{iso_week(newest)}",
-        f"{count(weeks, 'week')} up to {iso_week(newest)} {named(weeks, 'is', 'are')} over and not "
-        f"reviewed, the last one reviewed is {before}: keywatch review --missed",
+        f"{count(weeks, 'week')} up to {iso_week(newest)} {named(weeks, 'is', 'are')} not reviewed "
+        f"yet; the last reviewed week is {before}: run keywatch review --missed",
     )
 
 
@@ -280,9 +280,9 @@ def _feed(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
         yield _finding(
             "feed_stopped",
             "",
-            f"keywatch watch has not run since {ran} UTC, and rested for "
-            f"{count(longest / timedelta(hours=1), 'hour')} at most before: check its "
-            f"schedule; if it was stopped for good, delete {HOURS_FILE} in the lake's folder",
+            f"keywatch watch has not run since {ran} UTC; its longest pause before was "
+            f"{count(longest / timedelta(hours=1), 'hour')}: check its schedule, or delete "
+            f"{HOURS_FILE} in the lake's folder if it was stopped permanently",
         )
 
 
@@ -295,7 +295,7 @@ def _outbox(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
                 "outbox_dead",
                 name,
                 f"channel {name}: {count(standing.dead, 'message')} could not be delivered "
-                f"({standing.last_error}); mend it, then keywatch deliver --retry-dead",
+                f"({standing.last_error}); fix the cause, then run keywatch deliver --retry-dead",
             )
         if standing.waits_for(now) > deliver.LONG_WAIT:
             mend = (
@@ -346,9 +346,9 @@ def _left_out(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
     )
     for path, reason, seen_at in rows[:_MOST_FILES]:
         why = reason.partition("\n")[0]
-        yield _finding("file_left_out", path, f"left out since {seen_at:%Y-%m-%d}: {path}: {why}")
+        yield _finding("file_left_out", path, f"skipped since {seen_at:%Y-%m-%d}: {path}: {why}")
     if (more := len(rows) - _MOST_FILES) > 0:
-        yield _finding("file_left_out", "", f"left out: {count(more, 'more file')}")
+        yield _finding("file_left_out", "", f"skipped: {count(more, 'more file')}")
 
 
 def ip_data(lake: Lake) -> dict[str, date]:
@@ -366,18 +366,18 @@ def _ip_data(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
     }
 
     def told(built_on: date) -> str:
-        return f"of {built_on}, {(now.date() - built_on).days} days old"
+        return f"from {built_on}, {(now.date() - built_on).days} days old"
 
     for name, built_on in old.items():
         if name not in BUNDLED:
-            text = f"database {name} is {told(built_on)}: put a newer file in its place ([geoip])"
+            text = f"database {name} is {told(built_on)}: replace it with a newer file ([geoip])"
             yield _finding("ip_data_old", name, text)
     if bundled := [built_on for name, built_on in old.items() if name in BUNDLED]:
         yield _finding(
             "ip_data_old",
             "bundled",
-            f"the bundled databases of addresses are {told(min(bundled))}: update Keywatch, or "
-            "name newer files in [geoip] of keywatch.toml",
+            f"the bundled address databases are {told(min(bundled))}: update Keywatch, or "
+            "set newer files in [geoip] of keywatch.toml",
             is_note=True,
         )
 
@@ -404,16 +404,14 @@ def _drift(lake: Lake) -> Iterator[HealthFinding]:
     more = strange > usual
     if (pdtrc(strange - 1, usual) if more else pdtr(strange, usual)) < OUTLYING_CHANCE:
         meaning = (
-            "a release, a campaign, or habits that changed"
-            if more
-            else "detectors may have gone blind"
+            "a release, a campaign or changed habits" if more else "detectors may no longer work"
         )
         yield _finding(
             "scores_drifted",
             f"{iso_week(week)}",
-            f"{strange:,} of {count(in_use, 'key')} in use were strange in {iso_week(week)}, where "
-            f"{usual:.1f} are usual after the {count(len(earlier), 'week')} before: {meaning}; "
-            "compare with keywatch replay",
+            f"{strange:,} of {count(in_use, 'key')} had unusual activity in {iso_week(week)}; "
+            f"{usual:.1f} were expected from the {count(len(earlier), 'week')} before: {meaning}; "
+            "compare with keywatch backtest",
         )
 
 

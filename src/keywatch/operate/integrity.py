@@ -113,7 +113,7 @@ def _fault_at_its_ends(path: Path, file: NamedFile) -> str | None:
         return f"can't be read ({e.strerror})"
     length = int.from_bytes(end[:4], "little")
     if (head, end[4:]) != (b"PAR1", b"PAR1") or length != file.footer_bytes:
-        return "is no Parquet file any more"
+        return "is not a valid Parquet file"
     return None
 
 

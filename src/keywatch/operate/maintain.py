@@ -240,7 +240,7 @@ def _marks(lake: Lake, named: str) -> tuple[bool, list[str], list[str]]:
         )
     ]
     if len(key_ids) > 1:
-        raise UsageError(f"{named!r} is {len(key_ids)} keys: {', '.join(key_ids)}; give the id")
+        raise UsageError(f"{named!r} matches {len(key_ids)} keys: {', '.join(key_ids)}; use the id")
     key_id = key_ids[0] if key_ids else named
     shown, names = lake.rows(
         """
@@ -424,11 +424,11 @@ def render_maintained(done: Maintained) -> Iterator[str]:
     if done.unrepeatable:
         weeks = [iso_week(one) or f"{one.start:%Y-%m-%d}" for one in done.unrepeatable]
         yield (
-            "Stored runs that can't be run again on just what they saw: of "
-            f"{listed(weeks, 8)}. What they said is kept."
+            "Runs that can't be repeated on the data they used any more: "
+            f"{listed(weeks, 8)}. Their results stay."
         )
     if done.files_removed:
-        yield f"{count(done.files_removed, 'file')} removed that no snapshot needs any more."
+        yield f"{count(done.files_removed, 'file')} removed that no snapshot uses any more."
 
 
 def render_forgotten(done: Forgotten) -> Iterator[str]:
@@ -436,15 +436,14 @@ def render_forgotten(done: Forgotten) -> Iterator[str]:
     from keywatch.text.phrases import count
     from keywatch.text.safe_text import printable
 
-    yield f"{printable(done.what)} is forgotten."
+    yield f"{printable(done.what)} erased."
     for table, rows in sorted(done.deleted.items()):
         yield f"  {table:20}{count(rows, 'row')} deleted"
     for table, rows in sorted(done.mended.items()):
-        yield f"  {table:20}{count(rows, 'text')} mended"
+        yield f"  {table:20}{count(rows, 'text')} repaired"
     for folder in done.set_aside:
         named = printable(str(folder))
-        yield f"{named} was set aside by a repair and may hold it: delete the folder."
+        yield f"{named} was set aside by a repair and may contain it: delete the folder."
     yield (
-        "No older snapshot is left. Logs, pages that were written and messages that were sent may "
-        "still name it."
+        "No older snapshot is left. Logs, written reports and sent messages may still contain it."
     )

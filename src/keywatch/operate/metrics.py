@@ -46,31 +46,31 @@ def metrics_text(
 ) -> str:
     """The figures in Prometheus' text format; every check and action has its line, with 0 too."""
     figures = _Figures()
-    figures.add("info", "The version that wrote these figures.", "version", {__version__: 1})
-    figures.add_one("checked_timestamp_seconds", "When these figures were made.", _seconds(now))
+    figures.add("info", "Version that wrote these metrics.", "version", {__version__: 1})
+    figures.add_one("checked_timestamp_seconds", "Time of these metrics.", _seconds(now))
     _add_lake(figures, lake, now)
     standings = deliver.standings(lake, settings.deliver.channels)
     figures.add(
-        "outbox_waiting", "Messages that are not sent yet.", "channel",
+        "outbox_waiting", "Messages not sent yet.", "channel",
         {each.channel: each.waiting for each in standings},
     )  # fmt: skip
     figures.add(
-        "outbox_dead", "Messages that were given up.", "channel",
+        "outbox_dead", "Messages given up.", "channel",
         {each.channel: each.dead for each in standings},
     )  # fmt: skip
     open_alerts = Counter(alert.action for alert in alerts.not_over(lake))
     figures.add(
-        "alerts", "Alerts that are not over.", "action",
+        "alerts", "Open alerts.", "action",
         {action: open_alerts[action] for action in ACTIONS if action != "none"},
     )  # fmt: skip
     figures.add(
         "address_data_built_timestamp_seconds",
-        "When the databases were built by which addresses were located.", "database",
+        "Build time of the address databases.", "database",
         {name: _seconds(built_on) for name, built_on in ip_data(lake).items()},
     )  # fmt: skip
     found = Counter(one.check for one in findings if not one.is_note)
     figures.add(
-        "health_findings", "What keywatch doctor finds wrong, less notes.", "check",
+        "health_findings", "Health findings of keywatch doctor, without notes.", "check",
         {check: found[check] for check in HEALTH_CHECKS},
     )  # fmt: skip
     return figures.text()
@@ -108,16 +108,16 @@ def _add_lake(figures: _Figures, lake: Lake, now: datetime) -> None:
     )[0]
     hours = hours_run(lake)
     times = {
-        "last_event": ("The last event of the log.", last_event(lake, now)),
-        "last_load": ("The last load that took a file.", loaded_at),
-        "last_review": ("The last review that was stored.", reviewed_at),
-        "last_watch": ("The hour in which the feed ran last.", hours[-1] if hours else None),
+        "last_event": ("Last event of the log.", last_event(lake, now)),
+        "last_load": ("Last load of a file.", loaded_at),
+        "last_review": ("Last stored review.", reviewed_at),
+        "last_watch": ("Hour of the last run of keywatch watch.", hours[-1] if hours else None),
     }
     for name, (words, at) in times.items():
         figures.add_one(f"{name}_timestamp_seconds", words, at and _seconds(at))
     figures.add_one("events", "Events of keys in the lake.", events)
-    figures.add_one("rejected_lines", "Log lines that could not be read.", rejected)
-    figures.add_one("weeks_to_judge", "Weeks with lines that were not judged yet.", weeks)
+    figures.add_one("rejected_lines", "Log lines rejected as unreadable.", rejected)
+    figures.add_one("weeks_to_judge", "Weeks with lines not scored yet.", weeks)
 
 
 def _seconds(at: date) -> float:

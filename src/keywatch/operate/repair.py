@@ -42,20 +42,20 @@ _MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format"
 _AGAIN = {
     "keys": "import the inventory again",
     "unlisted_keys": "import the inventory again",
-    "verdicts": "give the verdicts of which you know again",
+    "verdicts": "give the verdicts again, as far as you know them",
     "suppressions": "give the verdicts expected again",
     "runs": "review the weeks again",
     "evidence": "review the weeks again",
     "cases": "review the weeks again",
     "recommendations": "review the weeks again",
     "new_networks": "review the weeks again",
-    "flagged_visits": "review the weeks again: what was flagged counts as usual until then",
-    "alerts": "review the last week again: its alerts are opened and told again",
-    "deliveries": "messages that waited are gone; the next review tells of open alerts again",
+    "flagged_visits": "review the weeks again: until then flagged visits count as usual",
+    "alerts": "review the last week again: its alerts are opened and sent again",
+    "deliveries": "waiting messages are lost; the next review sends open alerts again",
     "delivery_outcomes": "messages may be sent again",
-    "review_queue": "weeks with new lines may wait no longer: review them again",
-    "held_back": "events ahead of the clock are gone: load them again when their time has come",
-    "rejects": "the lines can't be shown any more",
+    "review_queue": "weeks with new lines may not be queued any more: review them again",
+    "held_back": "events dated in the future are lost: load them again later",
+    "rejects": "the rejected lines are lost",
 }
 
 
@@ -76,10 +76,10 @@ class RepairReport:
 
 def render_repair(report: RepairReport) -> str:
     """The report, a line a sentence."""
-    lines = [f"mended  {text}" for text in report.done] + [
-        f"LEFT    {text}" for text in report.left
+    lines = [f"REPAIRED {text}" for text in report.done] + [
+        f"LEFT     {text}" for text in report.left
     ]
-    return "\n".join(lines) or "nothing to mend"
+    return "\n".join(lines) or "Nothing to repair."
 
 
 def repair(
@@ -101,7 +101,7 @@ def repair(
 class _Repair:
     def __init__(self, folder: Path, settings: LakeSettings, now: datetime) -> None:
         if not folder.is_dir():
-            raise LakeError(f"{folder}: no lake there")
+            raise LakeError(f"{folder}: no lake found there")
         self._folder, self._settings = folder, settings
         self._aside = folder / f"{SET_ASIDE}{now:%Y%m%dT%H%M%SZ}"
         self._now = now
@@ -154,11 +154,11 @@ class _Repair:
             half.chmod(0o600)
             half.replace(file)
             self._report.done.append(
-                f"the catalogue ({wrong}): taken from its copy of {made:%Y-%m-%d %H:%M} UTC"
+                f"the catalogue ({wrong}): restored from its copy of {made:%Y-%m-%d %H:%M} UTC"
             )
             return made
         self._report.left.append(
-            f"the catalogue {file} {wrong}, and there is no whole copy of it: restore it from a "
+            f"the catalogue {file} {wrong}, and there is no intact copy of it: restore it from a "
             "backup, or load the logs into a new folder; the Parquet files stay as they are"
         )
         return None
@@ -185,9 +185,9 @@ class _Repair:
         if newer:
             again = f": {_listed(paths)}" if paths else ""
             self._report.left.append(
-                f"{len(newer):,} newer Parquet files are set aside in {self._aside}: load what was "
+                f"{len(newer):,} newer Parquet files moved to {self._aside}: load what was "
                 f"loaded since {restored:%Y-%m-%d %H:%M} UTC again{again}; verdicts, imports and "
-                "reviews since then are to be made again"
+                "reviews since then have to be repeated"
             )
 
     # ------------------------------------------------------------------------------------- secret
@@ -204,11 +204,11 @@ class _Repair:
                 self._set_aside(file)
             load_or_create_secret(file)
             self._report.done.append(
-                f"{file}: made anew; keys that were logged in full are other keys from now on"
+                f"{file}: created anew; keys logged in full count as new keys from now on"
             )
         if file.exists() and file.stat().st_mode & 0o077:
             file.chmod(0o600)
-            self._report.done.append(f"{file}: for its owner only")
+            self._report.done.append(f"{file}: made readable for its owner only")
 
     # -------------------------------------------------------------------------------------- files
 
@@ -280,11 +280,11 @@ class _Repair:
 
     def _tell(self, fault: Fault) -> None:
         table = fault.file.table
-        text = f"{fault}; taken out of the catalogue"
+        text = f"{fault}; removed from the catalogue"
         if fault.file.deletes:
             self._report.left.append(
-                f"{text}: rows of {table} that were deleted may be back; what was forgotten is to "
-                "be forgotten again"
+                f"{text}: deleted rows of {table} may be back; repeat keywatch lake forget for "
+                "what was erased"
             )
         elif (
             not fault.file.current
@@ -304,10 +304,10 @@ class _Repair:
             # Its columns are those of this format, or the lake could not have been written by it.
             version = FORMAT_VERSION if "identity" in tables else FORMAT_VERSION - 1
             lake.execute(f"INSERT INTO lake.format VALUES ({version})")
-            self._report.done.append(f"the lake's format is written again: {version}")
+            self._report.done.append(f"format of the lake restored: {version}")
         if "identity" in tables and not lake.rows("FROM lake.identity"):
             lake.write_identity()
-            self._report.done.append("the lake's id is written again")
+            self._report.done.append("id of the lake restored")
 
     # --------------------------------------------------------------------------------------- rows
 

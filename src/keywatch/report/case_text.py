@@ -1,4 +1,4 @@
-"""A case as text: all that a review says of one key.
+"""A case as text: all that a review found on one key.
 
 Every value that comes from a log or an inventory goes through `printable`.
 """
@@ -56,7 +56,7 @@ def render_case(
     color: bool = False,
     width: int = 100,
 ) -> str:
-    """Everything that `review` says of one key, as text that ends with a line break.
+    """Everything that `review` found on one key, as text that ends with a line break.
 
     With `details` there are small charts. Lines are as in `render_review`.
     """
@@ -65,7 +65,7 @@ def render_case(
     page.blank()
     page.add(styled((action_label(case.action), STYLES[case.action]), strength(case.bits, "  ")))
     page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
-    page.heading("The key")
+    page.heading("Key")
     page.add(Grid(_key_facts(case, review)), indent=2)
     _add_why(page, case, review)
     if details is not None:
@@ -73,10 +73,10 @@ def render_case(
     _add_origins(page, case)
     _add_stakes(page, case)
     if case.steps:
-        page.heading("What to do")
+        page.heading("Next steps")
         page.add(Grid(numbered(case.steps), align=("right",)), indent=2)
     if case.events_query:
-        page.heading("The events, in the lake")
+        page.heading("Query for the events")
         page.add(_query(case), indent=2)
     add_attribution(page, review)
     return page.text
@@ -84,7 +84,7 @@ def render_case(
 
 def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
     if case.p_value is None:
-        chance = "not calibrated yet: the thresholds in the settings decided"
+        chance = "not calibrated yet: decided by the thresholds in the settings"
     else:
         chance = f"p {case.p_value:.2g}"
         if case.q_value is not None:
@@ -101,8 +101,8 @@ def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
         ("name", printable(case.name or "")),
         ("owner", printable(case.owner or "")),
         ("environment", printable(case.environment or "")),
-        ("standing", STANDINGS[case.standing]),
-        ("chance", chance),
+        ("status", STANDINGS[case.standing]),
+        ("probability", chance),
         ("verdict", printable(verdict_words(case.verdict)) if case.verdict else ""),
         *(("part of", group) for group in groups),
     ]
@@ -125,7 +125,7 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
             for family in ranked
             if sums[family]
         ]
-        bars.append([styled(("together", "bold")), styled((f"{case.bits:.1f}", "bold")), ""])
+        bars.append([styled(("total", "bold")), styled((f"{case.bits:.1f}", "bold")), ""])
         page.add(Grid(bars, align=("left", "right")), indent=2)
         page.add(styled((BITS_MEANING, "dim")), indent=2)
     rows: list[list[Cell]] = []
@@ -139,14 +139,14 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
         page.add(Grid([_reason(item) for item in trial], align=("right",)), indent=2)
     upkeep = [item for item in case.evidence if item.detector in upkeep_of(case, review)]
     if upkeep:
-        page.heading("Upkeep, not counted")
+        page.heading("Key hygiene, not counted")
         page.add(Grid([_reason(item) for item in upkeep], align=("right",)), indent=2)
 
 
 def _add_about(page: Page, reasons: Sequence[Evidence]) -> None:
-    """What else the strongest detectors find, and the techniques of all."""
+    """Possible false positives of the strongest detectors, and the techniques of all."""
     if others := what_else(reasons):
-        page.heading("What else it may be")
+        page.heading("Possible false positives")
         page.add(Grid([[printable(text, SENTENCE_LENGTH)] for text in others]), indent=2)
     if named := techniques_of(reasons):
         page.heading("MITRE ATT&CK")
@@ -170,7 +170,7 @@ def _reason(item: Evidence) -> list[Cell]:
 def _add_origins(page: Page, case: Case) -> None:
     if not case.origins:
         return
-    page.heading("Where it was used from in this window")
+    page.heading("Origins in this window")
     heads = ("requests", "first and last, UTC", "address and network")
     rows: list[list[Cell]] = [[styled((head, "dim")) for head in heads]]
     rows += [
@@ -205,15 +205,15 @@ def _add_stakes(page: Page, case: Case) -> None:
     if radius := case.blast_radius:
         granted = radius.scopes_granted
         facts = [
-            ("done", what_was_done(radius) or "no suspicious visit"),
+            ("activity", what_was_done(radius) or "no suspicious visits"),
             ("scopes granted", "unknown" if granted is None else some_names(granted) or "none"),
-            ("scopes used", some_names(radius.scopes_used) or "none that is known"),
+            ("scopes used", some_names(radius.scopes_used) or "none known"),
             ("sensitive calls", some_names(radius.sensitive_endpoints_used) or "none"),
         ]
-        page.heading("What is at stake")
+        page.heading("Blast radius")
         page.add(Grid([[styled((label, "dim")), text] for label, text in facts]), indent=2)
     if impact := case.impact:
-        page.heading("If it is revoked")
+        page.heading("If revoked")
         page.add(sentence(if_revoked(impact)), indent=2)
         consumers: list[list[Cell]] = [
             [f"{consumer.requests_per_day:,.1f} a day",
@@ -226,11 +226,11 @@ def _add_stakes(page: Page, case: Case) -> None:
             page.add(f"and {count(more, 'more consumer')}", indent=2)
         if impact.scopes_needed:
             needed = some_names(impact.scopes_needed)
-            page.add(f"A replacement needs no more than: {needed}", indent=2)
+            page.add(f"Scopes needed by a replacement: {needed}", indent=2)
 
 
 def _query(case: Case) -> str:
-    """The query, which is of no use when it is cut."""
+    """The query; a truncated one would be useless."""
     if len(case.events_query) > _QUERY_LENGTH:
-        return "Too long to show here: keywatch case KEY --format json has it."
+        return "Too long to show here: see keywatch case KEY --format json."
     return printable(case.events_query, 10 * _QUERY_LENGTH)

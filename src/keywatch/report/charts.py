@@ -117,7 +117,7 @@ def timeline_chart(rows: Table, week: Table, width: Width = "container") -> alt.
                 alt.Tooltip("day:T", title="day", format="%a %-d %b %Y"),
                 alt.Tooltip("requests:Q", title="requests", format=","),
                 alt.Tooltip("refused:Q", title="refused", format=","),
-                alt.Tooltip("kind:N", title="seen as"),
+                alt.Tooltip("kind:N", title="status"),
             ],
         )
     )
@@ -143,7 +143,7 @@ def map_chart(
                 alt.Tooltip("origins:N", title="origins"),
                 alt.Tooltip("requests_now:Q", title="requests now", format=","),
                 alt.Tooltip("requests_before:Q", title="requests before", format=","),
-                alt.Tooltip("kind:N", title="seen as"),
+                alt.Tooltip("kind:N", title="status"),
             ],
         )
     )
@@ -163,8 +163,8 @@ def endpoint_chart(rows: Table, width: Width = "container") -> alt.LayerChart:
         alt.Tooltip("endpoint:N", title="endpoint"),
         alt.Tooltip("before:Q", title="a day before", format=",.1f"),
         alt.Tooltip("now:Q", title="a day now", format=",.1f"),
-        alt.Tooltip("refused:Q", title="refused now", format=","),
-        alt.Tooltip("kind:N", title="seen as"),
+        alt.Tooltip("refused:Q", title="denied now", format=","),
+        alt.Tooltip("kind:N", title="status"),
     ]
     before = base.mark_bar(height=6, opacity=0.35, style="before").encode(
         alt.X("before:Q", scale=scale, axis=axis), tooltip=tips

@@ -30,6 +30,6 @@ def _said(error: Exception) -> str:
         return f"{error.filename or 'a file'}: {error.strerror or error}"
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
-        f"a fault in Keywatch itself: {type(error).__name__} at {Path(place.filename).name}:"
-        f"{place.lineno}; please report it. Nothing was half done"
+        f"internal error in Keywatch: {type(error).__name__} at {Path(place.filename).name}:"
+        f"{place.lineno}; please report it. No change was left half done"
     )

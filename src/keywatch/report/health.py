@@ -24,5 +24,5 @@ def health_lines(findings: Iterable[HealthFinding]) -> list[str]:
             lines.append(sentence(printable(one.text)))
         elif shown[one.check] == left[one.check]:
             more = left[one.check] - _MOST_OF_A_CHECK
-            lines.append(f"And {more:,} more like it: keywatch doctor lists them.")
+            lines.append(f"And {more:,} more of this kind: keywatch doctor lists them.")
     return lines

@@ -32,9 +32,9 @@ def places_of(one: NewNetwork) -> str:
 
 
 def known_of(one: NewNetwork) -> str:
-    """Whether the key's old place goes on, and whether its owner is known there."""
-    old = "the old place goes on" if one.old_place_in_use else "the old place is silent since"
+    """Whether the key's usual places are still in use, and whether its owner is known there."""
+    old = "usual places still in use" if one.old_place_in_use else "usual places silent since"
     if not one.owner_keys:
         return old
     keys = count(one.owner_keys, "other key")
-    return f"{old}; {keys} of the owner came from there since {one.owner_since}"
+    return f"{old}; {keys} of the owner used from there since {one.owner_since}"

@@ -21,10 +21,10 @@ OCSF_VERSION = "1.8.0"
 _SEVERITY_IDS: dict[Severity, int] = {"critical": 5, "high": 4, "medium": 3}
 _INFORMATIONAL = (1, "Informational")
 _TITLES: dict[Action, str] = {
-    "revoke": "An API key looks stolen: revoke it",
-    "rotate": "An API key was exposed: rotate it",
-    "investigate": "An API key is used in a strange way: look closer",
-    "none": "An API key is used as ever",
+    "revoke": "API key likely stolen: revoke it",
+    "rotate": "API key exposed: rotate it",
+    "investigate": "Unusual API key activity: investigate it",
+    "none": "Usual API key activity",
 }
 _TYPES: dict[Action, str] = {
     "revoke": "Stolen API key",
@@ -106,7 +106,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             *({"data": item} for item in told["evidence"]),
         ],
         "resources": [_resource(told)],
-        "remediation": {"desc": "\n".join(told["steps"]) or "Nothing to do."},
+        "remediation": {"desc": "\n".join(told["steps"]) or "No action needed."},
         "unmapped": {
             name: told[name]
             for name in (

@@ -1,4 +1,4 @@
-"""What came of a load, and of the demo."""
+"""Results of loads, verdicts, backtests and the demo, as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keywatch.detect.power import THEFTS, KeyPower, summary
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.report.layout import Cell, Grid, Page
 from keywatch.review.verdicts import Given, VerdictReport
-from keywatch.text.phrases import count, iso_week, listed, named, window_label
+from keywatch.text.phrases import count, iso_week, listed, named, percent, window_label
 from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _MOST = 8
 
 
 def render_load(report: LoadReport) -> str:
-    """A load in a few lines: counts, what was there already, the first rejects, files left out."""
+    """A load in a few lines: counts, duplicates, the first rejects, skipped files."""
     new = [file for file in report.files if not file.already_loaded and not file.left_out]
     old = len(report.files) - len(new) - len(report.left_out)
     lines = []
@@ -35,24 +35,23 @@ def render_load(report: LoadReport) -> str:
             f"{f' ({sources})' if sources else ''}{span}."
         )
     if old:
-        lines.append(f"{count(old, 'file')} loaded before: nothing changed.")
+        lines.append(f"{count(old, 'file')} already loaded, skipped.")
     if again := report.total("duplicates"):
-        lines.append(f"{count(again, 'request')} {named(again, 'was', 'were')} there already.")
-    if keyless := report.total("keyless"):
         lines.append(
-            f"{count(keyless, 'event')} {named(keyless, 'has', 'have')} no key; "
-            f"{named(keyless, 'it is', 'they are')} kept apart."
+            f"{count(again, 'request')} skipped as {named(again, 'a duplicate', 'duplicates')}."
         )
+    if keyless := report.total("keyless"):
+        lines.append(f"{count(keyless, 'event')} without a key stored separately.")
     if held := report.total("held_back"):
         lines.append(
-            f"{count(held, 'event')} ahead of the clock, held back until "
-            f"{named(held, 'its time comes', 'their time comes')}: check the clock of who wrote "
+            f"{count(held, 'event')} dated in the future, held back until "
+            f"{named(held, 'its', 'their')} time: check the clock of the machine that wrote "
             f"{named(held, 'it', 'them')}."
         )
     if report.let_in:
-        lines.append(f"{count(report.let_in, 'event')} came in that had been held back.")
+        lines.append(f"{count(report.let_in, 'event')} released that had been held back.")
     if report.clock_is_doubted:
-        lines.append("All of the log is ahead of this machine's clock, which may be wrong.")
+        lines.append("The whole log is dated in the future: this machine's clock may be wrong.")
     if report.new_addresses:
         lines.append(
             f"{count(report.new_addresses, 'new address', 'new addresses')} located "
@@ -74,11 +73,11 @@ def render_load(report: LoadReport) -> str:
             f"{named(total, 'its origin is', 'their origins are')} unknown."
         )
     if rejects := report.total("rejects"):
-        lines.append(f"{count(rejects, 'line')} could not be read; the first:")
+        lines.append(f"{count(rejects, 'line')} rejected as unreadable; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]
     if waiting := sum(file.waits for file in new):
-        ends = named(waiting, "ends in a half written line", "end in half written lines")
-        lines.append(f"{count(waiting, 'file')} {ends}; a later load reads the rest.")
+        ends = named(waiting, "ends with an incomplete line", "end with incomplete lines")
+        lines.append(f"{count(waiting, 'file')} {ends}; the next load reads the rest.")
     if report.left_out:
         lines.append(f"{count(len(report.left_out), 'file')} skipped:")
         lines += [
@@ -107,13 +106,13 @@ def render_demo_verdict(review: Review, truth: Iterable[Mapping[str, Any]]) -> s
     missed_kinds = f" ({listed(missed, _MOST_MISSED)})" if missed else ""
     share = len(innocent) / max(1, len(by_key) - len(stolen))
     lines = [
-        "The truth about this sample",
-        f"  stolen keys           {len(stolen)} of {len(by_key)}",
-        f"  named to revoke       {len(revoked)}",
-        *([f"  named to rotate       {len(rotated)}"] if rotated else []),
-        f"  named to investigate  {len(looked_at)}",
-        f"  missed                {len(missed)}{missed_kinds}",
-        f"  innocent but alerted  {len(innocent)} ({share:.1%} of the innocent keys)",
+        "Ground truth of this sample",
+        f"  stolen keys            {len(stolen)} of {len(by_key)}",
+        f"  found, to revoke       {len(revoked)}",
+        *([f"  found, to rotate       {len(rotated)}"] if rotated else []),
+        f"  found, to investigate  {len(looked_at)}",
+        f"  missed                 {len(missed)}{missed_kinds}",
+        f"  false alarms           {len(innocent)} ({100 * share:.1f} % of the keys not stolen)",
     ]
     return "\n".join(lines)
 
@@ -129,7 +128,7 @@ def render_power(powers: Sequence[KeyPower], *, width: int = 100) -> str:
         return page.text
     kinds = list(THEFTS)
     right: Literal["right"] = "right"
-    page.add("Requests after which a theft would be caught (–: more than 100)")
+    page.add("Requests until a theft is caught (–: more than 100)")
     rows: list[list[Cell]] = [["key", *(kind.replace("_", " ") for kind in kinds)]]
     rows += [
         [printable(power.key_id), *(str(power.requests[kind] or "–") for kind in kinds)]
@@ -143,21 +142,21 @@ def render_power(powers: Sequence[KeyPower], *, width: int = 100) -> str:
 
 
 def power_sentences(powers: Sequence[Power]) -> list[str]:
-    """``a scan from a new hosting network would be caught at 97 % of the keys, …``."""
+    """``a scan from a new hosting network would be caught for 97 % of keys, after …``."""
     told = []
     for power in powers:
         if not power.keys:
             continue
-        share = f"{power.words} would be caught at {power.caught / power.keys:.0%} of the keys"
+        share = f"{power.words} would be caught for {percent(power.caught / power.keys)} of keys"
         if power.median_requests is not None:
-            share += f", after {count(round(power.median_requests), 'request')} at the median"
+            share += f", after a median of {count(round(power.median_requests), 'request')}"
         told.append(share)
     return told
 
 
 def _caught_after(requests: int | None) -> str:
     if requests is None:
-        return "would not be caught, not after 100 requests"
+        return "would not be caught within 100 requests"
     return f"would be caught after about {count(requests, 'request')}"
 
 
@@ -169,13 +168,13 @@ def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
     if rehearsal.against is None:
         rows = [_alert_cells(alert, alert.action) for alert in rehearsal.alerts]
     else:
-        page.add(f"By the other settings: {_alert_counts(rehearsal.against)}.")
+        page.add(f"With the other settings: {_alert_counts(rehearsal.against)}.")
         rows = [
             _alert_cells(one or other, f"{_action(one)} → {_action(other)}")
             for one, other in rehearsal.changes()
             if one or other
         ]
-        page.add(f"{count(len(rows), 'alert')} would differ (as set up → by the others).")
+        page.add(f"{count(len(rows), 'alert')} would differ (current settings → other settings).")
     if rows:
         page.blank()
         page.add(Grid(rows, align=("left", "left", "right"), one_line=True))
@@ -186,7 +185,7 @@ def _alert_counts(alerts: Sequence[RehearsedAlert]) -> str:
     counts = [sum(alert.action == action for alert in alerts) for action in _ALERTS]
     return ", ".join(
         f"{n:,} to {action}" for action, n in zip(_ALERTS, counts, strict=True) if n
-    ) or "nothing to do"  # fmt: skip
+    ) or "no alerts"  # fmt: skip
 
 
 def _action(alert: RehearsedAlert | None) -> str:
@@ -213,20 +212,20 @@ def render_verdict(report: VerdictReport) -> str:
         if report.restored is not None:
             lines.append(f"{_given(report.restored)} is in force again.")
         else:
-            lines.append("It is to be judged again.")
+            lines.append("The key has no verdict for this window now.")
     else:
-        lines = [f"{printable(report.key_id)} is {report.verdict}, {window_label(report.window)}."]
+        lines = [f"{printable(report.key_id)}: {report.verdict}, {window_label(report.window)}."]
     said = report.verdict if report.restored is None else report.restored.verdict
     lines += _about_visits(report, said)
     if report.verdict == "compromised":
         lines += _also(report)
     lines += [
-        f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}: what is "
-        f"strange in {' and '.join(each.families)} does not count there."
+        f"Expected from {printable(each.origin)} from {each.starts_on} to {each.ends_on}: evidence "
+        f"of {' and '.join(each.families)} does not count there."
         for each in report.suppressions
     ]
     lines += [
-        f"It was not used from {printable(origin)} in that window." for origin in report.unused
+        f"The key was not used from {printable(origin)} in that window." for origin in report.unused
     ]
     if report.alert:
         lines.append(_ALERT[report.alert])
@@ -234,46 +233,46 @@ def render_verdict(report: VerdictReport) -> str:
 
 
 _COUNTED = {
-    "benign": "{visits} will be part of what is usual for this key.",
-    "expected": "{visits} will be part of what is usual for this key.",
-    "compromised": "{visits} will never be part of what is usual for this key.",
-    "undo": "{visits} will be no part of what is usual for this key until it is judged.",
+    "benign": "{visits} added to the baseline of this key.",
+    "expected": "{visits} added to the baseline of this key.",
+    "compromised": "{visits} permanently excluded from the baseline of this key.",
+    "undo": "{visits} excluded from the baseline of this key until there is a verdict.",
 }
 
 
 _ALERT = {
-    "trigger": "An alert to revoke it is opened: keywatch deliver tells the channels.",
-    "update": "Its alert is told again, as it stands now.",
-    "acknowledge": "Its alert is confirmed.",
-    "resolve": "Its alert is closed.",
+    "trigger": "An alert to revoke the key was opened: keywatch deliver notifies the channels.",
+    "update": "Its alert was updated; the channels are notified again.",
+    "acknowledge": "Its alert was acknowledged.",
+    "resolve": "Its alert was closed.",
 }
 
 
 def _about_visits(report: VerdictReport, said: str) -> list[str]:
     """What comes of the visits that were flagged; what is left of them is still to be judged."""
     if not report.flagged and not report.left:
-        return [f"No visit of it is flagged{_NOTHING.get(said, '')}."]
+        return [f"None of its visits is flagged{_NOTHING.get(said, '')}."]
     lines = [_COUNTED[said].format(visits=count(len(report.flagged), "flagged visit"))]
     if said == "compromised":
         prefixes = dict.fromkeys(prefix for _, prefix in report.flagged)
-        lines.append(f"They came from {listed([printable(each) for each in prefixes], _MOST)}.")
+        lines.append(f"Prefixes: {listed([printable(each) for each in prefixes], _MOST)}.")
     if report.earlier_days:
         lines.append(
-            f"It was used from there on {count(report.earlier_days, 'day')} before, which stay a "
-            "part of what is usual: judge those weeks too, where it was the thief."
+            f"Earlier use from there on {count(report.earlier_days, 'day')} stays in the baseline: "
+            "give a verdict on those weeks too if it was the thief."
         )
     if report.left:
         prefixes = dict.fromkeys(prefix for _, prefix in report.left)
         lines.append(
-            f"Left to judge: {count(len(report.left), 'flagged visit')} from "
+            f"Without a verdict: {count(len(report.left), 'flagged visit')} from "
             f"{listed([printable(each) for each in prefixes], _MOST)}. The alert stays open."
         )
     return lines
 
 
 _NOTHING = {
-    "benign": ": there is nothing to make familiar, and the verdict is kept",
-    "compromised": ": there is nothing to keep out of what is usual, and the verdict is kept",
+    "benign": ": the verdict is stored, and the baseline is unchanged",
+    "compromised": ": the verdict is stored, and the baseline is unchanged",
 }
 
 

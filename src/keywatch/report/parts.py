@@ -28,25 +28,25 @@ STYLES: dict[Action, str] = {
     "none": "bold",
 }
 STANDINGS: dict[Standing, str] = {
-    "assessed": "judged by its own habits",
-    "warming_up": "warming up: too little history, judged by policy and by its peers",
-    "not_assessable": "could not be judged, which is not the same as clean",
-    "silent": "silent: no request in this window",
+    "assessed": "assessed against its own history",
+    "warming_up": "warming up: too little history, assessed by policy and peers only",
+    "not_assessable": "could not be assessed, which does not mean it is clean",
+    "silent": "silent: no requests in this window",
 }
 BITS_MEANING = (
-    "Bits: how strange this is for the key; 10 bits is about 1 in 1,000, and bits add up."
+    "Bits measure how unusual this is for the key: 10 bits is about 1 in 1,000, and bits add up."
 )
 TRIAL = "test, not counted"
 """Of detectors that are not stable yet."""
 NEW_NETWORKS_MEANING = (
-    "Neither the key nor one that it replaces came from there before. Alerted or not: what is "
-    "unfamiliar to you too, ask its owner about."
+    "Not used before by the key or by a key it replaces. Ask the owner about networks that you do "
+    "not recognise, alerted or not."
 )
 _NO_ACTION_LABEL = "NO ACTION"
 
 
 def add_title(page: Page, title: str, review: Review) -> None:
-    """What this is, of which window, and what it was made with."""
+    """Title, window, and the run it belongs to."""
     page.add(styled((title, "bold"), f" · {window_label(review.window)}"))
     run = review.run
     made_with = (
@@ -151,9 +151,9 @@ def what_was_done(radius: BlastRadius | None) -> str:
             count(radius.objects_suspicious, "object"),
         ]
     if size_bytes := radius.response_bytes_suspicious:
-        parts.append(f"{size(size_bytes)} of answers")
+        parts.append(f"{size(size_bytes)} of response data")
     if unread := radius.lines_unread:
-        parts.append(f"{count(unread, 'line')} of this key could not be read")
+        parts.append(f"{count(unread, 'unreadable line')}")
     return ", ".join(parts)
 
 
@@ -161,12 +161,12 @@ def if_revoked(impact: Impact) -> str:
     """What would break, in one line."""
     per_day, consumers = impact.legitimate_requests_per_day, impact.consumers_total
     if not per_day and not consumers:
-        stops = "no ordinary use was seen in this window"
+        stops = "no ordinary use in this window"
     else:
-        stops = f"about {rate(per_day)} of {count(consumers, 'consumer')} would stop"
+        stops = f"about {rate(per_day)} by {count(consumers, 'consumer')} would fail"
     if successor := impact.successor_key_id:
-        return f"{stops}; {printable(successor, ID_LENGTH)} already replaces it"
-    return f"{stops}; no key replaces it yet"
+        return f"{stops}; {printable(successor, ID_LENGTH)} already replaces this key"
+    return f"{stops}; no key replaces this one yet"
 
 
 def some_names(values: Iterable[str]) -> str:

@@ -51,6 +51,7 @@ from keywatch.text.phrases import (
     duration,
     listed,
     named,
+    percent,
     sentence,
     unlike_the_rest,
     verdict_words,
@@ -87,14 +88,14 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
         page.add(Grid(rows, align=("left", "right"), one_line=True), indent=2)
     _add_cleared(page, review)
     if review.groups:
-        page.heading("Keys that belong together")
+        page.heading("Related keys")
         page.add(Grid([_group(group) for group in review.groups]), indent=2)
     for case in alerted[:_MOST_BLOCKS]:
         _add_block(page, case, review)
     if len(alerted) > _MOST_BLOCKS:
         more = count(len(alerted) - _MOST_BLOCKS, "more key")
         page.blank()
-        page.add(f"{more} to act on, named at the top: see each with keywatch case KEY")
+        page.add(f"{more} with an action, listed at the top: details with keywatch case KEY")
     if alerted:
         page.blank()
         page.rule()
@@ -109,7 +110,7 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
 def render_new_networks(review: Review, *, color: bool = False, width: int = 100) -> str:
     """Every network that is new to a key, as text; lines are as in `render_review`."""
     page = Page(width, color=color)
-    add_title(page, "Keywatch, new networks", review)
+    add_title(page, "Keywatch new networks", review)
     _add_new_networks(page, review, len(review.new_networks))
     add_attribution(page, review)
     return page.text
@@ -130,26 +131,26 @@ def _add_verdict(page: Page, review: Review) -> None:
                 f"{number:,} to {action}" if found else f"{count(number, 'key')} to {action}"
             )
     if found:
-        page.add(styled((f"{', '.join(found)}, of {in_use:,} in use.", "bold")))
+        page.add(styled((f"{', '.join(found)}, out of {in_use:,} in use.", "bold")))
         page.add(styled((BITS_MEANING, "dim")))
     elif in_use:
-        nothing = f"No key to revoke, rotate or investigate, of {in_use:,} in use."
+        nothing = f"No key to revoke, rotate or investigate, out of {in_use:,} in use."
         page.add(styled((nothing, "bold")))
     else:
-        nothing = "No key was in use in this window: there is nothing to judge."
+        nothing = "No key was in use in this window: there is nothing to assess."
         page.add(styled((nothing, "bold")))
     unjudged = in_use - coverage.assessed
     if unjudged and (not found or not coverage.assessed):
         which = f"{unjudged:,} of them" if coverage.assessed else "None of them"
         could = "could not" if coverage.assessed else "could"
         page.add(
-            f"{which} {could} be judged by their own habits (see coverage): "
-            "silence about those is not a clean bill."
+            f"{which} {could} be assessed against their own history (see Coverage): "
+            "the absence of findings does not mean that these keys are clean."
         )
 
 
 def _add_health(page: Page, review: Review) -> None:
-    """Before the keys: where the log has ended, nothing to do means nothing."""
+    """Before the keys: if the log has stopped, no findings means nothing."""
     if lines := health_lines(review.health):
         page.heading("Health")
         page.add(Grid([["-", line] for line in lines]), indent=2)
@@ -196,16 +197,16 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     if trial:
         rows.append((TRIAL, _why_in_short(trial, total=False)))
     if done := what_was_done(case.blast_radius):
-        rows.append(("done", done))
+        rows.append(("activity", done))
     if case.blast_radius and case.blast_radius.scopes_granted:
-        rows.append(("it may", some_names(case.blast_radius.scopes_granted)))
+        rows.append(("scopes", some_names(case.blast_radius.scopes_granted)))
     if case.impact:
         rows.append(("if revoked", if_revoked(case.impact)))
     if case.steps:
         steps = numbered(case.steps[:_MOST_STEPS])
-        rows.append(("do now", Grid(steps, align=("right",))))
+        rows.append(("next steps", Grid(steps, align=("right",))))
     command = f"keywatch case {shlex.quote(key_id)} {window_options(review.window)}"
-    rows.append(("see all", command.rstrip()))
+    rows.append(("details", command.rstrip()))
     page.add(Grid([[styled((label, "dim")), cell] for label, cell in rows]), indent=2)
 
 
@@ -234,7 +235,7 @@ def _why_in_short(reasons: Sequence[Evidence], *, total: bool = True) -> Cell:
 
 
 def _add_new_networks(page: Page, review: Review, most: int) -> None:
-    """Alerted or not: what the vendor asks a person to look at every week."""
+    """Alerted or not: the vendor asks for a weekly look at them."""
     networks, coverage = review.new_networks, review.coverage
     in_use = coverage.keys - coverage.silent
     if not in_use:
@@ -246,13 +247,15 @@ def _add_new_networks(page: Page, review: Review, most: int) -> None:
             Grid([_new_network(one) for one in networks[:most]], align=("left", "right")), indent=2
         )
     elif coverage.keys_without_past < in_use:
-        page.add("No key came from a network that is new to it.", indent=2)
+        page.add("No key was used from a network that is new to it.", indent=2)
     if more := max(len(networks) - most, 0):
         command = f"keywatch review {window_options(review.window)} --networks".replace("  ", " ")
         page.add(f"and {more:,} more: {command}", indent=2)
     if coverage.keys_without_past:
         left_out = count(coverage.keys_without_past, "key")
-        page.add(f"Left out: {left_out} without a past, to which every network is new.", indent=2)
+        page.add(
+            f"Not listed: {left_out} with no history, to which every network is new.", indent=2
+        )
 
 
 def _new_network(one: NewNetwork) -> list[Cell]:
@@ -271,7 +274,7 @@ def _new_network(one: NewNetwork) -> list[Cell]:
 
 
 def _add_cleared(page: Page, review: Review) -> None:
-    """Keys that would need an action but for a verdict."""
+    """Keys that a verdict has cleared of an action."""
     cleared = review.cleared()
     if not cleared:
         return
@@ -292,7 +295,7 @@ def _add_cleared(page: Page, review: Review) -> None:
 
 
 def _add_watched(page: Page, review: Review) -> None:
-    """Keys with something strange, too little to act on; keys with upkeep only stand below."""
+    """Keys with unusual activity below the action threshold; hygiene findings come below."""
     watched = review.watched()
     if not watched:
         return
@@ -300,26 +303,26 @@ def _add_watched(page: Page, review: Review) -> None:
     rows = [_glance(case) for case in watched[:_MOST_WATCHED]]
     page.add(Grid(rows, align=("right",), one_line=True), indent=2)
     if len(watched) > _MOST_WATCHED:
-        page.add(f"and {len(watched) - _MOST_WATCHED:,} with less", indent=2)
+        page.add(f"and {len(watched) - _MOST_WATCHED:,} more with fewer bits", indent=2)
 
 
 def _add_coverage(page: Page, coverage: Coverage) -> None:
     history = duration(coverage.history_days) if coverage.history_days else "no days"
     lines = [
-        (coverage.assessed, "judged by their own habits"),
-        (coverage.warming_up, "warming up: too little history, judged by policy and by peers"),
-        (coverage.not_assessable, "not assessable: in use, and could not be judged"),
-        (coverage.silent, "silent: no request in this window"),
+        (coverage.assessed, "assessed against their own history"),
+        (coverage.warming_up, "warming up: too little history, assessed by policy and peers only"),
+        (coverage.not_assessable, "not assessable: in use, but could not be assessed"),
+        (coverage.silent, "silent: no requests in this window"),
         (
             coverage.events,
-            f"{named(coverage.events, 'request')} in this window, on {history} of history",
+            f"{named(coverage.events, 'request')} in this window, with {history} of history",
         ),
     ]
     left_out = [
-        (coverage.keyless_events, "request", None, "without a key, left aside"),
+        (coverage.keyless_events, "request", None, "without a key, stored separately"),
         (coverage.unlocated_addresses, "address", "addresses", "not located"),
         (coverage.rejected_lines, "log line", None, "rejected"),
-        (coverage.held_back_events, "event", None, "ahead of the clock, held back"),
+        (coverage.held_back_events, "event", None, "dated in the future, held back"),
     ]
     lines += [
         (number, f"{named(number, noun, plural)} {what}")
@@ -330,14 +333,14 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
     rows: list[list[Cell]] = [[f"{number:,}", text] for number, text in lines]
     page.add(Grid(rows, align=("right",)), indent=2)
     if coverage.calibration:
-        page.add(Grid([["Sure:", _sureness(coverage.calibration)]]), indent=2)
+        page.add(Grid([["Confidence:", _sureness(coverage.calibration)]]), indent=2)
     for told in power_sentences(coverage.power):
-        page.add(Grid([["Power:", told]]), indent=2)
+        page.add(Grid([["Detection power:", told]]), indent=2)
     for suppression in coverage.suppressions:
         text = (
-            f"{printable(suppression.origin, CELL_LENGTH)} is expected of "
+            f"{printable(suppression.origin, CELL_LENGTH)} for "
             f"{printable(suppression.key_id, ID_LENGTH)} until {suppression.ends_on} "
-            f"({', '.join(suppression.families)}), says "
+            f"({', '.join(suppression.families)}), confirmed by "
             f"{printable(suppression.owner, NAME_LENGTH)}: "
             f"{printable(suppression.because, SENTENCE_LENGTH)}"
         )
@@ -348,19 +351,19 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
 
 def _sureness(calibration: CalibrationSummary) -> str:
     told = (
-        f"{count(calibration.windows, 'earlier window')} replayed, {calibration.cases:,} cases; "
-        f"revoke at a false discovery rate of {calibration.nominal_rate:g} would have hit "
+        f"{count(calibration.windows, 'earlier window')} replayed, with {calibration.cases:,} "
+        f"cases; a false discovery rate of {calibration.nominal_rate:g} would have revoked "
         f"{calibration.replayed_revokes:,} of them"
     )
     if calibration.left_out:
         told += (
-            f" ({calibration.left_out:,} are left out as thefts; of the rest "
-            f"{calibration.remaining_revokes:,})"
+            f" ({calibration.remaining_revokes:,} without the {calibration.left_out:,} excluded "
+            "as thefts)"
         )
     told += "".join(f"; {said}" for said in unlike_the_rest(calibration))
     if calibration.judged:
         told += (
-            f"; of {calibration.judged:,} revokes with a verdict {calibration.judged_benign:,} "
-            f"were no theft ({calibration.judged_benign / calibration.judged:.2g})"
+            f"; {calibration.judged_benign:,} of {calibration.judged:,} revokes with a verdict "
+            f"were false alarms ({percent(calibration.judged_benign / calibration.judged)})"
         )
     return told

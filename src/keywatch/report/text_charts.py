@@ -57,7 +57,7 @@ def _add_timeline(
     before = _spans(min(first, start), start, room)
     now = _spans(start, end, room)
     most = max(_rate(by_day, span) for by_day in days.values() for span in before + now)
-    page.heading("Its requests by network")
+    page.heading("Requests by network")
     cells: list[list[Cell]] = [
         [
             styled((_columns(by_day, before, most), "dim"), "│",
@@ -100,7 +100,7 @@ def _level(value: float, most: float, steps: int) -> int:
 
 def _each(spans: Sequence[tuple[date, date]]) -> str:
     days = (spans[-1][1] - spans[-1][0]).days
-    return "a column a day" if days == 1 else f"a column {count(days, 'day')}"
+    return f"one column per {'day' if days == 1 else count(days, 'day')}"
 
 
 def _named(name: str, kind: str) -> Cell:
@@ -109,7 +109,7 @@ def _named(name: str, kind: str) -> Cell:
 
 def _add_endpoints(page: Page, rows: Sequence[dict[str, Any]]) -> None:
     most = max(max(row["before"], row["now"]) for row in rows)
-    page.heading("Its endpoints, requests a day")
+    page.heading("Requests a day by endpoint")
     heads: list[Cell] = [styled((head, "dim")) for head in ("before", "", "now", "", "endpoint")]
     cells: list[list[Cell]] = [
         [
@@ -120,7 +120,7 @@ def _add_endpoints(page: Page, rows: Sequence[dict[str, Any]]) -> None:
             styled(
                 row["endpoint"],
                 (f"  {row['kind']}" if row["kind"] != USUAL else "", _STYLES[row["kind"]]),
-                f"  {row['refused']:,} refused" if row["refused"] else "",
+                f"  {row['refused']:,} denied" if row["refused"] else "",
             ),
         ]
         for row in rows

@@ -1,4 +1,4 @@
-"""Upkeep as people read it: by rule, with the keys, their owners and the days."""
+"""Key hygiene as people read it: by rule, with the keys, their owners and the days."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def whose(name: str | None, owner: str | None) -> str:
 
 
 def add_upkeep(page: Page, review: Review) -> None:
-    """The keys with upkeep to do, a rule after the other, the first few of each."""
+    """The findings of key hygiene, rule by rule, the first few of each."""
     if not review.hygiene:
         return
-    page.heading("Upkeep, not suspected")
+    page.heading("Key hygiene, no suspicion")
     cut = False
     for rule, found in by_rule(review.hygiene).items():
         keys = count(key_count(found), "key")
@@ -66,7 +66,7 @@ def add_upkeep(page: Page, review: Review) -> None:
             cut = True
     if cut:
         command = f"keywatch review {window_options(review.window)} --format json"
-        page.add(f"All of them, with their days: {' '.join(command.split())}", indent=2)
+        page.add(f"Full list with dates: {' '.join(command.split())}", indent=2)
 
 
 def _row(finding: HygieneFinding) -> Sequence[Cell]:

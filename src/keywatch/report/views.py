@@ -38,6 +38,7 @@ from keywatch.text.phrases import (
     listed,
     minute,
     named,
+    percent,
     unlike_the_rest,
     window_options,
 )
@@ -126,14 +127,18 @@ def verdict_of(review: Review) -> str:
     coverage = review.coverage
     in_use = coverage.keys - coverage.silent
     if not in_use:
-        return "No key was in use in this window: there is nothing to judge."
+        return "No key was in use in this window: there is nothing to assess."
     numbers = [
         (action, sum(case.action == action for case in review.cases))
         for action in ACTIONS
         if action != "none"
     ]
     told = [f"{number:,} to {action}" for action, number in numbers if number]
-    found = f"{', '.join(told)}, of " if told else "No key to revoke, rotate or investigate, of "
+    found = (
+        f"{', '.join(told)}, out of "
+        if told
+        else "No key to revoke, rotate or investigate, out of "
+    )
     return f"{found}{count(in_use, 'key')} in use."
 
 
@@ -195,8 +200,8 @@ def _facts(case: Case, review: Review, details: Details) -> list[tuple[str, str]
         ("age", _age(key, review.window.end) if key else ""),
         ("seen", _seen(key) if key else ""),
         ("replaces", (key.replaces or "") if key else ""),
-        ("standing", STANDINGS[case.standing]),
-        ("chance", _chance(case)),
+        ("status", STANDINGS[case.standing]),
+        ("probability", _chance(case)),
         *(
             ("part of", f"{group.kind} with {count(len(group.key_ids) - 1, 'other key')}: "
              f"{group.origin}")
@@ -216,7 +221,7 @@ def _names(scopes: Sequence[str] | None) -> str:
 def _age(key: ShownKey, at: datetime) -> str:
     if key.created_at is None:
         return ""
-    parts = [f"made {key.created_at.date()}, {duration((at - key.created_at).days)} old"]
+    parts = [f"created {key.created_at.date()}, {duration((at - key.created_at).days)} old"]
     if key.revoked_at is not None:
         parts.append(f"revoked {minute(key.revoked_at)}")
     if key.expires_at is not None:
@@ -230,7 +235,7 @@ def _seen(key: ShownKey) -> str:
 
 def _chance(case: Case) -> str:
     if case.p_value is None:
-        return "not calibrated: thresholds decided"
+        return "not calibrated: decided by thresholds"
     told = f"p {case.p_value:.2g}"
     return told if case.q_value is None else f"{told}, q {case.q_value:.2g}"
 
@@ -250,15 +255,15 @@ def _told(
         "timeline": f"Requests of {name} by day and network since {details.first_day}: "
         f"{count(len(origins), 'network')}, {len(new):,} of them new in the window, "
         f"{flagged:,} suspicious.",
-        "map": f"Where the requests of {name} came from: "
+        "map": f"Origins of the requests of {name}: "
         f"{listed(dict.fromkeys(row['country'] or 'unknown' for row in origins), 12)}.",
-        "endpoints": f"Requests a day by endpoint before the window and in it: "
+        "endpoints": f"Requests a day by endpoint, before and in the window: "
         f"{count(len(endpoints), 'endpoint')}, {len(fresh):,} of them new.",
     }
 
 
 def watched(review: Review) -> tuple[tuple[Case, ...], int]:
-    """Cases with something strange and no action, and how many more there are."""
+    """Cases with unusual activity and no action, and how many more there are."""
     found = review.watched()
     return found[:_MOST_WATCHED], max(len(found) - _MOST_WATCHED, 0)
 
@@ -319,15 +324,15 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
     coverage = review.coverage
     history = duration(coverage.history_days) if coverage.history_days else "no days"
     counts = [
-        (coverage.assessed, "key", "judged by their own habits"),
-        (coverage.warming_up, "key", "warming up: judged by policy and by peers"),
-        (coverage.not_assessable, "key", "in use that could not be judged"),
-        (coverage.silent, "key", "silent: no request in this window"),
-        (coverage.events, "request", f"in this window, on {history} of history"),
-        (coverage.keyless_events, "request", "without a key, left aside"),
+        (coverage.assessed, "key", "assessed against their own history"),
+        (coverage.warming_up, "key", "warming up: assessed by policy and peers only"),
+        (coverage.not_assessable, "key", "in use, but not assessable"),
+        (coverage.silent, "key", "silent: no requests in this window"),
+        (coverage.events, "request", f"in this window, with {history} of history"),
+        (coverage.keyless_events, "request", "without a key, stored separately"),
         (coverage.unlocated_addresses, "address", "not located"),
         (coverage.rejected_lines, "log line", "rejected"),
-        (coverage.held_back_events, "event", "ahead of the clock, held back"),
+        (coverage.held_back_events, "event", "dated in the future, held back"),
     ]
     told = [
         (number, f"{named(number, noun, 'addresses' if noun == 'address' else None)} {what}")
@@ -352,27 +357,26 @@ def _sureness(review: Review) -> list[str]:
     """What `revoke` claims, and how it has held so far."""
     calibration = review.coverage.calibration
     if calibration is None:
-        return ["Not calibrated: too little history could be replayed."]
+        return ["Not calibrated: too little history to replay."]
     told = [
-        f"{count(calibration.windows, 'earlier window')} replayed, {calibration.cases:,} cases. "
-        f"Of the keys named to revoke, {calibration.nominal_rate:.0%} are expected to be innocent "
-        f"at most; in the replayed windows {calibration.replayed_revokes:,} "
-        f"{named(calibration.replayed_revokes, 'key')} would have been named."
+        f"{count(calibration.windows, 'earlier window')} replayed, with {calibration.cases:,} "
+        f"cases. Of the keys to revoke, at most {percent(calibration.nominal_rate)} are expected "
+        f"to be false alarms; in the replayed windows {calibration.replayed_revokes:,} "
+        f"{named(calibration.replayed_revokes, 'key')} would have been revoked."
     ]
     if calibration.left_out:
         told.append(
-            f"{calibration.left_out:,} of them {named(calibration.left_out, 'is', 'are')} left out "
-            "of the calibration as thefts; of the rest "
-            f"{calibration.remaining_revokes:,} would have been named."
+            f"{calibration.left_out:,} of the cases {named(calibration.left_out, 'is', 'are')} "
+            "excluded from calibration as thefts; of the rest "
+            f"{calibration.remaining_revokes:,} would have been revoked."
         )
     told += [f"{said[0].upper()}{said[1:]}." for said in unlike_the_rest(calibration)]
     if calibration.judged:
         share = calibration.judged_benign / calibration.judged
-        were = named(calibration.judged_benign, "was", "were")
         told.append(
-            f"Realised false-alarm rate: of {count(calibration.judged, 'revoke')} with a verdict "
-            f"so far, {calibration.judged_benign:,} {were} no theft ({share:.0%})."
+            f"Observed false-alarm rate: {percent(share)} ({calibration.judged_benign:,} of "
+            f"{count(calibration.judged, 'revoke')} with a verdict so far)."
         )
     else:
-        told.append("Realised false-alarm rate: no revoke has a verdict yet.")
+        told.append("Observed false-alarm rate: no revoke has a verdict yet.")
     return told

@@ -31,7 +31,7 @@ from keywatch.review.settled import worsened
 from keywatch.review.verdicts import VerdictReport
 from keywatch.settings import ReviewSettings
 from keywatch.text.document import case_document
-from keywatch.text.phrases import count, named, window_label
+from keywatch.text.phrases import count, window_label
 from keywatch.text.safe_text import printable
 
 Kind = Literal["key", "campaign", "migration"]
@@ -214,7 +214,7 @@ def withdraw(lake: Lake, report: VerdictReport, by: str, because: str) -> list[C
     withdrawn, restored = report.withdrawn, report.restored
     assert withdrawn is not None
     ended_by = _said(withdrawn.verdict, withdrawn.by, withdrawn.because)
-    said = f"the verdict {withdrawn.verdict} is withdrawn, says {by}: {because}"
+    said = f"verdict {withdrawn.verdict} withdrawn by {by}: {because}"
     changes = []
     for alert in _relevant(lake, report.window):
         mine = [m for m in alert.members if m.key_id == report.key_id]
@@ -259,7 +259,7 @@ def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
         UsageError: there is no such alert, or nobody or nothing is named.
     """
     if not by.strip() or not because.strip():
-        raise UsageError("an approval needs who approves and why")
+        raise UsageError("an approval needs a name and a reason")
     found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
     if not found:
         raise UsageError(f"no alert {alert_id}")
@@ -295,7 +295,7 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
             if last_use is not None and _is_news(member, last_use):
                 members[n] = replace(member, used_after=True, known_use_at=last_use)
                 in_use.append(
-                    f"{member.key_id} is still in use: revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, "
+                    f"{member.key_id} still in use: revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, "
                     f"last used at {last_use:%Y-%m-%d %H:%M} UTC"
                 )
             elif read_until and read_until - (last_use or revoked_at) >= confirmed_after:
@@ -423,7 +423,7 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
         action, bits = own.action, own.bits
     worse = worsened((action, bits), (subject.action, subject.bits), grow_bits)
     if worse == "action":
-        return f"rises from {action} to {subject.action}"
+        return f"raised from {action} to {subject.action}"
     if worse == "bits":
         return f"grew from {bits:.1f} to {subject.bits:.1f} bits"
     if subject.kind != "key":
@@ -432,7 +432,7 @@ def _news(told: Alert, subject: _Subject, window: Window, grow_bits: float) -> s
             return f"{len(new)} more {'key' if len(new) == 1 else 'keys'}: {', '.join(sorted(new))}"
     is_later = window.start >= told.window.end or _is_ahead(told.window, window)
     if is_later and not _is_the_same(told, subject):
-        return "goes on in a later window"
+        return "continues in a later window"
     return ""
 
 
@@ -529,8 +529,8 @@ def _no_use_since(
     if last_use is not None:
         text += f" {last_use:%Y-%m-%d %H:%M}"
     if refused:
-        text += f" (about {count(refused, 'request')} {named(refused, 'was', 'were')} refused)"
-    return f"{text}; the log was read until {read_until:%Y-%m-%d %H:%M} UTC"
+        text += f" (about {count(refused, 'request')} denied)"
+    return f"{text}; log read until {read_until:%Y-%m-%d %H:%M} UTC"
 
 
 def _summary(subject: _Subject) -> str:
@@ -575,11 +575,11 @@ def unlisted_notes(lake: Lake) -> tuple[str, ...]:
     """
     since: dict[str, datetime] = dict(lake.rows("SELECT key_id, since FROM lake.unlisted_keys"))
     return tuple(
-        f"{printable(member.key_id)} has an open alert ({alert.alert_id}) and is not in the "
-        f"inventory since {since[member.key_id]:%Y-%m-%d}: if it was revoked, import its line with "
-        "revoked_at (keywatch keys import), and the alert is closed when the log shows no use "
-        "since; if the use was the owner's, keywatch verdict "
-        f"{shlex.quote(printable(member.key_id))} benign --by WHO --because WHY closes it"
+        f"{printable(member.key_id)} has an open alert ({alert.alert_id}), but has been missing "
+        f"from the inventory since {since[member.key_id]:%Y-%m-%d}: if it was revoked, import its "
+        "line with revoked_at (keywatch keys import), and the alert closes once the log shows no "
+        "further use; if the use was the owner's, close it with keywatch verdict "
+        f"{shlex.quote(printable(member.key_id))} benign --by NAME --because REASON"
         for alert in (not_over(lake) if since else ())
         for member in alert.members
         if member.key_id in since and member.ended is None and member.action != "none"

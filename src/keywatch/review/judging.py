@@ -214,24 +214,24 @@ def _notes(
 ) -> tuple[str, ...]:
     """What the reader must know before trusting the silence."""
     if first is None or last is None:
-        return ("The lake holds no event of any key before the window's end.",)
+        return ("The lake has no events of any key before the end of the window.",)
     notes = []
     warm_up = settings.review.warm_up_days
     if "assessed" not in kinds:
         seen = _span((last - first).total_seconds())
         notes.append(
-            f"All that the lake holds is {seen} of history: too short to judge any key by habit, "
-            f"which takes {warm_up} days before the window. Keys were judged by policy, by "
-            "sensitive calls and by their peers only."
+            f"The lake has only {seen} of history, too little to assess keys against their own "
+            f"history, which takes {warm_up} days before the window. Keys were assessed by policy, "
+            "sensitive calls and peers only."
         )
     elif young := kinds.count("warming_up"):
         notes.append(
-            f"{count(young, 'key')} {named(young, 'was', 'were')} seen on fewer than {warm_up} "
-            f"days before the window: {named(young, 'it was', 'they were')} judged by policy, by "
-            f"sensitive calls and by {named(young, 'its', 'their')} peers, hardly by habit."
+            f"{count(young, 'key')} {named(young, 'was', 'were')} in use on fewer than {warm_up} "
+            f"days before the window, and {named(young, 'was', 'were')} assessed mainly by policy, "
+            "sensitive calls and peers."
         )
     if last < window.end - timedelta(days=1):
-        notes.append(f"The last event is of {last:%Y-%m-%d %H:%M} UTC: the window is not full.")
+        notes.append(f"The last event is from {last:%Y-%m-%d %H:%M} UTC: the window is incomplete.")
     return tuple(notes)
 
 
@@ -248,12 +248,12 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
     notes = []
     if keys:
         told = ", ".join(
-            f"{count(lines, 'line')} of {printable(key_id)}"
+            f"{count(lines, 'unreadable line')} of {printable(key_id)}"
             for key_id, lines in keys[:_MOST_KEYS_NAMED]
         )
         more = len(keys) - _MOST_KEYS_NAMED
         others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
-        notes.append(f"{told}{others} could not be read: what they did is not known.")
+        notes.append(f"{told}{others}: what they contained is unknown.")
     files = lake.value(
         "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
         "AND path NOT IN (SELECT path FROM lake.ingested_files)",
@@ -261,8 +261,8 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
     )
     if files:
         notes.append(
-            f"{count(files, 'file')} found since the window began could not be read, and "
-            f"{'is' if files == 1 else 'are'} left out: keywatch doctor says which."
+            f"{count(files, 'file')} found since the window began "
+            f"{'was' if files == 1 else 'were'} skipped as unreadable: keywatch doctor lists them."
         )
     return tuple(notes)
 
@@ -277,21 +277,21 @@ def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ..
     if not waiting:
         return ()
     return (
-        f"Late log lines of {listed(waiting, _MOST_WEEKS)} are not judged yet and no part of what "
-        "is usual: keywatch review --missed judges them.",
+        f"Late log lines of {listed(waiting, _MOST_WEEKS)} are not scored yet and not part of the "
+        "baseline: run keywatch review --missed.",
     )
 
 
 def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...]:
     if calibration is None:
         return (
-            "Too little history can be replayed to calibrate the scores: facts and the rule for an "
-            "unfamiliar place decide what to revoke, and a threshold in the settings what to look "
+            "Too little history to replay, so scores are not calibrated: facts and the rule for "
+            "unfamiliar places decide what to revoke, and a threshold in the settings what to "
             "at.",
         )
     return (
         f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
-        f"{calibration.cases:,} replayed cases by an exponential tail.",
+        f"{calibration.cases:,} replayed cases with an exponential tail.",
     )
 
 

@@ -58,7 +58,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
     where = ", ".join(dict.fromkeys(origin.prefix or origin.ip for origin in used.flagged))
     at_hand = runbook.KeyAtHand(
         key_id=key_id,
-        where=where or "the origins that were flagged",
+        where=where or "the flagged origins",
         requests=requests,
         key=shown_key,
         owner=facts.owner,
@@ -81,7 +81,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         bits=bits,
         p_value=None,
         q_value=None,
-        summary="a theft that no review named",
+        summary="theft not found by any review",
         origins=used.flagged,
         evidence=_evidence(lake, key_id, window),
         blast_radius=BlastRadius(

@@ -211,7 +211,7 @@ def _new_network(row: Mapping[str, Any], review: Review) -> NewNetwork:
 
 
 def _outcome(row: Mapping[str, Any], groups: Sequence[Group], standing: Standing | None) -> str:
-    """What was made of it, in a phrase; the most telling first."""
+    """The outcome in a phrase, the most telling part first."""
     said = []
     if row["action"] != "none":
         said.append(f"to {row['action']}")
@@ -224,12 +224,12 @@ def _outcome(row: Mapping[str, Any], groups: Sequence[Group], standing: Standing
     if row["expected_by"] is not None:
         said.append(f"expected by {row['expected_by']} until {row['expected_until']}")
     if row["open_since"] is not None:
-        judged = "judged compromised" if row["compromised"] else "still open"
+        judged = "verdict compromised" if row["compromised"] else "still open"
         said.append(f"flagged since {row['open_since']}, {judged}")
     if row["suspicious"] and row["verdict"] is not None:
-        said.append(f"judged {row['verdict']} by {row['judged_by']}")
+        said.append(f"verdict {row['verdict']} by {row['judged_by']}")
     if not said and standing == "warming_up":
-        said.append("warming up: too little past to judge it by")
+        said.append("warming up: too little history to assess it")
     if not said:
-        said.append("too little to act on" if row["bits"] else "nothing strange about it")
+        said.append("below the action threshold" if row["bits"] else "nothing unusual")
     return "; ".join(said)

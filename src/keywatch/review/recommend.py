@@ -380,7 +380,7 @@ def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
     for item in (item for item in evidence if item.bits > 0 or item.action):
         strongest.setdefault(item.family, item)
     if not strongest:
-        return "nothing out of the ordinary"
+        return "no unusual activity"
     reasons = [item.explanation for item in strongest.values()][: 1 if action == "none" else 3]
     return "; ".join(reasons)
 

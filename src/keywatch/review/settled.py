@@ -92,15 +92,15 @@ def worsened(
 
 
 def _still_open(case: Case, row: _InForce, grow_bits: float) -> str:
-    """Why such a verdict does not clear the case, in words; empty where it does."""
+    """Why such a verdict does not clear the case, as a clause; empty if it does."""
     if row.is_unexplained:
-        return "it is not about all that is suspicious"
+        return "it does not cover all suspicious visits"
     before, bits_before = row.action_before, row.bits_before
     if before is None or bits_before is None:
         return ""
     worse = worsened((before, bits_before), (case.action, case.bits), grow_bits)
     if worse == "action":
-        return f"the case has risen from {before} to {case.action} since"
+        return f"the case has since risen from {before} to {case.action}"
     if worse == "bits":
-        return f"the case has grown from {bits_before:.1f} to {case.bits:.1f} bits since"
+        return f"the case has since grown from {bits_before:.1f} to {case.bits:.1f} bits"
     return ""

@@ -65,7 +65,9 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
         return found
     judged = window or _reviewed_last(lake)
     if judged is None:
-        raise UsageError("no week was reviewed yet: name one with --week, or review it first")
+        raise UsageError(
+            "no week has been reviewed yet: choose one with --week, or review it first"
+        )
     used = lake.rows(
         "SELECT DISTINCT key_id FROM lake.activity WHERE list_contains($key_ids, key_id) "
         "AND day >= $start AND day < $end ORDER BY key_id",
@@ -74,10 +76,10 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
         end=judged.end,
     )
     if not used:
-        raise UsageError(f"{key} was not used from {_span(judged)}: there is nothing to judge")
+        raise UsageError(f"{key} was not used from {_span(judged)}: no verdict is possible")
     if len(used) > 1:
         named = ", ".join(key_id for (key_id,) in used)
-        raise UsageError(f"{key!r} names several keys: {named}; give the key_id")
+        raise UsageError(f"{key!r} matches several keys: {named}; use the key_id")
     return Subject(used[0][0], judged, is_alerted=False)
 
 
@@ -108,7 +110,7 @@ def key_ids(lake: Lake, key: str) -> list[str]:
         key=key,
     )
     if not found:
-        raise UsageError(f"no key {key!r} in the lake; give its key_id, masked form or name")
+        raise UsageError(f"no key {key!r} in the lake; use its key_id, masked form or name")
     return [key_id for (key_id,) in found]
 
 
@@ -207,7 +209,7 @@ def named_origin(text: str) -> str:
     length = _PREFIX_LENGTHS[given.version]
     if given.prefixlen < length:
         raise UsageError(
-            f"--origin {name} is wider than a /{length}: name each /{length} that is meant, or its "
+            f"--origin {name} is wider than a /{length}: list each /{length}, or give the "
             "network, such as AS64496"
         )
     from keywatch.load.origins import prefix_of
@@ -252,8 +254,8 @@ def refuse_rented(lake: Lake, origins: Iterable[str], used: Iterable[Used]) -> N
     for network, organization in rented:
         there = places(visit for visit in used if visit.network == network)
         raise UsageError(
-            f"--origin {network} ({organization}) is a network that anybody can rent from: "
-            f"name the prefixes that are meant{f': {there}' if there else ''}"
+            f"--origin {network} ({organization}) is a hosting or VPN network open to anyone: "
+            f"list the prefixes instead{f': {there}' if there else ''}"
         )
 
 

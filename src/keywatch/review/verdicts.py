@@ -125,7 +125,7 @@ def give(
     _who_and_why(by, because)
     expected_families = _named_families(families)
     if verdict != "expected" and (until is not None or expected_families):
-        raise UsageError(f"{'--until' if until else '--family'} goes with expected only")
+        raise UsageError(f"{'--until' if until else '--family'} can be used with expected only")
     _check_end(until)
     case = subject(lake, key, window)
     used = used_from(lake, case.key_id, case.window)
@@ -166,13 +166,13 @@ def undo(
 
 def _who_and_why(by: str, because: str) -> None:
     if not by.strip() or not because.strip():
-        raise UsageError("a verdict needs --by WHO and --because WHY")
+        raise UsageError("a verdict needs --by NAME and --because REASON")
 
 
 def _named_families(families: Iterable[str]) -> tuple[Family, ...]:
     named = set(families)
     if unknown := sorted(named - set(get_args(Family))):
-        raise UsageError(f"no family {', '.join(unknown)}; there are: {', '.join(FAMILIES)}")
+        raise UsageError(f"unknown family {', '.join(unknown)}; available: {', '.join(FAMILIES)}")
     return tuple(family for family in FAMILIES if family in named)
 
 
@@ -208,8 +208,8 @@ def _origins(
     new = _prefixes(visit for visit in used if visit.is_new)
     if not new and not case.is_alerted:
         raise UsageError(
-            f"no visit of {case.key_id} was flagged in that window and none came from a new "
-            f"network: name what is meant with --origin; it was used from {places(used)}"
+            f"{case.key_id} has no flagged visit and no visit from a new network in that window: "
+            f"give the origin with --origin; it was used from {places(used)}"
         )
     return new
 
@@ -246,8 +246,8 @@ def _expected_families(lake: Lake, case: Subject) -> tuple[Family, ...]:
     expected = tuple(family for family in FAMILIES if family in strange - {"policy"})
     if not expected:
         raise UsageError(
-            f"all that is strange about {case.key_id} is against policy, which is never expected "
-            "unless it is named: --family policy"
+            f"all evidence on {case.key_id} is of the family policy, which is expected only if "
+            "requested: --family policy"
         )
     return expected
 
@@ -337,7 +337,7 @@ def _judged_last(lake: Lake, key: str, window: Window | None) -> tuple[str, Wind
         end=window and window.end,
     )
     if not rows:
-        raise UsageError(f"no verdict on {key} is in force: there is nothing to undo")
+        raise UsageError(f"no verdict on {key} is in force: nothing to undo")
     key_id, start, end = rows[0]
     return key_id, Window(start, end)
 

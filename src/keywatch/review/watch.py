@@ -123,11 +123,15 @@ def _follow_up(lake: Lake, settings: Settings, outbox: Outbox) -> list[Change]:
 def render_watched(watched: Watched) -> str:
     """What was new and what changed for it, a line an alert."""
     if not watched.windows and not watched.changes:
-        return "Nothing new to judge."
+        return "No new events to score."
     weeks = " and ".join(window_label(window) for window in watched.windows)
     new = f"{count(watched.events, 'new event')} of {count(watched.keys, 'key')} in {weeks}"
-    news = f"{count(len(watched.changes), 'alert')} changed" if watched.changes else "no news"
-    lines = [f"{new if weeks else 'Nothing new to judge'}: {news}."]
+    news = (
+        f"{count(len(watched.changes), 'alert')} changed"
+        if watched.changes
+        else "no alerts changed"
+    )
+    lines = [f"{new if weeks else 'No new events to score'}: {news}."]
     for change in watched.changes:
         alert = change.alert
         names = [member.name or member.key_id for member in alert.members[:_MOST_NAMES]]

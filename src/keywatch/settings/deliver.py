@@ -45,7 +45,7 @@ class SecretRef(_Section):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if sum(place is not None for place in (self.env, self.file, self.prefect)) != 1:
-            raise ValueError("name one of env, file and prefect")
+            raise ValueError("set exactly one of env, file and prefect")
         return self
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class SlackChannel(_Channel):
         if (self.webhook_url is not None) == bot or (self.token is None) != (
             self.conversation is None
         ):
-            raise ValueError("give webhook_url, or token and conversation")
+            raise ValueError("set webhook_url, or token and conversation")
         return self
 
     @property
@@ -146,8 +146,8 @@ def _mail_address(text: str) -> str:
         is_one = False
     if not (is_one and text.isascii()):
         raise ValueError(
-            f"{text!r} is no mail address: write name@example.com alone, in ASCII; several are "
-            "items of a list"
+            f"{text!r} is not a mail address: use the form name@example.com, in ASCII; put several "
+            "addresses in a list"
         )
     return text
 
@@ -172,7 +172,7 @@ class MailChannel(_Channel):
     @model_validator(mode="after")
     def _login(self) -> Self:
         if (self.username is None) != (self.password is None):
-            raise ValueError("username and password go together")
+            raise ValueError("username and password must be set together")
         return self
 
 
@@ -213,8 +213,8 @@ class Route(_Section):
     def _one_kind(self) -> Self:
         if self.upkeep and self.model_fields_set & {"actions", "severity"}:
             raise ValueError(
-                "a route with upkeep = true carries no alerts: give actions and severity to a "
-                "route of its own"
+                "a route with upkeep = true carries no alerts: set actions and severity in "
+                "another route"
             )
         return self
 
@@ -236,7 +236,7 @@ class QuietHours(_Section):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError) as e:
-            raise ValueError(f"no time zone {name!r}; write it as Europe/Berlin") from e
+            raise ValueError(f"unknown time zone {name!r}; use a name such as Europe/Berlin") from e
         return name
 
 
@@ -277,34 +277,36 @@ class DeliverSettings(_Section):
             try:
                 web_address(url.format(key_id="key", week="2026-W40"))
             except (KeyError, IndexError) as e:
-                raise ValueError("only {key_id} and {week} can stand in it") from e
+                raise ValueError("only {key_id} and {week} are replaced in it") from e
         return url
 
     @model_validator(mode="after")
     def _known_channels(self) -> Self:
         named = {name for route in self.routes for name in route.channels}
         if unknown := sorted(named - self.channels.keys()):
-            raise ValueError(f"routes name channels that are not there: {', '.join(unknown)}")
+            raise ValueError(f"routes name unknown channels: {', '.join(unknown)}")
         if unknown := sorted(set(self.approved_channels) - self.channels.keys()):
-            raise ValueError(f"approved_channels are not there: {', '.join(unknown)}")
+            raise ValueError(f"approved_channels names unknown channels: {', '.join(unknown)}")
         if both := sorted(named & set(self.approved_channels)):
-            raise ValueError(f"of routes and approved_channels only one can name {', '.join(both)}")
+            raise ValueError(
+                f"a channel can be in routes or in approved_channels, not both: {', '.join(both)}"
+            )
         if self.heartbeat is not None:
             name = self.heartbeat.channel
             if name not in self.channels or name in self.approved_channels:
                 raise ValueError(
-                    f"heartbeat names {name}, which is no channel that can have it: give it one of "
-                    "deliver.channels that is not in approved_channels"
+                    f"heartbeat can't use channel {name}: choose one of deliver.channels that "
+                    "is not in approved_channels"
                 )
             if self.channels[name].kind == "pagerduty":
                 raise ValueError(
-                    f"a heartbeat is nothing to page anybody for: {name} is of kind pagerduty; "
-                    "name another channel"
+                    f"a heartbeat can't go to a pager: {name} is of kind pagerduty; "
+                    "choose another channel"
                 )
         weekly = {name for route in self.routes if route.upkeep for name in route.channels}
         if pagers := sorted(name for name in weekly if self.channels[name].kind == "pagerduty"):
             raise ValueError(
-                f"upkeep is nothing to page anybody for: {', '.join(pagers)} is of kind pagerduty; "
-                "name another channel in the route with upkeep = true"
+                f"key hygiene can't go to a pager: {', '.join(pagers)} is of kind pagerduty; "
+                "choose another channel in the route with upkeep = true"
             )
         return self

@@ -35,7 +35,7 @@ def web_address(url: str) -> str:
     address = _literal(host)
     if host.rstrip(".") in _METADATA_NAMES or (address is not None and is_refused(address)):
         raise ValueError(
-            "it is a link-local or cloud metadata address, where no message is sent; name the "
+            "it is a link-local or cloud metadata address, which is not allowed; set the "
             "receiver's own address"
         )
     return url

@@ -20,6 +20,11 @@ def named(number: float, noun: str, plural: str | None = None) -> str:
     return noun if round(number) == 1 else plural or noun + "s"
 
 
+def percent(share: float) -> str:
+    """``97 %`` of 0.97."""
+    return f"{share:.0%}".replace("%", " %")
+
+
 def rate(per_day: float) -> str:
     """``1,440 requests a day``; small rates keep a decimal, so that few isn't none."""
     if 0 < per_day < 10 and per_day != round(per_day):
@@ -116,22 +121,22 @@ def _utc(moment: datetime) -> datetime:
 
 
 def verdict_words(given: GivenVerdict) -> str:
-    """``benign, ana, 2026-10-05: our new office``; and why the case is open nevertheless."""
+    """``benign, ana, 2026-10-05: our new office``; and why the case is still open."""
     said = f"{given.verdict}, {given.by}, {_utc(given.given_at).date()}: {given.because}"
     return f"{said} (still open: {given.still_open})" if given.still_open else said
 
 
 def unlike_the_rest(calibration: CalibrationSummary) -> list[str]:
-    """What of the replayed windows is no measure of others, as clauses."""
+    """What calibration does not use of the replayed windows, as clauses."""
     told = []
     if keys := calibration.noisy_keys:
         told.append(
-            f"{count(keys, 'key')} strange in several of them {named(keys, 'is', 'are')} compared "
-            f"with {named(keys, 'itself', 'themselves')} only"
+            f"{count(keys, 'key')} with unusual activity in several of them "
+            f"{named(keys, 'is', 'are')} compared with {named(keys, 'its', 'their')} own past only"
         )
     if windows := calibration.outlying_windows:
         told.append(
-            f"{count(windows, 'window')} with more strange keys than the others "
-            f"{named(windows, 'is', 'are')} left out"
+            f"{count(windows, 'window')} with far more unusual keys than the others "
+            f"{named(windows, 'is', 'are')} excluded"
         )
     return told

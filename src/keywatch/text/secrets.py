@@ -31,8 +31,8 @@ from keywatch.text.key_forms import KeyForm, key_faults, key_forms
 SECRET_FILE = "key-hash.secret"
 """The name of a lake's HMAC secret in its folder."""
 HOW_TO_MEND_THE_SECRET = (
-    "Restore it from a backup. Where there is none, keywatch lake repair --new-secret makes a new "
-    "one: keys that were logged in full are then other keys, without a past."
+    "Restore it from a backup. Without one, keywatch lake repair --new-secret creates a new "
+    "secret: keys logged in full then count as new keys, with no history."
 )
 
 _OTHER_KEY = re.compile(r"(?P<head>[a-z]{2,6}_(?:live|test)_)?(?P<first>.{6}).{14,}(?P<last>.{4})")

@@ -36,12 +36,12 @@ def named_source(name: str) -> Source:
     """
     known = sources()
     if name not in known:
-        raise InputError(f"no source {name!r}; there are: {', '.join(known)}{_left_out()}")
+        raise InputError(f"unknown source {name!r}; available: {', '.join(known)}{_left_out()}")
     return known[name]
 
 
 def _left_out() -> str:
-    return "".join(f"; left out, because {fault}" for fault in vendor_faults())
+    return "".join(f"; skipped: {fault}" for fault in vendor_faults())
 
 
 def detect_source(file: LogFile) -> Source | None:
@@ -73,6 +73,6 @@ def detect_source(file: LogFile) -> Source | None:
     if holds_nothing(text):
         return None
     raise InputError(
-        f"{file.path}, line 1: not a log that Keywatch knows ({', '.join(sources())}); "
-        f"name the format with --source, or see README.md, Input{_left_out()}"
+        f"{file.path}, line 1: not in a log format known to Keywatch ({', '.join(sources())}); "
+        f"set the format with --source, or see README.md, Input{_left_out()}"
     )

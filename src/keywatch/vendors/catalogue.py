@@ -110,7 +110,7 @@ def _calls(top: Entry) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as e:
-        raise top.error(f"`calls` is {text!r}, which is no regular expression: {e}") from e
+        raise top.error(f"`calls` is {text!r}, which is not a regular expression: {e}") from e
 
 
 def _read_scope(entry: Entry) -> Scope:
@@ -138,7 +138,7 @@ def _read_endpoint(
         raise entry.error(f"sensitivity {sensitivity!r} is not of {get_args(Sensitivity)}")
     why = entry.text("why", "")
     if bool(why) is (sensitivity == "none"):
-        raise entry.error("`why` goes with every sensitivity but none; add it or take it out")
+        raise entry.error("`why` is required with every sensitivity except none; add or remove it")
     technique = entry.text("technique") if "technique" in entry.table else None
     if technique is not None and not TECHNIQUE.fullmatch(technique):
         raise entry.error(f"technique {technique!r} must be an ATT&CK id such as T1098.001")

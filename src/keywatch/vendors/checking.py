@@ -58,8 +58,8 @@ def folders_named(folders: list[Path]) -> list[Path]:
             inside = sorted(each.parent for each in (path / "vendors").glob("*/vendor.toml"))
         if not inside:
             raise UsageError(
-                f"{folder}: no vendor there; name a folder vendors/NAME with a vendor.toml, or the "
-                "folder that vendors/ lies in"
+                f"{folder}: no vendor found there; give a folder vendors/NAME with a vendor.toml, "
+                "or the folder that contains vendors/"
             )
         if root / "vendors" != content_path("vendors"):
             add_folders([root])
@@ -140,7 +140,7 @@ def _key_faults(vendor: Vendor, entry: Entry, redactor: Redactor, lake: Lake) ->
     masked, environment = entry.text("masked", ""), entry.text("environment", "")
     of_vendor, form = vendor_of_key(full, full, None)
     if form is None or of_vendor.name != vendor.name:
-        yield f"{entry.where}: is no key of {vendor.name}'s; see `begins` and `length`"
+        yield f"{entry.where}: is not a key of {vendor.name}; see `begins` and `length`"
         return
     shown = _HASH.sub("", redactor.mask_key(full)) if form.is_secret else full
     if shown != (masked or full):

@@ -234,8 +234,8 @@ class _Document:
 
     def _cut(self) -> InputError:
         return InputError(
-            f"{self._path}: breaks off in record {self._count + 1}, or is no JSON from there on; "
-            "was it cut in transfer? Fetch the file again"
+            f"{self._path}: breaks off in record {self._count + 1}, or is not JSON from there on; "
+            "was the transfer incomplete? Fetch the file again"
         )
 
     def _what_follows(self) -> Unread:
@@ -248,5 +248,5 @@ class _Document:
             self._more()
         size += len(self._text) - self._at
         worth = max(1, round(size * self._count / before))
-        reason = "is no JSON, and follows the last value"
+        reason = "is not JSON, after the last value"
         return Unread(self._count + 1, reason, beginning, size, lines_worth=worth)

@@ -266,7 +266,7 @@ class _Pipe(io.RawIOBase):
 
     def from_start(self, *, again: bool) -> _Pipe:
         if not self._keeping:
-            raise OSError("a pipe can be read once only")
+            raise OSError("a pipe can be read only once")
         self._keeping, self._at = again, 0
         return self
 
@@ -331,7 +331,7 @@ def find_files(paths: list[str], *, named: bool = True) -> list[LogFile]:
     for path in paths:
         files = list(_remote(path) if "://" in path else _local(path))
         if not files:
-            raise InputError(f"{path}: no log file there")
+            raise InputError(f"{path}: no log file found")
         for file in files:
             file.named = file.named and named
             for one in _members(file):
@@ -379,7 +379,7 @@ def _listed(name: str, *, named: bool) -> LogFile:
             pipe = Path(name).open("rb", buffering=0)  # noqa: SIM115 — open as long as it is read
             file.pipe = _Pipe(cast("IO[bytes]", pipe))
         else:
-            file.trouble = "is no regular file; name it to have it read"
+            file.trouble = "is not a regular file; name it explicitly to read it"
     except (OSError, ValueError, OverflowError) as e:
         file.trouble = f"can't be read ({getattr(e, 'strerror', None) or e})"
     return file

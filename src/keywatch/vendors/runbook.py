@@ -51,14 +51,14 @@ def steps(action: Action, at_hand: KeyAtHand, *, suspected: bool = False) -> tup
     """
     requests = "request" if at_hand.requests == 1 else "requests"
     done = f": {at_hand.requests:,} {requests}" if at_hand.requests else ""
-    look = f"Look at what was done from {at_hand.where}{done}"
+    look = f"Investigate the activity from {at_hand.where}{done}"
     owner = at_hand.owner or "the key's owner"
-    ask = f"Ask {owner} whether the use from {at_hand.where} is theirs"
+    ask = f"Ask {owner} to confirm the use from {at_hand.where}"
     if action == "none":
         return ()
     plan = _Plan(at_hand)
     if action == "rotate":
-        doubt = (f"{ask}; if it is not, revoke the key now", look) if suspected else ()
+        doubt = (f"{ask}; if it is not confirmed, revoke the key now", look) if suspected else ()
         return (*doubt, *plan.rotate())
     stolen = plan.revoke()
     if action == "revoke":
@@ -67,7 +67,7 @@ def steps(action: Action, at_hand: KeyAtHand, *, suspected: bool = False) -> tup
     return (
         ask,
         look,
-        f"If nobody knows of it, it is stolen, and what follows is to do: {_lower(first)}",
+        f"If the use is not confirmed, treat the key as stolen: {_lower(first)}",
         *rest,
     )
 
@@ -88,16 +88,14 @@ class _Plan:
             "key_id": at_hand.key_id,
             "owner": at_hand.owner or "",
             "environment": f", environment {at_hand.environment}" if at_hand.environment else "",
-            "scopes": f"{scopes}, which are those that were used"
-            if scopes
-            else "only the scopes it needs",
+            "scopes": f"{scopes}, the scopes in use" if scopes else "only the scopes it needs",
         }
 
     def revoke(self) -> tuple[str, ...]:
         """For a stolen key; the check comes last."""
         if self._at_hand.revoked_at is not None:
             return (
-                "The key is revoked already: revoke it again if it is still accepted",
+                "The key is already revoked: revoke it again if it is still accepted",
                 self._check(),
             )
         runbook = self._runbook
@@ -118,22 +116,22 @@ class _Plan:
     def _replacement(self) -> str:
         if self._at_hand.successor_key_id:
             scopes = ", ".join(self._at_hand.scopes_needed)
-            limit = f"; it needs no more than {scopes}" if scopes else ""
-            return f"Its successor exists: {self._at_hand.successor_key_id}{limit}"
+            limit = f"; the scopes it needs are {scopes}" if scopes else ""
+            return f"Use its existing successor {self._at_hand.successor_key_id}{limit}"
         return self._filled(self._runbook.replace)
 
     def _switch(self) -> str:
         if consumers := self._consumers():
-            to_it = self._filled(self._runbook.switch) or "Switch the consumers to it"
+            to_it = self._filled(self._runbook.switch) or "Switch the consumers to the replacement"
             return f"{to_it}: {consumers}"
-        return "No other consumer was seen in the window: nothing has to be switched"
+        return "No other consumer was active in the window, so none has to be switched"
 
     def _mend(self) -> str:
         """Or the new key is exposed as the old one was."""
-        mend = "Mend what exposed the old key (see why)"
+        mend = "Fix what exposed the old key (see the evidence)"
         if consumers := self._consumers():
             return f"{mend}, and switch the consumers to the new one: {consumers}"
-        return f"{mend}; no other consumer was seen in the window"
+        return f"{mend}; no other consumer was active in the window"
 
     def _consumers(self) -> str:
         consumers = "; ".join(
@@ -145,6 +143,6 @@ class _Plan:
 
     def _check(self) -> str:
         return self._filled(self._runbook.check) or (
-            "Check that no use follows: import the inventory with revoked_at, and keywatch deliver "
-            "says “no use since” or “still in use”"
+            "Verify that use has stopped: import the inventory with revoked_at; keywatch deliver "
+            "reports “no use since” or “still in use”"
         )

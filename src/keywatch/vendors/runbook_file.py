@@ -92,24 +92,24 @@ def read_runbook(entry: Entry) -> Runbook:
     for name, text in texts.items():
         if unknown := sorted(set(_WORD.findall(text)) - _WORDS - found.keys()):
             known = ", ".join(sorted(_WORDS | found.keys()))
-            raise entry.error(f"`{name}` has {{{unknown[0]}}}, which nothing fills in; use {known}")
+            raise entry.error(f"`{name}` has {{{unknown[0]}}}, which is unknown; use {known}")
     for name in ("console", "link"):
         if f"{{{name}}}" in "".join(texts.values()) and not texts[name]:
-            raise entry.error(f"`{name}` is used and not set; write it in")
+            raise entry.error(f"`{name}` is used but not set; add it")
     return Runbook(**texts, names=found)
 
 
 def _read_name(names: Entry, name: str) -> _Name:
     entry = names.inner(name, _NAME_FIELDS)
     if name in _WORDS:
-        raise entry.error(f"{name!r} is filled in already; take another name")
+        raise entry.error(f"{name!r} is already defined; use another name")
     of, regex, otherwise = (entry.text(each) for each in ("of", "regex", "otherwise"))
     if of not in ("owner", "key_id"):
         raise entry.error(f"`of` is {of!r}; owner or key_id is expected")
     try:
         pattern = re.compile(regex, re.ASCII)
     except re.error as e:
-        raise entry.error(f"`regex` is {regex!r}, which is no regular expression: {e}") from e
+        raise entry.error(f"`regex` is {regex!r}, which is not a regular expression: {e}") from e
     if pattern.groups != 1:
         raise entry.error(f"`regex` is {regex!r}; it needs one group, the word")
     return _Name(of, pattern, otherwise)

@@ -248,13 +248,13 @@ def read_source(file: Path, vendor: str) -> Source:
         VendorError: the file can't be read, or a field of it is wrong.
     """
     if not _NAME.fullmatch(file.stem):
-        raise VendorError(f"{file}: a source's name has small letters, digits and _ only")
+        raise VendorError(f"{file}: a source's name has only lower-case letters, digits and _")
     top = Entry(file, "the top", read_toml(file), _SOURCE_FIELDS, VendorError)
     title, marks = top.text("title"), top.texts("marks")
     forms = top.texts("forms")
     for form in forms:
         if form not in FORMS:
-            raise top.error(f"`forms` has {form!r}; there are {', '.join(FORMS)}")
+            raise top.error(f"`forms` has {form!r}; available: {', '.join(FORMS)}")
     fields = _read_fields(top.inner("fields"))
     sql = top.inner("sql", frozenset(COLUMNS[1:]))
     expressions = {name: sql.text(name) for name in sql.table}
@@ -280,7 +280,7 @@ def _read_fields(entry: Entry) -> dict[str, tuple[FieldPath, ...]]:
     fields = {}
     for name, value in entry.table.items():
         if not _NAME.fullmatch(name):
-            raise entry.error(f"{name!r} is no name; small letters, digits and _ are expected")
+            raise entry.error(f"{name!r} is not a valid name; use lower-case letters, digits and _")
         if name in _TAKEN:
             raise entry.error(f"{name!r} is taken by the query itself; choose another name")
         texts = (entry.text(name),) if isinstance(value, str) else entry.texts(name)

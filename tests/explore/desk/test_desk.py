@@ -173,15 +173,15 @@ def test_what_is_wrong_with_a_verdict_is_told(served: Served) -> None:
     form = form_of(client.get("/case?key=key_2&week=2026-W40").text)
     own = {"origin": served.root.rstrip("/")}
     for wrong, told in (
-        ({"because": " ", "verdict": "benign"}, "because WHY"),
+        ({"because": " ", "verdict": "benign"}, "because REASON"),
         ({"because": "x", "verdict": "fine"}, "No such verdict"),
-        ({"because": "x", "verdict": "expected", "until": "soon"}, "is no day"),
+        ({"because": "x", "verdict": "expected", "until": "soon"}, "is not a date"),
         ({"because": "x", "verdict": "benign", "key": "nobody"}, "no key"),
     ):
         answer = client.post("/verdict", data=form | wrong, headers=own)
         assert (answer.status_code, told.lower() in answer.text.lower()) == (400, True), told
-    for path, told in (("/case", "No key is named"), ("/?week=soon", "no ISO week"),
-                       ("/chart?key=key_2&chart=pie", "no such chart")):  # fmt: skip
+    for path, told in (("/case", "No key is named"), ("/?week=soon", "not an ISO week"),
+                       ("/chart?key=key_2&chart=pie", "unknown chart")):  # fmt: skip
         assert told.lower() in client.get(path).text.lower()
 
 
@@ -219,7 +219,7 @@ def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(
             timeout=30,
         )
         assert answer.status_code == 503
-        assert "Somebody else is writing" in answer.text
+        assert "Another process is writing" in answer.text
         assert client.get("/").status_code == 200
     assert served.said() == before
 
@@ -240,7 +240,7 @@ def test_a_name_is_needed_to_judge_in(lake: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert (ran.returncode, "--by WHO" in ran.stderr) == (2, True)
+    assert (ran.returncode, "--by NAME" in ran.stderr) == (2, True)
 
 
 # ------------------------------------------------------------------------------------- in Chromium
@@ -319,7 +319,7 @@ def test_filter_and_sort_by_mouse(browser: Browser, served: Served) -> None:
         page.get_by_label("State").select_option("judged")
         page.get_by_role("button", name="Show").click()
         page.wait_for_url("**state=judged**")
-        assert "No case is like this." in page.locator("main").inner_text()
+        assert "No case matches." in page.locator("main").inner_text()
 
 
 def test_filter_and_sort_by_keyboard(browser: Browser, served: Served) -> None:
@@ -343,7 +343,7 @@ def test_a_verdict_by_mouse_and_its_undoing_by_keyboard(browser: Browser, served
         # Enter in the reason's field gives no verdict.
         page.get_by_label("Because").fill("I tried <b>it</b>")
         page.get_by_label("Because").press("Enter")
-        assert "Not judged yet." in page.locator("#verdict").inner_text()
+        assert "No verdict yet." in page.locator("#verdict").inner_text()
         page.get_by_role("button", name="Benign").click()
         page.wait_for_url("**#verdict")
         assert "Judged benign by ana: I tried <b>it</b>" in page.locator("#verdict").inner_text()
@@ -365,8 +365,8 @@ def test_a_verdict_by_mouse_and_its_undoing_by_keyboard(browser: Browser, served
         page.keyboard.press("Enter")
         page.wait_for_url("**#verdict")
         shown = page.locator("#verdict").inner_text()
-        assert "Not judged yet." in shown
-        assert "Everything that was said (2)" in shown
+        assert "No verdict yet." in shown
+        assert "History of verdicts (2)" in shown
         assert served.said()[-1] == ("key_2", "undo", "ana", "it was not me")
 
 

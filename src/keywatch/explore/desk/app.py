@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _Asked = TypeVar("_Asked")
 
-_STATES = {"open": "not judged", "judged": "judged", "all": "all"}
+_STATES = {"open": "no verdict", "judged": "with verdict", "all": "all"}
 _SORTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "action": lambda case: ACTIONS.index(case["action"]),
     "key": lambda case: (case["name"] or case["key_id"]).casefold(),
@@ -118,11 +118,11 @@ class Desk:
 
     def _sorry(self, error: KeywatchError) -> Response:
         if isinstance(error, LakeBusyError):
-            told, status = "Somebody else is writing to the lake. Nothing was changed.", 503
+            told, status = "Another process is writing to the lake. Nothing was changed.", 503
         elif isinstance(error, LakeError):
             told, status = "The lake can't be read.", 500
         else:
-            told, status = "That can't be done.", 400
+            told, status = "This request is not possible.", 400
         return self._html(
             "desk_sorry.html.j2", status, title=told, told=told, why=render_failure(error)
         )
@@ -231,7 +231,7 @@ class Desk:
             "timeline": key.timeline_chart, "map": key.map, "endpoints": key.endpoint_chart
         }.get(asked.get("chart", ""))  # fmt: skip
         if draw is None:
-            raise UsageError(f"no such chart; there are {', '.join(_CHARTS)}")
+            raise UsageError(f"unknown chart; available: {', '.join(_CHARTS)}")
         picture: bytes = vl_convert.vegalite_to_png(
             draw(theme).to_json(), scale=2, allowed_base_urls=[]
         )
@@ -250,7 +250,7 @@ class Desk:
     def _key(self, asked: Mapping[str, str], afresh: bool = False) -> tuple[WeekView, KeyView]:
         """The key that is asked for; its charts are drawn of what its page was made of."""
         if not asked.get("key"):
-            raise UsageError("no key is named")
+            raise UsageError("no key given")
         week = self._lake.week(asked.get("week") or None)
         at = (asked["key"], week.run_id)
         if afresh or at not in self._keys:
@@ -264,7 +264,7 @@ class Desk:
     async def _verdict(self, request: Request) -> Response:
         form = await _form(request)
         if form is None or not self._guard.is_own_form(_one(form, "form_token")):
-            refused = UsageError("the form is not of this page; open the case again")
+            refused = UsageError("this form is out of date; open the case again")
             answer = self._sorry(refused)
             answer.status_code = 403
             return answer
@@ -285,7 +285,7 @@ class Desk:
                 families=form.get("family", ()) if is_expected else (),
             )  # fmt: skip
         else:
-            raise UsageError("no such verdict")
+            raise UsageError("unknown verdict")
         return RedirectResponse(_link("/case", key=key, week=week or "") + "#verdict", 303)
 
 
@@ -315,7 +315,7 @@ def _facts(key: KeyView) -> list[tuple[str, str]]:
         ("owner", known.owner or "unknown"),
         ("environment", known.environment or "unknown"),
         ("scopes", "unknown" if known.scopes is None else ", ".join(known.scopes) or "none"),
-        ("made", "" if known.created_at is None else f"{known.created_at:%Y-%m-%d}"),
+        ("created", "" if known.created_at is None else f"{known.created_at:%Y-%m-%d}"),
         ("revoked", "" if known.revoked_at is None else f"{known.revoked_at:%Y-%m-%d %H:%M} UTC"),
         ("seen", f"{known.first_day} to {known.last_day}" if known.first_day else "never"),
     ]
@@ -351,4 +351,4 @@ def _day(text: str) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
     except ValueError:
-        raise UsageError(f"{text!r} is no day; write it as 2026-12-31") from None
+        raise UsageError(f"{text!r} is not a date; use the form 2026-12-31") from None

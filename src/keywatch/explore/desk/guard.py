@@ -71,19 +71,19 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         """What is answered in the page's place; None where it may be seen."""
         if request.headers.get("host", "") not in self._hosts:
-            return PlainTextResponse("This server does not go by that name.", 421)
+            return PlainTextResponse("This server has another name.", 421)
         if not _same(request.cookies.get(self._cookie, ""), self._session):
             return self._welcome(request)
         if request.method not in _SAFE_METHODS:
             origin = request.headers.get("origin", "")
             if origin.removeprefix("http://") not in self._hosts:
-                return PlainTextResponse("Only this page's own forms may do that.", 403)
+                return PlainTextResponse("Only forms of this page may do that.", 403)
         return None
 
     def _welcome(self, request: Request) -> Response:
         """The cookie for the token; the address without the token, which history would keep."""
         if not _same(request.query_params.get("token", ""), self._token):
-            return PlainTextResponse("Open the address that keywatch triage has printed.", 401)
+            return PlainTextResponse("Open the address printed by keywatch triage.", 401)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
         return answer

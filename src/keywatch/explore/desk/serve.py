@@ -85,7 +85,7 @@ def serve(
     try:
         listening = config.bind_socket()
     except SystemExit:
-        raise UsageError(f"port {port} of {_HOST} is taken; name another with --port") from None
+        raise UsageError(f"port {port} of {_HOST} is in use; choose another with --port") from None
     with listening:
         bound: int = listening.getsockname()[1]
         desk = Desk(folder, settings, bound, by)

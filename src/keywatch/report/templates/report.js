@@ -23,7 +23,7 @@
     const kind = place.dataset.chart;
     const drawn = (data.cases[box.dataset.case] || {})[kind];
     if (!drawn || !Object.keys(drawn).length) {
-      place.textContent = kind === "map" ? "No database places these addresses." : "Nothing to draw.";
+      place.textContent = kind === "map" ? "No database locates these addresses." : "No data.";
       return;
     }
     const specification = structuredClone(data.specifications[theme][kind]);
@@ -117,7 +117,7 @@
     button.addEventListener("click", async () => {
       const done = await copied(textOf(document.getElementById(button.dataset.copy)));
       button.focus();
-      said.textContent = done ? "Copied." : "Could not be copied: select the text instead.";
+      said.textContent = done ? "Copied." : "Copying failed: select the text instead.";
       const label = button.firstChild;
       const before = button.dataset.label || (button.dataset.label = label.textContent);
       label.textContent = done ? "Copied ✓" : "Not copied";

@@ -1,0 +1,115 @@
+"""The words of the glossary, in all that people read: one word a thing, and the trade's own."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "keywatch"
+
+BANNED = {
+    r"somebody|nobody|everybody|anybody|whoever": "someone, no one, or the person: owner, thief",
+    r"(?:is|are|was|were|be) told|told (?:of|that|in|again|together)": "notified, reported, sent",
+    r"strange\w*": "unusual",
+    r"refused calls?|refused requests?|refusals?|let in": "denied; accepted",
+    r"judged?|judges|judging": "score, of a computation; verdict, of a person; assess, of keys",
+    r"as ever|goes on|go on|in words": "as usual; continues, is active",
+    r"o\'clock": "03:00 UTC",
+    r"sure:|at the median": "confidence; after a median of",
+    r"is no (?!longer|more)\w+ (?:address|file|folder|name|week|expression|day|JSON)": "is not a",
+    r"there already|ahead of the clock": "a duplicate; dated in the future",
+}
+"""What is not said, and what is said in its place."""
+_ANY = re.compile("|".join(rf"\b(?:{words})(?!\w)" for words in BANNED), re.IGNORECASE)
+_SQL = re.compile(r"\b(SELECT|FROM|INSERT|UPDATE|DELETE|WHERE|JOIN|sum\()")
+_KEPT = {"log lines came late, about the earlier"}
+"""Stored in lakes, and read from there."""
+
+
+def _shown_in(file: Path) -> Iterator[tuple[int, str]]:
+    """The strings of a module but docstrings and SQL, with their lines; of the CLI its help too."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    is_help = file == SOURCE / "cli.py"
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and not is_help
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            is_text = " " in node.value.strip() and not _SQL.search(node.value)
+            if is_text and id(node) not in docstrings and node.value not in _KEPT:
+                yield node.lineno, node.value
+
+
+def _found(lines: Iterator[tuple[int, str]]) -> list[str]:
+    return [
+        f"{line}: {hit[0]!r} in {text!r}" for line, text in lines for hit in _ANY.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["Somebody tries it", "is told of it", "16 refused calls", "judged"]
+)
+def test_the_words_are_found(text: str) -> None:
+    assert _found(iter([(1, text)]))
+
+
+@pytest.mark.parametrize(
+    "text", ["the server refused the mail", "1 event", "no longer in use", "Stranger Inc. GmbH"[9:]]
+)
+def test_other_words_are_left_alone(text: str) -> None:
+    assert _found(iter([(1, text)])) == []
+
+
+@pytest.mark.parametrize(
+    "package", sorted({path.parent.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")})
+)
+def test_the_code_shows_none_of_them(package: str) -> None:
+    if package.startswith("sample"):
+        pytest.skip("a simulator: what it makes is a log")
+    found = {
+        file.name: hits
+        for file in (SOURCE / package).glob("*.py")
+        if (hits := _found(_shown_in(file)))
+    }
+    assert found == {}
+
+
+def test_detectors_and_vendors_show_none_of_them() -> None:
+    found = {}
+    for file in [*ROOT.glob("detectors/*/detector.toml"), *ROOT.glob("vendors/pulsely/*.toml")]:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        texts = [value for value in table.values() if isinstance(value, str)]
+        texts += [entry.get("why", "") for entry in table.get("endpoints", [])]
+        texts += [value for value in table.get("runbook", {}).values() if isinstance(value, str)]
+        found[f"{file.parent.name}/{file.name}"] = _found((0, text) for text in texts)
+    for file in ROOT.glob("detectors/*/detect.sql"):
+        literals = re.findall(r"'((?:[^']|'')*)'", re.sub(r"--[^\n]*", "", file.read_text("utf-8")))
+        found[f"{file.parent.name}/{file.name}"] = _found((0, text) for text in literals)
+    assert len(found) > 75
+    assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "report" / "templates").glob("*.j2")), ids=str)
+def test_the_pages_show_none_of_them(file: Path) -> None:
+    text = re.sub(
+        r"\{[{%#].*?[}%#]\}|<[^>]*>", " ", file.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert _found((n, line) for n, line in enumerate(text.splitlines(), 1)) == []
+
+
+def test_each_word_of_the_glossary_has_one_row() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    glossary = text.partition("## Words")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in glossary.splitlines() if line.startswith("| ")][2:]
+    words = [word.strip() for row in rows for word in row.split(",")]
+    assert sorted(set(words)) == sorted(words)
+    needed = {"score", "verdict", "case", "test", "backtest", "replay", "group", "origin", "denied"}
+    assert needed | {"request", "stored", "row", "hygiene"} <= set(words)
