@@ -1,6 +1,6 @@
 """The lake: its tables, who may write, its copies, and which weeks it has."""
 
-from keywatch.lake.explained import explained
+from keywatch.lake.explaining import explained
 from keywatch.lake.lake import (
     FORMAT_VERSION,
     METADATA,

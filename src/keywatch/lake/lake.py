@@ -38,7 +38,7 @@ from keywatch.errors import (
 from keywatch.lake import folder as files
 from keywatch.lake import reached
 from keywatch.lake.catalogue_copies import keep_copy
-from keywatch.lake.explained import explained, first_line
+from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
 from keywatch.lake.literals import quoted, with_values
 from keywatch.notices import notice
