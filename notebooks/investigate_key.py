@@ -151,7 +151,7 @@ def _(alt, key, mo):
         )
         .properties(width=480)
     )
-    bars if len(counted) else mo.md("Nothing counts against this key in this week.")
+    bars if len(counted) else mo.md("No evidence against this key in this week.")
     return (said,)
 
 
@@ -164,7 +164,7 @@ def _(said):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Who else came from there
+    ## Other keys used from there
     Other keys at the key's addresses of the window; the suspicious addresses first. Many keys of
     one owner are an office or a gateway; keys of several owners at a new address are a campaign.
     """)

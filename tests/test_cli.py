@@ -137,7 +137,7 @@ def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Pa
     assert numbers["false alarms"] <= 1
     assert "IP Geolocation by DB-IP" in ran.out
     assert "Health" not in ran.out
-    assert max(map(len, ran.out.partition("Look closer:")[0].splitlines())) <= 100
+    assert max(map(len, ran.out.partition("For details:")[0].splitlines())) <= 100
     again = keywatch("review", "--lake", tmp_path / "demo" / "lake", "--format", "json")
     assert_golden("demo", findings(json.loads(again.out)))
 

@@ -160,7 +160,7 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
     assert found["key_2"].evidence[0].actual.startswith("1 call let in on 2026-09-30: GET /v1/mem")
     assert found["key_3"].bits >= 30
     text = render_review(answer)
-    assert "1 key to revoke, 1 to rotate, 1 to investigate, of 11 in use." in text
+    assert "1 key to revoke, 1 to rotate, 1 to investigate, out of 11 in use." in text
     assert FULL_KEY not in text + str(review_document(answer))
     # The exposed key is told like any alert, by the outbox too.
     with Lake.open(tmp_path / "lake") as lake:

@@ -97,7 +97,7 @@ def test_a_folder_of_ones_own_is_one_detector_more(lake: LakeView, tmp_path: Pat
 def test_what_is_not_there_is_said(lake: LakeView, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown detector 'nobody': give a folder"):
         lake.detector("nobody")
-    with pytest.raises(UsageError, match="has no speed; there are: prior_strength_days"):
+    with pytest.raises(UsageError, match="has no speed; available: prior_strength_days"):
         lake.detector("unfamiliar_agent").with_params(speed=1)
     with pytest.raises(UsageError, match="at least one week"):
         lake.detector("unfamiliar_agent").replay(weeks=0)

@@ -128,7 +128,7 @@ def test_each_case_is_told_in_full() -> None:
         for item in case.evidence:
             assert {words(item.typical) in shown, words(item.actual) in shown} == {True}
     for said in ("2 to revoke, 1 to investigate", "campaign", "2026-10-05: in a public repository",
-                 "no longer alerted", "Old job", "Copy steps", "made 2026-05-08, 150 days old",
+                 "no longer alerted", "Old job", "Copy steps", "created 2026-05-08, 150 days old",
                  "rotation overdue by 56 days", "the window is incomplete"):  # fmt: skip
         assert said.lower() in shown.lower(), said
 
@@ -208,7 +208,7 @@ def test_every_new_network_is_told_alerted_or_not() -> None:
     page = page_of(many)
     shown = words(page.shown)
 
-    assert "300 networks that a key came from for the first time" in shown
+    assert "300 networks used by a key for the first time" in shown
     assert shown.count("AS9009 M247 Europe SRL, RO, US, hosting") == 100
     old_place = "Usual places silent since; 2 other keys of the owner used from there since"
     for said in ("To revoke; flagged since 2026-09-24, still open.", f"{old_place} 2026-07-01.",
@@ -231,7 +231,7 @@ def test_a_key_to_rotate_is_a_case_and_one_that_is_overdue_is_none() -> None:
     page = page_of(TO_ROTATE)
     shown = words(page.shown)
 
-    assert "1 to rotate, 1 to investigate, of 188 keys in use." in shown
+    assert "1 to rotate, 1 to investigate, out of 188 keys in use." in shown
     assert "Create a replacement (Pulsely dashboard" in shown
     assert shown.index("Create a replacement") < shown.index("Revoke ply_live_prod_a1b2c3…77aa")
     cases = [a for a in page.all("details") if a.get("class") == "case"]
@@ -252,7 +252,7 @@ def test_keys_that_could_not_be_judged_are_named() -> None:
     standings = {"key_a": "assessed", "key_b": "warming_up", "key_c": "not_assessable"}
     shown = words(page_of(replace(FULL, standings=standings)).shown)  # type: ignore[arg-type]
 
-    assert "The 2 keys not assessed against their own history" in shown
+    assert "2 keys not assessed against their own history" in shown
     assert "key_b, warming up" in shown
     assert "key_c, could not be judged" in shown
     assert "key_a" not in shown

@@ -130,7 +130,7 @@ def test_a_theft_that_was_judged_stays_on_the_list(
         folder, "key_1", "compromised", SETTINGS, by="ana", because="leaked", window=WEEK
     )
     again = of(pipeline.review(folder, NEXT_WEEK, SETTINGS, keep=False), "key_1")
-    assert again.outcome.endswith("flagged since 2026-10-01, judged compromised")
+    assert again.outcome.endswith("flagged since 2026-10-01, verdict compromised")
 
 
 def test_the_list_can_be_read_back_in_its_order(folder: Path, answer: Review) -> None:

@@ -130,7 +130,7 @@ def test_what_is_not_listed_is_counted(answer: Review, of_fleet: Case) -> None:
     text = render_case(of_fleet, answer)
 
     assert "and 11 more addresses" in text
-    assert "About 7 requests a day of 7 consumers would stop" in text
+    assert "About 7 requests a day by 7 consumers would fail" in text
     assert "and 2 more consumers" in text
     (switch,) = [step for step in of_fleet.steps if step.startswith("Switch")]
     assert switch.endswith("; and 2 more")

@@ -174,13 +174,13 @@ def test_what_is_wrong_with_a_verdict_is_told(served: Served) -> None:
     own = {"origin": served.root.rstrip("/")}
     for wrong, told in (
         ({"because": " ", "verdict": "benign"}, "because REASON"),
-        ({"because": "x", "verdict": "fine"}, "No such verdict"),
+        ({"because": "x", "verdict": "fine"}, "Unknown verdict"),
         ({"because": "x", "verdict": "expected", "until": "soon"}, "is not a date"),
         ({"because": "x", "verdict": "benign", "key": "nobody"}, "no key"),
     ):
         answer = client.post("/verdict", data=form | wrong, headers=own)
         assert (answer.status_code, told.lower() in answer.text.lower()) == (400, True), told
-    for path, told in (("/case", "No key is named"), ("/?week=soon", "not an ISO week"),
+    for path, told in (("/case", "No key given"), ("/?week=soon", "not an ISO week"),
                        ("/chart?key=key_2&chart=pie", "unknown chart")):  # fmt: skip
         assert told.lower() in client.get(path).text.lower()
 
