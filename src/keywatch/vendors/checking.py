@@ -30,8 +30,8 @@ _KEY_FIELDS = frozenset({"key", "masked", "environment"})
 _REJECT_FIELDS = frozenset({"line", "reason"})
 _EVENT_FIELDS = frozenset(
     {
-        "ts", "key_id", "key", "address", "method", "endpoint", "object", "path", "status",
-        "user_agent", "agent", "response_bytes", "duration_ms", "request_id", "exposed",
+        "ts", "key_id", "key", "principal", "address", "method", "endpoint", "object", "path",
+        "status", "user_agent", "agent", "response_bytes", "duration_ms", "request_id", "exposed",
     }
 )  # fmt: skip
 _BREAK = "¦"

@@ -21,7 +21,7 @@ from keywatch.vendors.endpoints import EndpointTemplates, plain_path
 from keywatch.vendors.lenient import understood
 from keywatch.vendors.outcomes import status_of
 from keywatch.vendors.rejected import told_of
-from keywatch.vendors.source import Source
+from keywatch.vendors.source import PASSED_OVER, Source
 
 _ID_LENGTH = 200
 _NO_ID = "#"
@@ -212,7 +212,7 @@ class Parser:
         return ParsedChunk(source, _sorted(rows), lists)
 
     def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
-        """One row a line, in their order; what the query itself fails at is a reject.
+        """One row a line that is not passed over, in order; what the query fails at is a reject.
 
         What DuckDB says of that may hold the line in full, and goes nowhere.
         """
@@ -233,10 +233,13 @@ class Parser:
 
     def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
         with self._scratch.registered("raw", lines):
-            return self._scratch.table(
+            rows = self._scratch.table(
                 f"WITH fields AS ({source.query}) FROM ({self._parsed_sql})",
                 **{kind: suspect_pattern(kind) for kind in KINDS},
             )
+        if not source.unless:
+            return rows
+        return rows.filter(pc.fill_null(pc.not_equal(rows["reason"], PASSED_OVER), True))
 
     def _second_pass(
         self, source: Source, lines: pa.Table, bad: pa.Table

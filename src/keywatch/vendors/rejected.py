@@ -9,7 +9,7 @@ from typing import Any
 
 from keywatch.text.secrets import Redactor
 from keywatch.vendors.lenient import understood
-from keywatch.vendors.source import COLUMNS, Source
+from keywatch.vendors.source import COLUMNS, Source, Step
 
 _READ_LENGTH, _LONGEST_VALUE = 20_000, 200
 _ID = re.compile(r"[A-Za-z0-9_.:+/=@-]+")
@@ -50,10 +50,13 @@ def _kept(column: str, value: str, redactor: Redactor) -> str:
     return redactor.redact(value) if _SHAPES.get(column, _WORD).fullmatch(value) else ""
 
 
-def _at(value: object, path: Sequence[str | int]) -> object:
+def _at(value: object, path: Sequence[Step]) -> object:
     for step in path:
         if isinstance(step, str):
             value = value.get(step) if isinstance(value, dict) else None
+        elif isinstance(step, tuple):
+            inside = value if isinstance(value, list) else []
+            value = next((one for one in inside if _at(one, step[:1]) == step[1]), None)
         else:
             value = value[step] if isinstance(value, list) and step < len(value) else None
     return value

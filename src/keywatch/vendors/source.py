@@ -23,7 +23,7 @@ from keywatch.vendors.files import Lines, LogFile, without_mark
 from keywatch.vendors.shapes import default_shape, shape_for
 from keywatch.vendors.table import header_of, table_lines
 
-__all__ = ["COLUMNS", "Source", "read_source"]
+__all__ = ["COLUMNS", "PASSED_OVER", "Source", "read_source"]
 
 FORMS = {"json": "JSON", "csv": "CSV"}
 COLUMNS = (
@@ -45,13 +45,22 @@ _CONVERTED = {
 }
 _TAKEN = frozenset({"nth", "file_id", "line", "text", "record", "ts"})
 _TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
-_SOURCE_FIELDS = frozenset({"title", "forms", "marks", "required", "time_zone", "fields", "sql"})
+_SOURCE_FIELDS = frozenset(
+    {"title", "forms", "marks", "required", "unless", "time_zone", "fields", "sql"}
+)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_STEP = re.compile(r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))((?:\[\d{1,3}\])*)(?:\.|$)""")
-_INDEX = re.compile(r"\[(\d+)\]")
+_STEP = re.compile(
+    r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))"""
+    r"""((?:\[(?:\d{1,3}|\w{1,40}=[\w:. -]{1,100})\])*)(?:\.|$)"""
+)
+_INDEX = re.compile(r"\[(?:(\d+)|(\w+)=([^\]]+))\]")
 _LONGEST_ID = 200
+PASSED_OVER = "-"
+"""The reason of a record that is no request of its own (`Source.unless`)."""
 
-Step = str | int
+Chosen = tuple[str, str]
+"""The first element of a list whose field of this name has this value."""
+Step = str | int | Chosen
 FieldPath = tuple[Step, ...]
 
 
@@ -64,13 +73,16 @@ class Source:
         vendor: Whose log it is.
         title: Its name for people.
         forms: How it comes: of `FORMS`.
-        marks: Field names, all of which a line or a header has to have to be known as this format.
+        marks: Field names, all of which a line or a header has to have to be known as this format;
+            of alternatives, ``created_at|@timestamp``, one.
         required: Names of `fields` without which a record is no event.
         fields: By column (of `COLUMNS`) or a name of its own for `sql`: where the value stands,
             the first of several that is there.
         sql: By column: an expression over the names of `fields`, which are texts.
         file: Where all this was read.
         time_zone: IANA zone of times without an offset; where it is empty, ``ingest.time_zone``.
+        unless: A condition over the names of `fields`; a record that meets it is no request of its
+            own and is passed over.
     """
 
     name: str
@@ -83,6 +95,7 @@ class Source:
     sql: Mapping[str, str] = field(hash=False)
     file: Path
     time_zone: str = ""
+    unless: str = ""
 
     @property
     def names_endpoints(self) -> bool:
@@ -102,15 +115,20 @@ class Source:
             for path in self.fields.get(column, ())
         ]
 
+    @cached_property
+    def _marks(self) -> tuple[tuple[str, ...], ...]:
+        """The marks with their alternatives."""
+        return tuple(tuple(mark.split("|")) for mark in self.marks)
+
     def fits(self, record: Mapping[str, Any]) -> bool:
         """Whether a JSON record bears the format's marks."""
-        return all(mark in record for mark in self.marks)
+        return all(any(name in record for name in names) for names in self._marks)
 
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if "csv" not in self.forms or line.lstrip().startswith("{"):
-            return all(f'"{mark}"' in line for mark in self.marks)
-        return first and set(header_of(line)[1]) >= set(self.marks)
+            return all(any(f'"{name}"' in line for name in names) for names in self._marks)
+        return first and self.fits(dict.fromkeys(header_of(line)[1]))
 
     def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
         """The file's records as JSON text with their numbers.
@@ -177,6 +195,9 @@ FROM timed
         """The shape that DuckDB's json_transform takes: each field as text."""
         top: dict[str, Any] = {}
         for path in (path for paths in self.fields.values() for path in paths):
+            for n, step in enumerate(path):
+                if isinstance(step, tuple):
+                    _put(top, (*path[:n], 0, step[0]))
             _put(top, path)
         return json.dumps(top, ensure_ascii=False)
 
@@ -200,8 +221,9 @@ FROM timed
         )
         no_offset = f"{when} has no offset; set [ingest] time_zone"
         no_time = f"{when} is no time (2026-09-30T00:00:04Z)"
+        passed_over = f"WHEN ({self.unless}) THEN '{PASSED_OVER}'\n        " if self.unless else ""
         return f"""CASE
-        WHEN year(ts) BETWEEN 2000 AND 2099{all_there} THEN NULL
+        {passed_over}WHEN year(ts) BETWEEN 2000 AND 2099{all_there} THEN NULL
         WHEN "no record" THEN 'not valid JSON'
         WHEN "time" IS NULL THEN {_literal(f"{when} is missing")}
         WHEN ts IS NULL AND utc("time", zone := 'UTC') IS NOT NULL THEN {_literal(no_offset)}
@@ -235,10 +257,21 @@ def _put(table: dict[str, Any], path: FieldPath) -> None:
 
 
 def _first_of(paths: tuple[FieldPath, ...]) -> str:
-    found = ["record" + "".join(
-        f'."{step}"' if isinstance(step, str) else f"[{step + 1}]" for step in path
-    ) for path in paths]  # fmt: skip
+    found = [_value_at(path) for path in paths]
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
+
+
+def _value_at(path: FieldPath) -> str:
+    value = "record"
+    for step in path:
+        if isinstance(step, str):
+            value += f'."{step}"'
+        elif isinstance(step, int):
+            value += f"[{step + 1}]"
+        else:
+            name, wanted = step
+            value = f'list_filter({value}, lambda one: one."{name}" = {_literal(wanted)})[1]'
+    return value
 
 
 def read_source(file: Path, vendor: str) -> Source:
@@ -265,7 +298,7 @@ def read_source(file: Path, vendor: str) -> Source:
             raise top.error(f"`required` has {name!r}, which [fields] does not; add it there")
     return Source(
         file.stem, vendor, title, forms, marks, required, fields, expressions, file,
-        _read_zone(top),
+        _read_zone(top), top.text("unless", ""),
     )  # fmt: skip
 
 
@@ -296,20 +329,25 @@ def _read_fields(entry: Entry) -> dict[str, tuple[FieldPath, ...]]:
 
 
 def _shown(path: FieldPath) -> str:
-    return ".".join(str(step) for step in path)
+    return ".".join("=".join(step) if isinstance(step, tuple) else str(step) for step in path)
 
 
 def _read_path(entry: Entry, name: str, text: str) -> FieldPath:
-    """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes."""
+    """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes.
+
+    ``details[key=User-Agent].value`` → ("details", ("key", "User-Agent"), "value").
+    """
     steps: list[Step] = []
     at = 0
     while at < len(text) and (match := _STEP.match(text, at)):
         steps.append(match[1] or match[2])
-        steps += [int(index) for index in _INDEX.findall(match[3])]
+        indices = _INDEX.finditer(match[3])
+        steps += [int(each[1]) if each[1] else (each[2], each[3]) for each in indices]
         at = match.end()
     if at < len(text) or not steps or text.endswith("."):
         raise entry.error(
-            f"`{name}` is {text!r}; a path such as actor.id or items[0].name is expected"
+            f"`{name}` is {text!r}; a path such as actor.id, items[0].name or "
+            "items[key=agent].value is expected"
         )
     return tuple(steps)
 
