@@ -258,9 +258,7 @@ def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
 
 
 def test_a_source_must_be_known() -> None:
-    with pytest.raises(
-        InputError, match="unknown source 'splunk'; available: cloudtrail, .*pulsely"
-    ):
+    with pytest.raises(InputError, match=r"unknown source 'splunk'; available: .*pulsely"):
         named_source("splunk")
 
 
