@@ -139,6 +139,13 @@ class Entry:
             raise self.error(f"`{field}` must be a positive number, not {value!r}")
         return value
 
+    def flag(self, field: str, *, default: bool = False) -> bool:
+        """True or false."""
+        value = self.table.get(field, default)
+        if not isinstance(value, bool):
+            raise self.error(f"`{field}` is {value!r}; true or false is expected")
+        return value
+
     def inner(self, field: str, allowed: frozenset[str] | None = None) -> Entry:
         """The table called `field`, empty where it is absent; any name without `allowed`."""
         value = self.table.get(field, {})

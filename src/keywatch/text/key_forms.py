@@ -189,9 +189,7 @@ def _read_form(entry: Entry, vendor: str, number: int) -> KeyForm:
             f"`environment` is {environment!r}; [a-z0-9]{{2,12}} or dev|prod is expected"
         )
     environments = entry.inner("environments", frozenset(begins))
-    is_secret = entry.table.get("is_secret", True)
-    if not isinstance(is_secret, bool):
-        raise entry.error(f"`is_secret` is {is_secret!r}; true or false is expected")
+    is_secret = entry.flag("is_secret", default=True)
     length = entry.number("length")
     if is_secret and length < _LEAST_LENGTH:
         raise entry.error(f"`length` is {length}; a secret has {_LEAST_LENGTH} or more")

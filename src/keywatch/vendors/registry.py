@@ -32,8 +32,20 @@ __all__ = [
 _GENERIC = "generic"
 """The folder of what has no vendor; its runbook is the one of keys whose vendor is not known."""
 _VENDOR_FIELDS = frozenset({"title", "keys", "principals", "runbook", "service_addresses"})
-_PRINCIPAL_FIELDS = frozenset({"matches", "runbook"})
+_PRINCIPAL_FIELDS = frozenset({"matches", "own_logs_only", "runbook"})
 _SENSITIVITIES = ("none", "low", "high", "critical")
+
+
+@dataclass(frozen=True)
+class _Principals:
+    """Principals whose ids look alike, and how their short-lived credentials are revoked.
+
+    With `own_logs_only` the look is that of others' principals too, such as an e-mail address.
+    """
+
+    matches: re.Pattern[str]
+    own_logs_only: bool
+    runbook: Runbook
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class Vendor:
     sources: tuple[Source, ...]
     catalogue: Catalogue | None
     runbook: Runbook | None
-    principals: tuple[tuple[re.Pattern[str], Runbook], ...]
+    principals: tuple[_Principals, ...]
     service_addresses: tuple[str, ...]
 
     def runbook_of(self, form: KeyForm | None) -> Runbook:
@@ -97,13 +109,17 @@ def read_vendor(folder: Path) -> Vendor:
     )
 
 
-def _read_principal(entry: Entry) -> tuple[re.Pattern[str], Runbook]:
+def _read_principal(entry: Entry) -> _Principals:
     matches = entry.text("matches")
     try:
         pattern = re.compile(matches, re.ASCII)
     except re.error as e:
         raise entry.error(f"`matches` is {matches!r}, no regular expression: {e}") from e
-    return pattern, read_runbook(entry.inner("runbook", RUNBOOK_FIELDS))
+    return _Principals(
+        pattern,
+        entry.flag("own_logs_only"),
+        read_runbook(entry.inner("runbook", RUNBOOK_FIELDS)),
+    )
 
 
 def _runbook_in(entry: Entry) -> Runbook | None:
@@ -234,9 +250,10 @@ def runbook_for(key_id: str, shown: str | None, source: str | None) -> Runbook:
 
     `shown` is the masked key, `source` the format of its log.
     """
-    for vendor in vendors():
-        for pattern, runbook in vendor.principals:
-            if pattern.fullmatch(key_id):
-                return runbook
+    own = known.vendor if (known := sources().get(source or "")) else ""
+    for vendor in sorted(vendors(), key=lambda each: each.name != own):
+        for each in vendor.principals:
+            if each.matches.fullmatch(key_id) and (vendor.name == own or not each.own_logs_only):
+                return each.runbook
     vendor, form = vendor_of_key(key_id, shown, source)
     return vendor.runbook_of(form)
