@@ -113,6 +113,14 @@ CREATE TABLE lake.sessions (
     day DATE, address VARCHAR, events BIGINT, first_ts TIMESTAMP, last_ts TIMESTAMP, load_id BIGINT
 );
 
+-- grain: path; a place in paths that holds an id, as the log has shown. Events, and roll-ups, have
+-- {id} there.
+CREATE TABLE lake.path_templates (
+    path VARCHAR,              -- method and path up to the place, as 'GET /users/'
+    kept VARCHAR[],            -- what stands there and is no id
+    load_id BIGINT             -- the load that it was learnt by
+);
+
 -- grain: run_id; one review of one window on one state of the lake
 CREATE TABLE lake.runs (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, lake_snapshot BIGINT,

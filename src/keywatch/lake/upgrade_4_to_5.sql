@@ -44,3 +44,6 @@ ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS recipients JSON;
 
 -- Which keys the inventory no longer lists.
 CREATE TABLE IF NOT EXISTS lake.unlisted_keys (key_id VARCHAR, since TIMESTAMP);
+
+-- Where paths hold ids; learnt by the next load.
+CREATE TABLE IF NOT EXISTS lake.path_templates (path VARCHAR, kept VARCHAR[], load_id BIGINT);

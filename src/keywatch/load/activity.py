@@ -50,8 +50,36 @@ def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
     for table, rows in rollups.items():
         if not rows:
             continue
-        rows = rows.append_column("load_id", pa.repeat(pa.scalar(load_id), len(rows)))
-        lake.append(table, rows)
+        _store(lake, table, rows, load_id)
+
+
+def add_calls(lake: Lake, events: pa.Table, load_id: int) -> None:
+    """Roll up into ``lake.activity`` alone; the rest is as of `add_activity`."""
+    at = events.schema.get_field_index("key_id")
+    events = events.set_column(at, "key_id", principals(events))
+    _store(lake, "activity", _activity(lake, events), load_id)
+
+
+def as_stored(rows: pa.Table) -> pa.Table:
+    """Rows of ``lake.events`` as `add_activity` takes them: one chunk, text as dictionaries."""
+    columns = [
+        column.cast(pa.string()).dictionary_encode() if _is_text(column.type) else column
+        for column in (column.combine_chunks() for column in rows.columns)
+    ]
+    return pa.table(columns, rows.column_names)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    )
+
+
+def _store(lake: Lake, table: str, rows: pa.Table, load_id: int) -> None:
+    lake.append(
+        table, rows.append_column("load_id", pa.repeat(pa.scalar(load_id, pa.int64()), len(rows)))
+    )
 
 
 class _Groups:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from keywatch import __version__
 from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake, utc_now
-from keywatch.load import ahead, late
+from keywatch.load import ahead, late, path_templates
 from keywatch.load.activity import add_activity
 from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
@@ -145,6 +145,8 @@ class LoadReport:
     """Requests by what stood where their address should; the most frequent first."""
     address_lists: int = 0
     """Requests that came with a list of addresses, as proxies write it."""
+    learnt: tuple[str, ...] = ()
+    """Where paths hold an id, as method and path up to it: what this load showed."""
 
     def total(self, count: str) -> int:
         """The sum over the files of one of ``lines``, ``events`` and so on."""
@@ -238,7 +240,9 @@ def _load(
     sources = load.sources(new, source)
     new = [file for file in new if file not in left_out]
     with (
-        Parser(redactor, settings.trusted_proxies, settings.time_zone) as parser,
+        Parser(
+            redactor, settings.trusted_proxies, settings.time_zone, path_templates.known(lake)
+        ) as parser,
         ThreadPoolExecutor(1, "keywatch-locate") as thread,
     ):
         chunks = (
@@ -269,7 +273,7 @@ def _load(
     ]
     return LoadReport(
         tuple(reports), first_rejects, new_addresses, let_in, doubted,
-        dict(load.no_address.most_common()), load.address_lists,
+        dict(load.no_address.most_common()), load.address_lists, tuple(load.learnt),
     )  # fmt: skip
 
 
@@ -407,6 +411,7 @@ class _Load:
         self._spans_ahead: dict[int, _Span] = {}
         self._addresses: set[str] = set()
         self.no_address: Counter[str] = Counter()
+        self.learnt: list[str] = []
         self.address_lists = 0
 
     def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
@@ -665,6 +670,7 @@ class _Load:
                     self._spans[file_id] = span
         if let_in:
             self._record_let_in(let_in)
+        self.learnt = path_templates.learn(self._lake, self.load_id)
         late.enqueue(self._lake, self.load_id, self._limit)
         return let_in, doubted and bool(let_in or self._spans)
 

@@ -21,7 +21,7 @@ from keywatch.lake import METADATA, Lake
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import copies, what_is_wrong
 from keywatch.lake.folder import SET_ASIDE
-from keywatch.load.activity import add_activity
+from keywatch.load.activity import add_activity, as_stored
 from keywatch.operate.integrity import Fault, faults
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
@@ -56,6 +56,7 @@ _AGAIN = {
     "review_queue": "weeks with new lines may not be queued any more: review them again",
     "held_back": "events dated in the future are lost: load them again later",
     "rejects": "the rejected lines are lost",
+    "path_templates": "ids in paths are learnt again from the next loads",
 }
 
 
@@ -422,12 +423,7 @@ class _Repair:
             day=day,
         )
         for start in range(0, len(rows), _MOST_EVENTS):
-            part = rows.slice(start, _MOST_EVENTS).combine_chunks()
-            columns = [
-                column.combine_chunks().dictionary_encode() if _is_text(column.type) else column
-                for column in part.columns
-            ]
-            add_activity(lake, pa.table(columns, part.column_names), load_id)
+            add_activity(lake, as_stored(rows.slice(start, _MOST_EVENTS)), load_id)
 
     def _locate_again(self, lake: Lake, locator: Locator) -> None:
         """Ask where the addresses are of which the lake does not know it any more."""
@@ -448,13 +444,6 @@ class _Repair:
 
 
 _TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    )
 
 
 def _paths_in(loads: list[Path]) -> list[str]:

@@ -72,6 +72,13 @@ def render_load(report: LoadReport) -> str:
             f"{', …' if len(texts) > _MOST_MISSED else ''}; "
             f"{named(total, 'its origin is', 'their origins are')} unknown."
         )
+    if report.learnt:
+        places = [printable(f"{path}{{id}}", max_length=60) for path in report.learnt]
+        n = len(places)
+        lines.append(
+            f"Learnt that {count(n, 'place')} in paths {named(n, 'holds', 'hold')} an id: "
+            f"{listed(places, _MOST_MISSED)}."
+        )
     if rejects := report.total("rejects"):
         lines.append(f"{count(rejects, 'line')} rejected as unreadable; the first:")
         lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]

@@ -1,11 +1,12 @@
-"""A path as a server takes it, and its template by API catalogue, where one knows the path.
+"""A path as a server takes it, and its template: by API catalogue, or as learnt from a log.
 
-The general rule for ids is ``id_pattern``.
+The general rule for ids, which comes first, is ``id_pattern``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import NamedTuple, Self
 from urllib.parse import unquote
@@ -82,3 +83,35 @@ class EndpointTemplates:
             return None
         objects = [s for t, s in zip(best, segments, strict=True) if t == _ID != s]
         return TemplateMatch(f"{method} {'/'.join(best)}", "/".join(objects))
+
+
+class LearntTemplates:
+    """Places in paths that hold an id, as a log has shown (`keywatch.load.path_templates`).
+
+    `kept` has, by method and path up to the place (``GET /users/``), the values that are names and
+    no ids there. An endpoint of `known`, a catalogue's, is left alone.
+
+    >>> learnt = LearntTemplates({"GET /users/": {"me"}})
+    >>> learnt.match("GET /users/ada/photos")
+    TemplateMatch(endpoint='GET /users/{id}/photos', object='ada')
+    >>> learnt.match("GET /users/me")
+    """
+
+    def __init__(
+        self, kept: Mapping[str, Collection[str]] | None = None, known: Collection[str] = ()
+    ) -> None:
+        self.kept = dict(kept or {})
+        self._known = known
+
+    def match(self, endpoint: str) -> TemplateMatch | None:
+        """The template of ``METHOD /path``; None where no place in it is learnt."""
+        if not self.kept or endpoint in self._known:
+            return None
+        template, objects = "", []
+        first, *segments = endpoint.split("/")
+        for segment in segments:
+            template += f"{first}/" if not template else "/"
+            is_id = segment not in ("", _ID) and segment not in self.kept.get(template, (segment,))
+            objects += [segment] if is_id else []
+            template += _ID if is_id else segment
+        return TemplateMatch(template, "/".join(objects)) if objects else None

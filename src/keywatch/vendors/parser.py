@@ -17,13 +17,17 @@ from keywatch.errors import UsageError, VendorError
 from keywatch.lake import Lake, sql_text
 from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
 from keywatch.vendors.client_address import Network, client_address
-from keywatch.vendors.endpoints import EndpointTemplates, plain_path
+from keywatch.vendors.endpoints import EndpointTemplates, LearntTemplates, plain_path
 from keywatch.vendors.lenient import understood
 from keywatch.vendors.outcomes import status_of
 from keywatch.vendors.rejected import told_of
 from keywatch.vendors.source import PASSED_OVER, Source
 
 _ID_LENGTH = 200
+_MOST_REFUSED_ENDPOINTS = 200
+"""Endpoints of a key in a chunk that were only ever refused; a scanner's others are one."""
+OTHER_PATHS = "(other paths)"
+"""In place of their path."""
 _NO_ID = "#"
 """What `request_id` begins with where the log has none and it is a digest of the row."""
 _REPEATED = ("key_id", "key", "principal", "method", "user_agent")
@@ -88,6 +92,38 @@ def _sorted(rows: pa.Table) -> pa.Table:
     return rows.combine_chunks().take(pa.array(order)).combine_chunks()
 
 
+def _with_bounded_endpoints(rows: pa.Table, known: EndpointTemplates) -> pa.Table:
+    """`rows`, in which a key that asks for paths that there are not adds a bounded number of them.
+
+    Of the endpoints that only ever refused it (4xx), less those that are `known`, the first ones
+    stay; the others are one for each method. Their rows keep status and path.
+    """
+    endpoints = rows["endpoint"].combine_chunks()
+    names = endpoints.dictionary.to_pylist()
+    if len(names) <= _MOST_REFUSED_ENDPOINTS:
+        return rows
+    keys = principals(rows).indices.fill_null(-1).to_numpy().astype(np.int64) + 1
+    codes = endpoints.indices.fill_null(len(names)).to_numpy().astype(np.int64)
+    status = rows["status"].combine_chunks().cast(pa.int64()).fill_null(0).to_numpy()
+    uses = keys * (len(names) + 1) + codes
+    refused = (status // 100 == 4) & (codes < len(names))
+    refused &= ~np.isin(uses, np.unique(uses[~refused]))
+    scanned, first = np.unique(uses[refused], return_index=True)
+    unknown = np.array([known.match(name) is None for name in names])
+    scanned, first = (each[unknown[scanned % (len(names) + 1)]] for each in (scanned, first))
+    scanner = scanned // (len(names) + 1)
+    in_time = np.lexsort((first, scanner))
+    nth = np.arange(len(scanned)) - np.searchsorted(scanner[in_time], scanner[in_time])
+    others = np.isin(uses, scanned[in_time[nth >= _MOST_REFUSED_ENDPOINTS]]) & refused
+    if not others.any():
+        return rows
+    bounded = [f"{name.partition(' ')[0]} {OTHER_PATHS}" for name in names]
+    texts = pa.concat_arrays([endpoints.dictionary, pa.array(bounded, endpoints.dictionary.type)])
+    indices = pa.array(codes + np.where(others, len(names), 0), mask=codes == len(names))
+    column = _mapped(pa.DictionaryArray.from_arrays(indices, texts), texts)
+    return rows.set_column(rows.schema.get_field_index("endpoint"), "endpoint", column)
+
+
 _LINES_A_FILE = 2**40
 
 
@@ -143,8 +179,10 @@ class Parser:
         redactor: Redactor,
         trusted_proxies: Sequence[Network] = (),
         time_zone: str | None = None,
+        learnt: LearntTemplates | None = None,
     ) -> None:
         self._trusted = trusted_proxies
+        self._learnt = learnt or LearntTemplates()
         self._scratch = Lake.scratch()
         self._scratch.execute("SET VARIABLE time_zone = $zone", zone=time_zone)
         self._scratch.create_text_function("redact", redactor.redact)
@@ -209,7 +247,10 @@ class Parser:
         rows = rows.drop_columns(["nth", "call", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
-        return ParsedChunk(source, _sorted(rows), lists)
+        rows = _sorted(rows)
+        if not source.names_endpoints:
+            rows = _with_bounded_endpoints(rows, EndpointTemplates.of_vendor(source.vendor))
+        return ParsedChunk(source, rows, lists)
 
     def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
         """One row a line that is not passed over, in order; what the query fails at is a reject.
@@ -335,11 +376,14 @@ class Parser:
         }
 
     def _by_catalogue(self, vendor: str, templates: pa.Table) -> dict[str, pa.Array]:
-        """Columns endpoint and object, the vendor's where its catalogue knows the path better."""
+        """Columns endpoint and object: by the vendor's catalogue, else as learnt."""
         known = EndpointTemplates.of_vendor(vendor)
         endpoints = templates["endpoint"].to_pylist()
         objects = templates["object"].to_pylist()
-        matches = {endpoint: known.match(endpoint) for endpoint in set(endpoints)}
+        matches = {
+            endpoint: known.match(endpoint) or self._learnt.match(endpoint)
+            for endpoint in set(endpoints)
+        }
         for i, endpoint in enumerate(endpoints):
             match = matches[endpoint]
             if match is not None and match.endpoint != endpoint:
