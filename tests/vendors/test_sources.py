@@ -70,9 +70,9 @@ def test_the_content_tells_the_format(content: bytes, source: str | None, tmp_pa
 
 
 def test_other_logs_are_refused_with_the_mend(tmp_path: Path) -> None:
-    file = tmp_path / "access.log"
-    file.write_text('83.149.9.216 - - [17/May/2015:10:05:03 +0000] "GET / HTTP/1.1" 200 7697\n')
-    with pytest.raises(InputError, match=r"access.log, line 1: not in a log format known .*"
+    file = tmp_path / "error.log"
+    file.write_text("2026/09/30 10:05:03 [error] 7#7: *1 open() failed (2: No such file)\n")
+    with pytest.raises(InputError, match=r"error.log, line 1: not in a log format known .*"
                        r"set the format with --source"):  # fmt: skip
         detect_source(LogFile(str(file), 10))
 

@@ -38,9 +38,9 @@ CREATE OR REPLACE TEMP MACRO binomial_tail_bits(x, n, p) AS
 CREATE OR REPLACE TEMP MACRO log_density(x, mean, variance) AS
     -0.5 * ln(variance) - pow(x - mean, 2) / (2 * variance);
 
--- A time as UTC: RFC 3339, or seconds, milli-, micro- or nanoseconds since 1970; null when it is
--- none. One without an offset is of `zone`; null where that is null. A leap second is the second
--- before it.
+-- A time as UTC: RFC 3339, seconds, milli-, micro- or nanoseconds since 1970, or as access logs
+-- have it (30/Sep/2026:10:00:01 +0200); null when it is none. One without an offset is of `zone`;
+-- null where that is null. A leap second is the second before it.
 -- The cast to TIMESTAMP would drop an offset without a word: it serves for Z only.
 CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
     CASE WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30
@@ -64,6 +64,8 @@ CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
         WHEN regexp_full_match(text, '\d{15,16}') THEN make_timestamp(try_cast(text AS BIGINT))
         WHEN regexp_full_match(text, '\d{18,19}')
             THEN make_timestamp(try_cast(text AS BIGINT) // 1000)
+        WHEN regexp_full_match(text, '\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}')
+            THEN make_timestamp(epoch_us(try_strptime(text, '%d/%b/%Y:%H:%M:%S %z')))
     END
 );
 

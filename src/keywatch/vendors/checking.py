@@ -19,7 +19,7 @@ from keywatch.text.key_forms import read_toml
 from keywatch.text.secrets import Redactor, suspect_pattern
 from keywatch.vendors import detect_source
 from keywatch.vendors.files import LogFile
-from keywatch.vendors.parser import ParsedChunk, Parser, see_query
+from keywatch.vendors.parser import ParsedChunk, Parser
 from keywatch.vendors.registry import Vendor, read_vendor, vendor_faults, vendor_of_key
 from keywatch.vendors.source import Source
 
@@ -35,7 +35,7 @@ _EVENT_FIELDS = frozenset(
     }
 )  # fmt: skip
 _BREAK = "¦"
-"""Stands in the keys of tests, for a scanner of secrets would take them for a leak."""
+"""Stands in the keys and logs of tests, for a scanner of secrets would take them for a leak."""
 _HASH = re.compile("#[0-9a-f]{16}$")
 _SECRET = b"only for tests of content, which are redacted alike each time"
 
@@ -79,15 +79,15 @@ def check_vendor(folder: Path) -> list[str]:
     clashes = [str(fault) for fault in vendor_faults() if str(folder) in str(fault)]
     if clashes:
         return clashes
-    with Lake.scratch() as scratch:
-        wrong = [fault for source in vendor.sources for fault in _query_faults(scratch, source)]
+    with Parser(Redactor(_SECRET, stored=False)) as parser:
+        wrong = [fault for source in vendor.sources for fault in _query_faults(parser, source)]
     # A query that fails would fail in each test again.
     return wrong or [*_untested(vendor), *_test_faults(vendor)]
 
 
-def _query_faults(scratch: Lake, source: Source) -> Iterator[str]:
+def _query_faults(parser: Parser, source: Source) -> Iterator[str]:
     try:
-        see_query(scratch, source)
+        parser.see(source)
     except VendorError as e:
         yield str(e)
 
@@ -169,7 +169,7 @@ def _parsed(vendor: Vendor, test: Entry, parser: Parser) -> ParsedChunk:
         raise test.error(f"source is {name!r}; {vendor.name} has {known or 'none'}")
     with tempfile.TemporaryDirectory(prefix="keywatch-") as folder:
         file = Path(folder) / "log"
-        file.write_text(test.text("log"), encoding="utf-8")
+        file.write_text(test.text("log").replace(_BREAK, ""), encoding="utf-8")
         log = LogFile(str(file), file.stat().st_size)
         try:
             found = detect_source(log)

@@ -173,6 +173,29 @@ class LogFile:
                 pass
             self.contents = stored.contents
 
+    @contextmanager
+    def open_at_random(self, on_bytes: Callable[[int], None] | None = None) -> Iterator[IO[bytes]]:
+        """The stored bytes, of which any can be sought: for a file whose directory is at its end.
+
+        With `on_bytes`, which hears of stored bytes as they are hashed, `contents` is known then.
+
+        Raises:
+            InputError: the file can't be read, or is a pipe.
+        """
+        if self.pipe is not None:
+            raise InputError(
+                f"{self.path}: is Parquet or Arrow, which no pipe can give; name a file"
+            )
+        with self.guarded():
+            with self._open_stored() as stream:
+                yield stream
+            if on_bytes is None:
+                return
+            with _Stored(self._open_stored(), on_bytes) as stored:
+                while stored.read(BLOCK_BYTES):
+                    pass
+                self.contents = stored.contents
+
     def _open_stored(self, *, again: bool = True) -> IO[bytes]:
         """The stored bytes; what comes through a pipe is kept as long as it is read `again`."""
         if self.pipe is not None:
@@ -310,6 +333,15 @@ class _Member(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
         return count
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
     def close(self) -> None:
         if not self.closed:

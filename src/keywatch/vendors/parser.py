@@ -154,21 +154,9 @@ class _Times:
         return None
 
 
-def see_query(scratch: Lake, source: Source) -> None:
-    """See that the query of `source` runs, on no line at all.
-
-    Raises:
-        VendorError: it does not, or does more than read the lines.
-    """
-    nothing = pa.schema(
-        {"nth": pa.int64(), "file_id": pa.int64(), "line": pa.int64(), "text": pa.string()}
-    )
-    try:
-        scratch.check_select(source.query)
-        with scratch.registered("raw", nothing.empty_table()):
-            scratch.table(source.query)
-    except (Lake.Error, UsageError) as e:
-        raise VendorError(f"{source.file}: [sql]: {str(e).partition(chr(10))[0]}") from e
+_NO_LINES = pa.schema(
+    {"nth": pa.int64(), "file_id": pa.int64(), "line": pa.int64(), "text": pa.string()}
+)
 
 
 class Parser:
@@ -214,9 +202,7 @@ class Parser:
         Raises:
             VendorError: the source's query does not run.
         """
-        if source not in self._seen:
-            see_query(self._scratch, source)
-            self._seen.add(source)
+        self.see(source)
         lines = lines.append_column("nth", pa.array(np.arange(len(lines))))
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
@@ -251,6 +237,22 @@ class Parser:
         if not source.names_endpoints:
             rows = _with_bounded_endpoints(rows, EndpointTemplates.of_vendor(source.vendor))
         return ParsedChunk(source, rows, lists)
+
+    def see(self, source: Source) -> None:
+        """See that the query of `source` runs, on no line at all.
+
+        Raises:
+            VendorError: it does not, or does more than read the lines.
+        """
+        if source in self._seen:
+            return
+        try:
+            self._scratch.check_select(source.query)
+            with self._scratch.registered("raw", _NO_LINES.empty_table()):
+                self._scratch.table(source.query)
+        except (Lake.Error, UsageError) as e:
+            raise VendorError(f"{source.file}: [sql]: {str(e).partition(chr(10))[0]}") from e
+        self._seen.add(source)
 
     def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
         """One row a line that is not passed over, in order; what the query fails at is a reject.
@@ -311,7 +313,7 @@ class Parser:
             "line": reject["line"],
             "reason": reject["reason"],
             "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
-            "key_id": key_id and self._redactor.redact(key_id)[:_ID_LENGTH],
+            "key_id": key_id and source.shown_id(key_id, self._redactor)[:_ID_LENGTH],
             "text": told_of(
                 text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
             ),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from keywatch.text.secrets import Redactor
 from keywatch.vendors.lenient import understood
-from keywatch.vendors.source import COLUMNS, Source, Step
+from keywatch.vendors.source import COLUMNS, Source, value_at
 
 _READ_LENGTH, _LONGEST_VALUE = 20_000, 200
 _ID = re.compile(r"[A-Za-z0-9_.:+/=@-]+")
@@ -35,8 +34,9 @@ def told_of(text: str, size_bytes: int, source: Source, redactor: Redactor) -> s
         if column in _OTHERS and column != "key":
             continue
         for path, name in zip(paths, source.names_of(column), strict=True):
-            if (value := _text(_at(record, path))) and name not in told:
-                kept = _kept(column, value, redactor)
+            if (value := _text(value_at(record, path))) and name not in told:
+                secret = column == "key_id" and source.key_id_is_secret
+                kept = _kept("key" if secret else column, value, redactor)
                 told |= {name: kept[:_LONGEST_VALUE]} if kept else {}
     told |= {"bytes": size_bytes, "digest": redactor.key_hash(text)}
     return json.dumps(told, ensure_ascii=False)
@@ -48,18 +48,6 @@ def _kept(column: str, value: str, redactor: Redactor) -> str:
     if column == "path":
         value = _QUERY.sub("", value)
     return redactor.redact(value) if _SHAPES.get(column, _WORD).fullmatch(value) else ""
-
-
-def _at(value: object, path: Sequence[Step]) -> object:
-    for step in path:
-        if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
-        elif isinstance(step, tuple):
-            inside = value if isinstance(value, list) else []
-            value = next((one for one in inside if _at(one, step[:1]) == step[1]), None)
-        else:
-            value = value[step] if isinstance(value, list) and step < len(value) else None
-    return value
 
 
 def _text(value: object) -> str:

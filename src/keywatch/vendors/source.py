@@ -18,14 +18,19 @@ from keywatch.content import Entry
 from keywatch.errors import VendorError
 from keywatch.settings.time_zone import is_time_zone
 from keywatch.text.key_forms import read_toml
+from keywatch.text.secrets import Redactor
+from keywatch.vendors.arrow_files import arrow_lines, is_arrow
 from keywatch.vendors.documents import json_lines, record_lines
 from keywatch.vendors.files import Lines, LogFile, without_mark
 from keywatch.vendors.shapes import default_shape, shape_for
 from keywatch.vendors.table import header_of, table_lines
+from keywatch.vendors.text_lines import LINE_FORMS, line_form_of, text_lines
 
-__all__ = ["COLUMNS", "PASSED_OVER", "Source", "read_source"]
+__all__ = ["COLUMNS", "FORMS", "PASSED_OVER", "Source", "read_source", "value_at"]
 
-FORMS = {"json": "JSON", "csv": "CSV"}
+FORMS = {
+    "json": "JSON", "csv": "CSV", "access_log": "access log", "logfmt": "key=value",
+}  # fmt: skip
 COLUMNS = (
     "time", "key_id", "key", "principal", "address", "method", "path", "endpoint", "object",
     "status", "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
@@ -46,7 +51,17 @@ _CONVERTED = {
 _TAKEN = frozenset({"nth", "file_id", "line", "text", "record", "ts"})
 _TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
 _SOURCE_FIELDS = frozenset(
-    {"title", "forms", "marks", "required", "unless", "time_zone", "fields", "sql"}
+    {
+        "title",
+        "forms",
+        "marks",
+        "required",
+        "unless",
+        "time_zone",
+        "key_id_is_secret",
+        "fields",
+        "sql",
+    }
 )
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _STEP = re.compile(
@@ -57,6 +72,13 @@ _INDEX = re.compile(r"\[(?:(\d+)|(\w+)=([^\]]+))\]")
 _LONGEST_ID = 200
 PASSED_OVER = "-"
 """The reason of a record that is no request of its own (`Source.unless`)."""
+_SCHEME = r"^(?i:bearer|basic|token|apikey)\s+"
+_LEAST_SECRET_LENGTH = 16
+# Whatever its form: a key of a vendor that nothing is known of must not be stored whole.
+_MASKED_ID = (
+    f"CASE WHEN strlen({{0}}) < {_LEAST_SECRET_LENGTH} THEN nullif({{0}}, '') "
+    f"ELSE mask_key(regexp_replace({{0}}, '{_SCHEME}', '')) END"
+)
 
 Chosen = tuple[str, str]
 """The first element of a list whose field of this name has this value."""
@@ -83,6 +105,7 @@ class Source:
         time_zone: IANA zone of times without an offset; where it is empty, ``ingest.time_zone``.
         unless: A condition over the names of `fields`; a record that meets it is no request of its
             own and is passed over.
+        key_id_is_secret: Whether the log names keys by the full key, whose masked form is the id.
     """
 
     name: str
@@ -96,6 +119,7 @@ class Source:
     file: Path
     time_zone: str = ""
     unless: str = ""
+    key_id_is_secret: bool = False
 
     @property
     def names_endpoints(self) -> bool:
@@ -120,15 +144,27 @@ class Source:
         """The marks with their alternatives."""
         return tuple(tuple(mark.split("|")) for mark in self.marks)
 
+    def shown_id(self, key_id: str, redactor: Redactor) -> str:
+        """The id of a key as events have it: redacted, masked where it is the full key."""
+        if self.key_id_is_secret and len(key_id) >= _LEAST_SECRET_LENGTH:
+            return redactor.mask_key(re.sub(_SCHEME, "", key_id))
+        return redactor.redact(key_id)
+
     def fits(self, record: Mapping[str, Any]) -> bool:
-        """Whether a JSON record bears the format's marks."""
-        return all(any(name in record for name in names) for names in self._marks)
+        """Whether a record bears the format's marks; without any, whether what is required."""
+        if self.marks:
+            return all(any(name in record for name in names) for names in self._marks)
+        return all(
+            any(value_at(record, path) is not None for path in self.fields[name])
+            for name in self.required
+        )
 
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if "csv" not in self.forms or line.lstrip().startswith("{"):
             return all(any(f'"{name}"' in line for name in names) for names in self._marks)
-        return first and self.fits(dict.fromkeys(header_of(line)[1]))
+        header = set(header_of(line)[1])
+        return first and all(any(name.lower() in header for name in names) for names in self._marks)
 
     def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
         """The file's records as JSON text with their numbers.
@@ -138,21 +174,37 @@ class Source:
         Raises:
             InputError: the file can't be read, or is no log of this format.
         """
-        head = without_mark(file.head(), file.path).decode(errors="replace").lstrip()
+        start = file.head()
+        if is_arrow(start):
+            return arrow_lines(file, self._top_names, on_bytes)
+        head = without_mark(start, file.path).decode(errors="replace").lstrip()
+        form = line_form_of(head)
+        if form in self.forms:
+            return text_lines(file, form, on_bytes)
         first = head.partition("\n")[0]
         is_table = ".csv" in file.path.lower() or self.recognises(first, True)
         if "csv" in self.forms and not first.startswith("{") and is_table:
-            return table_lines(file, self._columns, self.names_of("key_id")[0], on_bytes)
-        shape = shape_for(head, self.fits) or default_shape(head)
+            return table_lines(
+                file, self._top_names, self._columns, self.names_of("key_id"), on_bytes
+            )
+        shape = shape_for(head, self.fits)
+        if shape is None and self.forms[0] in LINE_FORMS:
+            return text_lines(file, self.forms[0], on_bytes)
+        shape = shape or default_shape(head)
         if shape.is_lines:
             return json_lines(file, shape, on_bytes)
         return record_lines(file, shape.wrapper, on_bytes)
 
     @property
-    def _columns(self) -> list[str]:
-        """What a table's header has to have, in the order of the fields."""
+    def _top_names(self) -> frozenset[str]:
+        """The names at the top of a record that the fields are read from."""
+        return frozenset(str(path[0]) for paths in self.fields.values() for path in paths)
+
+    @property
+    def _columns(self) -> list[list[str]]:
+        """What a table's header has to have, in the order of the fields: one of the names each."""
         needed = {*self.required, "key_id"}
-        return [self.names_of(name)[0] for name in self.fields if name in needed]
+        return [self.names_of(name) for name in self.fields if name in needed]
 
     @cached_property
     def query(self) -> str:
@@ -203,6 +255,8 @@ FROM timed
 
     def _column(self, name: str) -> str:
         """The expression of a column, in its type."""
+        if name in ("key_id", "key") and self.key_id_is_secret:
+            return _MASKED_ID.format(f'"{name}"')
         if name in self.sql:
             return f"({self.sql[name]})::{_TYPES.get(name, 'VARCHAR')}"
         if name in self.fields:
@@ -232,6 +286,20 @@ FROM timed
             THEN {_literal(f"{when} is not between 2000 and 2099")}
 {lacking}
     END"""
+
+
+def value_at(record: object, path: FieldPath) -> object:
+    """What stands in a record where `path` leads to; None where nothing does."""
+    value = record
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        elif isinstance(step, tuple):
+            inside = value if isinstance(value, list) else []
+            value = next((one for one in inside if value_at(one, step[:1]) == step[1]), None)
+        else:
+            value = value[step] if isinstance(value, list) and step < len(value) else None
+    return value
 
 
 def _literal(text: str) -> str:
@@ -298,7 +366,7 @@ def read_source(file: Path, vendor: str) -> Source:
             raise top.error(f"`required` has {name!r}, which [fields] does not; add it there")
     return Source(
         file.stem, vendor, title, forms, marks, required, fields, expressions, file,
-        _read_zone(top), top.text("unless", ""),
+        _read_zone(top), top.text("unless", ""), top.flag("key_id_is_secret"),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 
 import pyarrow as pa
@@ -41,11 +41,16 @@ def header_of(line: str) -> tuple[str, list[str]]:
 
 
 def table_lines(
-    file: LogFile, required: Sequence[str], key_id: str, on_bytes: Callable[[int], None]
+    file: LogFile,
+    names: Iterable[str],
+    required: Sequence[Sequence[str]],
+    key_id: Collection[str],
+    on_bytes: Callable[[int], None],
 ) -> Iterator[Lines]:
     """Each row as JSON text; a row that does not fit the header is unread.
 
-    `required` are columns, in lower case, that the header has to have; `key_id` is the key's.
+    A column gets that of `names` which it is in another case. Of each of `required` the header has
+    to have one; `key_id` are the names of the key's column.
 
     Raises:
         InputError: the file can't be read, or its header lacks a column.
@@ -59,7 +64,7 @@ def table_lines(
                 yield Lines(numbers, texts, unread)
                 continue
             number, line = next(lines)
-            table = _Table(file.path, number, line, required, key_id)
+            table = _Table(file.path, number, line, names, required, key_id)
         for number, line in lines:
             table.take(number, line)
         yield table.taken(unread)
@@ -76,15 +81,23 @@ class _Table:
     """
 
     def __init__(
-        self, path: str, number: int, line: str, required: Sequence[str], key_id: str
+        self,
+        path: str,
+        number: int,
+        line: str,
+        names: Iterable[str],
+        required: Sequence[Sequence[str]],
+        key_id: Collection[str],
     ) -> None:
-        self._separator, self._names = header_of(line)
-        self._key_id = key_id
-        missing = [name for name in required if name not in self._names]
-        if missing:
+        self._separator, header = header_of(line)
+        spelled = {name.lower(): name for name in names}
+        self._names = [spelled.get(name, name) for name in header]
+        at = (n for n, name in enumerate(self._names) if name in key_id)
+        self._key_id_at = next(at, None)
+        if missing := [each[0] for each in required if not {*each} & {*self._names}]:
             raise InputError(
                 f"{path}, line {number}: the header lacks {', '.join(missing)}; "
-                f"required are {', '.join(required)}"
+                f"required are {', '.join(each[0] for each in required)}"
             )
         self._open: list[tuple[int, str]] = []
         self._open_length = 0
@@ -145,8 +158,8 @@ class _Table:
             self._keep(number, row)
             return
         row = row_of(line, self._separator) or []
-        at = self._names.index(self._key_id)
-        told = row[at] if at < len(row) and _KEY_ID.fullmatch(row[at]) else None
+        at = self._key_id_at
+        told = row[at] if at is not None and at < len(row) and _KEY_ID.fullmatch(row[at]) else None
         why = f"has {len(row)} fields, and the header {len(self._names)}"
         size = len(line.encode())
         self._unread.append(Unread(number, why, line[:_TOLD_LENGTH], size, told))
