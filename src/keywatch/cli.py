@@ -150,7 +150,7 @@ def demo(
             f"{count(weeks, 'week')}."
         )
         lake = folder / "lake"
-        _load(lake, [str(folder / "sample" / "logs")], settings, None)
+        _load(lake, [str(folder / "sample" / "logs")], settings)
         pipeline.import_keys(lake, world.inventory, settings)
         # The sample's own clock: that its log ended long ago is no news.
         now = datetime.combine(world.end, time())
@@ -181,6 +181,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def ingest(
     *paths: Paths,
     source: str | None = None,
+    mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
     common: Common = _DEFAULTS,
 ) -> None:
     """Load logs into the lake; a new lake is created if there is none.
@@ -191,15 +192,24 @@ def ingest(
         Files, folders, globs, s3://bucket/prefix, or - for standard input; may be compressed.
     source
         Format of the log; detected from the content by default.
+    mapping
+        COLUMN=FIELD, once for each column, for a log in no known format: time=@timestamp,
+        address=client_ip, path=uri, key_id=client. keywatch sources new saves a mapping.
     """
     settings = common.settings()
     named = _paths(paths) or list(settings.ingest.places)
     if not named:
         raise UsageError("no PATH given: name a file, a folder, a glob or s3://…")
-    _load(common.lake, named, settings, source)
+    _load(common.lake, named, settings, source, mapping or [])
 
 
-def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) -> None:
+def _load(
+    lake: Path,
+    paths: list[str],
+    settings: Settings,
+    source: str | None = None,
+    mapping: Sequence[str] = (),
+) -> None:
     from keywatch import pipeline
     from keywatch.report import render_load
 
@@ -209,6 +219,7 @@ def _load(lake: Path, paths: list[str], settings: Settings, source: str | None) 
             paths,
             settings,
             source=source,
+            mapping=mapping,
             on_size=on_size,
             on_bytes=on_bytes,
         )

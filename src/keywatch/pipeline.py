@@ -47,29 +47,34 @@ def ingest(
     settings: Settings,
     *,
     source: str | None = None,
+    mapping: Sequence[str] = (),
     on_size: Callable[[int], None] = _quiet,
     on_bytes: Callable[[int], None] = _quiet,
 ) -> LoadReport:
     """Load the logs under `paths` into the lake, which is made where there is none.
 
-    What is found in a folder and is no log is left out. `on_size` hears how many stored bytes there
+    What is found in a folder and is no log is left out. `source` names their format, or `mapping`
+    (``column=field``) tells it for this load. `on_size` hears how many stored bytes there
     are, `on_bytes` of each part that was read.
 
     Raises:
-        InputError, LakeError, GeoIPError: nothing was loaded.
+        UsageError, InputError, LakeError, GeoIPError: nothing was loaded.
     """
     # Arrow, numpy and GeoIP readers (an HTTP client) take a second: a review need not wait for it.
     from keywatch.load.ingest import load_files
     from keywatch.load.origins import OriginReader
-    from keywatch.vendors import find_files
+    from keywatch.vendors import find_files, mapped_source
 
+    if source and mapping:
+        raise UsageError("--source and --map both tell the format; give one of them")
+    format_said = mapped_source(mapping) if mapping else source
     files = find_files(paths)
     on_size(sum(file.size_bytes for file in files))
     with (
         OriginReader(geoip_paths(settings.geoip)) as reader,
         Lake.open(lake_folder, settings.storage, create=True) as lake,
     ):
-        report = load_files(lake, files, settings.ingest, reader, source, on_bytes)
+        report = load_files(lake, files, settings.ingest, reader, format_said, on_bytes)
         _publish(lake, settings, utc_now())
     if len(report.left_out) == len(report.files):
         raise InputError(

@@ -26,7 +26,7 @@ from keywatch.load import ahead, late, path_templates
 from keywatch.load.activity import add_activity
 from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
-from keywatch.vendors import Contents, LogFile, Source, detect_source, named_source
+from keywatch.vendors import Contents, LogFile, Source, named_source, source_of
 from keywatch.vendors.client_address import is_address
 from keywatch.vendors.files import Lines
 from keywatch.vendors.parser import ParsedChunk, Parser
@@ -197,7 +197,7 @@ def load_files(
     files: list[LogFile],
     settings: IngestSettings,
     locator: Locator,
-    source_name: str | None = None,
+    source: Source | str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
     now: datetime | None = None,
 ) -> LoadReport:
@@ -213,7 +213,8 @@ def load_files(
         TooManyRejectsError: more of its lines are bad than ``ingest.max_reject_share``.
         LakeBusyError: another writer did not finish in time.
     """
-    source = named_source(source_name) if source_name else None
+    if isinstance(source, str):
+        source = named_source(source)
     limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
     left_out = _LeftOut()
     while True:
@@ -453,7 +454,7 @@ class _Load:
         found: dict[str, Source | None] = {}
         for file in files:
             try:
-                found[file.path] = named if named and not file.trouble else detect_source(file)
+                found[file.path] = source_of(file, named)
             except InputError as e:
                 self._left_out.leave(file, e)
         return found

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+
 from keywatch.errors import InputError
-from keywatch.vendors.beginning import beginning_of
+from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.files import Contents, LogFile, find_files
+from keywatch.vendors.mapping import (
+    best_records,
+    fields_alike,
+    lacking,
+    map_options,
+    mapped_source,
+    seen_by,
+    told_fields,
+)
 from keywatch.vendors.registry import catalogue_endpoints, service_words, sources, vendor_faults
 from keywatch.vendors.source import Source
 
@@ -15,8 +26,10 @@ __all__ = [
     "catalogue_endpoints",
     "detect_source",
     "find_files",
+    "mapped_source",
     "named_source",
     "service_words",
+    "source_of",
     "sources",
 ]
 
@@ -58,5 +71,33 @@ def detect_source(file: LogFile) -> Source | None:
         return None
     raise InputError(
         f"{file.path}, line 1: not in a log format known to Keywatch ({', '.join(sources())}); "
-        f"set the format with --source, or see README.md, Input{_left_out()}"
+        f"{_how_to_read(file, begins)}{_left_out()}"
     )
+
+
+def _how_to_read(file: LogFile, begins: Beginning) -> str:
+    """The command that reads a log of no known format, as far as its fields tell."""
+    records = best_records(begins)
+    alike = fields_alike(records)
+    missing = lacking(alike)
+    if "time" in missing or len(missing) > 2:
+        return "set the format with --source, or see README.md, Input"
+    command = f"keywatch ingest {shlex.quote(file.path)} {map_options(alike)}"
+    if missing:
+        more = " ".join(f"--map {each.split()[0]}=FIELD" for each in missing)
+        return f"by its fields ({told_fields(records)}) it may be read by: {command} {more}"
+    return (
+        f"its fields look like these columns: {command} (to keep that: keywatch sources new "
+        f"{shlex.quote(file.path)})"
+    )
+
+
+def source_of(file: LogFile, named: Source | None) -> Source | None:
+    """The format of `file`, which is the `named` one if there is any; None for an empty file.
+
+    Raises:
+        InputError: no source knows it, or it lacks a field that the user mapped.
+    """
+    if named is None or file.trouble:
+        return detect_source(file)
+    return named if named.marks else seen_by(named, file)

@@ -56,6 +56,8 @@ _READ_ERRORS = (
 )  # fmt: skip
 _WRITTEN_ON = timedelta(days=1)
 """A file that was written to this recently may go on: the line that it breaks off in waits."""
+_QUIET = timedelta(minutes=10)
+"""After so long a last line without its end is whole where only a newline would tell."""
 _LAKE_FILES = {"key-hash.secret", "writer.lock"}
 
 
@@ -126,6 +128,11 @@ class LogFile:
     trouble: str = field(default="", compare=False)
     packed: bool = field(default=False, compare=False)
     waits_until: datetime | None = field(default=None, compare=False)
+
+    @property
+    def quiet(self) -> timedelta:
+        """How long after its last change it grows no more; what the user names is whole."""
+        return timedelta(0) if self.named else _QUIET
 
     def grows_until(self, quiet: timedelta) -> datetime | None:
         """Until when somebody may be writing to it, if not now: None for what is whole.

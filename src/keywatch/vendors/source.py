@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,17 @@ from keywatch.vendors.shapes import default_shape, shape_for
 from keywatch.vendors.table import header_of, table_lines
 from keywatch.vendors.text_lines import LINE_FORMS, line_form_of, text_lines
 
-__all__ = ["COLUMNS", "FORMS", "PASSED_OVER", "Source", "read_source", "value_at"]
+__all__ = [
+    "COLUMNS",
+    "FORMS",
+    "PASSED_OVER",
+    "FieldPath",
+    "Source",
+    "read_path",
+    "read_source",
+    "shown_path",
+    "value_at",
+]
 
 FORMS = {
     "json": "JSON", "csv": "CSV", "access_log": "access log", "logfmt": "key=value",
@@ -154,10 +164,12 @@ class Source:
         """Whether a record bears the format's marks; without any, whether what is required."""
         if self.marks:
             return all(any(name in record for name in names) for names in self._marks)
-        return all(
-            any(value_at(record, path) is not None for path in self.fields[name])
-            for name in self.required
-        )
+        return all(self.has(name, [record]) for name in self.required)
+
+    def has(self, column: str, records: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether one of `records` has a field that the column is read from."""
+        paths = self.fields[column]
+        return any(value_at(one, path) is not None for one in records for path in paths)
 
     def recognises(self, line: str, first: bool) -> bool:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
@@ -183,10 +195,8 @@ class Source:
             return text_lines(file, form, on_bytes)
         first = head.partition("\n")[0]
         is_table = ".csv" in file.path.lower() or self.recognises(first, True)
-        if "csv" in self.forms and not first.startswith("{") and is_table:
-            return table_lines(
-                file, self._top_names, self._columns, self.names_of("key_id"), on_bytes
-            )
+        if "csv" in self.forms and not first.startswith(("{", "[")) and is_table:
+            return table_lines(file, self.spelled, self._columns, self.names_of("key_id"), on_bytes)
         shape = shape_for(head, self.fits)
         if shape is None and self.forms[0] in LINE_FORMS:
             return text_lines(file, self.forms[0], on_bytes)
@@ -199,6 +209,11 @@ class Source:
     def _top_names(self) -> frozenset[str]:
         """The names at the top of a record that the fields are read from."""
         return frozenset(str(path[0]) for paths in self.fields.values() for path in paths)
+
+    @cached_property
+    def spelled(self) -> Mapping[str, str]:
+        """These names by themselves in lower case, for a table's header may have any."""
+        return {name.lower(): name for name in self._top_names}
 
     @property
     def _columns(self) -> list[list[str]]:
@@ -265,12 +280,12 @@ FROM timed
 
     def _reason(self) -> str:
         """Why a record is no event; most are, and stop at the first condition."""
-        when = _shown(self.fields["time"][0])
+        when = shown_path(self.fields["time"][0])
         needed = [name for name in self.required if name != "time"]
         all_there = "".join(f" AND \"{name}\" <> ''" for name in needed)
         lacking = "\n".join(
             f"        WHEN coalesce(\"{name}\", '') = '' "
-            f"THEN {_literal(f'{_shown(self.fields[name][0])} is missing')}"
+            f"THEN {_literal(f'{shown_path(self.fields[name][0])} is missing')}"
             for name in needed
         )
         no_offset = f"{when} has no offset; set [ingest] time_zone"
@@ -391,19 +406,32 @@ def _read_fields(entry: Entry) -> dict[str, tuple[FieldPath, ...]]:
         for before in (path[:n] for n in range(1, len(path))):
             if before in every:
                 raise entry.error(
-                    f"{_shown(before)} is read whole and as {_shown(path)}; name one of them only"
+                    f"{shown_path(before)} is read whole and as {shown_path(path)}; "
+                    "name one of them only"
                 )
     return fields
 
 
-def _shown(path: FieldPath) -> str:
+def shown_path(path: FieldPath) -> str:
+    """``items.0.name``: a path as errors show it."""
     return ".".join("=".join(step) if isinstance(step, tuple) else str(step) for step in path)
 
 
 def _read_path(entry: Entry, name: str, text: str) -> FieldPath:
+    path = read_path(text)
+    if path is None:
+        raise entry.error(
+            f"`{name}` is {text!r}; a path such as actor.id, items[0].name or "
+            "items[key=agent].value is expected"
+        )
+    return path
+
+
+def read_path(text: str) -> FieldPath | None:
     """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes.
 
-    ``details[key=User-Agent].value`` → ("details", ("key", "User-Agent"), "value").
+    ``details[key=User-Agent].value`` → ("details", ("key", "User-Agent"), "value"); None where it
+    is no path.
     """
     steps: list[Step] = []
     at = 0
@@ -412,12 +440,7 @@ def _read_path(entry: Entry, name: str, text: str) -> FieldPath:
         indices = _INDEX.finditer(match[3])
         steps += [int(each[1]) if each[1] else (each[2], each[3]) for each in indices]
         at = match.end()
-    if at < len(text) or not steps or text.endswith("."):
-        raise entry.error(
-            f"`{name}` is {text!r}; a path such as actor.id, items[0].name or "
-            "items[key=agent].value is expected"
-        )
-    return tuple(steps)
+    return None if at < len(text) or not steps or text.endswith(".") else tuple(steps)
 
 
 def _see_what_is_needed(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -25,11 +24,6 @@ _MOST_LENGTH_A_ROW = 1024 * 1024
 _TOLD_LENGTH = 20_000
 _KEY_ID = re.compile(r"[^\s,;\"']{1,200}")
 
-_CSV_QUIET = timedelta(minutes=10)
-"""After so long without a change a last row without its end is whole: only a newline would tell.
-
-A file that the user names is whole."""
-
 csv.field_size_limit(MAX_LINE_BYTES)
 
 
@@ -42,29 +36,28 @@ def header_of(line: str) -> tuple[str, list[str]]:
 
 def table_lines(
     file: LogFile,
-    names: Iterable[str],
+    spelled: Mapping[str, str],
     required: Sequence[Sequence[str]],
     key_id: Collection[str],
     on_bytes: Callable[[int], None],
 ) -> Iterator[Lines]:
     """Each row as JSON text; a row that does not fit the header is unread.
 
-    A column gets that of `names` which it is in another case. Of each of `required` the header has
-    to have one; `key_id` are the names of the key's column.
+    `spelled` are the names that columns get, by those in lower case. Of each of `required` the
+    header has to have one; `key_id` are the names of the key's column.
 
     Raises:
         InputError: the file can't be read, or its header lacks a column.
     """
-    quiet = timedelta(0) if file.named else _CSV_QUIET
     table: _Table | None = None
-    for numbers, texts, unread in numbered_lines(file, on_bytes, quiet):
+    for numbers, texts, unread in numbered_lines(file, on_bytes, file.quiet):
         lines = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
         if table is None:
             if not len(numbers):
                 yield Lines(numbers, texts, unread)
                 continue
             number, line = next(lines)
-            table = _Table(file.path, number, line, names, required, key_id)
+            table = _Table(file.path, number, line, spelled, required, key_id)
         for number, line in lines:
             table.take(number, line)
         yield table.taken(unread)
@@ -85,12 +78,11 @@ class _Table:
         path: str,
         number: int,
         line: str,
-        names: Iterable[str],
+        spelled: Mapping[str, str],
         required: Sequence[Sequence[str]],
         key_id: Collection[str],
     ) -> None:
         self._separator, header = header_of(line)
-        spelled = {name.lower(): name for name in names}
         self._names = [spelled.get(name, name) for name in header]
         at = (n for n, name in enumerate(self._names) if name in key_id)
         self._key_id_at = next(at, None)

@@ -42,7 +42,7 @@ def text_lines(file: LogFile, form: str, on_bytes: Callable[[int], None]) -> Ite
         InputError: the file can't be read.
     """
     read, what = LINE_FORMS[form]
-    for lines in numbered_lines(file, on_bytes):
+    for lines in numbered_lines(file, on_bytes, file.quiet):
         numbers, texts, unread = [], [], list(lines.unread)
         for number, line in zip(lines.numbers.to_pylist(), lines.texts.to_pylist(), strict=True):
             record = read(line)
