@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake
 from keywatch.load.ingest import LoadReport, load_files
+from keywatch.load.rejects import Rejects
+from keywatch.report import render_load
 from keywatch.settings import IngestSettings
 from keywatch.vendors import LogFile, find_files, named_source
 from tests.conftest import (
@@ -168,7 +170,7 @@ BAD_LINES = {
         "timestamp has no offset; set [ingest] time_zone"
     ),
     json.dumps(event(timestamp="2026-02-30T00:00:04Z")).encode(): (
-        "timestamp is no time (2026-09-30T00:00:04Z)"
+        "timestamp is no time; 2026-09-30T00:00:04Z is one"
     ),
     json.dumps(event(timestamp="0026-09-30T00:00:04Z")).encode(): (
         "timestamp is not between 2000 and 2099"
@@ -188,6 +190,36 @@ def test_a_bad_line_is_kept_with_its_number_and_reason(
     assert counts(report) == {"lines": 3, "events": 2, "rejects": 1}
     assert quick.lake.rows("SELECT line, reason FROM lake.rejects") == [(3, reason)]
     assert report.first_rejects == (f"{quick.folder}/logs/log.jsonl, line 3: {reason}",)
+
+
+def test_rejects_are_told_by_reason_with_the_value_that_was_met(quick: Loading) -> None:
+    rows = events(20)
+    for row in rows[3:9]:
+        row["timestamp"] = row["timestamp"].replace("T", " ").rstrip("Z")
+    rows[10] |= {"timestamp": "Wed, 30 Sep 2026 00:00:10"}
+    rows[11] |= {"ip": None, "client_ip": "81.2.69.144"}
+    rows[12] |= {"timestamp": "a-secret-of-some-kind"}
+    report = quick.take(rows, max_reject_share=1)
+    log = f"{quick.folder}/logs/log.jsonl"
+    assert [str(group) for group in report.reject_groups] == [
+        "6 lines: timestamp has no offset, like 2026-09-30 00:00:03; set [ingest] time_zone "
+        f"({log}, line 4)",
+        "2 lines: timestamp is no time, like Wed, 30 Sep 2026 00:00:10; 2026-09-30T00:00:04Z is one "
+        f"({log}, line 11)",
+        f"1 line: ip is missing; client_ip looks like it ({log}, line 12)",
+    ]
+    told = render_load(report)
+    assert "9 lines could not be read:\n  6 lines: timestamp has no offset, like" in told
+    assert "a-secret-of-some-kind" not in str(quick.tables())
+
+
+def test_rejects_of_very_many_reasons_are_bounded() -> None:
+    rejects = Rejects("a.csv")
+    for n in range(1000):
+        rejects.add(f"has {n} fields, and the header 6", n, "{}")
+    assert sum(group.lines for group in rejects.groups) == 1000
+    assert str(rejects.groups[0]) == "950 lines: other reasons (a.csv, line 50)"
+    assert len(rejects.groups) == 51
 
 
 def test_rows_that_do_not_fit_the_header_are_rejects(quick: Loading) -> None:
@@ -219,8 +251,8 @@ def test_too_many_bad_lines_fail_whole_and_leave_nothing(loading: Loading) -> No
     text = str(raised.value)
     log = f"{loading.folder}/logs/log.jsonl"
     assert text.startswith(f"{log}: 11 of 29 lines can't be read, more than the 5% that ingest")
-    assert f"{loading.folder}/logs/log.jsonl, line 19: not valid JSON" in text
-    assert f"{loading.folder}/logs/log.jsonl, line 20: timestamp is missing" in text
+    assert f"1 line: not valid JSON ({log}, line 19)" in text
+    assert f"10 lines: timestamp is missing ({log}, line 20)" in text
     assert loading.tables() == before[0]
     loading.take(events(1))  # the next writer clears away what the last one left
     assert loading.parquet_files() == loading.listed_files()

@@ -24,6 +24,7 @@ from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake, utc_now
 from keywatch.load import ahead, late, path_templates
 from keywatch.load.activity import add_activity
+from keywatch.load.rejects import RejectGroup, Rejects, merged
 from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
 from keywatch.vendors import Contents, LogFile, Source, named_source, source_of
@@ -147,6 +148,8 @@ class LoadReport:
     """Requests that came with a list of addresses, as proxies write it."""
     learnt: tuple[str, ...] = ()
     """Where paths hold an id, as method and path up to it: what this load showed."""
+    reject_groups: tuple[RejectGroup, ...] = ()
+    """Lines that could not be read, by reason; the most frequent first."""
 
     def total(self, count: str) -> int:
         """The sum over the files of one of ``lines``, ``events`` and so on."""
@@ -261,7 +264,7 @@ def _load(
         new = [file for file in new if file not in left_out]
         let_in, doubted = load.settle()
         reports = [load.report(file, sources[file.path]) for file in new]
-        first_rejects = load.first_rejects()
+        first_rejects, reject_groups = load.first_rejects(), load.reject_groups(new)
         load.record_files(new, reports)
         new_addresses = sum(load.store_origins(located.result()) for located in origins)
         load.locate_again(locator)
@@ -275,6 +278,7 @@ def _load(
     return LoadReport(
         tuple(reports), first_rejects, new_addresses, let_in, doubted,
         dict(load.no_address.most_common()), load.address_lists, tuple(load.learnt),
+        reject_groups,
     )  # fmt: skip
 
 
@@ -406,7 +410,7 @@ class _Load:
         self._bad: Counter[int] = Counter()
         self._looked_at: Counter[int] = Counter()
         self._begun: set[int] = set()
-        self._first: dict[int, list[tuple[int, str]]] = {}
+        self._rejects: dict[int, Rejects] = {}
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, _Span] = {}
         self._spans_ahead: dict[int, _Span] = {}
@@ -517,16 +521,19 @@ class _Load:
         rejected = pc.is_valid(rows["reason"])
         if not pc.any(rejected).as_py():
             return chunk
-        bad = rows.filter(rejected).select(["file_id", "line", "reason", "key_id"]).to_pylist()
+        told = ["file_id", "line", "reason", "key_id", "text"]
+        bad = rows.filter(rejected).select(told).to_pylist()
         read = _only(rows, pc.is_null(rows["reason"])).select(["file_id", "key_id"])
         keys_read = {
             tuple(row.values())
             for row in read.group_by(["file_id", "key_id"]).aggregate([]).to_pylist()
         }
         for row in sorted(bad, key=lambda row: (row["file_id"], row["line"])):
-            first = self._first.setdefault(row["file_id"], [])
-            if len(first) < _FIRST_REJECTS_SHOWN:
-                first.append((row["line"], row["reason"]))
+            file_id = row["file_id"]
+            if file_id not in self._rejects:
+                path = self._redactor.redact(self._files[file_id].path)
+                self._rejects[file_id] = Rejects(path)
+            self._rejects[file_id].add(row["reason"], row["line"], row["text"])
             # What one key sends does not say that the file is no log: its other lines can be read.
             if row["key_id"] is None or (row["file_id"], row["key_id"]) not in keys_read:
                 self._bad[row["file_id"]] += 1
@@ -553,14 +560,13 @@ class _Load:
         if bad <= share * lines or (bad <= _FEW_REJECTS and 2 * bad <= lines):
             return True
         file = self._files[file_id]
-        told = "\n  ".join(
-            f"{file.path}, line {line}: {reason}" for line, reason in self._first[file_id]
-        )
+        groups = self._rejects[file_id].groups[:_FIRST_REJECTS_SHOWN]
+        told = "\n  ".join(map(str, groups))
         self._left_out.leave(
             file,
             TooManyRejectsError(
                 f"{file.path}: {bad:,} of {lines:,} lines can't be read, more than the {share:.0%} "
-                f"that ingest.max_reject_share allows; nothing was loaded. The first:\n  {told}"
+                f"that ingest.max_reject_share allows; nothing was loaded:\n  {told}"
             ),
         )
         return False
@@ -759,6 +765,11 @@ class _Load:
                 }
             )
         self._lake.append("ingested_files", pa.Table.from_pylist(records, _RECORD))
+
+    def reject_groups(self, files: list[LogFile]) -> tuple[RejectGroup, ...]:
+        """The rejects of `files` by reason, the most frequent first."""
+        ids = (self._file_ids[file.path] for file in files)
+        return merged(self._rejects[id_] for id_ in ids if id_ in self._rejects)
 
     def first_rejects(self) -> tuple[str, ...]:
         """The first rejects of this load as ``file, line: reason``."""

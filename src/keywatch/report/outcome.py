@@ -80,8 +80,12 @@ def render_load(report: LoadReport) -> str:
             f"{listed(places, _MOST_MISSED)}."
         )
     if rejects := report.total("rejects"):
-        lines.append(f"{count(rejects, 'line')} rejected as unreadable; the first:")
-        lines += [f"  {printable(reject, max_length=160)}" for reject in report.first_rejects]
+        lines.append(f"{count(rejects, 'line')} rejected as unreadable:")
+        lines += [
+            f"  {printable(str(group), max_length=300)}" for group in report.reject_groups[:_MOST]
+        ]
+        if (more := len(report.reject_groups) - _MOST) > 0:
+            lines.append(f"  and for {count(more, 'more reason')}")
     if waiting := sum(file.waits for file in new):
         ends = named(waiting, "ends with an incomplete line", "end with incomplete lines")
         lines.append(f"{count(waiting, 'file')} {ends}; the next load reads the rest.")

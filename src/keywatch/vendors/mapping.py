@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from keywatch.vendors.source import COLUMNS, FORMS, FieldPath, Source, read_path
 
 __all__ = [
     "best_records",
+    "field_alike",
     "fields_alike",
     "lacking",
     "map_options",
@@ -110,16 +111,8 @@ def fields_alike(records: Iterable[Mapping[str, Any]]) -> dict[str, FieldPath]:
                 values.setdefault(path, value.strip())
     found: dict[str, FieldPath] = {}
     for column in _names():
-        looks = _FORMS_OF.get(column, bool)
-        ranked = [
-            (rank, len(path), path)
-            for path, value in values.items()
-            if path not in found.values()
-            and (rank := _rank(column, path)) is not None
-            and looks(value)
-        ]
-        if ranked:
-            found[column] = min(ranked, key=lambda one: one[:2])[2]
+        if named := _named_like(column, values, {*found.values()}):
+            found[column] = named
     for column in _BY_VALUE:
         looks = _FORMS_OF[column]
         alike = [
@@ -130,6 +123,24 @@ def fields_alike(records: Iterable[Mapping[str, Any]]) -> dict[str, FieldPath]:
     if "path" in found:
         found.pop("endpoint", None)
     return {column: found[column] for column in COLUMNS if column in found}
+
+
+def field_alike(record: Mapping[str, Any], column: str) -> str:
+    """The field of a record that is named like a column and holds one; empty where none is."""
+    path = _named_like(column, dict(_values(record)), frozenset())
+    return shown_path(path) if path else ""
+
+
+def _named_like(
+    column: str, values: Mapping[FieldPath, str], taken: Set[FieldPath]
+) -> FieldPath | None:
+    looks = _FORMS_OF.get(column, bool)
+    ranked = [
+        (rank, len(path), path)
+        for path, value in values.items()
+        if path not in taken and (rank := _rank(column, path)) is not None and looks(value)
+    ]
+    return min(ranked, key=lambda one: one[:2])[2] if ranked else None
 
 
 def best_records(begins: Beginning) -> list[Mapping[str, Any]]:

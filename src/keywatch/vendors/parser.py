@@ -315,7 +315,11 @@ class Parser:
             "ts": reject.get("ts") or times.before(reject["file_id"], reject["line"]),
             "key_id": key_id and source.shown_id(key_id, self._redactor)[:_ID_LENGTH],
             "text": told_of(
-                text, reject.get("size_bytes") or len(text.encode()), source, self._redactor
+                text,
+                reject.get("size_bytes") or len(text.encode()),
+                reject["reason"],
+                source,
+                self._redactor,
             ),
         }
 

@@ -166,6 +166,10 @@ class Source:
             return all(any(name in record for name in names) for names in self._marks)
         return all(self.has(name, [record]) for name in self.required)
 
+    def told_as(self, column: str) -> str:
+        """The field that a column is read from, as reasons name it."""
+        return shown_path(self.fields[column][0])
+
     def has(self, column: str, records: Iterable[Mapping[str, Any]]) -> bool:
         """Whether one of `records` has a field that the column is read from."""
         paths = self.fields[column]
@@ -280,16 +284,16 @@ FROM timed
 
     def _reason(self) -> str:
         """Why a record is no event; most are, and stop at the first condition."""
-        when = shown_path(self.fields["time"][0])
+        when = self.told_as("time")
         needed = [name for name in self.required if name != "time"]
         all_there = "".join(f" AND \"{name}\" <> ''" for name in needed)
         lacking = "\n".join(
             f"        WHEN coalesce(\"{name}\", '') = '' "
-            f"THEN {_literal(f'{shown_path(self.fields[name][0])} is missing')}"
+            f"THEN {_literal(f'{self.told_as(name)} is missing')}"
             for name in needed
         )
         no_offset = f"{when} has no offset; set [ingest] time_zone"
-        no_time = f"{when} is no time (2026-09-30T00:00:04Z)"
+        no_time = f"{when} is no time; 2026-09-30T00:00:04Z is one"
         passed_over = f"WHEN ({self.unless}) THEN '{PASSED_OVER}'\n        " if self.unless else ""
         return f"""CASE
         {passed_over}WHEN year(ts) BETWEEN 2000 AND 2099{all_there} THEN NULL
