@@ -347,7 +347,7 @@ def test_every_command_of_this_version_has_help() -> None:
     for words in (
         ("demo",), ("ingest",), ("keys", "import"), ("review",), ("case",), ("deliver",),
         ("doctor",), ("detectors", "list"), ("detectors", "check"), ("detectors", "test"),
-        ("sources", "list"), ("sources", "check"),
+        ("sources", "list"), ("sources", "check"), ("sources", "new"),
     ):  # fmt: skip
         ran = keywatch(*words, "--help")
         assert ran.code == 0

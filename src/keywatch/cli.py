@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -193,7 +194,7 @@ def ingest(
     source
         Format of the log; detected from the content by default.
     mapping
-        COLUMN=FIELD, once for each column, for a log in no known format: time=@timestamp,
+        COLUMN=FIELD, once per column, for a log in no known format: time=@timestamp,
         address=client_ip, path=uri, key_id=client. keywatch sources new saves a mapping.
     """
     settings = common.settings()
@@ -797,6 +798,42 @@ def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
         print(f"{count(wrong, 'fault')} in {count(len(found), 'vendor')}")
         raise SystemExit(EXIT_FINDINGS)
     print(f"{count(len(found), 'vendor')} in order")
+
+
+@sources_app.command(name="new")
+def sources_new(
+    sample: str,
+    *,
+    vendor: str = "",
+    output: Path = Path(),
+    common: Common = _DEFAULTS,
+) -> None:
+    """Propose how a log of no known format is read, from a sample, and write it as a source.
+
+    Shows which field is which column and ten rows as they are read. Exit 1 when what was written
+    is not in order.
+
+    Parameters
+    ----------
+    sample
+        A file of the log.
+    vendor
+        The name of the vendor and its source: small letters, digits, _. The sample's when not
+        given.
+    output
+        The folder in which vendors/NAME is made.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_proposal
+    from keywatch.text.phrases import count
+
+    name = vendor or re.sub(r"[^a-z0-9]+", "_", Path(sample).name.partition(".")[0].lower())
+    proposal, home, wrong = pipeline.new_source(sample, common.settings(), name, output)
+    print(render_proposal(proposal, home, width=_width()), end="")
+    if wrong:
+        print("\n".join(wrong))
+        print(f"{count(len(wrong), 'fault')}; see vendors/README.md")
+        raise SystemExit(EXIT_FINDINGS)
 
 
 @lake_app.command(name="maintain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keywatch.load.ingest import LoadReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
+    from keywatch.vendors.proposal import Proposal
 
 T = TypeVar("T")
 
@@ -87,6 +89,33 @@ def ingest(
 
 
 _MOST_FILES_NAMED = 5
+
+
+def new_source(
+    sample: str, settings: Settings, vendor: str, output: Path
+) -> tuple[Proposal, Path, list[str]]:
+    """Propose how a log of no known format is read, write it as ``vendors/NAME``, and check it.
+
+    Returns the proposal, the vendor's folder, and what is wrong with it, a sentence each.
+
+    Raises:
+        UsageError: the vendor has that name already, or its folder can't be written.
+        InputError: the sample can't be read, is known already or has too few fields that are known.
+    """
+    from keywatch.text.secrets import Redactor
+    from keywatch.vendors import find_files
+    from keywatch.vendors.checking import check_vendor, folders_named
+    from keywatch.vendors.proposal import proposed, write_proposal
+
+    file, *others = find_files([sample])
+    if others:
+        raise UsageError(f"{sample}: holds {1 + len(others)} files; name one as the sample")
+    # What is replaced can't be found again: the sample's lines are kept in a file that is shared.
+    redactor = Redactor(os.urandom(32))
+    proposal = proposed(file, vendor, redactor, settings.ingest.time_zone)
+    home = write_proposal(proposal, output)
+    folders_named([home])
+    return proposal, home, check_vendor(home.resolve())
 
 
 def ingest_new(

@@ -204,12 +204,12 @@ def test_rejects_are_told_by_reason_with_the_value_that_was_met(quick: Loading) 
     assert [str(group) for group in report.reject_groups] == [
         "6 lines: timestamp has no offset, like 2026-09-30 00:00:03; set [ingest] time_zone "
         f"({log}, line 4)",
-        "2 lines: timestamp is no time, like Wed, 30 Sep 2026 00:00:10; 2026-09-30T00:00:04Z is one "
-        f"({log}, line 11)",
+        "2 lines: timestamp is no time, like Wed, 30 Sep 2026 00:00:10; 2026-09-30T00:00:04Z is "
+        f"one ({log}, line 11)",
         f"1 line: ip is missing; client_ip looks like it ({log}, line 12)",
     ]
     told = render_load(report)
-    assert "9 lines could not be read:\n  6 lines: timestamp has no offset, like" in told
+    assert "9 lines rejected as unreadable:\n  6 lines: timestamp has no offset, like" in told
     assert "a-secret-of-some-kind" not in str(quick.tables())
 
 

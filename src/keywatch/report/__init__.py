@@ -11,6 +11,7 @@ from keywatch.report.outcome import (
     render_demo_verdict,
     render_load,
     render_power,
+    render_proposal,
     render_rehearsal,
     render_verdict,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "render_load",
     "render_new_networks",
     "render_power",
+    "render_proposal",
     "render_rehearsal",
     "render_review",
     "render_verdict",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keywatch.detect.power import THEFTS, KeyPower, summary
@@ -14,6 +16,7 @@ from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
     from keywatch.load.ingest import LoadReport
+    from keywatch.vendors.proposal import Proposal
 
 _MOST_MISSED = 4
 _ALERTS = ("revoke", "rotate", "investigate")
@@ -98,6 +101,48 @@ def render_load(report: LoadReport) -> str:
         if (more := len(report.left_out) - _MOST) > 0:
             lines.append(f"  and {more:,} more; keywatch doctor lists them")
     return "\n".join(lines)
+
+
+def render_proposal(proposal: Proposal, home: Path, *, width: int = 100) -> str:
+    """Which field of a sample is which column, its first rows as read, and what is next."""
+    page = Page(width, color=False)
+    page.add(Grid([["column", "field"], *_fields(proposal)], align=("left", "left")))
+    page.blank()
+    if proposal.events:
+        rows: list[list[Cell]] = [["time (UTC)", "key", "address", "endpoint", "status"]]
+        rows += [
+            [f"{row['ts']:%Y-%m-%d %H:%M:%S}", *(_shown(row[name]) for name in _SHOWN)]
+            for row in proposal.events
+        ]
+        page.add(Grid(rows, one_line=True))
+        page.blank()
+    for line, reason in proposal.rejects:
+        page.add(f"Record {line} could not be read: {printable(reason)}")
+    if proposal.source.time_zone:
+        page.add(
+            f"The times have no offset: {proposal.source.time_zone} is assumed. Where that is "
+            f"wrong, change time_zone in sources/{proposal.source.name}.toml."
+        )
+    page.add(
+        f"Written: {printable(str(home))}. To load such logs, name the folder in keywatch.toml:"
+    )
+    page.add(f"[content] folders = [{json.dumps(str(home.parent.parent))}]", indent=2)
+    page.add(
+        f"Keys and other secrets in {printable(str(home / 'tests' / 'sample.toml'))} are replaced; "
+        "addresses, names and paths are the sample's. Look through it before you share it."
+    )
+    return page.text
+
+
+_SHOWN = ("key_id", "address", "endpoint", "status")
+
+
+def _fields(proposal: Proposal) -> list[list[Cell]]:
+    return [[name, printable(field, max_length=60)] for name, field in proposal.fields.items()]
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else printable(str(value), max_length=40)
 
 
 def _first_line(text: str) -> str:

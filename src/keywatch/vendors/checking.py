@@ -23,7 +23,7 @@ from keywatch.vendors.parser import ParsedChunk, Parser
 from keywatch.vendors.registry import Vendor, read_vendor, vendor_faults, vendor_of_key
 from keywatch.vendors.source import Source
 
-__all__ = ["check_vendor", "folders_named"]
+__all__ = ["check_vendor", "folders_named", "parsed_log", "plain"]
 
 _TEST_FIELDS = frozenset({"title", "source", "log", "events", "rejects", "keys", "ordinary"})
 _KEY_FIELDS = frozenset({"key", "masked", "environment"})
@@ -167,17 +167,33 @@ def _parsed(vendor: Vendor, test: Entry, parser: Parser) -> ParsedChunk:
     if source is None:
         known = ", ".join(each.name for each in vendor.sources)
         raise test.error(f"source is {name!r}; {vendor.name} has {known or 'none'}")
-    with tempfile.TemporaryDirectory(prefix="keywatch-") as folder:
-        file = Path(folder) / "log"
-        file.write_text(test.text("log").replace(_BREAK, ""), encoding="utf-8")
-        log = LogFile(str(file), file.stat().st_size)
-        try:
-            found = detect_source(log)
-            parts = list(source.lines(log, lambda _: None))
-        except InputError as e:
-            raise test.error(f"log{str(e).removeprefix(str(file))}") from e
+    log = test.text("log").replace(_BREAK, "")
+    try:
+        found, chunk = parsed_log(source, log, parser)
+    except InputError as e:
+        raise test.error(f"log{e}") from e
     if found != source:
         raise test.error(f"the log is taken for {found.name if found else 'an empty file'}")
+    return chunk
+
+
+def parsed_log(
+    source: Source, log: str, parser: Parser, *, detect: bool = True
+) -> tuple[Source | None, ParsedChunk]:
+    """A log as it is loaded by `source`, and the source it is taken for.
+
+    Raises:
+        InputError: it can't be read, or no source knows it.
+    """
+    with tempfile.TemporaryDirectory(prefix="keywatch-") as folder:
+        file = Path(folder) / "log"
+        file.write_text(log, encoding="utf-8")
+        listed = LogFile(str(file), file.stat().st_size)
+        try:
+            found = detect_source(listed) if detect else source
+            parts = list(source.lines(listed, lambda _: None))
+        except InputError as e:
+            raise InputError(str(e).removeprefix(str(file))) from e
     lines = pa.table(
         [
             pa.repeat(pa.scalar(1, pa.int64()), sum(len(part.texts) for part in parts)),
@@ -191,7 +207,7 @@ def _parsed(vendor: Vendor, test: Entry, parser: Parser) -> ParsedChunk:
          "size_bytes": one.size_bytes, "key_id": one.key_id}
         for part in parts for one in part.unread
     ]  # fmt: skip
-    return parser.parse(source, lines, unread)
+    return found, parser.parse(source, lines, unread)
 
 
 def _log_faults(chunk: ParsedChunk, events: list[Entry], rejects: list[Entry]) -> Iterator[str]:
@@ -202,8 +218,8 @@ def _log_faults(chunk: ParsedChunk, events: list[Entry], rejects: list[Entry]) -
         yield f"{len(found)} events are read, and {len(events)} are expected"
     for row, expected in zip(found, events, strict=False):
         for name, value in expected.table.items():
-            got = _plain(row[name])
-            if got != _plain(value):
+            got = plain(row[name])
+            if got != plain(value):
                 yield f"{expected.where}: {name} is {got!r}, and {value!r} is expected"
     left = [(row["line"], row["reason"]) for row in rows.filter(bad).to_pylist()]
     told = [(entry.number("line"), entry.text("reason")) for entry in rejects]
@@ -211,7 +227,7 @@ def _log_faults(chunk: ParsedChunk, events: list[Entry], rejects: list[Entry]) -
         yield f"rejected are {left}, and {told} are expected"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as tests have it: a time in UTC, a key without its hash."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).replace(tzinfo=None)

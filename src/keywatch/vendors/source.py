@@ -157,7 +157,7 @@ class Source:
     def shown_id(self, key_id: str, redactor: Redactor) -> str:
         """The id of a key as events have it: redacted, masked where it is the full key."""
         if self.key_id_is_secret and len(key_id) >= _LEAST_SECRET_LENGTH:
-            return redactor.mask_key(re.sub(_SCHEME, "", key_id))
+            return redactor.mask_key(self.without_scheme(key_id))
         return redactor.redact(key_id)
 
     def fits(self, record: Mapping[str, Any]) -> bool:
@@ -170,6 +170,11 @@ class Source:
         """The field that a column is read from, as reasons name it."""
         return shown_path(self.fields[column][0])
 
+    @staticmethod
+    def without_scheme(key: str) -> str:
+        """A key out of a header's value, such as ``Bearer …``."""
+        return re.sub(_SCHEME, "", key)
+
     def has(self, column: str, records: Iterable[Mapping[str, Any]]) -> bool:
         """Whether one of `records` has a field that the column is read from."""
         paths = self.fields[column]
@@ -179,7 +184,7 @@ class Source:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if "csv" not in self.forms or line.lstrip().startswith("{"):
             return all(any(f'"{name}"' in line for name in names) for names in self._marks)
-        header = set(header_of(line)[1])
+        header = {*header_of(line)[1]} if first else set()
         return first and all(any(name.lower() in header for name in names) for names in self._marks)
 
     def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
@@ -434,7 +439,7 @@ def _read_path(entry: Entry, name: str, text: str) -> FieldPath:
 def read_path(text: str) -> FieldPath | None:
     """``resources[0].ARN`` → ("resources", 0, "ARN"); a name with dots stands in quotes.
 
-    ``details[key=User-Agent].value`` → ("details", ("key", "User-Agent"), "value"); None where it
+    ``details[key=User-Agent].value`` → ("details", ("key", "User-Agent"), "value"). None where it
     is no path.
     """
     steps: list[Step] = []
