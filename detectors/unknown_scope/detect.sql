@@ -3,7 +3,12 @@
 -- that it makes.
 WITH documented AS (SELECT DISTINCT scope FROM catalogue WHERE scope IS NOT NULL),
 
-callers AS (SELECT DISTINCT key_id FROM visit_endpoints SEMI JOIN catalogue USING (endpoint)),
+-- Of a vendor whose catalogue states no scopes, none can be told to be unknown.
+callers AS (
+    SELECT DISTINCT key_id
+    FROM visit_endpoints
+    SEMI JOIN (FROM catalogue WHERE scope IS NOT NULL) USING (endpoint)
+),
 
 granted AS (
     SELECT key_id, unnest(scopes) AS scope

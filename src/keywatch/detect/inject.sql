@@ -55,7 +55,8 @@ scanned AS (
     SELECT endpoint, scope, row_number() OVER (ORDER BY hash(endpoint), endpoint) - 1 AS nth,
         count(*) OVER () AS endpoints
     FROM catalogue
-    WHERE NOT contains(endpoint, ':')
+    -- Requests of HTTP APIs (GET /v1/checks), no calls that a log names.
+    WHERE contains(endpoint, ' /')
 ),
 
 requests AS (
