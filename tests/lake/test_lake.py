@@ -327,7 +327,7 @@ def test_a_catalogue_that_stays_locked_is_busy_not_damaged(loading: Loading) -> 
         other = start(holder, loading.folder / "lake" / "catalog.sqlite")
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(LakeBusyError, match="nothing was kept"), lake.writing():
+        with pytest.raises(LakeBusyError, match="nothing was stored"), lake.writing():
             lake.execute(insert, run="x")
         other.communicate("")
         with lake.writing():

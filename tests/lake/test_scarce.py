@@ -101,7 +101,7 @@ def test_too_little_memory_is_said_with_the_mend(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     refused(
         keywatch("ingest", log(tmp_path, 7), "--lake", lake, memory="3MB"),
-        "memory ran out", "storage.memory_limit",
+        "out of memory", "storage.memory_limit",
     )  # fmt: skip
     wrong = keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake, memory="lots")
     assert wrong.returncode == 2

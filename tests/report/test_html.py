@@ -254,7 +254,7 @@ def test_keys_that_could_not_be_judged_are_named() -> None:
 
     assert "2 keys not assessed against their own history" in shown
     assert "key_b, warming up" in shown
-    assert "key_c, could not be judged" in shown
+    assert "key_c, could not be assessed" in shown
     assert "key_a" not in shown
 
 

@@ -108,7 +108,7 @@ def test_ids_of_keys_stay_as_they_are(quick: Loading) -> None:
     [
         (["tim=ts"], "tim=ts: COLUMN=FIELD is expected"),
         (["time"], "COLUMN=FIELD is expected"),
-        (["time=a", "time=b"], "time is there already"),
+        (["time=a", "time=b"], "time is listed twice"),
         (["time=a", "address=b"], "lacks path or endpoint and key_id or key; add --map path=FIELD"),
     ],
 )
@@ -159,7 +159,7 @@ def test_fields_are_known_by_name_and_value(record: dict[str, Any], found: dict[
 
 def test_an_unknown_log_names_the_command_that_reads_it(quick: Loading) -> None:
     file = quick.write(as_json_lines(ROWS), "my log.jsonl")
-    with pytest.raises(InputError, match="not in a log format known") as raised:
+    with pytest.raises(InputError, match="not in a log format known to Keywatch") as raised:
         quick.load(file)
     command = str(raised.value).partition("may be read by: ")[2]
     words = shlex.split(command)

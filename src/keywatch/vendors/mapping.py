@@ -195,7 +195,7 @@ def mapped_source(said: Sequence[str]) -> Source:
                 f"{', '.join(COLUMNS)}"
             )
         if column in fields:
-            raise UsageError(f"--map {one}: {column} is there already; name it once")
+            raise UsageError(f"--map {one}: {column} is listed twice; list it once")
         # A name may have dots itself, and a table's header has names only.
         path = read_path(name)
         fields[column] = ((name,),) if path in (None, (name,)) else ((name,), path)
@@ -238,7 +238,7 @@ def seen_by(source: Source, file: LogFile) -> Source | None:
         raise InputError(_no_field(file, source, missing, records))
     for column in source.fields:
         if not source.has(column, records):
-            notice(f"{_no_field(file, source, column, records)}. The load goes on without it")
+            notice(f"{_no_field(file, source, column, records)}. The load continues without it")
     return source
 
 

@@ -346,7 +346,7 @@ def test_a_verdict_by_mouse_and_its_undoing_by_keyboard(browser: Browser, served
         assert "No verdict yet." in page.locator("#verdict").inner_text()
         page.get_by_role("button", name="Benign").click()
         page.wait_for_url("**#verdict")
-        assert "Judged benign by ana: I tried <b>it</b>" in page.locator("#verdict").inner_text()
+        assert "Verdict: benign by ana: I tried <b>it</b>" in page.locator("#verdict").inner_text()
         assert served.said()[-1] == ("key_2", "benign", "ana", "I tried <b>it</b>")
         page.goto(served.root)
         assert names(page) == ["key_1"]
