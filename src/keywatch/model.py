@@ -140,6 +140,9 @@ class Coverage:
     power: tuple[Power, ...] = ()
     keys_without_past: int = 0
     """Keys in use of which nothing was seen before: no network of theirs is listed as new."""
+    proxy_addresses: tuple[str, ...] = ()
+    """Private addresses that nearly all requests come from: no place can be judged, and no power
+    is computed."""
 
 
 @dataclass(frozen=True)
@@ -405,6 +408,7 @@ HEALTH_CHECKS = (
     "place_unreadable",
     "file_left_out",
     "ip_data_old",
+    "clients_hidden",
     "scores_drifted",
 )
 """What `HealthFinding.check` can be."""

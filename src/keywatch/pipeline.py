@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keywatch import deliver
 from keywatch.detect import detectors, power, scoring
+from keywatch.detect.proxies import proxy_addresses, proxy_sentence
 from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
@@ -467,10 +468,14 @@ def power_of_keys(
     """What would be caught at each key with a past, or at the one named, as of `window`.
 
     Raises:
-        UsageError: there is no such key in use, or too little history to calibrate by.
+        UsageError: there is no such key in use, too little history to calibrate by, or the log has
+            no clients' addresses.
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         reviewed = window or last_full_week(lake)
+        days = reviewed.start.date(), reviewed.end.date()
+        if proxies := proxy_addresses(lake, *days):
+            raise UsageError(proxy_sentence(proxies))
         scored = score_window(lake, reviewed, settings, whole=False)
         calibration = scored.replayed.calibration
         if calibration is None:

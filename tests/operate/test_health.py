@@ -577,3 +577,16 @@ def test_a_heartbeat_goes_out_with_the_feed_once_and_says_what_is_wrong(
     assert sent[0]["worst"][0].startswith(
         "The log has ended: its last event was at 2026-09-20 12:00"
     )
+
+
+def test_a_log_with_a_proxys_address_is_noted(lake: Lake) -> None:
+    use(lake, "key_1", days())
+    lake.execute("UPDATE lake.activity SET address = '10.0.0.7'")
+    assert "clients_hidden" not in [check for check, _ in checks(lake)]
+    lake.execute(
+        "INSERT INTO lake.origins BY NAME SELECT '10.0.0.7' AS address, '10.0.0.7' AS ip, "
+        "'private' AS class, 1 AS load_id"
+    )
+    (told,) = (one for one in found(lake) if one.check == "clients_hidden")
+    assert told.is_note
+    assert told.text.startswith("places cannot be judged: nearly all requests come from 10.0.0.7, ")

@@ -6,14 +6,43 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from keywatch import deliver
+import pytest
+
+from keywatch import deliver, pipeline
+from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.lake.weeks import week_window
+from keywatch.report import render_review
 from keywatch.review import judging
+from keywatch.settings import ReviewSettings
+from keywatch.text.document import review_document
 from tests.test_pipeline import SETTINGS, daily, lake_of, theft
 
 WEEKS = week_window("2026-W38"), week_window("2026-W39")
 TOR_EXIT = "185.220.101.1"
+
+
+def test_a_log_of_a_proxys_addresses_promises_nothing(tmp_path: Path) -> None:
+    proxies = ("10.0.0.7", "10.0.0.8")
+    events = [
+        each
+        for n, ip in enumerate(proxies)
+        for each in daily(date(2026, 8, 1), 58, key_id=f"key_{n}", ip=ip)
+    ]
+    settings = SETTINGS.model_copy(update={"review": ReviewSettings(replayed_windows=1)})
+    folder = lake_of(tmp_path, events, [])
+    with Lake.open(folder) as lake, lake.reading():
+        answer, _ = judging.make_review(lake, WEEKS[1], settings)
+    coverage = review_document(answer)["coverage"]
+    assert coverage["proxy_addresses"] == list(proxies)
+    assert coverage["power"] == []
+    assert coverage["notes"][0].startswith(
+        "Places cannot be judged: nearly all requests come from 10.0.0.7 and 10.0.0.8, private "
+    )
+    assert coverage["calibration"] is not None
+    assert coverage["notes"][0][:60] in " ".join(render_review(answer).split())
+    with pytest.raises(UsageError, match="places cannot be judged"):
+        pipeline.power_of_keys(folder, WEEKS[1], settings)
 
 
 def stolen_on(day: str, key_id: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from keywatch import deliver
+from keywatch.detect.proxies import proxy_addresses, proxy_sentence
 from keywatch.detect.replay import OUTLYING_CHANCE, OUTLYING_SHARE
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_event, last_full_week
@@ -46,6 +47,7 @@ _FEWEST_HOURS = 24
 _LEFT_OUT_DAYS = 30
 _MOST_FILES = 50
 _OLD_DATA_DAYS = 60
+_DAYS_OF_ADDRESSES = 7
 _EARLIER_WEEKS = (3, 8)
 """Reviewed weeks that the newest one is compared with: at least, at most."""
 BUNDLED = frozenset({"dbip-country-lite", "dbip-asn-lite", "ip-lists"})
@@ -72,6 +74,7 @@ def findings(lake: Lake, settings: Settings, now: datetime) -> tuple[HealthFindi
         *_places(settings),
         *_left_out(lake, now),
         *_ip_data(lake, now),
+        *_clients_hidden(lake, now),
         *_drift(lake),
     )
     return tuple(found)
@@ -333,6 +336,16 @@ def _unreadable(place: str) -> str:
         return f"can't be read ({e.strerror})"
     needed = os.R_OK | (os.X_OK if path.is_dir() else 0)
     return "" if os.access(path, needed) else "can't be read (no permission)"
+
+
+def _clients_hidden(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
+    """A log of which the last days have a proxy's address and no client's."""
+    last = last_event(lake, now)
+    if last is None:
+        return
+    end = last.date() + timedelta(days=1)
+    if proxies := proxy_addresses(lake, end - timedelta(days=_DAYS_OF_ADDRESSES), end):
+        yield _finding("clients_hidden", "", proxy_sentence(proxies), is_note=True)
 
 
 def _left_out(lake: Lake, now: datetime) -> Iterator[HealthFinding]:

@@ -12,6 +12,7 @@ from keywatch import __version__
 from keywatch.detect import power
 from keywatch.detect.calibration import RANK_CASES
 from keywatch.detect.detectors import Detector
+from keywatch.detect.proxies import proxy_addresses, proxy_sentence
 from keywatch.detect.replay import Replayed, revokes
 from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.detect.scoring import WindowEvidence
@@ -33,7 +34,7 @@ from keywatch.review import alerts, new_networks, recommend, settled, verdicts
 from keywatch.review.alerts import Change, Outbox
 from keywatch.settings import Settings
 from keywatch.text.document import case_document
-from keywatch.text.phrases import count, iso_week, listed, named
+from keywatch.text.phrases import count, iso_week, listed, named, sentence
 from keywatch.text.safe_text import printable
 
 _MOST_WEEKS = 8
@@ -180,6 +181,7 @@ def _coverage(
     first, last = lake.rows(
         "SELECT min(first_ts), max(last_ts) FILTER (day < $end) FROM lake.activity", end=end.date()
     )[0]
+    proxies = proxy_addresses(lake, start.date(), end.date())
     history = (min(start, last) - first).total_seconds() / 86400 if first and last else 0.0
     return Coverage(
         keys=len(kinds),
@@ -193,16 +195,25 @@ def _coverage(
         rejected_lines=rejected,
         held_back_events=held_back,
         history_days=round(max(history, 0.0), 2),
-        notes=_notes(first, last, window, kinds, settings)
+        notes=_proxy_notes(proxies)
+        + _notes(first, last, window, kinds, settings)
         + _unread_notes(lake, window)
         + _late_notes(lake, window, settings)
         + tuple(f"{note}." for note in alerts.unlisted_notes(lake))
         + _calibration_notes(calibration),
         calibration=calibration,
         suppressions=verdicts.in_force(lake, window),
-        power=_power(lake, scored, settings),
+        power=() if proxies else _power(lake, scored, settings),
         keys_without_past=new_networks.keys_without_past(lake),
+        proxy_addresses=proxies,
     )
+
+
+def _proxy_notes(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    if not proxies:
+        return ()
+    told = sentence(proxy_sentence(proxies))
+    return (f"{told} Until then no detection power is promised.",)
 
 
 def _notes(

@@ -200,6 +200,7 @@ def _coverage(coverage: Coverage) -> dict[str, Any]:
         "held_back_events": coverage.held_back_events,
         "history_days": coverage.history_days,
         "keys_without_past": coverage.keys_without_past,
+        "proxy_addresses": list(coverage.proxy_addresses),
         "notes": list(coverage.notes),
         "calibration": None if coverage.calibration is None else asdict(coverage.calibration),
         "power": [asdict(power) for power in coverage.power],
