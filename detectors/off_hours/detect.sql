@@ -1,4 +1,4 @@
--- grain: visit; reads window_activity, baseline_hours_of_week, key_history
+-- grain: visit; reads window_activity, visits, baseline_hours_of_week, key_history
 -- Log-likelihood ratio of the hours of a visit: any hour of the week alike, against the key's own
 -- (days seen in that hour, smoothed over the hours beside it and over the other kind of day). The
 -- hours a key keeps tell its time zone: noon is the middle of them.
@@ -24,7 +24,12 @@ totals AS (
 
 hours AS (
     SELECT DISTINCT key_id, day, prefix, isodow(day) > 5 AS is_weekend, hour(moment) AS hour_of_day
-    FROM (SELECT key_id, day, prefix, unnest([first_ts, last_ts]) AS moment FROM window_activity)
+    FROM (
+        SELECT key_id, day, prefix, unnest([first_ts, last_ts]) AS moment
+        FROM window_activity
+        -- A service calls when it has to, not when the key's owner is at work.
+        SEMI JOIN (FROM visits WHERE class <> 'service') USING (key_id, day, prefix)
+    )
 ),
 
 scored AS (

@@ -1,4 +1,4 @@
--- grain: visit; reads visit_agents, key_history, baseline_agents
+-- grain: visit; reads visits, visit_agents, key_history, baseline_agents
 -- A new product is as surprising as the key's own past makes it; a new major version of a known
 -- product hardly. Less than 0 bits: by how much more probable its usual client is for this key than
 -- for keys at large, as far as thieves do not have the owner's client.
@@ -22,6 +22,8 @@ scored AS (
                 $prior_strength_days))
         END AS bits
     FROM visit_agents AS v
+    -- A service that calls for the key is no client of it.
+    SEMI JOIN (FROM visits WHERE class <> 'service') USING (key_id, day, prefix)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN baseline_agents AS a ON a.key_id = v.key_id AND a.agent = v.agent
     LEFT JOIN (SELECT DISTINCT key_id, product FROM baseline_agents) AS q

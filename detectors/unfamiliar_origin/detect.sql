@@ -56,6 +56,7 @@ fresh AS (
     JOIN (SELECT * RENAME (key_id AS id) FROM key_history) AS h ON h.id = v.key_id
     LEFT JOIN keys AS k USING (key_id)
     ANTI JOIN baseline_addresses AS b ON b.key_id = v.key_id AND b.address = a.address
+    WHERE v.class <> 'service'
 ),
 
 -- grain: fresh address, level; `new` = how often the key's next value is a new one, of `trials`
@@ -201,3 +202,5 @@ SELECT
 FROM visits AS v
 JOIN key_history AS h USING (key_id)
 LEFT JOIN strangest AS s USING (key_id, day, prefix)
+-- A service that calls for the key is no place that it is used at.
+WHERE v.class <> 'service'

@@ -43,7 +43,7 @@ _FIELDS = {
     },
     "events": {
         "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes", "unreadable",
-        "on", "from", "until", "every_days", "at", "times", "step_seconds",
+        "session", "on", "from", "until", "every_days", "at", "times", "step_seconds",
     },
     "expect": set(_EVIDENCE),
 }  # fmt: skip
@@ -55,6 +55,7 @@ _REQUIRED = {
     "expect": {"key_id", "bits", "typical", "actual", "explanation"},
 }
 _NO_STATUS = "none"
+_REFUSED = 403
 _BITS_DIGITS = 2
 _STEP_SECONDS = 10
 
@@ -144,14 +145,23 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
     lines = [
-        json.dumps({**line, "request_id": f"req_{i}"})
+        {**line, "request_id": f"req_{i}"}
         for i, line in enumerate(line for event in case.get("events", []) for line in _lines(event))
     ]
-    if lines:
-        log = folder / "case.jsonl"
-        log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    logs = []
+    for name, of_it in (
+        ("case.jsonl", [line for line in lines if "session" not in line]),
+        ("trail.jsonl", [_as_record(line) for line in lines if "session" in line]),
+    ):
+        if of_it:
+            logs.append(folder / name)
+            logs[-1].write_text(
+                "".join(json.dumps(line) + "\n" for line in of_it), encoding="utf-8"
+            )
+    if logs:
+        files = find_files([str(log) for log in logs])
         locator = _CaseOrigins(case.get("origins", []))
-        load_files(lake, find_files([str(log)]), IngestSettings(max_reject_share=1), locator)
+        load_files(lake, files, IngestSettings(max_reject_share=1), locator)
     keys = case.get("keys", [])
     for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
         imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
@@ -161,7 +171,7 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
 def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One line a request: ``on`` a day or ``from``/``until`` (half open), ``times`` from ``at``.
 
-    ``{n}`` in an endpoint or an address is the number of the request in its table.
+    ``{n}`` in an endpoint, an address or a session is the number of the request in its table.
     """
     first = event.get("on") or event["from"]
     until = event.get("until", first + timedelta(days=1))
@@ -186,7 +196,28 @@ def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }
             if event.get("unreadable"):
                 del line["ip"]
+            if "session" in event:
+                line |= {"session": event["session"].replace("{n}", str(n)), "call": method}
             yield line
+
+
+def _as_record(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of CloudTrail: a call that a role's session makes, as ``service:Action``."""
+    service, _, action = line["call"].partition(":")
+    record = {
+        "eventTime": line["timestamp"],
+        "eventID": line["request_id"],
+        "eventSource": f"{service}.amazonaws.com",
+        "eventName": action,
+        "sourceIPAddress": line["ip"],
+        "userAgent": line.get("user_agent"),
+        "userIdentity": {
+            "type": "AssumedRole",
+            "accessKeyId": line["session"],
+            "sessionContext": {"sessionIssuer": {"type": "Role", "arn": line["key_id"]}},
+        },
+    }
+    return record | ({"errorCode": "AccessDenied"} if line["status"] == _REFUSED else {})
 
 
 class _CaseOrigins:

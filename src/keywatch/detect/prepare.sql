@@ -220,12 +220,12 @@ LEFT JOIN late_places AS late ON late.key_id = s.key_id AND late.day = s.day
     AND late.place_id = s.place_id
 WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_start');
 
--- grain: key_id, day, network; before the window, less what was flagged
+-- grain: key_id, day, network; before the window, less what was flagged, and calls by services
 CREATE OR REPLACE TEMP TABLE network_days AS
 SELECT DISTINCT l.key_id, l.day, p.network
 FROM past_places AS l
 JOIN places AS p USING (place_id)
-WHERE NOT is_flagged;
+WHERE NOT is_flagged AND p.class <> 'service';
 
 -- grain: key_id, network; of its past, since when, and whether it came after the key's beginning:
 -- its first settling_days, and five days of use
@@ -386,12 +386,14 @@ JOIN catalogue AS c USING (endpoint)
 WHERE c.requests_per_minute IS NOT NULL
 GROUP BY ALL;
 
--- grain: key_id, place_id; days = days seen
+-- grain: key_id, place_id; days = days seen. A service that calls for the key says nothing of
+-- where the key is used.
 CREATE OR REPLACE TEMP TABLE baseline_places AS
 SELECT l.key_id, l.place_id, count(DISTINCT l.day) AS days, min(l.day) AS first_day,
     max(l.day) AS last_day
 FROM past_places AS l
 ANTI JOIN strange_days AS q USING (key_id, ancestor, day, place_id)
+ANTI JOIN (FROM places WHERE class = 'service') AS s USING (place_id)
 GROUP BY ALL;
 
 -- grain: key_id, address; a view, because few are asked for by name
@@ -418,16 +420,59 @@ SELECT
 FROM baseline_prefixes
 GROUP BY ALL;
 
--- grain: key_id, endpoint, agent; a bit for each day seen, and for each day with a denied call
+-- grain: key_id, session, day, prefix; short-lived credentials of the key, of the window and the
+-- baseline, where a client has used them. Calls that a service makes for them are from nowhere.
+CREATE OR REPLACE TEMP TABLE session_places AS
+SELECT l.key_id, s.session, s.day, p.prefix, min(p.network) AS network,
+    min(place_of(p.class, p.asn, p.organization, p.country, p.located)) AS place,
+    min(s.first_ts) AS first_ts, max(s.last_ts) AS last_ts
+FROM lake.sessions AS s
+JOIN lineage AS l ON l.ancestor = s.key_id
+JOIN places AS p USING (address)
+ANTI JOIN strange_days AS q
+    ON q.key_id = l.key_id AND q.ancestor = s.key_id AND q.day = s.day AND q.address = s.address
+WHERE s.day >= getvariable('baseline_start') AND s.day < getvariable('window_end')
+    AND p.class NOT IN ('service', 'reserved', 'invalid', 'none')
+GROUP BY l.key_id, s.session, s.day, p.prefix;
+
+-- grain: key_id, session, day, prefix; the window only; first_prefix, first_network and first_place
+-- are where the session was used first
+CREATE OR REPLACE TEMP TABLE window_sessions AS
+SELECT *
+FROM (
+    SELECT *, first(prefix) OVER in_time AS first_prefix, first(network) OVER in_time
+        AS first_network, first(place) OVER in_time AS first_place
+    FROM session_places
+    WINDOW in_time AS (PARTITION BY key_id, session ORDER BY first_ts, prefix)
+)
+WHERE day >= getvariable('window_start');
+
+-- grain: key_id; sessions of the past, and how many of them were used in several networks
+CREATE OR REPLACE TEMP TABLE baseline_sessions AS
+SELECT key_id, count(*) AS sessions, count(*) FILTER (networks > 1) AS elsewhere
+FROM (
+    SELECT key_id, session, count(DISTINCT network) AS networks
+    FROM session_places
+    WHERE day < getvariable('window_start')
+    GROUP BY ALL
+)
+GROUP BY key_id;
+
+-- grain: key_id, endpoint, agent, is_service; a bit for each day seen, and for each day with a
+-- denied call; is_service: a service called for the key
 SET VARIABLE baseline_days = getvariable('window_start') - getvariable('baseline_start');
 CREATE OR REPLACE TEMP TABLE baseline_uses AS
 SELECT
-    key_id, endpoint, agent, sum(events) AS events, min(day) AS first_day,
+    key_id, endpoint, agent, is_service, sum(events) AS events, min(day) AS first_day,
     bitstring_agg(day_number, 0, getvariable('baseline_days')) AS days,
     bitstring_agg(day_number, 0, getvariable('baseline_days')) FILTER (is_denied(status_class))
         AS denied_days
-FROM (SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number FROM baseline)
-GROUP BY key_id, endpoint, agent;
+FROM (
+    SELECT *, (day - getvariable('baseline_start'))::INTEGER AS day_number,
+        address IN (SELECT address FROM places WHERE class = 'service') AS is_service
+    FROM baseline
+)
+GROUP BY key_id, endpoint, agent, is_service;
 
 -- grain: key_id, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
@@ -442,6 +487,7 @@ CREATE OR REPLACE TEMP TABLE baseline_agents AS
 SELECT key_id, agent, split_part(agent, '/', 1) AS product,
     bit_count(bit_or(days)) AS days, min(first_day) AS first_day
 FROM baseline_uses
+WHERE NOT is_service
 GROUP BY ALL;
 
 -- grain: key_id; how much it is seen and how often something about it is new
@@ -477,7 +523,7 @@ seen AS (
         count(DISTINCT p.network) AS seen_networks, count(DISTINCT p.country) AS seen_countries
     FROM past_places AS l
     JOIN places AS p USING (place_id)
-    WHERE NOT l.is_flagged
+    WHERE NOT l.is_flagged AND p.class <> 'service'
     GROUP BY l.key_id
 ),
 
@@ -520,7 +566,8 @@ SELECT
     coalesce(seen_addresses, 0) AS seen_addresses, coalesce(seen_prefixes, 0) AS seen_prefixes,
     coalesce(seen_networks, 0) AS seen_networks, coalesce(seen_countries, 0) AS seen_countries,
     CASE WHEN p.address IS NOT NULL
-        THEN place_of(p.class, p.asn, p.organization, p.country, p.located) END AS usual_place,
+        THEN place_of(p.class, p.asn, p.organization, p.country, p.located)
+        WHEN active_days > 0 THEN 'calls by services' END AS usual_place,
     coalesce(endpoints, 0) AS endpoints, coalesce(endpoint_new_days, 0) AS endpoint_new_days,
     usual_endpoint,
     coalesce(products, 0) AS products, coalesce(agent_new_days, 0) AS agent_new_days, usual_agent
@@ -641,7 +688,8 @@ SEMI JOIN baseline_networks AS k ON k.key_id = v.key_id
 ANTI JOIN baseline_networks AS b ON b.key_id = v.key_id AND b.network = v.network
 LEFT JOIN (
     SELECT DISTINCT l.key_id, p.network FROM past_places AS l JOIN places AS p USING (place_id)
-) AS p ON p.key_id = v.key_id AND p.network = v.network;
+) AS p ON p.key_id = v.key_id AND p.network = v.network
+WHERE v.class <> 'service';
 
 -- grain: key_id, network; one that is new to it: from when until when the key was there, what it
 -- did (requests that were answered), whether a usual place was used after its first request and

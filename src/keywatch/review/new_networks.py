@@ -40,6 +40,7 @@ _NEW_NETWORKS = """
         ) AS h ON h.key_id = v.key_id
         ANTI JOIN baseline_networks AS n ON n.key_id = v.key_id AND n.network = v.network
         ANTI JOIN baseline_prefixes AS p ON p.key_id = v.key_id AND p.prefix = v.prefix
+        WHERE v.class <> 'service'
     ),
 
     seen AS (
