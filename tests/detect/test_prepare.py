@@ -579,6 +579,12 @@ def a_month(lake: Lake, *, with_stranger: bool) -> None:
             "INSERT INTO lake.transitions VALUES ('k', $day, $address, '', $endpoint, 1, 1)",
             day=day, address=address, endpoint=endpoint,
         )  # fmt: skip
+        lake.execute(
+            "INSERT INTO lake.sessions BY NAME SELECT 'k' AS key_id, 'of ' || $day AS session, "
+            "$day AS day, $address AS address, 1 AS events, "
+            "$day + to_hours($hour) AS first_ts, first_ts AS last_ts",
+            day=day, address=address, hour=hour,
+        )  # fmt: skip
     detectors.prepare(lake, WINDOW, 90, catalogue_endpoints())
 
 
