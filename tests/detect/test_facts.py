@@ -154,10 +154,10 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
     assert exposed.bits == 0
     assert exposed.evidence[0].actual == (
         "ply_live_prod_4f8a2c…9e1d in the URL and another field of 1 request on 2026-09-29, "
-        "sent by key_2, most at GET /v1/checks"
+        "sent by key_2, mostly at GET /v1/checks"
     )
     assert exposed.steps[0].startswith("Create a replacement")
-    assert found["key_2"].evidence[0].actual.startswith("1 call let in on 2026-09-30: GET /v1/mem")
+    assert found["key_2"].evidence[0].actual.startswith("1 request accepted on 2026-09-30: GET")
     assert found["key_3"].bits >= 30
     text = render_review(answer)
     assert "1 key to revoke, 1 to rotate, 1 to investigate, out of 11 in use." in text

@@ -156,7 +156,7 @@ def test_an_expected_change_is_familiar_until_its_end(reviewed: Path, first: Rev
     assert origin_bits(find(again)) == 0
     assert again.coverage.suppressions == report.suppressions
     text = render_review(again)
-    assert "is expected of" in text
+    assert "Expected:" in text
     assert "ana" in text
 
 

@@ -589,4 +589,6 @@ def test_a_log_with_a_proxys_address_is_noted(lake: Lake) -> None:
     )
     (told,) = (one for one in found(lake) if one.check == "clients_hidden")
     assert told.is_note
-    assert told.text.startswith("places cannot be judged: nearly all requests come from 10.0.0.7, ")
+    assert told.text.startswith(
+        "places cannot be assessed: nearly all requests come from 10.0.0.7, "
+    )

@@ -37,11 +37,11 @@ def test_a_log_of_a_proxys_addresses_promises_nothing(tmp_path: Path) -> None:
     assert coverage["proxy_addresses"] == list(proxies)
     assert coverage["power"] == []
     assert coverage["notes"][0].startswith(
-        "Places cannot be judged: nearly all requests come from 10.0.0.7 and 10.0.0.8, private "
+        "Places cannot be assessed: nearly all requests come from 10.0.0.7 and 10.0.0.8, private "
     )
     assert coverage["calibration"] is not None
     assert coverage["notes"][0][:60] in " ".join(render_review(answer).split())
-    with pytest.raises(UsageError, match="places cannot be judged"):
+    with pytest.raises(UsageError, match="places cannot be assessed"):
         pipeline.power_of_keys(folder, WEEKS[1], settings)
 
 

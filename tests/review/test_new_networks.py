@@ -101,7 +101,7 @@ def test_a_move_is_told_from_a_visit(answer: Review) -> None:
 
 def test_a_key_without_a_past_is_counted_and_not_listed(answer: Review) -> None:
     assert answer.coverage.keys_without_past == 1
-    assert "1 key without a past" in render_new_networks(answer)
+    assert "1 key with no history" in render_new_networks(answer)
 
 
 def test_what_was_flagged_is_still_open_a_week_later(folder: Path, answer: Review) -> None:

@@ -53,7 +53,7 @@ def proxy_sentence(addresses: tuple[str, ...]) -> str:
     shown = " and ".join(printable(address, max_length=_SHOWN) for address in addresses)
     kind = named(len(addresses), "a private address", "private addresses")
     return (
-        f"places cannot be judged: nearly all requests come from {shown}, {kind}. The log has the "
-        "address of a proxy, and not the client's. Have it log X-Forwarded-For, and name the "
+        f"places cannot be assessed: nearly all requests come from {shown}, {kind}. The log has "
+        "the address of a proxy, and not the client's. Have it log X-Forwarded-For, and name the "
         "proxies in [ingest] trusted_proxies"
     )

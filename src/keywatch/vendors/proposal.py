@@ -181,7 +181,7 @@ def write_proposal(proposal: Proposal, folder: Path) -> Path:
     name = proposal.source.name
     home = folder / "vendors" / name
     if home.exists():
-        raise UsageError(f"{home}: is there already; name another --vendor or --output")
+        raise UsageError(f"{home}: already exists; choose another --vendor or --output")
     try:
         for file, text in (
             ("vendor.toml", _vendor_toml(name)),
