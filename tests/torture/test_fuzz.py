@@ -60,7 +60,7 @@ def test_a_command_that_fails_or_names_no_file_is_found(
 ) -> None:
     found, _ = a_round(tmp_path)
     for code, told in (
-        (3, f"keywatch: {tmp_path}/a: memory ran out"),
+        (3, f"keywatch: {tmp_path}/a: out of memory"),
         (-11, ""),
         (0, "Traceback (most recent call last)"),
         (2, "keywatch: something is wrong"),
