@@ -9,7 +9,8 @@ WITH everybody AS (
 
 moved AS (
     SELECT key_id, day, prefix, count(*) AS sessions, min(session) AS session,
-        arg_min(first_prefix, session) AS first_prefix, arg_min(first_place, session) AS first_place
+        arg_min(first_prefix, (session, first_prefix)) AS first_prefix,
+        arg_min(first_place, (session, first_place)) AS first_place
     FROM window_sessions
     WHERE network <> first_network
     GROUP BY ALL

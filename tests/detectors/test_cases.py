@@ -65,7 +65,8 @@ def test_ids_are_unique_and_folders_are_named_after_them() -> None:
 def test_the_design_s_detectors_are_there() -> None:
     by_family = {
         "origin": "unfamiliar_origin impossible_travel anonymous_network parallel_origins "
-        "shared_origin fleet_move relocation beside_owner unfamiliar_place",
+        "shared_origin fleet_move relocation beside_owner unfamiliar_place "
+        "session_elsewhere",
         "endpoints": "unfamiliar_endpoint endpoint_mix endpoint_sequence unfamiliar_object "
         "sensitive_call exploration",
         "volume": "request_burst rate_limit_pressure missing_rate_limit bulk_read "
@@ -87,9 +88,10 @@ def test_the_fields_that_say_how_evidence_is_used() -> None:
     assert grouping == {"shared_origin": "campaign", "fleet_move": "migration"}
     assert {d.id for d in ALL if d.needs_other_visits} == {
         *grouping, "relocation", "parallel_origins", "impossible_travel", "beside_owner",
+        "session_elsewhere",
     }  # fmt: skip
     shared = {d.id: d.question for d in ALL if d.question != d.id}
-    same = ("beside_owner", "impossible_travel", "parallel_origins")
+    same = ("beside_owner", "impossible_travel", "parallel_origins", "session_elsewhere")
     assert shared == dict.fromkeys(same, "two_places_at_once")
 
 

@@ -202,7 +202,7 @@ def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _as_record(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of CloudTrail: a call that a role's session makes, as ``service:Action``."""
+    """A record of a call that a role's session makes, as ``service:Action``."""
     service, _, action = line["call"].partition(":")
     record = {
         "eventTime": line["timestamp"],
