@@ -209,7 +209,7 @@ def test_a_young_key_is_warming_up_and_still_judged_by_what_it_calls(tmp_path: P
     case = next(case for case in answer.cases if case.key_id == "key_1")
     assert case.standing == "warming_up"
     assert {item.detector for item in case.evidence} >= {"sensitive_call", "denied_probe"}
-    assert any("1 key was seen on fewer" in note for note in answer.coverage.notes)
+    assert any("1 key was in use on fewer" in note for note in answer.coverage.notes)
 
 
 def test_the_next_week_remembers_no_theft_as_habit_of_the_week_before(stolen: Path) -> None:

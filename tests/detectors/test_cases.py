@@ -197,8 +197,8 @@ def test_the_reminder_and_the_rule_have_one_period() -> None:
             "detector.toml", "hygiene = true", "needs_other_visits = 1",
             "needs_other_visits is 1; true or false is expected",
         ),
-        ("detector.toml", "hygiene = true", "question = 3", "question is 3; a text"),
-        ("detector.toml", "hygiene = true", 'question = " "', "question is ' '; a text"),
+        ("detector.toml", "hygiene = true", "question = 3", "question is 3; use a string"),
+        ("detector.toml", "hygiene = true", 'question = " "', "question is ' '; use a string"),
     ],
 )  # fmt: skip
 def test_a_broken_folder_is_told_in_words(

@@ -689,7 +689,7 @@ def test_unread_lines_are_told_in_the_case_the_coverage_and_by_doctor(tmp_path: 
     said = [each.actual for each in case.evidence if each.detector == "unreadable_lines"]
     assert said == ["12 unreadable lines of this key on 2026-10-01, mostly: ip is missing"]
     notes = " ".join(answer.coverage.notes)
-    assert "12 unreadable lines of key_0700353: what they contained is unknown." in notes
+    assert "12 lines of key_0700353 could not be read; their content is unknown." in notes
     assert "1 file found since the window began was skipped as unreadable" in notes
     told = [
         one.text

@@ -98,7 +98,9 @@ def test_arrows_lead_from_one_runbook_to_the_next(page: Page) -> None:
         page.keyboard.press(pressed)
 
     expect(page.locator("#said")).to_have_text("Copied.")
-    assert pasted(page).startswith("REVOKE CI smoke tests (key_0700411)\n1. The key is revoked")
+    assert pasted(page).startswith(
+        "REVOKE CI smoke tests (key_0700411)\n1. The key is already revoked"
+    )
 
 
 def test_the_first_case_is_open_with_its_charts_and_others_draw_when_opened(page: Page) -> None:

@@ -259,12 +259,13 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
     notes = []
     if keys:
         told = ", ".join(
-            f"{count(lines, 'unreadable line')} of {printable(key_id)}"
+            f"{count(lines, 'line')} of {printable(key_id)}"
             for key_id, lines in keys[:_MOST_KEYS_NAMED]
         )
         more = len(keys) - _MOST_KEYS_NAMED
         others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
-        notes.append(f"{told}{others}: what they contained is unknown.")
+        # No colon after a key: `lake forget` takes it for a part of the id.
+        notes.append(f"{told}{others} could not be read; their content is unknown.")
     files = lake.value(
         "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
         "AND path NOT IN (SELECT path FROM lake.ingested_files)",
