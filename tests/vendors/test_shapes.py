@@ -140,3 +140,9 @@ def test_equal_requests_of_one_file_are_as_many_and_of_another_file_the_same(
 def test_equal_requests_are_counted_on_over_the_parts_of_a_file(quick: Loading) -> None:
     report = quick.take([event(request_id=None)] * 300, chunk_bytes=1024)
     assert (report.total("events"), report.total("duplicates")) == (300, 0)
+
+
+def test_a_document_with_records_on_lines_of_their_own_is_one(quick: Loading) -> None:
+    content = '{"Records": [' + ",\n".join(TRAIL_TEXTS[:2]) + "\n," + TRAIL_TEXTS[2] + "]}\n"
+    report = quick.take(content.encode(), "log.json")
+    assert (report.total("events"), report.total("rejects")) == (3, 0)

@@ -17,6 +17,9 @@ from keywatch.vendors.wrappers import Wrapper, wrappers
 _DECODER = json.JSONDecoder(strict=False, parse_constant=lambda _: None)
 _BETWEEN = re.compile(r"[\s,]*")
 _EMPTY_LISTS = re.compile(r"\A(?:\s*\[[\s,\[\]]*\]\s*)*\Z")
+_LIST_BEGINS = re.compile(
+    r"""\{\s*(?:"[^"]*"\s*:\s*(?:"[^"]*"|[\w.+-]+)\s*,\s*)*"(\w+)"\s*:\s*\["""
+)
 _LOOKED_AT = 50
 _OF_EACH = 3
 """Records of one value that are looked at: they are of one kind, mostly."""
@@ -96,6 +99,12 @@ def _with_wrappers(value: object, shape: Shape) -> Iterator[tuple[Record, Shape]
 def _is_lines(text: str) -> bool:
     """Whether `text`, which begins with a JSON value, has one a line: a line that is one tells."""
     if text.startswith("["):
+        return False
+    first = text.partition("\n")[0]
+    begins = _LIST_BEGINS.match(first)
+    lists = {wrapper.list_name for wrapper in wrappers()}
+    if begins and begins[1] in lists and next(_of_lines(first), None) is None:
+        # A document, some of whose records may have a line to themselves.
         return False
     return next(_of_lines(text), None) is not None
 
