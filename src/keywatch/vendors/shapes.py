@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -52,10 +53,9 @@ def records_of(head: str) -> Iterator[tuple[Record, Shape]]:
     if not text.startswith(("{", "[")):
         yield from _prefixed(text)
         return
-    is_lines = _is_lines(text)
+    is_lines, values = _first_values(text)
     shape = Shape(is_lines)
-    values = _of_lines(text) if is_lines else _values(text)
-    for value in islice(values, _LOOKED_AT):
+    for value in values:
         for one in islice(value if isinstance(value, list) else [value], _OF_EACH):
             yield from _with_wrappers(one, shape)
     if not is_lines:
@@ -82,7 +82,7 @@ def holds_nothing(head: str) -> bool:
 def default_shape(head: str) -> Shape:
     """How a file stands of which no record is known."""
     text = head.lstrip()
-    return Shape(is_lines=not text.startswith(("{", "[")) or _is_lines(text))
+    return Shape(is_lines=not text.startswith(("{", "[")) or _first_values(text)[0])
 
 
 def _with_wrappers(value: object, shape: Shape) -> Iterator[tuple[Record, Shape]]:
@@ -96,17 +96,25 @@ def _with_wrappers(value: object, shape: Shape) -> Iterator[tuple[Record, Shape]
             yield record, replace(shape, is_lines=is_lines, wrapper=wrapper)
 
 
-def _is_lines(text: str) -> bool:
-    """Whether `text`, which begins with a JSON value, has one a line: a line that is one tells."""
-    if text.startswith("["):
-        return False
+@lru_cache(maxsize=2)
+def _first_values(text: str) -> tuple[bool, tuple[object, ...]]:
+    """Whether `text`, which begins with a JSON value, has one a line; and the first values.
+
+    A line that is one tells. Remembered, for a file is looked at to know it and to read it.
+    """
+    if text.startswith("{"):
+        records = tuple(_of_lines(text))
+        if records and not _begins_with_list(text):
+            return True, records
+    return False, tuple(islice(_values(text), _LOOKED_AT))
+
+
+def _begins_with_list(text: str) -> bool:
+    """Whether a document begins whose list goes on in other lines, of which some may be whole."""
     first = text.partition("\n")[0]
     begins = _LIST_BEGINS.match(first)
     lists = {wrapper.list_name for wrapper in wrappers()}
-    if begins and begins[1] in lists and next(_of_lines(first), None) is None:
-        # A document, some of whose records may have a line to themselves.
-        return False
-    return next(_of_lines(text), None) is not None
+    return bool(begins and begins[1] in lists) and next(_of_lines(first), None) is None
 
 
 def _of_lines(text: str) -> Iterator[Record]:

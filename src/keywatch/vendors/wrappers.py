@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from keywatch.content import content_path
@@ -37,12 +37,13 @@ class Wrapper:
     path: str
     notices: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def steps(self) -> tuple[_Step, ...]:
         """The path's steps."""
-        return _steps(self.path)
+        found = [_STEP.fullmatch(step) for step in self.path.split(".")]
+        return tuple(_Step(step[1], bool(step[2]), bool(step[3])) for step in found if step)
 
-    @property
+    @cached_property
     def list_name(self) -> str:
         """The list in which all records stand, where the path begins with one; else empty."""
         return self.steps[0].name if self.steps[0].is_list else ""
@@ -68,12 +69,6 @@ class Wrapper:
                  for one in found]  # fmt: skip
         kept = [one for one in texts if not one.startswith(self.notices)] if self.notices else texts
         return kept if texts else [text]
-
-
-@cache
-def _steps(path: str) -> tuple[_Step, ...]:
-    found = [_STEP.fullmatch(step) for step in path.split(".")]
-    return tuple(_Step(step[1], bool(step[2]), bool(step[3])) for step in found if step)
 
 
 def _inner(value: object, steps: tuple[_Step, ...]) -> Iterator[object]:
