@@ -101,7 +101,7 @@ def test_what_cannot_be_proposed_is_told(
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     proposal = proposal_of(tmp_path, as_json_lines(ROWS))
     write_proposal(proposal, tmp_path)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_proposal(proposal, tmp_path)
 
 

@@ -164,7 +164,7 @@ def score_window(
     Afterwards the temporary tables of `detectors.prepare_window` are this window's. Without
     `whole`, visits are marked of the cases with an action alone. `judged` has what other reviews of
     this lake with these settings and detectors judged, and is added to. `loaded` are the detectors,
-    the bundled ones when not given.
+    the settings' when not given.
     """
     loaded, judge = judge_of(lake, window, settings, loaded)
     judged = {} if judged is None else judged

@@ -6,6 +6,7 @@ which two parts may share, a part keeps a sketch that merges by union.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -22,6 +23,7 @@ SKETCH_SIZE = 64
 
 _MOST_RESPONSE_BYTES = 2**40  # what a log may claim of a request; the sum stays an integer
 _STATUS_CLASSES = ["-", "401", "403", "404", "429", "1xx", "2xx", "3xx", "4xx", "5xx"]
+_MOST_EVENTS = 200_000
 _HOUR_US = 3_600_000_000
 _MINUTE_US = 60_000_000
 _MOST_NUMBERS = 2**63
@@ -67,6 +69,12 @@ def as_stored(rows: pa.Table) -> pa.Table:
         for column in (column.combine_chunks() for column in rows.columns)
     ]
     return pa.table(columns, rows.column_names)
+
+
+def stored_parts(rows: pa.Table) -> Iterator[pa.Table]:
+    """Rows as of `as_stored`, so many at a time that memory does not grow with a day."""
+    for start in range(0, len(rows), _MOST_EVENTS):
+        yield as_stored(rows.slice(start, _MOST_EVENTS))
 
 
 def _is_text(kind: pa.DataType) -> bool:

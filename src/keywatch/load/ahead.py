@@ -14,20 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from keywatch.lake import Lake
-from keywatch.load.activity import add_activity
+from keywatch.load.activity import add_activity, as_stored
 
 _EVER = datetime(9999, 12, 31)
-_TEXTS = (
-    "key_id",
-    "key",
-    "principal",
-    "method",
-    "user_agent",
-    "agent",
-    "address",
-    "endpoint",
-    "object",
-)
 _FROM_THE_LAKE = {
     "activity": "day",
     "transitions": "day",
@@ -125,9 +114,7 @@ def _due(lake: Lake, limit: datetime) -> Iterator[pa.Table]:
 
 def _let_in(lake: Lake, rows: pa.Table, load_id: int) -> int:
     """Store `rows`, of one day, and roll them up."""
-    for name in _TEXTS:
-        encoded = rows[name].cast(pa.string()).dictionary_encode()
-        rows = rows.set_column(rows.column_names.index(name), name, encoded)
+    rows = as_stored(rows)
     rows = rows.append_column("load_id", pa.repeat(pa.scalar(load_id, pa.int64()), len(rows)))
     keyless = rows["key_id"].is_null()
     for table, of_it in (("events", pc.invert(keyless)), ("keyless_events", keyless)):

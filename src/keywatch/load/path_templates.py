@@ -12,7 +12,7 @@ from collections import defaultdict
 import pyarrow as pa
 
 from keywatch.lake import Lake
-from keywatch.load.activity import add_calls, as_stored
+from keywatch.load.activity import add_calls, stored_parts
 from keywatch.vendors.endpoints import LearntTemplates
 from keywatch.vendors.registry import catalogue_endpoints
 
@@ -22,7 +22,6 @@ _LEAST_RARE_SHARE = 0.5
 """Of the values of a place: seen on one day only, or by one key only."""
 _LEAST_KEYS = 10
 """Of fewer keys at a place it says little that a value is one key's only."""
-_MOST_EVENTS = 200_000
 _LONGEST_OBJECT = 300
 
 # A scanner must not teach: only what the API has answered counts.
@@ -184,5 +183,5 @@ def _tell_activity_anew(lake: Lake) -> None:
             day=day,
             load_id=load_id,
         )
-        for start in range(0, len(rows), _MOST_EVENTS):
-            add_calls(lake, as_stored(rows.slice(start, _MOST_EVENTS)), load_id)
+        for part in stored_parts(rows):
+            add_calls(lake, part, load_id)

@@ -21,13 +21,12 @@ from keywatch.lake import METADATA, Lake
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import copies, what_is_wrong
 from keywatch.lake.folder import SET_ASIDE
-from keywatch.load.activity import add_activity, as_stored
+from keywatch.load.activity import add_activity, stored_parts
 from keywatch.operate.integrity import Fault, faults
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
 from keywatch.text.secrets import SECRET_FILE, load_or_create_secret
 
-_MOST_EVENTS = 200_000
 _MOST_NAMED = 20
 _ADDRESSES_AT_ONCE = 20_000
 _ROLLUPS = {
@@ -422,8 +421,8 @@ class _Repair:
             load_id=load_id,
             day=day,
         )
-        for start in range(0, len(rows), _MOST_EVENTS):
-            add_activity(lake, as_stored(rows.slice(start, _MOST_EVENTS)), load_id)
+        for part in stored_parts(rows):
+            add_activity(lake, part, load_id)
 
     def _locate_again(self, lake: Lake, locator: Locator) -> None:
         """Ask where the addresses are of which the lake does not know it any more."""

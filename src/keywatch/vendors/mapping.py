@@ -23,14 +23,15 @@ from keywatch.vendors.source import COLUMNS, FORMS, FieldPath, Source, read_path
 
 __all__ = [
     "best_records",
+    "call_of",
     "field_alike",
     "fields_alike",
     "lacking",
     "map_options",
     "mapped_source",
     "seen_by",
+    "source_of_fields",
     "told_fields",
-    "without_method",
 ]
 
 _MAPPED = "mapped"
@@ -172,10 +173,31 @@ def told_fields(records: Iterable[Mapping[str, Any]]) -> str:
     return ", ".join(shown) + (", …" if len(paths) > len(shown) else "")
 
 
-def without_method(columns: Iterable[str]) -> bool:
-    """Whether paths stand without their methods."""
-    there = {*columns}
-    return "path" in there and not there & {"method", "endpoint"}
+def call_of(columns: Iterable[str]) -> str:
+    """Which column says what was called."""
+    return "endpoint" if "endpoint" in {*columns} else "path"
+
+
+def source_of_fields(
+    fields: Mapping[str, tuple[FieldPath, ...]],
+    *,
+    name: str,
+    vendor: str,
+    title: str,
+    forms: tuple[str, ...],
+    marks: tuple[str, ...],
+    file: Path,
+    time_zone: str = "",
+    key_id_is_secret: bool,
+) -> Source:
+    """A source of these `fields` alone; paths without their methods are of any."""
+    without_method = "path" in fields and not fields.keys() & {"method", "endpoint"}
+    return Source(
+        name=name, vendor=vendor, title=title, forms=forms, marks=marks,
+        required=("time", "address", call_of(fields)), fields=fields,
+        sql={"method": "'ANY'"} if without_method else {}, file=file, time_zone=time_zone,
+        key_id_is_secret=key_id_is_secret,
+    )  # fmt: skip
 
 
 def mapped_source(said: Sequence[str]) -> Source:
@@ -210,12 +232,9 @@ def mapped_source(said: Sequence[str]) -> Source:
     ):
         is_secret, fields["key"] = True, fields["key_id"]
     fields.setdefault("key_id", fields.get("key", ()))
-    call = "endpoint" if "endpoint" in fields else "path"
-    return Source(
-        name=_MAPPED, vendor="generic", title="as --map says", forms=tuple(FORMS), marks=(),
-        required=("time", "address", call), fields=fields,
-        sql={"method": "'ANY'"} if without_method(fields) else {}, file=Path("--map"),
-        key_id_is_secret=is_secret,
+    return source_of_fields(
+        fields, name=_MAPPED, vendor="generic", title="as --map says", forms=tuple(FORMS),
+        marks=(), file=Path("--map"), key_id_is_secret=is_secret,
     )  # fmt: skip
 
 

@@ -21,18 +21,18 @@ from keywatch.vendors.checking import parsed_log, plain
 from keywatch.vendors.files import LogFile
 from keywatch.vendors.mapping import (
     best_records,
+    call_of,
     fields_alike,
     lacking,
+    source_of_fields,
     told_fields,
-    without_method,
 )
 from keywatch.vendors.parser import Parser
 from keywatch.vendors.registry import sources, vendors
-from keywatch.vendors.source import FieldPath, Source, read_path, shown_path, value_at
+from keywatch.vendors.source import SOURCE_NAME, FieldPath, Source, read_path, shown_path, value_at
 
 __all__ = ["Proposal", "proposed", "write_proposal"]
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _MOST_ROWS = 10
 _LONGEST_LINE = 8000
 """A redactor leaves out what is behind."""
@@ -107,7 +107,7 @@ def proposed(file: LogFile, name: str, redactor: Redactor, time_zone: str | None
 
 
 def _see_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not SOURCE_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no vendor's name; --vendor takes small letters, digits, _")
     if name in sources() or name in {vendor.name for vendor in vendors()}:
         raise UsageError(f"there is a vendor or source {name!r} already; give another --vendor")
@@ -123,14 +123,12 @@ def _source(
     paths = {column: (path,) for column, path in fields.items()}
     if "key_id" not in paths:
         paths["key_id"] = paths["key"]
-    call = "endpoint" if "endpoint" in fields else "path"
-    marked = (str(fields[column][0]) for column in ("time", "address", call))
+    marked = (str(fields[column][0]) for column in ("time", "address", call_of(fields)))
     times = (value_at(one, fields["time"]) for one in records)
     has_offset = all(_HAS_OFFSET.fullmatch(str(time)) for time in times if time)
-    return Source(
-        name=name, vendor=name, title=f"{name} log", forms=(begins.form,),
-        marks=tuple(dict.fromkeys(marked)), required=("time", "address", call), fields=paths,
-        sql={"method": "'ANY'"} if without_method(fields) else {}, file=Path(f"{name}.toml"),
+    return source_of_fields(
+        paths, name=name, vendor=name, title=f"{name} log", forms=(begins.form,),
+        marks=tuple(dict.fromkeys(marked)), file=Path(f"{name}.toml"),
         time_zone="" if has_offset else time_zone or "UTC",
         key_id_is_secret="key_id" not in fields,
     )  # fmt: skip

@@ -30,6 +30,7 @@ __all__ = [
     "COLUMNS",
     "FORMS",
     "PASSED_OVER",
+    "SOURCE_NAME",
     "FieldPath",
     "Source",
     "read_path",
@@ -73,7 +74,8 @@ _SOURCE_FIELDS = frozenset(
         "sql",
     }
 )
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""The name of a source, of a vendor that is made of one, and of a field."""
 _STEP = re.compile(
     r"""(?:"([^"'\\]{1,100})"|([^.\[\]"'\\\s]{1,100}))"""
     r"""((?:\[(?:\d{1,3}|\w{1,40}=[\w:. -]{1,100})\])*)(?:\.|$)"""
@@ -184,8 +186,10 @@ class Source:
         """Whether a line (and whether it is the file's first) bears the format's marks."""
         if "csv" not in self.forms or line.lstrip().startswith("{"):
             return all(any(f'"{name}"' in line for name in names) for names in self._marks)
-        header = {*header_of(line)[1]} if first else set()
-        return first and all(any(name.lower() in header for name in names) for names in self._marks)
+        if not first:
+            return False
+        header = {*header_of(line)[1]}
+        return all(any(name.lower() in header for name in names) for names in self._marks)
 
     def lines(self, file: LogFile, on_bytes: Callable[[int], None]) -> Iterator[Lines]:
         """The file's records as JSON text with their numbers.
@@ -199,8 +203,8 @@ class Source:
         if is_arrow(start):
             return arrow_lines(file, self._top_names, on_bytes)
         head = without_mark(start, file.path).decode(errors="replace").lstrip()
-        form = line_form_of(head)
-        if form in self.forms:
+        may_be_text = not LINE_FORMS.keys().isdisjoint(self.forms)
+        if may_be_text and (form := line_form_of(head)) in self.forms:
             return text_lines(file, form, on_bytes)
         first = head.partition("\n")[0]
         is_table = ".csv" in file.path.lower() or self.recognises(first, True)
@@ -372,7 +376,7 @@ def read_source(file: Path, vendor: str) -> Source:
     Raises:
         VendorError: the file can't be read, or a field of it is wrong.
     """
-    if not _NAME.fullmatch(file.stem):
+    if not SOURCE_NAME.fullmatch(file.stem):
         raise VendorError(f"{file}: a source's name has only lower-case letters, digits and _")
     top = Entry(file, "the top", read_toml(file), _SOURCE_FIELDS, VendorError)
     title, marks = top.text("title"), top.texts("marks")
@@ -404,7 +408,7 @@ def _read_zone(top: Entry) -> str:
 def _read_fields(entry: Entry) -> dict[str, tuple[FieldPath, ...]]:
     fields = {}
     for name, value in entry.table.items():
-        if not _NAME.fullmatch(name):
+        if not SOURCE_NAME.fullmatch(name):
             raise entry.error(f"{name!r} is not a valid name; use lower-case letters, digits and _")
         if name in _TAKEN:
             raise entry.error(f"{name!r} is taken by the query itself; choose another name")
