@@ -228,7 +228,7 @@ def test_a_key_by_its_masked_form_and_name_and_a_name_of_two(lake: LakeView) -> 
 
 
 def test_what_is_not_there_is_said(lake: LakeView, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not reviewed; run keywatch review --week 2026-W30"):
+    with pytest.raises(UsageError, match="has not been reviewed; run keywatch review --week 2026-W30"):
         lake.week("2026-W30")
     with pytest.raises(UsageError, match="not an ISO week"):
         lake.week("last one")
@@ -245,7 +245,7 @@ def test_a_lake_that_nobody_reviewed_yet(tmp_path: Path) -> None:
 
     assert "No week has been reviewed" in fresh._repr_html_()
     assert len(fresh.weeks()) == 0
-    with pytest.raises(UsageError, match="no week was reviewed; run keywatch review"):
+    with pytest.raises(UsageError, match="no week has been reviewed; run keywatch review"):
         fresh.cases()
     young = fresh.key("key_1")
     assert young.window.start == datetime(2026, 8, 10)
@@ -269,7 +269,7 @@ def test_verdicts_are_given_and_undone_only_where_the_lake_was_opened_for_it(
     folder: Path, lake: LakeView
 ) -> None:
     assert not hasattr(lake, "verdict")
-    with pytest.raises(UsageError, match="who judges"):
+    with pytest.raises(UsageError, match="name recorded with verdicts"):
         keywatch.open(folder, verdicts=True, by=" ")
     judging = keywatch.open(folder, verdicts=True, by="eve").with_frames("arrow")
     given = judging.verdict("key_1", "benign", "a test", week="2026-W40")

@@ -115,7 +115,7 @@ def test_two_lakes_in_one_place_are_found_out(loaded: Path, tmp_path: Path) -> N
     shared = LakeSettings(data_path=str(loaded / "data"))
     before = contents(loaded / "data")
     second = tmp_path / "second"
-    with pytest.raises(LakeDamagedError, match=r"holds \d+ Parquet files"):
+    with pytest.raises(LakeDamagedError, match=r"contains \d+ Parquet files"):
         Lake.open(second, shared, create=True)
     # One that was made before lakes had marks.
     with Lake.open(second, create=True):
