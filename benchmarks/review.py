@@ -48,13 +48,13 @@ import time
 from datetime import datetime
 from pathlib import Path
 from keywatch.detect import detectors, scoring
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import load_settings
 settings = load_settings(None)
 window = Window(datetime.fromisoformat('{start}'), datetime.fromisoformat('{end}'))
-known, catalogue = detectors.load_detectors(), catalogue_endpoints()
+known, catalogue = detectors.load_detectors(), catalogue_by_source()
 with Lake.open(Path('{lake}'), settings.storage) as lake, lake.reading():
     start = time.perf_counter()
     detectors.prepare(lake, window, settings.review.baseline_days, catalogue)

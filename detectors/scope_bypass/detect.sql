@@ -6,8 +6,8 @@ WITH beyond AS (
     SELECT e.key_id, e.endpoint, c.scope, sum(e.succeeded) AS succeeded, min(e.day) AS first_day,
         max(e.day) AS last_day
     FROM visit_endpoints AS e
-    JOIN catalogue AS c USING (endpoint)
     JOIN keys AS k USING (key_id)
+    JOIN catalogue AS c USING (source, endpoint)
     WHERE e.succeeded > 0 AND c.scope IS NOT NULL AND k.scopes IS NOT NULL
         AND NOT grants(k.scopes, c.scope)
     GROUP BY ALL

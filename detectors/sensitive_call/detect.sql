@@ -1,4 +1,4 @@
--- grain: visit; reads visit_endpoints, catalogue, key_history, baseline_endpoints
+-- grain: visit; reads visit_endpoints, keys, catalogue, key_history, baseline_endpoints
 -- Bits of a sensitive call under a Beta-binomial predictive of the days on which the key made it.
 WITH scored AS (
     SELECT
@@ -8,7 +8,8 @@ WITH scored AS (
             CASE c.sensitivity WHEN 'critical' THEN $critical_prior WHEN 'high' THEN $high_prior
                 ELSE $low_prior END, $prior_strength_days)) AS call_bits
     FROM visit_endpoints AS e
-    JOIN catalogue AS c USING (endpoint)
+    JOIN keys AS k USING (key_id)
+    JOIN catalogue AS c USING (source, endpoint)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
     WHERE c.sensitivity IN ('critical', 'high', 'low')

@@ -7,7 +7,8 @@ WITH documented AS (SELECT DISTINCT scope FROM catalogue WHERE scope IS NOT NULL
 callers AS (
     SELECT DISTINCT key_id
     FROM visit_endpoints
-    SEMI JOIN (FROM catalogue WHERE scope IS NOT NULL) USING (endpoint)
+    JOIN keys USING (key_id)
+    SEMI JOIN (FROM catalogue WHERE scope IS NOT NULL) USING (source, endpoint)
 ),
 
 granted AS (

@@ -43,7 +43,7 @@ app = App(
 )
 keys_app = App(name="keys", help="Manage the key inventory.")
 detectors_app = App(name="detectors", help="List, check and test the detectors.")
-sources_app = App(name="sources", help="List and check the log formats of each vendor.")
+sources_app = App(name="sources", help="List, check and add log formats and API catalogues.")
 lake_app = App(name="lake", help="Maintain and repair the lake.")
 app.command(keys_app)
 app.command(lake_app)
@@ -825,11 +825,47 @@ def sources_new(
     """
     from keywatch import pipeline
     from keywatch.report import render_proposal
-    from keywatch.text.phrases import count
 
     name = vendor or re.sub(r"[^a-z0-9]+", "_", Path(sample).name.partition(".")[0].lower())
     proposal, home, wrong = pipeline.new_source(sample, common.settings(), name, output)
     print(render_proposal(proposal, home, width=_width()), end="")
+    _exit_by_faults(wrong)
+
+
+@sources_app.command(name="import")
+def sources_import(
+    document: Path,
+    *,
+    vendor: str = "",
+    output: Path = Path(),
+    common: Common = _DEFAULTS,
+) -> None:
+    """Import an API's endpoints, scopes and sensitive calls from its OpenAPI document.
+
+    Writes or extends the vendor's catalogue.toml; what is in it stays as it is. Which calls are
+    sensitive is proposed by method and path: look through it. Exit 1 when what was written is not
+    in order.
+
+    Parameters
+    ----------
+    document
+        OpenAPI 3 or Swagger 2.0, JSON or YAML.
+    vendor
+        The vendor's name: small letters, digits, _. By default taken from the API's title.
+    output
+        The folder that contains vendors/, or in which it is made.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_imported
+
+    read, done, wrong = pipeline.import_openapi(document, common.settings(), vendor, output)
+    print(render_imported(read, done, width=_width()), end="")
+    _exit_by_faults(wrong)
+
+
+def _exit_by_faults(wrong: list[str]) -> None:
+    from keywatch.text.phrases import count
+
     if wrong:
         print("\n".join(wrong))
         print(f"{count(len(wrong), 'fault')}; see vendors/README.md")

@@ -27,7 +27,7 @@ from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
 from keywatch.settings import GeoIPSettings, Settings
 from keywatch.text.phrases import count, iso_week
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keywatch.load.ingest import LoadReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
+    from keywatch.vendors.openapi import ApiDocument, Imported
     from keywatch.vendors.proposal import Proposal
 
 T = TypeVar("T")
@@ -117,6 +118,28 @@ def new_source(
     home = write_proposal(proposal, output)
     folders_named([home])
     return proposal, home, check_vendor(home.resolve())
+
+
+def import_openapi(
+    document: Path, settings: Settings, vendor: str, output: Path
+) -> tuple[ApiDocument, Imported, list[str]]:
+    """Make or extend a vendor's catalogue from the OpenAPI document of its API, and check it.
+
+    Returns what was read, what was written, and what is wrong with it, a sentence each.
+
+    Raises:
+        UsageError: no name can be made of the API's title, or it is taken, or can't be written.
+        InputError: the document can't be read.
+    """
+    from keywatch.vendors.checking import check_vendor, folders_named
+    from keywatch.vendors.openapi import read_openapi, vendor_name, write_catalogue
+
+    read = read_openapi(document)
+    if not (name := vendor or vendor_name(read)):
+        raise UsageError(f"{document}: has no title to name the vendor by; name it with --vendor")
+    done = write_catalogue(read, name, output)
+    folders_named([done.home])
+    return read, done, check_vendor(done.home.resolve())
 
 
 def ingest_new(
@@ -429,7 +452,7 @@ def said_by(
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         days = settings.review.baseline_days
-        detectors.prepare(lake, window, days, catalogue_endpoints(), only=detector)
+        detectors.prepare(lake, window, days, catalogue_by_source(), only=detector)
         detectors.run(lake, detector, window)
         return lake.table(
             "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "

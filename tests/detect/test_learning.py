@@ -37,7 +37,7 @@ from keywatch.report import (
 )
 from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from keywatch.text.document import rehearsal_document
-from keywatch.vendors import catalogue_endpoints, find_files
+from keywatch.vendors import catalogue_by_source, find_files
 from tests.test_pipeline import (
     AWAY,
     HOME,
@@ -372,7 +372,7 @@ def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
     """As `detect/inject.sql` makes it: so many requests of the kind on the window's last day."""
     paths = ["/v1/checks/{id}"] * requests
     if kind == "scan":
-        names = [each.name for each in catalogue_endpoints() if ":" not in each.name]
+        names = [each.name for source, each in catalogue_by_source() if source == "pulsely"]
         paths = random.Random(1).sample([n[4:] for n in names if n.startswith("GET ")], requests)
     return [
         line(

@@ -15,7 +15,7 @@ from keywatch.content import content_path
 from keywatch.detect import detectors
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Window
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 
 START, END = date(2026, 9, 28), date(2026, 10, 5)
 WINDOW = Window(datetime.combine(START, time()), datetime.combine(END, time()))
@@ -342,7 +342,7 @@ def test_the_fullest_minute_is_of_calls_with_a_limit(lake: Lake) -> None:
     use(lake, START, endpoint="GET /v1/metrics/{id}", events=70, status_class="429")
     use(lake, START, endpoint="GET /v1/checks", events=99)
     origin(lake, "192.0.2.1", prefix="192.0.2.0/24", located=False)
-    detectors.prepare(lake, WINDOW, 90, catalogue_endpoints())
+    detectors.prepare(lake, WINDOW, 90, catalogue_by_source())
     assert lake.rows("FROM visit_rates") == [
         ("k", START, "192.0.2.0/24", "read:metrics", 60, 70, 50),
     ]  # fmt: skip
@@ -585,7 +585,7 @@ def a_month(lake: Lake, *, with_stranger: bool) -> None:
             "$day + to_hours($hour) AS first_ts, first_ts AS last_ts",
             day=day, address=address, hour=hour,
         )  # fmt: skip
-    detectors.prepare(lake, WINDOW, 90, catalogue_endpoints())
+    detectors.prepare(lake, WINDOW, 90, catalogue_by_source())
 
 
 def test_the_baselines_are_found() -> None:

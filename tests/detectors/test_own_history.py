@@ -14,7 +14,7 @@ from keywatch.detect import detectors
 from keywatch.lake import Lake
 from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.model import Window
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 
 WINDOW = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 FIRST = date(2026, 8, 20)
@@ -26,7 +26,7 @@ ADDRESSES = {
     "163.47.11.23": ("163.47.11.0/24", 14061, "SG", "hosting"),
 }
 ENDPOINTS = ["GET /v1/checks", "GET /v1/members", "POST /v1/keys", "GET /v1/checks/{id}"]
-CATALOGUE = catalogue_endpoints()
+CATALOGUE = catalogue_by_source()
 OWN = [d for d in detectors.load_detectors() if d.history in ("none", "own")]
 OWNER = [d for d in detectors.load_detectors() if d.history == "owner"]
 

@@ -13,7 +13,7 @@ from keywatch.lake import Lake, sql_text
 from keywatch.lake.weeks import last_full_week
 from keywatch.review import history, judging
 from keywatch.settings import Settings
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 
 SCRIPTS = {
     "keywatch.lake": ("schema", "schema_alerts", "in_force", "verdicts"),
@@ -55,7 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         answer, scored = judging.make_review(lake, last_full_week(lake), settings, whole=False)
         days = settings.review.baseline_days
         history.details(lake, answer, days, scored.suspicious_visits(lake))
-        detectors.prepare(lake, answer.window, days, catalogue_endpoints())
+        detectors.prepare(lake, answer.window, days, catalogue_by_source())
         yield lake
 
 

@@ -18,7 +18,7 @@ from keywatch.lake.weeks import week_window
 from keywatch.load import late
 from keywatch.model import Window
 from keywatch.review import judging
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 from tests.conftest import Loading, event
 from tests.test_pipeline import AWAY, SETTINGS, daily, lake_of, line, theft
 
@@ -93,7 +93,7 @@ def test_late_lines_are_no_part_of_what_is_usual_until_they_are_judged(quick: Lo
     quick.take(of_days("2026-09-22", ip=AWAY), "2.jsonl", now=NOW)
 
     def usual() -> list[tuple[str]]:
-        detectors.prepare(quick.lake, W42, 90, catalogue_endpoints())
+        detectors.prepare(quick.lake, W42, 90, catalogue_by_source())
         return quick.lake.rows("SELECT DISTINCT day::VARCHAR FROM baseline ORDER BY ALL")
 
     assert usual() == [("2026-09-21",)]

@@ -15,21 +15,23 @@ import pytest
 
 from keywatch import content
 from keywatch.content import add_folders, content_path, digest_of
+from keywatch.detect import detectors
 from keywatch.detect.detectors import load_detectors
 from keywatch.errors import ContentError, DetectorError, InputError, VendorError
 from keywatch.lake import Lake
-from keywatch.load.inventory import import_keys
+from keywatch.load.ingest import load_files
+from keywatch.load.inventory import import_keys, insert_keys
 from keywatch.load.origins import parse_address
 from keywatch.model import Window
 from keywatch.review import judging
-from keywatch.settings import ReviewSettings, Settings, load_settings
+from keywatch.settings import IngestSettings, ReviewSettings, Settings, load_settings
 from keywatch.text.secrets import Redactor, without_tokens
-from keywatch.vendors import catalogue_endpoints, named_source, runbook
+from keywatch.vendors import catalogue_by_source, find_files, mapped_source, named_source, runbook
 from keywatch.vendors.checking import check_vendor
 from keywatch.vendors.registry import vendor_faults, vendors
 from keywatch.vendors.runbook import KeyAtHand
 from tests.command import keywatch
-from tests.conftest import ROOT, Loading, event, tables_of
+from tests.conftest import ROOT, Loading, NoWhere, event, tables_of
 
 OUTSIDE = ROOT / "tests" / "data" / "outside"
 TOKEN = "fge_prod_" + "4f8a2c" + "DDDDbbbbcccc1234" + "9e1d"
@@ -170,9 +172,56 @@ def test_its_catalogue_goes_with_its_own_log(known: Loading) -> None:
     ]
 
 
-def test_an_endpoint_of_two_vendors_counts_once_as_the_more_sensitive(forge: Path) -> None:
-    (found,) = (each for each in catalogue_endpoints() if each.name == "GET /v1/keys")
-    assert found.sensitivity == "critical"
+def test_a_log_of_no_vendor_has_the_endpoints_of_the_users_own(known: Loading) -> None:
+    line = {"ts": 1790000000, "client_ip": "81.2.69.144", "client": "key_1", "verb": "GET",
+            "uri": "/api/repos/blue"}  # fmt: skip
+    said = ["time=ts", "address=client_ip", "key_id=client", "method=verb", "path=uri"]
+    file = known.write([line], "gateway.jsonl")
+    load_files(
+        known.lake, find_files([str(file)]), IngestSettings(), NoWhere(), mapped_source(said)
+    )
+    assert known.lake.rows("SELECT source, endpoint FROM lake.events") == [
+        ("mapped", "GET /api/repos/{id}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "sensitivity", "scope"),
+    [
+        ("forge", "GET /v1/keys", "critical", "repos"),
+        ("pulsely", "GET /v1/keys", "low", "admin:*"),
+        # Of no vendor: the user's own, and calls that say whose they are.
+        ("mapped", "GET /v1/keys", "critical", "repos"),
+        ("mapped", "iam:CreateUser", "critical", "iam"),
+        ("mapped", "GET /v1/members", None, None),
+        ("forge", "iam:CreateUser", None, None),
+    ],
+)
+def test_of_two_vendors_with_an_endpoint_of_one_name_each_log_has_its_own(
+    source: str, name: str, sensitivity: str | None, scope: str | None, forge: Path
+) -> None:
+    found = [each for of, each in catalogue_by_source() if (of, each.name) == (source, name)]
+    assert [(each.sensitivity, each.scope) for each in found] == (
+        [(sensitivity, scope)] if sensitivity else []
+    )
+
+
+def test_no_key_is_judged_by_another_vendors_scopes(known: Loading) -> None:
+    """Pulsely wants admin:* for the call that Forge's scope repos allows."""
+    target = {"verb": "GET", "target": "/v1/keys", "code": 200}
+    known.take([request(n, http=target) for n in range(3)])
+    known.take([event(endpoint="/v1/keys", key_id="key_2")], "other.jsonl")
+    for key_id, scope in (("tok_1", "repos"), ("key_2", "read:checks")):
+        insert_keys(
+            known.lake,
+            [{"key_id": key_id, "key": key_id, "name": key_id, "environment": "prod",
+              "scopes": [scope], "created_at": datetime(2026, 1, 1)}],
+        )  # fmt: skip
+    window = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
+    (bypass,) = (each for each in load_detectors() if each.id == "scope_bypass")
+    detectors.prepare(known.lake, window, 90, catalogue_by_source(), only=bypass)
+    detectors.run(known.lake, bypass, window)
+    assert known.lake.rows("SELECT key_id FROM evidence") == [("key_2",)]
 
 
 def test_a_service_of_its_is_no_address(forge: Path) -> None:

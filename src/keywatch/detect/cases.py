@@ -26,7 +26,7 @@ from keywatch.load.inventory import insert_keys
 from keywatch.load.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.model import Window
 from keywatch.settings import IngestSettings
-from keywatch.vendors import catalogue_endpoints, find_files
+from keywatch.vendors import catalogue_by_source, find_files
 
 _EVIDENCE = (
     "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "subject",
@@ -91,7 +91,7 @@ def run_case(detector: Detector, file: Path) -> CaseResult:
     with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
         _load(lake, case, Path(folder))
         days = case.get("baseline_days", 90)
-        detectors.prepare(lake, window, days, catalogue_endpoints(), only=detector)
+        detectors.prepare(lake, window, days, catalogue_by_source(), only=detector)
         params = {**detector.params, **case.get("params", {})}
         detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
         actual = [

@@ -157,15 +157,15 @@ def prepare(
     lake: Lake,
     window: Window,
     baseline_days: int,
-    catalogue: Sequence[Endpoint],
+    catalogue: Sequence[tuple[str, Endpoint]],
     *,
     only: Detector | None = None,
 ) -> None:
     """Make the temporary tables that detectors read, for one window.
 
-    `catalogue` is the endpoints of the API catalogues; with `only`, the tables are those that this
-    detector's query rests on. For more than one window call `prepare_span` once and
-    `prepare_window` for each.
+    `catalogue` has the endpoints by log format (`catalogue_by_source`); with `only`, the tables are
+    those that this detector's query rests on. For more than one window call `prepare_span` once
+    and `prepare_window` for each.
     """
     first_day = window.start.date() - timedelta(days=baseline_days)
     tables = None if only is None else _rests_on(only.sql)
@@ -177,7 +177,7 @@ def prepare_span(
     lake: Lake,
     start: date,
     end: date,
-    catalogue: Sequence[Endpoint],
+    catalogue: Sequence[tuple[str, Endpoint]],
     tables: Set[str] | None = None,
 ) -> None:
     """Make the temporary tables that windows share (``detect/span.sql``), or those of `tables`.
@@ -240,7 +240,7 @@ def _rests_on(sql: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
+def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> None:
     columns = {
         "endpoint": ("name", pa.string()),
         "scope": ("scope", pa.string()),
@@ -249,8 +249,9 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[Endpoint]) -> None:
         "requests_per_minute": ("requests_per_minute", pa.int64()),
     }
     rows = pa.table(
-        {
-            column: pa.array([getattr(entry, field) for entry in catalogue], kind)
+        {"source": pa.array([source for source, _ in catalogue], pa.string())}
+        | {
+            column: pa.array([getattr(endpoint, field) for _, endpoint in catalogue], kind)
             for column, (field, kind) in columns.items()
         }
     )

@@ -374,7 +374,8 @@ CREATE OR REPLACE TEMP TABLE visit_rates AS
 SELECT a.key_id, a.day, a.prefix, c.scope, c.requests_per_minute, max(a.peak_per_minute) AS peak,
     max(a.peak_per_minute) FILTER (a.status_class LIKE '2%') AS peak_succeeded
 FROM window_activity AS a
-JOIN catalogue AS c USING (endpoint)
+JOIN keys AS k USING (key_id)
+JOIN catalogue AS c USING (source, endpoint)
 WHERE c.requests_per_minute IS NOT NULL
 GROUP BY ALL;
 
@@ -382,7 +383,8 @@ GROUP BY ALL;
 CREATE OR REPLACE TEMP TABLE baseline_rates AS
 SELECT b.key_id, c.scope, max(b.peak_per_minute) AS peak
 FROM baseline AS b
-JOIN catalogue AS c USING (endpoint)
+JOIN keys AS k USING (key_id)
+JOIN catalogue AS c USING (source, endpoint)
 WHERE c.requests_per_minute IS NOT NULL
 GROUP BY ALL;
 

@@ -22,7 +22,7 @@ from keywatch.detect.scoring import ScoredCase, WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Group, Window
 from keywatch.settings import Settings
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
 
 _SUSPICIOUS_SHARE = 0.5
 _LEAST_SUSPICIOUS_BITS = 0.01
@@ -138,7 +138,7 @@ def judge_of(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
     )
     detectors.prepare_span(
-        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_endpoints()
+        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_by_source()
     )
 
     def judge(window: Window) -> WindowEvidence:

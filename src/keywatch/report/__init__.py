@@ -9,6 +9,7 @@ from keywatch.report.failure import render_failure
 from keywatch.report.outcome import (
     power_sentences,
     render_demo_verdict,
+    render_imported,
     render_load,
     render_power,
     render_proposal,
@@ -22,6 +23,7 @@ __all__ = [
     "render_case",
     "render_demo_verdict",
     "render_failure",
+    "render_imported",
     "render_load",
     "render_new_networks",
     "render_power",

@@ -16,6 +16,7 @@ from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
     from keywatch.load.ingest import LoadReport
+    from keywatch.vendors.openapi import ApiDocument, Imported
     from keywatch.vendors.proposal import Proposal
 
 _MOST_MISSED = 4
@@ -132,6 +133,56 @@ def render_proposal(proposal: Proposal, home: Path, *, width: int = 100) -> str:
         "addresses, names and paths are the sample's. Look through it before you share it."
     )
     return page.text
+
+
+def render_imported(read: ApiDocument, done: Imported, *, width: int = 100) -> str:
+    """What an OpenAPI document added to a vendor's catalogue, and what is next."""
+    page = Page(width, color=False)
+    sensitive = [each for each in done.added if each.sensitivity != "none"]
+    if sensitive:
+        rows: list[list[Cell]] = [["sensitivity", "endpoint", "scope", "why"]]
+        ranked = sorted(sensitive, key=lambda each: _RANKS.index(each.sensitivity))
+        rows += [
+            [each.sensitivity, _shown(each.name), _shown(each.scope), each.why] for each in ranked
+        ]
+        page.add(Grid(rows, align=("left",) * 4, one_line=True))
+        page.blank()
+    with_scope = sum(each.scope is not None for each in done.added)
+    page.add(
+        f"{printable(read.title) or 'The API'}: {count(len(done.added), 'endpoint')} added, "
+        f"{len(sensitive):,} of them proposed as sensitive, {with_scope:,} with a scope; "
+        f"{count(done.known, 'endpoint')} listed before."
+    )
+    if done.gone:
+        page.add(
+            f"{count(len(done.gone), 'endpoint')} of the catalogue not in the document, and kept: "
+            f"{_some(done.gone)}."
+        )
+    if read.unclear_scopes:
+        page.add(
+            f"Left out: {count(len(read.unclear_scopes), 'scope')} that calls name together with "
+            f"others, since it is unclear whether all are required: {_some(read.unclear_scopes)}."
+        )
+    if read.passed_over:
+        page.add(
+            f"Skipped: {count(len(read.passed_over), 'path')} too long, or in another file "
+            f"($ref; bundle the document first): {_some(read.passed_over)}."
+        )
+    page.add(
+        f"Written: {printable(str(done.home / 'catalogue.toml'))}. Review the sensitivities, and "
+        "name the folder in keywatch.toml:"
+    )
+    page.add(f"[content] folders = [{json.dumps(str(done.home.parent.parent))}]", indent=2)
+    return page.text
+
+
+_RANKS = ("critical", "high", "low", "none")
+_MOST_NAMED = 5
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name, max_length=80) for name in names[:_MOST_NAMED])
+    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"
 
 
 _SHOWN = ("key_id", "address", "endpoint", "status")

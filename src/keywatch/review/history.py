@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Action, Case, Review, Window
-from keywatch.vendors import catalogue_endpoints
+from keywatch.vendors import catalogue_by_source
+from keywatch.vendors.catalogue import Endpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -319,8 +320,16 @@ def _name_flags(lake: Lake, window: Window, flags: Sequence[Flag] | None) -> Non
     )
 
 
+def known_endpoints(lake: Lake) -> dict[str, Endpoint]:
+    """By name the endpoints that the catalogues list for the log formats that `lake` holds."""
+    loaded = {source for (source,) in lake.rows("SELECT DISTINCT source FROM lake.ingested_files")}
+    return {
+        endpoint.name: endpoint for source, endpoint in catalogue_by_source() if source in loaded
+    }
+
+
 def _name_endpoints(lake: Lake) -> None:
-    known = {endpoint.name: endpoint for endpoint in catalogue_endpoints()}
+    known = known_endpoints(lake)
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE history_catalogue AS SELECT "
         "unnest($endpoints::VARCHAR[]) AS endpoint, unnest($scopes::VARCHAR[]) AS scope, "

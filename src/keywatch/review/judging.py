@@ -120,7 +120,8 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
         LEFT JOIN (
             SELECT key_id, bool_or(located) AS located,
                 bool_or(key_id IN (SELECT e.key_id FROM visit_endpoints AS e
-                    SEMI JOIN catalogue AS c USING (endpoint))) AS catalogued
+                    JOIN keys AS u USING (key_id)
+                    SEMI JOIN catalogue AS c USING (source, endpoint))) AS catalogued
             FROM visits GROUP BY key_id
         ) AS v USING (key_id)
         """,

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from keywatch.lake import Lake, quoted
 from keywatch.model import BlastRadius, Case, Consumer, Evidence, Impact, Origin, Window
-from keywatch.review.history import shown_keys
+from keywatch.review.history import known_endpoints, shown_keys
 from keywatch.settings import ReviewSettings
-from keywatch.vendors import catalogue_endpoints, runbook
+from keywatch.vendors import runbook
 
 _MOST_REASONS = 10
 _MOST_CONSUMERS = 5
@@ -175,7 +175,7 @@ class _Called:
             first=window.start - timedelta(days=baseline_days),
             end=window.end,
         )
-        known = {endpoint.name: endpoint for endpoint in catalogue_endpoints()}
+        known = known_endpoints(lake)
         found = [(known[name], stolen, own) for name, stolen, own in rows if name in known]
         self.sensitive = tuple(
             endpoint.name

@@ -263,7 +263,8 @@ class _Facts:
             )
             SELECT DISTINCT u.key_id, u.suspicious, c.scope, c.endpoint, c.sensitivity
             FROM used AS u
-            JOIN catalogue AS c USING (endpoint)
+            JOIN keys AS k USING (key_id)
+            JOIN catalogue AS c USING (source, endpoint)
             ORDER BY ALL
             """
             )

@@ -16,14 +16,14 @@ from keywatch.vendors.mapping import (
     seen_by,
     told_fields,
 )
-from keywatch.vendors.registry import catalogue_endpoints, service_words, sources, vendor_faults
+from keywatch.vendors.registry import catalogue_by_source, service_words, sources, vendor_faults
 from keywatch.vendors.source import Source
 
 __all__ = [
     "Contents",
     "LogFile",
     "Source",
-    "catalogue_endpoints",
+    "catalogue_by_source",
     "detect_source",
     "find_files",
     "mapped_source",

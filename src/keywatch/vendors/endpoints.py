@@ -6,13 +6,13 @@ The general rule for ids, which comes first, is ``id_pattern``.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import NamedTuple, Self
 from urllib.parse import unquote
 
 from keywatch.vendors.catalogue import Catalogue
-from keywatch.vendors.registry import vendor_named
+from keywatch.vendors.registry import GENERIC, generic_catalogues, vendor_named
 
 _ID = "{id}"
 _HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
@@ -49,7 +49,7 @@ class TemplateMatch(NamedTuple):
 class EndpointTemplates:
     """Endpoints of the catalogues, found by method and path."""
 
-    def __init__(self, catalogues: list[Catalogue]) -> None:
+    def __init__(self, catalogues: Iterable[Catalogue]) -> None:
         self._by_shape: dict[tuple[str, int], list[list[str]]] = {}
         known = (endpoint for catalogue in catalogues for endpoint in catalogue.endpoints)
         for endpoint in (f"{one.method} {one.template}" for one in known):
@@ -59,13 +59,16 @@ class EndpointTemplates:
 
     @classmethod
     def of_vendor(cls, name: str) -> Self:
-        """Those of a vendor's catalogue; none where it has no catalogue."""
-        return cls._of(vendor_named(name).catalogue)
+        """Those of a vendor's catalogue; of no vendor's (``generic``), the user's own."""
+        if name == GENERIC:
+            return cls._of(generic_catalogues())
+        catalogue = vendor_named(name).catalogue
+        return cls._of((catalogue,) if catalogue else ())
 
     @classmethod
     @cache
-    def _of(cls, catalogue: Catalogue | None) -> Self:
-        return cls([catalogue] if catalogue else [])
+    def _of(cls, catalogues: tuple[Catalogue, ...]) -> Self:
+        return cls(catalogues)
 
     def match(self, endpoint: str) -> TemplateMatch | None:
         """The catalogue's endpoint for ``METHOD /path``; None when no catalogue knows it.

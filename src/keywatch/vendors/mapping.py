@@ -19,6 +19,7 @@ from keywatch.notices import notice
 from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.client_address import client_address, is_address
 from keywatch.vendors.files import LogFile
+from keywatch.vendors.registry import GENERIC, MAPPED
 from keywatch.vendors.source import COLUMNS, FORMS, FieldPath, Source, read_path, shown_path
 
 __all__ = [
@@ -34,8 +35,6 @@ __all__ = [
     "told_fields",
 ]
 
-_MAPPED = "mapped"
-"""The name of a source that was made for one load."""
 _DEEPEST, _MOST_FIELDS, _MOST_TOLD = 4, 300, 20
 _NOT_NAMING = re.compile(r"[^a-z0-9]")
 _TIME = re.compile(
@@ -233,7 +232,7 @@ def mapped_source(said: Sequence[str]) -> Source:
         is_secret, fields["key"] = True, fields["key_id"]
     fields.setdefault("key_id", fields.get("key", ()))
     return source_of_fields(
-        fields, name=_MAPPED, vendor="generic", title="as --map says", forms=tuple(FORMS),
+        fields, name=MAPPED, vendor=GENERIC, title="as --map says", forms=tuple(FORMS),
         marks=(), file=Path("--map"), key_id_is_secret=is_secret,
     )  # fmt: skip
 

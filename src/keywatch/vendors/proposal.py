@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 
 from keywatch.errors import InputError, UsageError
 from keywatch.text.secrets import Redactor
+from keywatch.text.toml_value import toml_value
 from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.checking import parsed_log, plain
 from keywatch.vendors.files import LogFile
@@ -197,27 +197,33 @@ def write_proposal(proposal: Proposal, folder: Path) -> Path:
 def _vendor_toml(name: str) -> str:
     return (
         "# How keys look ([[keys]]), and how they are replaced and revoked ([runbook]), stands\n"
-        f"# here: see vendors/README.md of Keywatch.\ntitle = {_toml(name)}\n"
+        f"# here: see vendors/README.md of Keywatch.\ntitle = {toml_value(name)}\n"
     )
 
 
 def _source_toml(source: Source) -> str:
     lines = [
-        f"title = {_toml(source.title)}",
-        f"forms = {_toml(list(source.forms))}",
-        f"marks = {_toml(list(source.marks))}",
-        f"required = {_toml(list(source.required))}",
+        f"title = {toml_value(source.title)}",
+        f"forms = {toml_value(list(source.forms))}",
+        f"marks = {toml_value(list(source.marks))}",
+        f"required = {toml_value(list(source.required))}",
     ]
     if source.time_zone:
         lines += [
-            "# The sample's times have no offset.", f"time_zone = {_toml(source.time_zone)}"
+            "# The sample's times have no offset.", f"time_zone = {toml_value(source.time_zone)}"
         ]  # fmt: skip
     if source.key_id_is_secret:
         lines.append("key_id_is_secret = true")
     lines += ["", "[fields]"]
-    lines += [f"{name} = {_toml(_toml_path(paths[0]))}" for name, paths in source.fields.items()]
+    lines += [
+        f"{name} = {toml_value(_toml_path(paths[0]))}" for name, paths in source.fields.items()
+    ]
     if source.sql:
-        lines += ["", "[sql]", *(f"{name} = {_toml(text)}" for name, text in source.sql.items())]
+        lines += [
+            "",
+            "[sql]",
+            *(f"{name} = {toml_value(text)}" for name, text in source.sql.items()),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -238,21 +244,14 @@ def _toml_path(path: FieldPath) -> str:
 def _test_toml(proposal: Proposal) -> str:
     lines = [
         'title = "The first records of a sample; secrets are replaced"',
-        f"source = {_toml(proposal.source.name)}",
-        f"log = {_toml(proposal.log)}",
+        f"source = {toml_value(proposal.source.name)}",
+        f"log = {toml_value(proposal.log)}",
     ]
     for event in proposal.events:
         lines += ["", "[[events]]"]
-        lines += [f"{name} = {_toml(value)}" for name, value in event.items() if value is not None]
+        lines += [
+            f"{name} = {toml_value(value)}" for name, value in event.items() if value is not None
+        ]
     for line, reason in proposal.rejects:
-        lines += ["", "[[rejects]]", f"line = {line}", f"reason = {_toml(reason)}"]
+        lines += ["", "[[rejects]]", f"line = {line}", f"reason = {toml_value(reason)}"]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    """A value in TOML, whose texts are JSON's but for DEL."""
-    if isinstance(value, datetime):
-        return f"{value.isoformat()}Z"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +17,11 @@ from keywatch.vendors.runbook_file import RUNBOOK_FIELDS, Runbook, read_runbook
 from keywatch.vendors.source import Source, read_source
 
 __all__ = [
+    "GENERIC",
+    "MAPPED",
     "Vendor",
-    "catalogue_endpoints",
+    "catalogue_by_source",
+    "generic_catalogues",
     "read_vendor",
     "runbook_for",
     "service_words",
@@ -29,8 +32,10 @@ __all__ = [
     "vendors",
 ]
 
-_GENERIC = "generic"
+GENERIC = "generic"
 """The folder of what has no vendor; its runbook is the one of keys whose vendor is not known."""
+MAPPED = "mapped"
+"""The log format of a load whose fields the user named (``--map``)."""
 _VENDOR_FIELDS = frozenset({"title", "keys", "principals", "runbook", "service_addresses"})
 _PRINCIPAL_FIELDS = frozenset({"matches", "own_logs_only", "runbook"})
 _SENSITIVITIES = ("none", "low", "high", "critical")
@@ -76,7 +81,7 @@ class Vendor:
     def runbook_of(self, form: KeyForm | None) -> Runbook:
         """The runbook of its keys of a form; the generic one where it has none."""
         own = next((runbook for each, runbook in self.keys if each == form), None)
-        found = own or self.runbook or vendor_named(_GENERIC).runbook
+        found = own or self.runbook or vendor_named(GENERIC).runbook
         assert found is not None, "the bundled runbook"
         return found
 
@@ -201,27 +206,63 @@ def sources() -> Mapping[str, Source]:
     return _known().sources
 
 
+def catalogue_by_source() -> tuple[tuple[str, Endpoint], ...]:
+    """By log format (`sources`) the endpoints that its catalogue lists, each name once.
+
+    A vendor's log has the vendor's. One in a format of no vendor has those of the user's own
+    vendors (``[content] folders``), and the calls of the bundled catalogues, whose names are one
+    vendor's alone (``iam:CreateUser``); their paths (``GET /v1/keys``) are any API's.
+    """
+    return _by_source(known_folders())
+
+
 @cache
-def _endpoints_of(catalogues: tuple[Catalogue, ...]) -> tuple[Endpoint, ...]:
+def _by_source(outside: tuple[Path, ...]) -> tuple[tuple[str, Endpoint], ...]:
+    known = _read(outside)
+    by_vendor = {
+        vendor.name: vendor.catalogue.endpoints if vendor.catalogue else ()
+        for vendor in known.vendors.values()
+    }
+    own = [*_own_endpoints(outside)]
+    named = {each.name for each in own}
+    calls = (
+        each for endpoints in by_vendor.values() for each in endpoints if each.method == "CALL"
+    )
+    by_vendor[GENERIC] = (*own, *(each for each in calls if each.name not in named))
+    readers = {source.name: source.vendor for source in known.sources.values()} | {MAPPED: GENERIC}
+    return tuple(
+        (name, endpoint) for name, vendor in readers.items() for endpoint in by_vendor[vendor]
+    )
+
+
+def generic_catalogues() -> tuple[Catalogue, ...]:
+    """The catalogues whose paths a log in a format of no vendor may have: the user's own."""
+    return _own_catalogues(known_folders())
+
+
+def _own_catalogues(outside: tuple[Path, ...]) -> tuple[Catalogue, ...]:
+    roots = {folder.resolve() for folder in outside}
+    return tuple(
+        vendor.catalogue
+        for vendor in _read(outside).vendors.values()
+        if vendor.catalogue and vendor.folder.parent.parent.resolve() in roots
+    )
+
+
+def _own_endpoints(outside: tuple[Path, ...]) -> Iterable[Endpoint]:
+    """Those of the user's own catalogues; of two of one name the more sensitive one."""
     named: dict[str, Endpoint] = {}
-    for endpoint in (each for catalogue in catalogues for each in catalogue.endpoints):
+    for endpoint in (
+        each for catalogue in _own_catalogues(outside) for each in catalogue.endpoints
+    ):
         other = named.get(endpoint.name)
         if other is None or _rank(endpoint) > _rank(other):
             named[endpoint.name] = endpoint
-    return tuple(named.values())
+    return named.values()
 
 
 def _rank(endpoint: Endpoint) -> int:
     return _SENSITIVITIES.index(endpoint.sensitivity)
-
-
-def catalogue_endpoints() -> tuple[Endpoint, ...]:
-    """The endpoints of all catalogues, by vendor; each name once.
-
-    Where two vendors have one name, the more sensitive one counts.
-    """
-    known = (vendor.catalogue for vendor in vendors() if vendor.catalogue)
-    return _endpoints_of(tuple(sorted(known, key=lambda catalogue: catalogue.name)))
 
 
 def service_words() -> frozenset[str]:
@@ -242,7 +283,7 @@ def vendor_of_key(
             if named or (shown and form.is_form_of(shown)):
                 return vendor, form
     known = sources().get(source or "")
-    return vendor_named(known.vendor if known else _GENERIC), None
+    return vendor_named(known.vendor if known else GENERIC), None
 
 
 def runbook_for(key_id: str, shown: str | None, source: str | None) -> Runbook:
