@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from keywatch import pipeline
+from keywatch.lake import Lake
 from keywatch.model import Case, Window
 from keywatch.settings import Settings
 from keywatch.text.safe_text import printable
@@ -38,9 +39,8 @@ LIMITS = (
     "What this can't say: how well stolen keys are told from others. The log is 55 minutes long, "
     "so no key has a past that it could differ from and no score is calibrated; the clients' "
     "addresses are private ones, so no place is known; the attacker makes three of four requests, "
-    "so that its ways are the usual ones of the trail. A role's next key is a new key here: the "
-    "instance role whose credentials were stolen came from its instance with one key and from the "
-    "thief with another."
+    "so that its ways are the usual ones of the trail. A session's case is that of its role or "
+    "person, so that keys of one principal are named together."
 )
 
 Side = Literal["attacking", "attacker's own", "innocent"]
@@ -86,9 +86,13 @@ def findings(folder: Path, settings: Settings) -> list[Finding]:
         lake = Path(scratch) / "lake"
         pipeline.ingest(lake, [str(folder / "cloudtrail.ndjson.gz")], settings)
         answer = pipeline.review(lake, DAY, settings, keep=False, whole=True)
+        with Lake.open(lake) as opened:
+            of_whom: dict[str, str] = dict(
+                opened.rows("SELECT DISTINCT key_id, coalesce(principal, key_id) FROM lake.events")
+            )
     cases = {case.key_id: case for case in answer.cases}
     found = [
-        Finding(key_id, principals[key_id], _side(counts), counts, cases.get(key_id))
+        Finding(key_id, principals[key_id], _side(counts), counts, cases.get(of_whom[key_id]))
         for key_id, counts in labels.items()
     ]
     return sorted(found, key=lambda each: (-(each.case.bits if each.case else 0), each.key_id))
