@@ -764,9 +764,9 @@ def sources_list(*, common: Common = _DEFAULTS) -> None:
         print(f"{vendor.name}: {vendor.title}")
         for source in vendor.sources:
             forms = ", ".join(FORMS[form] for form in source.forms)
-            print(f"  {source.name:16}{source.title} ({forms})")
+            print(f"  {source.name:20}{source.title} ({forms})")
         for form, _ in vendor.keys:
-            print(f"  {'keys':16}{form.shown}")
+            print(f"  {'keys':20}{form.shown}")
     for fault in vendor_faults():
         _say(f"skipped: {fault}")
 

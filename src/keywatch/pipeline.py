@@ -108,6 +108,7 @@ def new_source(
     from keywatch.vendors import find_files
     from keywatch.vendors.checking import check_vendor, folders_named
     from keywatch.vendors.proposal import proposed, write_proposal
+    from keywatch.vendors.registry import read_again
 
     file, *others = find_files([sample])
     if others:
@@ -117,6 +118,7 @@ def new_source(
     proposal = proposed(file, vendor, redactor, settings.ingest.time_zone)
     home = write_proposal(proposal, output)
     folders_named([home])
+    read_again()
     return proposal, home, check_vendor(home.resolve())
 
 

@@ -237,7 +237,7 @@ def test_a_folder_outside_is_checked_and_listed(tmp_path: Path) -> None:
     (tmp_path / "keywatch.toml").write_text(toml, encoding="utf-8")
     listed = keywatch("sources", "list", cwd=tmp_path)
     assert (listed.code, listed.err) == (0, "")
-    assert "forge           Forge audit log (JSON)" in listed.out
+    assert "forge               Forge audit log (JSON)" in listed.out
     assert "fge_(ENVIRONMENT_)…" in listed.out
     checked = keywatch("sources", "check", cwd=tmp_path)
     assert checked.code == 0

@@ -114,3 +114,14 @@ def test_the_command_shows_ten_rows_and_writes_what_check_passes(tmp_path: Path)
     assert SECRET not in ran.out
     checked = keywatch("sources", "check", "own", cwd=tmp_path)
     assert (checked.code, checked.out) == (0, "1 vendor in order\n")
+
+
+def test_a_second_vendor_of_a_folder_in_the_settings_is_known_at_once(tmp_path: Path) -> None:
+    (tmp_path / "acme.jsonl").write_bytes(as_json_lines(ROWS))
+    (tmp_path / "nested.jsonl").write_bytes(as_json_lines(NESTED))
+    first = keywatch("sources", "new", "acme.jsonl", "--output", "own", cwd=tmp_path)
+    assert (first.code, first.err) == (0, "")
+    (tmp_path / "keywatch.toml").write_text('[content]\nfolders = ["own"]\n', encoding="utf-8")
+    second = keywatch("sources", "new", "nested.jsonl", "--output", "own", cwd=tmp_path)
+    assert (second.code, second.err) == (0, "")
+    assert second.out.count("To load such logs, name the folder in keywatch.toml:") == 1

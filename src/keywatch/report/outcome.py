@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from keywatch.content import content_path
 from keywatch.detect.power import THEFTS, KeyPower, summary
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.report.layout import Cell, Grid, Page
@@ -124,10 +125,12 @@ def render_proposal(proposal: Proposal, home: Path, *, width: int = 100) -> str:
             f"The times have no offset: {proposal.source.time_zone} is assumed. Where that is "
             f"wrong, change time_zone in sources/{proposal.source.name}.toml."
         )
-    page.add(
-        f"Written: {printable(str(home))}. To load such logs, name the folder in keywatch.toml:"
-    )
-    page.add(f"[content] folders = [{json.dumps(str(home.parent.parent))}]", indent=2)
+    written = f"Written: {printable(str(home))}."
+    if home.resolve().parent == content_path("vendors"):
+        page.add(written)
+    else:
+        page.add(f"{written} To load such logs, name the folder in keywatch.toml:")
+        page.add(f"[content] folders = [{json.dumps(str(home.parent.parent))}]", indent=2)
     page.add(
         f"Keys and other secrets in {printable(str(home / 'tests' / 'sample.toml'))} are replaced; "
         "addresses, names and paths are the sample's. Look through it before you share it."

@@ -196,8 +196,8 @@ def write_proposal(proposal: Proposal, folder: Path) -> Path:
 
 def _vendor_toml(name: str) -> str:
     return (
-        "# How keys look ([[keys]]), and how they are replaced and revoked ([runbook]), stands\n"
-        f"# here: see vendors/README.md of Keywatch.\ntitle = {toml_value(name)}\n"
+        "# Add the form of the keys ([[keys]]) and the steps to replace and revoke them\n"
+        f"# ([runbook]): see vendors/README.md of Keywatch.\ntitle = {toml_value(name)}\n"
     )
 
 

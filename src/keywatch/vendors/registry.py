@@ -177,6 +177,11 @@ def _refuse_known(
             raise VendorError(f"{source.file}: {same.file} has this name already; rename the file")
 
 
+def read_again() -> None:
+    """Read the vendors' folders again when next needed: one was added since."""
+    _read.cache_clear()
+
+
 def vendors() -> tuple[Vendor, ...]:
     """The vendors that can be read, the bundled ones first."""
     return tuple(_known().vendors.values())
