@@ -233,7 +233,7 @@ def _tests(what: str, rounds: int, names: str, file: str) -> Row:
         counts = {what: int(number) for number, what in said}
         passed += counts.get("passed", 0)
         failed += counts.get("failed", 0)
-    lost = f"{failed} times" if failed else "nothing but what was damaged, and that was named"
+    lost = f"{failed} times" if failed else "only what was damaged, and it was reported"
     return Row(what, passed + failed, passed, lost)
 
 
@@ -247,7 +247,7 @@ def secrets(folder: Path, times: int, kills: int) -> list[Row]:
     notebooks = _run_notebooks(out)
     shown = shown_by_prefect(home, planted.ways) + shown_in(files_under(out), planted.ways)
     assert not shown, shown
-    what = f"secrets planted in {len(set(planted.ways))} ways and looked for in every byte"
+    what = f"secrets planted in {len(set(planted.ways))} ways, every byte searched"
     none = "none was found"
     return [
         Row(f"{what}, {kills} times after SIGKILL", len(planted.ways), 0, none),
@@ -327,7 +327,7 @@ def fuzzed(folder: Path, lines: int, seed: int) -> list[Row]:
             "cut and damaged files beside them",
             found.broken_files,
             found.left_out,
-            "none left out without its reason",
+            "none skipped without a reason",
         ),
     ]
 
@@ -387,7 +387,7 @@ def main() -> None:
         [
             f"Of {utc_now():%Y-%m-%d}, {os.cpu_count()} processors.",
             "",
-            "| what was done | times | of these cut short, mended or told to wait | lost |",
+            "| test | times | of these interrupted, repaired or busy | lost |",
             "| --- | ---: | ---: | --- |",
             *(f"| {row.what} | {row.times:,} | {row.cut_short:,} | {row.lost} |" for row in rows),
         ]
