@@ -262,7 +262,8 @@ def _detector_diagnoses(settings: Settings) -> Iterator[Diagnosis]:
 
 def _vendor_diagnoses() -> Iterator[Diagnosis]:
     """What is known of vendors; one whose keys can't be told stands in the way of each load."""
-    yield Diagnosis("vendors", f"{count(len(vendors()), 'vendor')}: {', '.join(sources())}")
+    known = f"{count(len(vendors()), 'vendor')}, {count(len(sources()), 'log format')}"
+    yield Diagnosis("vendors", f"{known}: {', '.join(sources())}")
     in_the_way = {str(fault) for fault in key_faults().values()}
     for text in sorted({str(fault) for fault in vendor_faults()} | in_the_way):
         code = VendorError.exit_code if text in in_the_way else 0
