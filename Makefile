@@ -1,6 +1,6 @@
 # Every target sets up what it needs, from a fresh clone, with Python 3.11 or newer and make.
 #   make test ARGS="-k lake"     options for the tool behind a target
-#   make setup UV=               with pip, though uv is there
+#   make setup UV=               with pip, even if uv is installed
 #   make setup PYTHON=python3.13 with that Python
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -21,13 +21,13 @@ PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
 .PHONY: help setup demo notebooks ipynb test quick torture mutants check lint formatting types imports sql fix bench lock clean
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
 
 setup: $(INSTALLED) ## .venv with the locked packages and this checkout
 	@echo "setup: ready, $(BIN)/keywatch"
 
-demo: $(INSTALLED) ## a made sample with stolen keys in it, from nothing to the review
+demo: $(INSTALLED) ## generate a sample log with stolen keys, load it and review it
 	@$(BIN)/keywatch demo $(ARGS)
 
 # The lake that KEYWATCH_LAKE names, else a demo lake, made once.
@@ -40,7 +40,7 @@ build/demo/lake: | $(INSTALLED)
 	@$(BIN)/keywatch demo --keep build/demo >build/demo.txt || { rm -rf build/demo; exit 2; }
 	@echo "notebooks: a demo lake in $@"
 
-notebooks: $(INSTALLED) $(if $(KEYWATCH_LAKE),,build/demo/lake) ## the notebooks, in the browser
+notebooks: $(INSTALLED) $(if $(KEYWATCH_LAKE),,build/demo/lake) ## open the notebooks in the browser
 	@KEYWATCH_LAKE="$(abspath $(NOTEBOOK_LAKE))" DO_NOT_TRACK=1 MARIMO_SKIP_UPDATE_CHECK=1 \
 		$(BIN)/marimo edit notebooks --host 127.0.0.1 $(ARGS)
 
@@ -56,16 +56,16 @@ test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-quick: check ## what a small change needs: the tests beside it, without the slow ones
+quick: check ## the tests of what changed, without the slow ones
 	@$(BIN)/python tools/quick.py $(ARGS)
 
-torture: $(INSTALLED) ## kills, damages, fuzzed logs, many processes (40 minutes); docs/reliability.md
+torture: $(INSTALLED) ## kills, damage, fuzzed logs, many processes (40 minutes); writes docs/reliability.md
 	@$(BIN)/python -m tests.torture $(ARGS)
 
-mutants: $(INSTALLED) ## mistakes put into the code, by sample: which does no test notice? (hours)
+mutants: $(INSTALLED) ## mutation testing by sample: mistakes that no test detects (hours)
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
-check: lint formatting types imports sql ## style, types and which module may import which
+check: lint formatting types imports sql ## style, types and import rules
 
 lint: $(INSTALLED)
 	@echo "check: ruff check"
@@ -87,11 +87,11 @@ sql: $(INSTALLED)
 	@echo "check: SQL's style"
 	@$(BIN)/python tools/sql_style.py
 
-fix: $(INSTALLED) ## mend what ruff can mend
+fix: $(INSTALLED) ## fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## every benchmark, one after another
+bench: $(INSTALLED) ## run every benchmark
 	@set -eu; for file in $$(grep -rl --include='*.py' '^if __name__ == "__main__":' benchmarks | LC_ALL=C sort); do \
 		file=$${file%.py}; \
 		name=$$(echo "$${file%/__main__}" | tr / .); \
@@ -99,14 +99,14 @@ bench: $(INSTALLED) ## every benchmark, one after another
 		$(BIN)/python -m "$$name" $(ARGS); \
 	done
 
-lock: ## requirements.lock again, from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: ## rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -eu; $(FIND_PYTHON); "$$python" tools/lock.py $(ARGS)
 
-clean: ## remove what make made; a lake is never touched
+clean: ## remove what make created; never a lake
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-# Sets the shell's $$python to the first Python that is new enough, or says the mend.
+# Sets the shell's $$python to the first Python that is new enough, or states the fix.
 define FIND_PYTHON
 python=; \
 for candidate in $(or $(PYTHON),$(PYTHONS)); do \

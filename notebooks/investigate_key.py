@@ -8,8 +8,8 @@ app = marimo.App(width="medium", app_title="Investigate a key")
 def _(mo):
     mo.md("""
     # Investigate a key
-    Everything that the lake knows of one key: where it came from, what it did, who else came from
-    there, and what would break if it were revoked. The lake is the one that `KEYWATCH_LAKE` names.
+    Everything about one key in the lake: where it was used from, what it did, other keys used from
+    there, and what would break if it were revoked. `KEYWATCH_LAKE` names the lake.
     """)
     return
 
@@ -46,7 +46,7 @@ def _(chosen, lake):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## When
+    ## Timeline
     Requests by day and network; the window is shaded.
     """)
     return
@@ -61,7 +61,7 @@ def _(key):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## From where
+    ## Origins
     """)
     return
 
@@ -98,8 +98,8 @@ def _(key):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## What it did
-    Endpoints before and now, then the steps that it never took before.
+    ## Activity
+    Endpoints before and now, then the steps between calls that are new to the key.
     """)
     return
 
@@ -138,13 +138,13 @@ def _(mo):
 
 @app.cell
 def _(alt, key, mo):
-    said = key.evidence()
-    counted = said.dropna(subset=["counted_bits"])
+    evidence = key.evidence()
+    counted = evidence.dropna(subset=["counted_bits"])
     bars = (
         alt.Chart(counted)
         .mark_bar()
         .encode(
-            x=alt.X("counted_bits", title="bits that count"),
+            x=alt.X("counted_bits", title="bits counted"),
             y=alt.Y("detector", sort="-x", title=None),
             color=alt.Color("family", title="family"),
             tooltip=["explanation", "typical", "actual"],
@@ -152,12 +152,12 @@ def _(alt, key, mo):
         .properties(width=480)
     )
     bars if len(counted) else mo.md("No evidence against this key in this week.")
-    return (said,)
+    return (evidence,)
 
 
 @app.cell
-def _(said):
-    said
+def _(evidence):
+    evidence
     return
 
 
@@ -165,8 +165,8 @@ def _(said):
 def _(mo):
     mo.md("""
     ## Other keys used from there
-    Other keys at the key's addresses of the window; the suspicious addresses first. Many keys of
-    one owner are an office or a gateway; keys of several owners at a new address are a campaign.
+    Other keys used from the same addresses in the window, suspicious addresses first. Many keys of
+    one owner indicate an office or a gateway; keys of several owners at a new address, a campaign.
     """)
     return
 
@@ -181,7 +181,7 @@ def _(key):
 def _(mo):
     mo.md("""
     ## What a revocation would break
-    Who used the key from places that are not suspicious, and how often.
+    Consumers that used the key from places that are not suspicious, and how often.
     """)
     return
 
@@ -199,8 +199,8 @@ def _(key, pd):
 @app.cell
 def _(impact, key, pd):
     blast = (key.case or {}).get("blast_radius", {})
-    told = {name: value for name, value in [*impact.items(), *blast.items()] if name != "consumers"}
-    pd.DataFrame({"value": {name: str(value) for name, value in told.items()}})
+    facts = {name: str(value) for name, value in (impact | blast).items() if name != "consumers"}
+    pd.DataFrame({"value": facts})
     return
 
 
@@ -213,8 +213,8 @@ def _(key, pd):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## The requests themselves
-    The text is as it was logged: whoever called chose it.
+    ## Requests
+    The text is as it was logged and was chosen by the caller.
     """)
     return
 

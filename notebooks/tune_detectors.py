@@ -8,9 +8,9 @@ app = marimo.App(width="medium", app_title="Tune a detector")
 def _(mo):
     mo.md("""
     # Tune a detector
-    What would other numbers of a detector have said of the past? Choose a detector, change its
-    numbers, and see which of its cases fail, what it says of the week, and which alerts differ.
-    Nothing is stored: to keep a change, put it into `detectors/<id>/detector.toml`.
+    How would other parameters of a detector have changed past results? Choose a detector, change
+    its parameters, and see which of its tests fail, how its evidence for the week changes, and
+    which alerts differ. Nothing is stored: to keep a change, edit `detectors/<id>/detector.toml`.
     """)
     return
 
@@ -39,8 +39,8 @@ def _(lake):
 def _(mo):
     mo.md("""
     ## The change
-    Here the first client that a key never used is taken for ordinary, and the usual one says
-    nothing for the owner. Edit the numbers: what depends on them runs again.
+    In this example, the first client that a key never used counts as ordinary, and the usual one is
+    no evidence for the owner. Edit the parameters: dependent cells run again.
     """)
     return
 
@@ -54,9 +54,9 @@ def _(detector):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Its cases
-    Each case is an event log with the exact evidence it must give. A case that fails says what the
-    change means for it.
+    ## Its tests
+    Each test is an event log with the exact evidence it must give. A failing test shows the effect
+    of the change.
     """)
     return
 
@@ -77,8 +77,8 @@ def _(lake, other):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## What it says of the week
-    One point a visit; those off the diagonal are judged otherwise.
+    ## Evidence for the week
+    One point per visit; the change affects those off the diagonal.
     """)
     return
 
@@ -113,8 +113,8 @@ def _(alt, visits):
         alt.Chart(visits)
         .mark_point(opacity=0.5)
         .encode(
-            x=alt.X("bits", title="bits as set up"),
-            y=alt.Y("bits_then", title="bits by the other numbers"),
+            x=alt.X("bits", title="bits with present parameters"),
+            y=alt.Y("bits_then", title="bits with changed parameters"),
             tooltip=["key_id", "actual"],
         )
         .properties(width=380, height=300)
@@ -125,9 +125,9 @@ def _(alt, visits):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Which alerts would differ
-    The weeks are reviewed again, with all detectors, as set up and with the other numbers: this
-    takes about as long as twice so many reviews.
+    ## Alerts that would differ
+    The weeks are reviewed again with all detectors, with the present and the changed parameters.
+    This takes about twice as long as the same number of reviews.
     """)
     return
 

@@ -8,9 +8,8 @@ app = marimo.App(width="medium", app_title="Weekly review")
 def _(mo):
     mo.md("""
     # Weekly review
-    Walk through the cases of a reviewed week, the most suspicious first. The lake is the one that
-    `KEYWATCH_LAKE` names; `make notebooks` makes a demo lake where none is named. Only a verdict
-    that you give changes it.
+    The cases of a reviewed week, the most suspicious first. `KEYWATCH_LAKE` names the lake; without
+    it, `make notebooks` creates a demo lake. Only a verdict that you record changes the lake.
     """)
     return
 
@@ -47,8 +46,8 @@ def _(lake, which):
 def _(mo):
     mo.md("""
     ## What to do
-    One row a key that needs an action. Bits say how rare so much evidence is: 10 bits are about one
-    in a thousand.
+    One row per key that needs an action. Bits measure how rare the evidence is: 10 bits is about 1
+    in 1,000.
     """)
     return
 
@@ -80,8 +79,8 @@ def _(cases, lake):
 def _(mo):
     mo.md("""
     ## Why
-    What counts of each key's evidence, by family; a key that two families speak against stands out
-    more than one that is only somewhere else.
+    The counted evidence of each key by family. A key with evidence from two families is more
+    suspicious than one that is only used from a new place.
     """)
     return
 
@@ -124,7 +123,7 @@ def _(alt, families):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Whom to ask
+    ## Owners to ask
     """)
     return
 
@@ -150,8 +149,8 @@ def _(cases, lake):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## One case after the other
-    Choose a key; the notebook `investigate_key` shows more of it.
+    ## Case by case
+    Choose a key; the notebook `investigate_key` shows more details.
     """)
     return
 
@@ -187,28 +186,28 @@ def _(key):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    **Your verdict.** Nothing is written before you press the button. *benign*: the owner's own,
-    once; *expected*: the owner's from there, until an end; *compromised*: a theft; *undo* withdraws
-    the newest. Elsewhere than in marimo, `keywatch verdict` says the same.
+    **Your verdict.** Nothing is stored before you press the button. *benign*: the owner's use, this
+    once; *expected*: the owner's use, up to a date; *compromised*: a theft; *undo* withdraws the
+    latest verdict. Outside marimo, use `keywatch verdict`.
     """)
     return
 
 
 @app.cell
 def _(keywatch, lake):
-    def judged(key_id: str, week: str, verdict: str, by: str, because: str) -> object:
-        """Give the verdict, or undo the newest one; says what it changed."""
-        judging = keywatch.open(lake.folder, verdicts=True, by=by)
+    def recorded(key_id: str, week: str, verdict: str, by: str, because: str) -> object:
+        """Record the verdict, or undo the latest one; returns what it changed."""
+        with_verdicts = keywatch.open(lake.folder, verdicts=True, by=by)
         if verdict == "undo":
-            return judging.undo(key_id, because, week=week)
-        return judging.verdict(key_id, verdict, because, week=week)
+            return with_verdicts.undo(key_id, because, week=week)
+        return with_verdicts.verdict(key_id, verdict, because, week=week)
 
-    return (judged,)
+    return (recorded,)
 
 
 @app.cell
 def _(key, mo):
-    key  # another key is another form: what was said of one is not said of the next
+    key  # each key has its own form, so that no input carries over to the next
     form = (
         mo.md("{verdict} {by} {because}")
         .batch(
@@ -216,22 +215,22 @@ def _(key, mo):
             by=mo.ui.text(label="By"),
             because=mo.ui.text(label="Because", full_width=True),
         )
-        .form(submit_button_label="Give the verdict", clear_on_submit=True)
+        .form(submit_button_label="Record the verdict", clear_on_submit=True)
     )
     form
     return (form,)
 
 
 @app.cell
-def _(form, judged, key, which):
-    said = form.value and judged(key.key_id, which.value, **form.value)
-    said
-    return (said,)
+def _(form, recorded, key, which):
+    result = form.value and recorded(key.key_id, which.value, **form.value)
+    result
+    return (result,)
 
 
 @app.cell
-def _(key, lake, said, which):
-    said  # a verdict that was just given is read again
+def _(key, lake, result, which):
+    result  # read the verdict that was just recorded
     lake.key(key.key_id, week=which.value).verdicts()
     return
 
@@ -240,8 +239,8 @@ def _(key, lake, said, which):
 def _(mo):
     mo.md("""
     ## New networks
-    Where a key came from for the first time, alerted or not: read it once a week, and ask the owner
-    of what is unfamiliar to you too.
+    Networks from which a key was used for the first time, with or without an alert. Check the list
+    once a week, and ask the owner about networks that you do not know either.
     """)
     return
 
@@ -264,8 +263,8 @@ def _(lake, week):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## What could not be judged
-    Silence is worth something only for the keys that were assessed by their own habits.
+    ## Coverage
+    The absence of findings is meaningful only for keys assessed against their own history.
     """)
     return
 

@@ -8,11 +8,12 @@ app = marimo.App(width="medium", app_title="Write a detector")
 def _(mo):
     mo.md("""
     # Write a detector
-    From an idea to a tested folder. A detector is content: what it is (`detector.toml`), one query
-    (`detect.sql`), cases with exact results, and a README. `detectors/README.md` tells the rules.
+    From an idea to a tested folder. A detector is content: its description (`detector.toml`), one
+    query (`detect.sql`), tests with exact results, and a README. `detectors/README.md` lists the
+    fields.
 
     **The idea.** A key that has only ever read begins to write. A dashboard's key that sends `POST`
-    or `DELETE` is not used as its owner uses it, wherever it comes from.
+    or `DELETE` is not used as its owner uses it, no matter where it is used from.
     """)
     return
 
@@ -48,9 +49,9 @@ def _():
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## First, is there anything to see?
-    How many keys write at all, and on how many of their days: the idea is worth something where
-    most keys either never write or often do.
+    ## First, look at the data
+    How many keys write at all, and on how many of their days? The idea is useful if most keys
+    either never write or write often.
     """)
     return
 
@@ -88,9 +89,9 @@ def _(alt, days):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## The cases come first
-    One that must be found and one that must not. The bits are worked out by hand: a key without a
-    write on 63 days has a chance of (0 + 2 × 0.05) / (63 + 2), which is 9.3 bits.
+    ## Write the tests first
+    One that must be found and one that must not. The bits are calculated by hand: a key without a
+    write on 63 days has a probability of (0 + 2 × 0.05) / (63 + 2), which is 9.3 bits.
     """)
     return
 
@@ -139,7 +140,7 @@ def _(write):
     )
     write(
         "tests/usual_write.toml",
-        'title = "a key that writes every other day says nothing"',
+        'title = "a key that writes every other day is no finding"',
         window,
         reads,
         writes,
@@ -156,8 +157,8 @@ def _(write):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Then what it is, and its query
-    Every number has a name with its unit and stands in `[params]`, nowhere else.
+    ## Then the description and the query
+    Every number has a name with its unit and is in `[params]`, nowhere else.
     """)
     return
 
@@ -182,8 +183,8 @@ def _(write):
     """
     query = r"""
         -- grain: visit; reads visit_endpoints, baseline_endpoints, key_history
-        -- How probable a day with a write is for a key that wrote on so many of its days; where
-        -- writes are usual, one is no news.
+        -- The probability of a day with a write, given the days on which the key wrote. Keys for
+        -- which writes are usual are left out.
         WITH past AS (
             SELECT key_id, max(days) AS write_days
             FROM baseline_endpoints
@@ -214,8 +215,8 @@ def _(write):
     """
     readme = """
         # first_write
-        A key that only read begins to write: most keys do one of both for life. The bits are those
-        of a day with a write, by the key's own days and a prior of a few.
+        A key that only read begins to write: most keys do only one of both. The bits are those of a
+        day with a write, by the key's own days and a weak prior.
     """
     write("detector.toml", about)
     write("detect.sql", query)
@@ -227,9 +228,9 @@ def _(write):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## Is it in order, and do its cases pass?
-    `check` reads the folder as `keywatch detectors check` does; `test` runs the cases on a real
-    DuckDB. An empty list is good.
+    ## Is it valid, and do its tests pass?
+    `check` reads the folder as `keywatch detectors check` does; `test` runs the tests on a real
+    DuckDB. An empty list means no problems.
     """)
     return
 
@@ -260,24 +261,24 @@ def _(detector):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
-    ## What it says of the week
+    ## Evidence for the week
     """)
     return
 
 
 @app.cell
 def _(detector):
-    said = detector.evidence()
-    said
-    return (said,)
+    evidence = detector.evidence()
+    evidence
+    return (evidence,)
 
 
 @app.cell(hide_code=True)
 def _(mo):
     mo.md("""
     ## What it would change
-    All detectors, without it and with it: a detector is worth having when it raises stolen keys and
-    leaves the others where they were.
+    All detectors, without and with the new one: a useful detector raises stolen keys and leaves the
+    others unchanged.
     """)
     return
 
@@ -307,8 +308,9 @@ def _(lake, replayed):
 def _(mo):
     mo.md("""
     ## Keep it
-    Put the folder under `detectors/`, add cases for the window's edges, a key without history and
-    an address that can't be placed, then `keywatch detectors check` and `keywatch detectors test`.
+    Put the folder into `detectors/` and add tests for the edges of the window, a key without
+    history and an address that can't be located. Then run `keywatch detectors check` and
+    `keywatch detectors test`.
     """)
     return
 
