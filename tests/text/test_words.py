@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.prose import DOCUMENTS, ROOT
+
 SOURCE = ROOT / "src" / "keywatch"
 
 BANNED = {
@@ -26,7 +27,22 @@ BANNED = {
     r"there already|ahead of the clock": "a duplicate; dated in the future",
 }
 """What is not said, and what is said in its place."""
+IN_DOCUMENTS = {
+    r"told|tells?|said|hears?|heard of": "reported, notified, stated",
+    r"mend\w*": "fix, repair",
+    r"anew|learnt|whom|besides|alike": "again, learned, in addition, the same",
+    r"made (?:world|log|theft)s?|oddit\w+": "generated; anomaly",
+    r"stands? (?:in|at|there|behind|beside|where|before)": "is in, is at",
+    r"speaks? (?:for|against|of)": "supports; is evidence against",
+    r"upkeep": "key hygiene; maintenance",
+    r"of one's own|for who": "of your own; for those who",
+}
+"""What else documents do not say."""
 _ANY = re.compile("|".join(rf"\b(?:{words})(?!\w)" for words in BANNED), re.IGNORECASE)
+_IN_DOCUMENTS = re.compile(
+    rf"{_ANY.pattern}|" + "|".join(rf"\b(?:{words})(?!\w)" for words in IN_DOCUMENTS),
+    re.IGNORECASE,
+)
 _SQL = re.compile(r"\b(SELECT|FROM|INSERT|UPDATE|DELETE|WHERE|JOIN|sum\()")
 _KEPT = {"log lines came late, about the earlier"}
 """Stored in lakes, and read from there."""
@@ -48,10 +64,38 @@ def _shown_in(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.value
 
 
-def _found(lines: Iterator[tuple[int, str]]) -> list[str]:
+def _found(lines: Iterator[tuple[int, str]], banned: re.Pattern[str] = _ANY) -> list[str]:
     return [
-        f"{line}: {hit[0]!r} in {text!r}" for line, text in lines for hit in _ANY.finditer(text)
+        f"{line}: {hit[0]!r} in {text!r}" for line, text in lines for hit in banned.finditer(text)
     ]
+
+
+def _prose_of(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a document, less what stands in code: names and outputs are the code's."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".md":
+        text = re.sub(r"```.*?```", lambda m: "\n" * m[0].count("\n"), text, flags=re.DOTALL)
+        text = re.sub(r"`[^`\n]*`|\[\w+\]\(tests/\w+\.toml\)", "", text)
+    elif file.suffix == ".py":
+        text = "\n".join(re.findall(r'mo\.md\("""(.*?)"""\)|title="[^"]*"', text, re.DOTALL))
+    elif file.name == "Makefile":
+        text = "\n".join(re.findall(r"## (.*)", text))
+    else:
+        text = "\n".join(re.findall(r"(?:# |[Dd]escription[:=] ?)(.*)", text))
+    yield from enumerate(text.splitlines(), 1)
+
+
+READ = [
+    *DOCUMENTS, *sorted(ROOT.glob("notebooks/*.py")), *sorted(ROOT.glob("deploy/*/*")),
+    ROOT / "Makefile", ROOT / "prefect.yaml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", READ, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_no_document_has_them(file: Path) -> None:
+    lines = list(_prose_of(file))
+    assert lines
+    assert _found(iter(lines), _IN_DOCUMENTS) == []
 
 
 @pytest.mark.parametrize(
