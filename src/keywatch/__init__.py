@@ -1,4 +1,4 @@
-"""Keywatch: which API keys look stolen, why, and what to do."""
+"""Keywatch reports which API keys look stolen, why, and what to do."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def open(
     verdicts: bool = False,
     by: str = "",
 ) -> LakeView:
-    """The lake in `folder`, to look at: read-only, for notebooks (`keywatch.notebook`).
+    """Open the lake in `folder` read-only, for notebooks (see `keywatch.notebook`).
 
-    With ``verdicts=True`` and `by`, who judges, it's a `keywatch.notebook.JudgingLake`, which can
-    give verdicts and undo them, and change nothing else.
+    With ``verdicts=True`` and your name in `by`, it is a `keywatch.notebook.JudgingLake`, which
+    also records and withdraws verdicts, and changes nothing else.
 
-    Without a folder it's the one that ``KEYWATCH_LAKE`` names, else ``lake``. Tables come as
-    `frames`: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
+    The default folder is that in ``KEYWATCH_LAKE``, otherwise ``lake``. `frames` is the kind of
+    tables: ``pandas``, ``arrow`` or ``polars``. `config` is a settings file.
 
     Raises:
         LakeError: there is no lake in `folder`.
-        UsageError: verdicts without a name to give them in.
+        UsageError: ``verdicts=True`` without `by`.
     """
     from keywatch.explore.notebook import JudgingLake, LakeView
     from keywatch.settings import load_settings

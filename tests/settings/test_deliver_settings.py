@@ -101,7 +101,7 @@ def test_who_is_told_does_not_change_how_a_review_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f'kind = "slack"\nwebhook_url = "{SECRET}"', "a secret does not stand in the settings"),
+        (f'kind = "slack"\nwebhook_url = "{SECRET}"', "a secret is not allowed in the settings"),
         ('kind = "slack"', "set webhook_url, or token and conversation"),
         ('kind = "slack"\ntoken = { env = "X" }', "set webhook_url, or token and conversation"),
         (

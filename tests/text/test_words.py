@@ -85,6 +85,26 @@ def _prose_of(file: Path) -> Iterator[tuple[int, str]]:
     yield from enumerate(text.splitlines(), 1)
 
 
+def _docstrings_in(file: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.lineno, str(node.value.value)
+
+
+HELP = [
+    SOURCE / "__init__.py", SOURCE / "explore/notebook.py", SOURCE / "explore/workbench.py",
+    *sorted((SOURCE / "settings").glob("*.py")),
+]  # fmt: skip
+"""Modules whose docstrings users read: by `help()` in a notebook, and as the settings' manual."""
+
+
+@pytest.mark.parametrize("file", HELP, ids=lambda file: file.relative_to(SOURCE).as_posix())
+def test_no_docstring_that_users_read_has_them(file: Path) -> None:
+    found = list(_docstrings_in(file))
+    assert found
+    assert _found(iter(found), _IN_DOCUMENTS) == []
+
+
 READ = [
     *DOCUMENTS, *sorted(ROOT.glob("notebooks/*.py")), *sorted(ROOT.glob("deploy/*/*")),
     ROOT / "Makefile", ROOT / "prefect.yaml",

@@ -1,4 +1,4 @@
-"""The lake for notebooks: weeks, cases, keys and SQL, to look at and never to change.
+"""The lake for notebooks: weeks, cases, keys and SQL, read-only.
 
     import keywatch
 
@@ -9,10 +9,10 @@
     key.timeline_chart()
     lake.sql("SELECT count(*) FROM lake.events WHERE key_id = $key", key="key_0700353")
 
-Tables come as pandas, or as ``frames="arrow"`` or ``"polars"`` asks. Each call opens the lake,
-reads one snapshot of it and closes it again, so that nobody who writes has to wait; a week and a
-key stay as they were when they were asked for. Text in tables is as it was logged, which is
-whatever the caller of the API chose: it is data, and nothing to be run or trusted.
+Tables are pandas data frames, or ``frames="arrow"`` or ``"polars"``. Each call opens the lake,
+reads one snapshot and closes it, so writers never wait; the data of a week and a key do not change
+after they were read. Text in tables is as it was logged and was chosen by the caller of the API: do
+not run or trust it.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ _NEWEST_RUNS = """
 
 
 class LakeView:
-    """A lake to look at; made by `keywatch.open`.
+    """A read-only lake, opened by `keywatch.open`.
 
     Raises:
         LakeError: there is no lake in `folder`.
-        UsageError: no such kind of frames.
+        UsageError: `frames` is not one of the kinds above.
     """
 
     def __init__(self, folder: Path, settings: Settings, frames: Frames = "pandas") -> None:
@@ -100,7 +100,7 @@ class LakeView:
 
     @contextmanager
     def _reading(self) -> Iterator[Lake]:
-        """A snapshot, which DuckLake lets nobody write to."""
+        """A read-only snapshot."""
         with Lake.open(self.folder, self._settings.storage) as lake:
             yield lake.look()
 
@@ -108,19 +108,19 @@ class LakeView:
         return _frame(table, self.frames)
 
     def with_frames(self, frames: Frames) -> LakeView:
-        """The same lake, with tables of another kind."""
+        """The same lake, with tables of another kind (``pandas``, ``arrow`` or ``polars``)."""
         return LakeView(self.folder, self._settings, frames)
 
     def sql(self, query: str, **given: object) -> Frame:
         """The rows of a query over the tables ``lake.…`` (see ``lake/schema.sql``).
 
-        What is `given` are its ``$names`` (text, numbers, dates, lists of those), or tables that
-        it reads by their name: data frames of pandas or Polars, or Arrow tables.
+        Keyword arguments are values for its ``$names`` (text, numbers, dates, lists of these), or
+        tables that it reads by name: data frames of pandas or Polars, or Arrow tables.
 
             lake.sql("SELECT owner, count(*) FROM cases GROUP BY ALL", cases=lake.cases())
 
         Raises:
-            UsageError: it is not one SELECT, or asks a function that reaches beyond the tables.
+            UsageError: it is not one SELECT, or uses a function that reads outside the tables.
             duckdb.Error: the query is wrong.
         """
         tables = {
@@ -141,30 +141,30 @@ class LakeView:
         )
 
     def weeks(self) -> Frame:
-        """The reviewed windows, newest first, with the numbers of their newest run."""
+        """The reviewed windows, latest first, with the counts of their latest run."""
         with self._reading() as lake:
             return self._frame(_weeks(lake))
 
     def week(self, week: str | None = None) -> WeekView:
-        """A reviewed week such as ``2026-W40``; the newest reviewed window when none is named.
+        """A reviewed week such as ``2026-W40``; by default the latest reviewed window.
 
         Raises:
-            UsageError: the week is none, or was not reviewed.
+            UsageError: the week does not exist or was not reviewed.
         """
         with self._reading() as lake:
             window = weeks.week_window(week) if week else None
             return WeekView(self, lake, window)
 
     def cases(self) -> Frame:
-        """The cases of the newest reviewed window, as of `WeekView.cases`."""
+        """The cases of the latest reviewed window; see `WeekView.cases`."""
         return self.week().cases()
 
     def new_networks(self, week: str | None = None) -> Frame:
-        """The networks that were new to a key in a reviewed week, as of `WeekView.new_networks`."""
+        """Networks that were new to a key in a reviewed week; see `WeekView.new_networks`."""
         return self.week(week).new_networks()
 
     def keys(self) -> Frame:
-        """Every key of the inventory and of the log, with the days it was seen on."""
+        """Every key in the inventory and the log, with the first and last day of its use."""
         return self.sql(
             """
             WITH seen AS (
@@ -185,10 +185,10 @@ class LakeView:
     def key(self, key: str, week: str | None = None) -> KeyView:
         """One key, by its id, masked form or name, in a week and the baseline before it.
 
-        Without a week: the newest reviewed window, else the last full week of the lake.
+        The default is the latest reviewed window, otherwise the last full week of the lake.
 
         Raises:
-            UsageError: no such key, or several of that name; no such week.
+            UsageError: no key, or several keys, have this name; or the week does not exist.
         """
         with self._reading() as lake:
             window = weeks.week_window(week) if week else _newest_window(lake)
@@ -206,12 +206,12 @@ class LakeView:
         return self._frame(pa.Table.from_pylist(rows))
 
     def detector(self, name: str | Path, week: str | None = None) -> DetectorView:
-        """A detector to try on a week, by its id or by the folder of your own.
+        """A detector to try on a week, by its id or by the path of its folder.
 
-        Without a week: the newest reviewed window, else the last full week of the lake.
+        The default is the latest reviewed window, otherwise the last full week of the lake.
 
         Raises:
-            UsageError: no such detector, or no such week.
+            UsageError: the detector or the week does not exist.
             DetectorError: its folder lacks a file or a field.
         """
         from keywatch.explore.workbench import DetectorView, detector_of
@@ -224,12 +224,12 @@ class LakeView:
 
 
 class JudgingLake(LakeView):
-    """A lake to look at and to judge: made by ``keywatch.open(…, verdicts=True, by="ana")``.
+    """A lake that also records verdicts: ``keywatch.open(…, verdicts=True, by="ana")``.
 
-    A verdict is one short transaction, which waits for another writer as long as the settings say.
+    A verdict is one short transaction. It waits for another writer (`[storage] wait_seconds`).
 
     Raises:
-        UsageError: nobody is named.
+        UsageError: `by` is empty.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class JudgingLake(LakeView):
         return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r}, verdicts=True, by=…)"
 
     def with_frames(self, frames: Frames) -> JudgingLake:
-        """The same lake, with tables of another kind."""
+        """The same lake, with tables of another kind (``pandas``, ``arrow`` or ``polars``)."""
         return JudgingLake(self.folder, self._settings, self.by, frames)
 
     def verdict(
@@ -258,15 +258,15 @@ class JudgingLake(LakeView):
         origins: Iterable[str] = (),
         families: Iterable[str] = (),
     ) -> VerdictReport:
-        """Say what a key's use was, as ``keywatch verdict`` does; returns what it changed.
+        """Record a verdict on a key, as ``keywatch verdict`` does; returns what it changed.
 
-        Without a week the key's newest alert is meant, or, of a key that has none, the week
-        reviewed last. `origins` (addresses, prefixes, networks) are what it is about, where that is
-        not what was flagged. `until` and `families` go with *expected*.
+        The default week is that of the key's latest alert, otherwise the last reviewed one.
+        `origins` (addresses, prefixes, networks) limit what the verdict is about; by default it is
+        the flagged visits. `until` and `families` apply to *expected* only.
 
         Raises:
-            UsageError: no such use of such a key, no reason is given, or the end is too far.
-            LakeError: somebody else writes, and went on for too long.
+            UsageError: the key was not used there, the reason is missing, or `until` is too late.
+            LakeError: another writer did not finish in time.
         """
         window = weeks.week_window(week) if week else None
         return pipeline.give_verdict(
@@ -275,13 +275,13 @@ class JudgingLake(LakeView):
         )  # fmt: skip
 
     def undo(self, key: str, because: str, *, week: str | None = None) -> VerdictReport:
-        """Withdraw the newest verdict on a key; the one before it, if any, is in force again.
+        """Withdraw the latest verdict on a key; the one before it, if any, is in force again.
 
-        Without a week the case judged last is meant. Both stay in `KeyView.verdicts`.
+        The default is the week of the latest verdict. `KeyView.verdicts` keeps both.
 
         Raises:
             UsageError: no verdict on such a key is in force, or no reason is given.
-            LakeError: somebody else writes, and went on for too long.
+            LakeError: another writer did not finish in time.
         """
         window = weeks.week_window(week) if week else None
         return pipeline.undo_verdict(
@@ -290,7 +290,7 @@ class JudgingLake(LakeView):
 
 
 class WeekView:
-    """A reviewed window, by its newest run; made by `LakeView.week`."""
+    """A reviewed window and its latest run; see `LakeView.week`."""
 
     def __init__(self, view: LakeView, lake: Lake, window: Window | None) -> None:
         rows = lake.rows(
@@ -312,7 +312,7 @@ class WeekView:
         start, end, self.run_id, coverage = rows[0]
         self.window = Window(start, end)
         self.coverage: Mapping[str, Any] = json.loads(coverage)
-        """Counts of keys and events, what the claims rest on, and what could not be judged."""
+        """Counts of keys and events, and what could not be assessed."""
         self._view = view
         self._cases = _cases(lake, self.run_id, self.window)
         self._evidence = _evidence(lake, self.run_id, None)
@@ -337,33 +337,33 @@ class WeekView:
     def cases(self) -> Frame:
         """Every key with evidence, the most suspicious first.
 
-        Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (of those
-        with an action), verdict, judged_by, because.
+        Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (with an
+        action), verdict, judged_by, because.
         """
         return self._view._frame(self._cases)
 
     def evidence(self) -> Frame:
-        """What each detector said, by key, day and prefix; as of `KeyView.evidence`."""
+        """The evidence of each detector by key, day and prefix; see `KeyView.evidence`."""
         return self._view._frame(self._evidence)
 
     def new_networks(self) -> Frame:
-        """Networks that a key came from for the first time, alerted or not; alerted ones first.
+        """Networks that are new to a key, with or without an alert; those with an alert first.
 
-        Columns as of `keywatch.model.NewNetwork` (class is its origin_class). A key without any
-        past is left out; ``coverage["keys_without_past"]`` counts them.
+        Columns as in `keywatch.model.NewNetwork` (class is its origin_class). Keys without history
+        are left out; ``coverage["keys_without_past"]`` counts them.
         """
         return self._view._frame(self._new_networks)
 
     def key(self, key: str) -> KeyView:
-        """One key in this window; as of `LakeView.key`."""
+        """One key in this window; see `LakeView.key`."""
         with self._view._reading() as lake:
             return KeyView(self._view, lake, _key_id(lake, key), self.window)
 
 
 class KeyView:
-    """One key in a window and in the baseline before it; made by `LakeView.key`.
+    """One key in a window and in the baseline before it; see `LakeView.key`.
 
-    Tables are as of `keywatch.review.history.History`, for this key.
+    Tables are those of `keywatch.review.history.History`, for this key.
     """
 
     def __init__(self, view: LakeView, lake: Lake, key_id: str, window: Window) -> None:
@@ -383,10 +383,10 @@ class KeyView:
             "verdicts": _verdicts(lake, key_id),
         }
         self.facts = history.shown_keys(lake, [key_id])[key_id]
-        """What the inventory says, and the days the key was seen on."""
+        """The key's inventory entry, and the first and last day of its use."""
         run_id, document = _document(lake, key_id, window)
         self.case: Mapping[str, Any] | None = document
-        """The case of the JSON contract, where the window's newest run asks for an action."""
+        """The case as in the review's JSON; None unless the latest run recommends an action."""
         self._tables["evidence"] = _evidence(lake, run_id, key_id)
 
     def __repr__(self) -> str:
@@ -424,7 +424,7 @@ class KeyView:
         return self._frame("timeline")
 
     def origins(self, grain: Literal["network", "address"] = "network") -> Frame:
-        """Networks (or addresses) that the key was used from, before and now."""
+        """Networks (or addresses) from which the key was used, before and now."""
         if grain not in ("network", "address"):
             raise UsageError(f"grain={grain!r}: available: network and address")
         return self._frame(grain)
@@ -438,29 +438,28 @@ class KeyView:
         return self._frame("agents")
 
     def sequence(self) -> Frame:
-        """Which endpoint followed which, before and now."""
+        """Steps from one endpoint to the next, before and now."""
         return self._frame("sequence")
 
     def neighbours(self) -> Frame:
-        """Other keys used from the key's addresses of the window; suspicious addresses first."""
+        """Other keys used from the same addresses in the window; suspicious addresses first."""
         return self._frame("neighbours")
 
     def evidence(self) -> Frame:
-        """What each detector said, the most first.
+        """The evidence of each detector, the most bits first.
 
         Columns: key_id, day, prefix (null: of the key), detector, family, bits (the detector's
-        own), counted_bits (what of it is in the case's bits; null where it does not count),
-        status (test: shown, not counted), action (what a fact asks for by itself), typical,
-        actual, explanation.
+        own), counted_bits (its part of the case's bits; null if not counted), status (test: shown,
+        not counted), action (that of a fact), typical, actual, explanation.
         """
         return self._frame("evidence")
 
     def verdicts(self) -> Frame:
-        """Every verdict on the key, newest first: who, why, of which window, about what."""
+        """Every verdict on the key, latest first: author, reason, window and what it is about."""
         return self._frame("verdicts")
 
     def events(self, limit: int = 1_000) -> Frame:
-        """The window's requests as they were logged, the first `limit` of them."""
+        """The first `limit` requests of the window, as logged."""
         return self._view.sql(
             "SELECT ts, address, method, path, endpoint, status, user_agent, response_bytes, "
             "duration_ms, request_id FROM lake.events "
@@ -482,14 +481,14 @@ class KeyView:
         return charts.themed(chart, theme)
 
     def map(self, theme: str = "light") -> alt.LayerChart:
-        """Where requests came from, as in the report."""
+        """The map of the origins of requests, as in the report."""
         from keywatch.report import charts, drawn
 
         rows = drawn.map_rows(self._tables["network"].to_pylist())
         return charts.themed(charts.map_chart(charts.inline(rows), width=_MAP_WIDTH), theme)
 
     def endpoint_chart(self, theme: str = "light") -> alt.LayerChart:
-        """Requests a day by endpoint, before and now, as in the report."""
+        """Requests per day by endpoint, before and now, as in the report."""
         from keywatch.report import charts, drawn
 
         rows = drawn.endpoint_rows(self._tables["endpoints"].to_pylist())
@@ -512,7 +511,7 @@ def _frame(table: pa.Table, frames: Frames) -> Frame:
 
 
 def _arrow(value: object) -> pa.Table | None:
-    """A data frame as an Arrow table; None for what is none."""
+    """A data frame as an Arrow table; None for other values."""
     import pyarrow as pa
 
     if isinstance(value, pa.Table):

@@ -34,10 +34,10 @@ _WEEK = timedelta(days=7)
 
 
 def detector_of(name: str | Path, settings: Settings) -> Detector:
-    """The detector of that id, or the one in that folder.
+    """The detector with that id or in that folder.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such detector.
         DetectorError: the folder lacks a file, or its ``detector.toml`` a field.
     """
     loaded = detectors.load_detectors(settings.content.folders)
@@ -53,9 +53,9 @@ def detector_of(name: str | Path, settings: Settings) -> Detector:
 
 
 class DetectorView:
-    """A detector and a week to try it on; made by `LakeView.detector`.
+    """A detector and a week to try it on; see `LakeView.detector`.
 
-    Tables are made by `frame`, from Arrow.
+    `frame` converts Arrow tables.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class DetectorView:
 
     @property
     def params(self) -> dict[str, float | str]:
-        """Its numbers, by name."""
+        """Its parameters by name."""
         return dict(self.detector.params)
 
     @property
@@ -93,7 +93,7 @@ class DetectorView:
         return self.detector.sql
 
     def with_params(self, **params: float | str) -> DetectorView:
-        """The same detector with other numbers.
+        """The same detector with other parameters.
 
         Raises:
             UsageError: it has no parameter of that name.
@@ -107,11 +107,11 @@ class DetectorView:
         return DetectorView(other, self._lake_folder, self.window, self._settings, self._frame)
 
     def check(self) -> list[str]:
-        """What is wrong with its folder, a sentence each; empty when nothing is."""
+        """The problems of its folder, one sentence each; empty if there is none."""
         return detectors.check(self.detector)
 
     def test(self) -> Any:
-        """Run its cases on a real DuckDB, with these numbers where a case has none of its own.
+        """Run its tests on a real DuckDB, with these parameters unless a test sets its own.
 
         Columns: case, title, passed, expected, actual (evidence as TOML).
         """
@@ -131,7 +131,7 @@ class DetectorView:
         )
 
     def evidence(self) -> Any:
-        """What it alone says of the week, the most first; less than 0 bits speaks for the owner.
+        """Its own evidence for the week, the most bits first; less than 0 supports the owner.
 
         Columns: key_id, day, prefix (null: of the key), bits, typical, actual, explanation.
         """
@@ -139,15 +139,15 @@ class DetectorView:
         return self._frame(said)
 
     def replay(self, weeks: int = 2) -> Any:
-        """What reviews of the last `weeks` weeks would alert, as set up and with this detector.
+        """The alerts of the last `weeks` weeks, with the present detectors and with this one.
 
-        All detectors judge but drafts; this one takes the place of the bundled one of its id, or is
-        one more, and counts as if it were stable.
-        Takes about as long as `weeks` reviews twice over. Columns: week, key_id, name, action and
-        bits (as set up; null: no alert), action_then and bits_then (with this detector), summary.
+        All detectors except drafts are used. This one replaces the bundled one with the same id, or
+        is added, and counts as stable. It takes about twice as long as `weeks` reviews. Columns:
+        week, key_id, name, action and bits (at present; null: no alert), action_then and bits_then
+        (with this detector), summary.
 
         Raises:
-            UsageError: `weeks` is less than 1, or the window is no week.
+            UsageError: `weeks` is less than 1, or the window is not one week.
         """
         if weeks < 1 or self.window.end - self.window.start != _WEEK:
             raise UsageError("a replay needs a window of one week, and at least one week")

@@ -38,50 +38,50 @@ class _Section(BaseModel):
 
 
 class LakeSettings(_Section):
-    """Where tables live and how long a writer waits for another one."""
+    """Where tables are stored, and how long a writer waits for another one."""
 
     catalog: str | None = None
-    """DuckLake catalogue, such as ``postgres:dbname=keywatch``; else a SQLite file in the lake."""
+    """DuckLake catalogue, such as ``postgres:dbname=keywatch``; by default a SQLite file."""
     data_path: str | None = None
-    """Where the Parquet files go, e.g. ``s3://bucket/keywatch``; ``data`` in the lake if absent."""
+    """Folder of the Parquet files, e.g. ``s3://bucket/keywatch``; by default ``data``."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
     keep_events_days: Annotated[int, Field(ge=30)] | None = None
-    """Events older than that are pruned by `keywatch lake maintain`; none is where it is absent."""
+    """`keywatch lake maintain` prunes older events; by default none."""
     keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
-    """Snapshots older than that expire: a run older than that can't be run again."""
+    """Older snapshots expire, and older runs can't be repeated on the same data."""
     memory_limit: str = "1GB"
-    """DuckDB's own limit; the process needs about half as much again."""
+    """The limit of DuckDB; the process needs about 1.5 times as much."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Cores that a command uses; all of them if absent. A small lake is judged cheapest by one."""
+    """Cores that a command uses; by default all. For a small lake, one is the cheapest."""
 
 
 class IngestSettings(_Section):
     """What a load accepts."""
 
     places: tuple[str, ...] = ()
-    """Files, folders, globs and ``s3://…`` that are loaded where no other is named."""
+    """Files, folders, globs and ``s3://…`` to load unless others are named."""
     max_reject_share: Share = 0.05
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
-    """Uncompressed log text that is held in memory at once."""
+    """Uncompressed log text in memory at one time."""
     most_ahead_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 24
-    """An event that is ahead of the clock by more is held back until its time has come."""
+    """Events dated further in the future are held back until their time comes."""
     time_zone: str | None = None
-    """IANA zone of times that a log writes without an offset, e.g. ``Europe/Berlin``; else they are
-    refused, but for those of sources that are UTC by definition."""
+    """IANA zone of times without an offset, e.g. ``Europe/Berlin``. By default they are an error,
+    except in sources that use UTC by definition."""
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
-    """Networks of the user's own proxies: of a list of addresses the client is the first from the
-    right that is in none of them; the first that is public, where this is empty."""
+    """Networks of your own proxies: in a list of addresses, the client is the first from the right
+    that is in none of them; if this is empty, the first public one."""
 
     @field_validator("time_zone")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         if name is not None and not is_time_zone(name):
-            raise ValueError(f"no time zone {name!r}; say it as Europe/Berlin or UTC")
+            raise ValueError(f"no time zone {name!r}; use a name such as Europe/Berlin or UTC")
         return name
 
 
 class GeoIPSettings(_Section):
-    """The user's own GeoLite2/GeoIP2 files; each takes precedence over the bundled ones."""
+    """Your own GeoLite2 or GeoIP2 files; each takes precedence over the bundled ones."""
 
     city: Path | None = None
     country: Path | None = None
@@ -91,32 +91,32 @@ class GeoIPSettings(_Section):
 
 
 class ReviewSettings(_Section):
-    """What a review looks back on."""
+    """The history that a review uses."""
 
     baseline_days: Annotated[int, Field(ge=7, le=400)] = 90
     warm_up_days: Annotated[int, Field(ge=1)] = 5
-    """A key seen on fewer days before the window is judged by policy and peers only."""
+    """A key seen on fewer days before the window is assessed by policy and peers only."""
     replayed_windows: Annotated[int, Field(ge=0, le=104)] = 8
-    """Earlier windows of the same length that are replayed to calibrate the scores, at most."""
+    """At most so many earlier windows of the same length calibrate the scores."""
     replay_history_days: Annotated[int, Field(ge=1)] = 28
-    """A window with less history before it is not replayed."""
+    """A window with less history is not replayed."""
     late_weeks: Annotated[int, Field(ge=0, le=52)] = 4
-    """Lines this late are told of; what is older is judged for the record."""
+    """Lines this late raise alerts; older ones are scored for the record only."""
     power_keys: Annotated[int, Field(ge=0)] = 200
-    """Keys that a review injects thefts into, to say what would be caught; 0: none."""
+    """Keys into which a review injects thefts to compute detection power; 0: none."""
 
 
 class ReportSettings(_Section):
-    """Where the scheduled review leaves its pages."""
+    """Where the scheduled review writes its pages."""
 
     folder: Path = Path("reports")
 
 
 class MetricsSettings(_Section):
-    """Where figures for Prometheus go."""
+    """Where metrics for Prometheus are written."""
 
     file: Path | None = None
-    """A file of node_exporter's textfile collector; none is written where it is absent."""
+    """A file for node_exporter's textfile collector; by default none is written."""
 
     @field_validator("file")
     @classmethod
@@ -127,12 +127,12 @@ class MetricsSettings(_Section):
 
 
 class ContentSettings(_Section):
-    """What is used beside the bundled content."""
+    """Content used in addition to the bundled content."""
 
     folders: tuple[Path, ...] = ()
-    """Folders with ``vendors/NAME/`` or ``detectors/NAME/`` in them.
+    """Folders that contain ``vendors/NAME/`` or ``detectors/NAME/``.
 
-    That they are named makes their vendors known to the process (`content.add_folders`).
+    Their vendors become known to the process (`content.add_folders`).
     """
 
     @field_validator("folders")
@@ -146,22 +146,22 @@ class ContentSettings(_Section):
 
 
 class ScoringSettings(_Section):
-    """How evidence becomes an action; ARCHITECTURE.md says where the numbers come from."""
+    """How evidence becomes an action; docs/method.md has the statistics."""
 
     false_revoke_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """The expected share of ``revoke`` that hits innocent keys, at most (false discovery rate)."""
+    """The largest expected share of innocent keys in ``revoke`` (false discovery rate)."""
     investigate_per_1000_keys: Annotated[float, Field(ge=0, le=1000)] = 10
-    """The analysts' budget: innocent keys to look at in a window, as many as expected at most."""
+    """The analysts' budget: the most innocent keys expected per window."""
     investigate_at_least: Annotated[float, Field(ge=0)] = 0.1
-    """The budget of a small lake, in innocent keys a window; whichever budget is larger counts."""
+    """The budget of a small lake, in innocent keys per window; the larger budget counts."""
     unfamiliar_place: Literal["revoke", "investigate", "none"] = "revoke"
-    """What the rule of the same name says where too little was ordinary yet; none: never asked."""
+    """The action of this rule if history is too short to calibrate; none: rule off."""
     second_family_bits: Bits = 3.0
-    """``revoke`` by statistics needs two families, or questions of origin, with this much each."""
+    """``revoke`` by statistics needs so many bits from each of two families or origin questions."""
     revoke_bits: Bits = 10.0
-    """``revoke`` by statistics needs at least this much in all."""
+    """``revoke`` by statistics needs at least this total."""
     imitators: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """The share of thieves who call what the owner calls: bounds what speaks for the owner."""
+    """The share of thieves who behave like the owner; bounds the evidence for the owner."""
     family_caps_bits: dict[Family, Bits] = {
         "origin": 20.0,
         "endpoints": 14.0,
@@ -170,13 +170,13 @@ class ScoringSettings(_Section):
         "policy": 14.0,
         "all": 2.0,
     }
-    """The most that one detector of a family adds (0: left out); a family not named has no cap."""
+    """The most that a detector of a family adds (0: excluded); other families have no cap."""
     investigate_bits: Bits = 15.0
-    """``investigate`` where too little history can be replayed to calibrate the scores."""
+    """The threshold of ``investigate`` if history is too short to calibrate."""
 
 
 class Settings(BaseSettings):
-    """Everything that can be set; ``config_hash`` names a set of values."""
+    """All settings; ``config_hash`` identifies a set of values."""
 
     model_config = SettingsConfigDict(
         env_prefix="KEYWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     def without_power(self) -> Settings:
-        """The same, for reviews that say nothing of detection power."""
+        """The same settings without detection power."""
         review = self.review.model_copy(update={"power_keys": 0})
         return self.model_copy(update={"review": review})
 
@@ -213,8 +213,8 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It names how a review is judged, so where lake, pages and figures are and who is told are
-        no part of it. Of content outside it is what stands there that counts, not where.
+        It identifies how a review is scored, so the places of lake, pages and metrics and the
+        channels are not part of it. For content outside, its text counts, not its path.
         """
         left_out = {"content", "deliver", "metrics", "report", "storage"}
         judged = self.model_dump_json(exclude=left_out)
@@ -224,10 +224,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(file: Path | None = None) -> Settings:
-    """The settings of `file`, else of ``keywatch.toml`` if there is one, else the defaults.
+    """The settings in `file`, otherwise in ``keywatch.toml`` if it exists, otherwise defaults.
 
     Raises:
-        SettingsError: the file is absent, not TOML, or has a wrong or unknown value.
+        SettingsError: the file is missing, not TOML, or has a wrong or unknown value.
     """
     path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     values: dict[str, Any] = {}

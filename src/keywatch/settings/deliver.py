@@ -1,6 +1,6 @@
-"""What `[deliver]` can say: channels, which action goes where, and when not.
+"""The `[deliver]` section: channels, routes and quiet hours.
 
-A secret is never written into the settings: a `SecretRef` names where it is kept.
+Secrets are not in the settings: a `SecretRef` names the place of a secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Section(BaseModel):
 
 
 class SecretRef(_Section):
-    """Where a secret is kept: an environment variable, a file, or a Prefect Secret block."""
+    """The place of a secret: an environment variable, a file, or a Prefect Secret block."""
 
     env: str | None = None
     file: Path | None = None
@@ -37,7 +37,7 @@ class SecretRef(_Section):
     def _no_secret(cls, value: Any) -> Any:
         if isinstance(value, str):
             raise ValueError(
-                'a secret does not stand in the settings: write { env = "NAME" }, '
+                'a secret is not allowed in the settings: write { env = "NAME" }, '
                 '{ file = "PATH" } or { prefect = "BLOCK" }'
             )
         return value
@@ -49,7 +49,7 @@ class SecretRef(_Section):
         return self
 
     def __str__(self) -> str:
-        """``env NAME``: the place, in words."""
+        """The place as text: ``env NAME``."""
         for kind in ("env", "file", "prefect"):
             if (place := getattr(self, kind)) is not None:
                 return f"{kind} {place}"
@@ -58,30 +58,30 @@ class SecretRef(_Section):
 
 class _Channel(_Section):
     timeout_seconds: Seconds = 10.0
-    """How long one answer of the receiver is waited for."""
+    """The longest wait for an answer of the receiver."""
     messages_per_hour: Budget | None = 20
-    """Beyond it one summary tells of the rest; absent: no budget."""
+    """Further messages become one summary; absent: no limit."""
 
     @property
     def secrets(self) -> tuple[SecretRef, ...]:
-        """What has to be resolved before the channel can be used."""
+        """The secrets to resolve before the channel can be used."""
         found = (getattr(self, name) for name in type(self).model_fields)
         return tuple(value for value in found if isinstance(value, SecretRef))
 
     @property
     def address(self) -> str | SecretRef | None:
-        """The web address that it sends to; None where it has none."""
+        """The web address of the receiver; None if the channel has none."""
         return None
 
 
 class SlackChannel(_Channel):
-    """An incoming webhook; or a bot's token and a conversation, where messages grow with a case."""
+    """An incoming webhook; or a bot's token and a conversation, where messages are updated."""
 
     kind: Literal["slack"]
     webhook_url: SecretRef | None = None
     token: SecretRef | None = None
     conversation: str | None = None
-    """The id of the conversation (``C0123456789``) that the bot writes to."""
+    """The id of the conversation (``C0123456789``)."""
     api_url: str = "https://slack.com/api/"
 
     _api_url = field_validator("api_url")(web_address)
@@ -97,12 +97,12 @@ class SlackChannel(_Channel):
 
     @property
     def address(self) -> str | SecretRef:
-        """The webhook's, or that of Slack's API."""
+        """The address of the webhook or of Slack's API."""
         return self.webhook_url or self.api_url
 
 
 class PagerDutyChannel(_Channel):
-    """A service's integration by the Events API v2."""
+    """An integration of a service (Events API v2)."""
 
     kind: Literal["pagerduty"]
     routing_key: SecretRef
@@ -112,19 +112,19 @@ class PagerDutyChannel(_Channel):
 
     @property
     def address(self) -> str:
-        """That of the Events API."""
+        """The address of the Events API."""
         return self.url
 
 
 class WebhookChannel(_Channel):
-    """JSON by the published schema, signed as Standard Webhooks says."""
+    """JSON with a published schema, signed by Standard Webhooks."""
 
     kind: Literal["webhook"]
     url: str | SecretRef
     secret: SecretRef
     """The signing secret, ``whsec_…`` or bare Base64, of at least 24 bytes."""
     previous_secret: SecretRef | None = None
-    """The one before it, which signs as well until every receiver knows the new one."""
+    """The secret before it, which signs as well until every receiver has the new one."""
     messages_per_hour: Budget | None = None
 
     @field_validator("url")
@@ -134,7 +134,7 @@ class WebhookChannel(_Channel):
 
     @property
     def address(self) -> str | SecretRef:
-        """The receiver's."""
+        """The address of the receiver."""
         return self.url
 
 
@@ -156,7 +156,7 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 
 class MailChannel(_Channel):
-    """Mail by SMTP, with TLS from the start or by STARTTLS."""
+    """Mail by SMTP, with TLS or STARTTLS."""
 
     kind: Literal["mail"]
     host: str
@@ -167,7 +167,7 @@ class MailChannel(_Channel):
     sender: MailAddress
     to: Annotated[list[MailAddress], Field(min_length=1)]
     ca_file: Path | None = None
-    """Certificates to trust in place of the system's."""
+    """Trusted certificates instead of the system's."""
 
     @model_validator(mode="after")
     def _login(self) -> Self:
@@ -177,7 +177,7 @@ class MailChannel(_Channel):
 
 
 class FileChannel(_Channel):
-    """JSON Lines, one message a line."""
+    """JSON Lines, one message per line."""
 
     kind: Literal["file"]
     path: Path
@@ -198,15 +198,15 @@ ChannelSettings = Annotated[
 
 
 class Route(_Section):
-    """Alerts of these actions, from this severity up, go to these channels; or upkeep does."""
+    """Sends alerts with these actions and at least this severity, or key hygiene, to channels."""
 
     actions: tuple[Action, ...] = ("revoke", "rotate", "investigate")
     severity: Severity = SEVERITIES[-1]
-    """The least severity."""
+    """The lowest severity."""
     owners: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Of keys of these owners, as the inventory names them; absent: of all keys."""
+    """Only for keys of these owners, as in the inventory; absent: all keys."""
     upkeep: bool = False
-    """The weekly list of upkeep, in place of alerts."""
+    """The weekly list of key hygiene instead of alerts."""
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -219,12 +219,12 @@ class Route(_Section):
         return self
 
     def is_for(self, owner: str | None) -> bool:
-        """Whether a key of `owner` is among those that it is about."""
+        """Whether the route applies to keys of `owner`."""
         return self.owners is None or owner in self.owners
 
 
 class QuietHours(_Section):
-    """When what is not to be revoked waits; from may be later than to, over midnight."""
+    """When all messages except `revoke` wait; may span midnight."""
 
     start: time
     end: time
@@ -241,34 +241,34 @@ class QuietHours(_Section):
 
 
 class Heartbeat(_Section):
-    """A message at most so often that says that Keywatch runs, and what of its health is wrong."""
+    """A regular message that Keywatch is running, with its health findings."""
 
     channel: str
     every_hours: Annotated[int, Field(ge=1)] = 24
 
 
 class DeliverSettings(_Section):
-    """How alerts reach people and programs."""
+    """How alerts are sent to people and programs."""
 
     max_tries: Annotated[int, Field(ge=1)] = 12
-    """After so many a message is a dead letter; with the pauses below, about a day."""
+    """Then a message is a dead letter; with the pauses below, after about a day."""
     first_pause_seconds: Seconds = 30.0
     longest_pause_seconds: Seconds = 6 * 3600.0
     run_seconds: Seconds = 120.0
-    """How long one run tries for each channel; what is left over is due at the next run."""
+    """The time of one run for each channel; remaining messages are due at the next run."""
     grow_bits: Annotated[float, Field(gt=0)] = 10.0
-    """A case that was told is told again when it has grown by so much."""
+    """An alert is sent again when its case has grown by so many bits."""
     confirm_hours: Annotated[float, Field(ge=0)] = 24.0
-    """So much log after a revocation without use says that the alert is over."""
+    """A log without use for so long after the revocation closes the alert."""
     case_url: str | None = None
-    """Where a case can be read, with ``{key_id}`` and ``{week}`` in it."""
+    """The address of a case, with ``{key_id}`` and ``{week}``."""
     quiet_hours: QuietHours | None = None
     channels: dict[str, ChannelSettings] = {}
     routes: tuple[Route, ...] = ()
-    """Without any for alerts, every channel gets every alert; upkeep goes by routes alone."""
+    """Without routes for alerts, every channel gets every alert; key hygiene needs a route."""
     heartbeat: Heartbeat | None = None
     approved_channels: tuple[str, ...] = ()
-    """They hear of a `revoke` that an analyst approved and of nothing else: what revokes keys."""
+    """Receive only `revoke` alerts that an analyst approved: for programs that revoke keys."""
 
     @field_validator("case_url")
     @classmethod
