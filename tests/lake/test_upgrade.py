@@ -14,7 +14,8 @@ from keywatch.errors import LakeDamagedError
 from keywatch.lake import FORMAT_VERSION, METADATA, Lake
 from keywatch.operate.repair import RepairReport, repair
 from keywatch.settings import LakeSettings, Settings
-from tests.conftest import ROOT, NoWhere
+from tests.conftest import ROOT, Loading, NoWhere
+from tests.load.test_principals import ROLE, record, session_of
 from tests.operate.test_damage import NOW
 
 # Made by the code of format 3: five weeks of four keys, an inventory, a review, a verdict.
@@ -56,6 +57,24 @@ def test_a_kept_lake_of_format_3_is_upgraded_and_reviewed(tmp_path: Path) -> Non
     assert f"{answer.window.start:%Y-%m-%d}" == "2026-09-28"
     with Lake.open(folder) as lake:
         assert lake.value("SELECT count(*) FROM lake.runs") == 2
+
+
+def test_what_an_upgraded_lake_loads_has_principals(tmp_path: Path) -> None:
+    with tarfile.open(KEPT) as packed:
+        packed.extractall(tmp_path, filter="data")
+    with Lake.open(tmp_path / "lake") as lake:
+        loading = Loading(tmp_path, lake)
+        loading.take(
+            record(n, f"ASIAQ3WR00000000000{n}", session_of("etl", "nightly", ROLE))
+            for n in range(3)
+        )
+        assert lake.rows("SELECT principal, count(*) FROM lake.events GROUP BY 1 ORDER BY 2") == [
+            (ROLE, 3), (None, 420),
+        ]  # fmt: skip
+        assert lake.rows("SELECT key_id, session FROM lake.sessions ORDER BY 2") == [
+            (ROLE, f"ASIAQ3WR00000000000{n}") for n in range(3)
+        ]
+        assert lake.rows("SELECT count(DISTINCT key_id) FROM lake.activity") == [(5,)]
 
 
 def test_two_lakes_of_before_marks_in_one_place_are_found_out(tmp_path: Path) -> None:
