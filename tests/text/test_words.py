@@ -44,8 +44,6 @@ _IN_DOCUMENTS = re.compile(
     re.IGNORECASE,
 )
 _SQL = re.compile(r"\b(SELECT|FROM|INSERT|UPDATE|DELETE|WHERE|JOIN|sum\()")
-_KEPT = {"log lines came late, about the earlier"}
-"""Stored in lakes, and read from there."""
 
 
 def _shown_in(file: Path) -> Iterator[tuple[int, str]]:
@@ -60,7 +58,7 @@ def _shown_in(file: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             is_text = " " in node.value.strip() and not _SQL.search(node.value)
-            if is_text and id(node) not in docstrings and node.value not in _KEPT:
+            if is_text and id(node) not in docstrings:
                 yield node.lineno, node.value
 
 

@@ -16,6 +16,7 @@ CREATE TABLE lake.alerts (
     opened_at    TIMESTAMP,
     changed_at   TIMESTAMP,
     why          VARCHAR,
+    is_late      BOOLEAN,   -- it came of log lines that were late; null before format 5
     -- the order of all changes, whatever the clock says; null before format 5
     sequence     BIGINT
 );

@@ -37,6 +37,7 @@ CREATE TABLE lake.left_out_files (
 CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
 
 -- What became of messages is in the order in which it was stored, whatever the clock says.
+ALTER TABLE lake.alerts ADD COLUMN IF NOT EXISTS is_late BOOLEAN;
 ALTER TABLE lake.alerts ADD COLUMN IF NOT EXISTS sequence BIGINT;
 ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS sequence BIGINT;
 ALTER TABLE lake.delivery_outcomes ADD COLUMN IF NOT EXISTS summary_id VARCHAR;

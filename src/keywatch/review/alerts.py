@@ -38,10 +38,6 @@ Kind = Literal["key", "campaign", "migration"]
 State = Literal["open", "acknowledged", "closed"]
 What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 
-_REVOKED = "revoked at "
-"""How a key's part ended that was revoked begins."""
-_LATE = "log lines came late, about the earlier"
-"""How what is told of late lines begins."""
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
@@ -56,7 +52,8 @@ class Member:
     """A key of an alert: what was told of it, and how it ended.
 
     `known_use_at` is the last use that was told of, `first_told_use_at` the last one when the alert
-    was opened, and `used_after` whether use after a revocation was told.
+    was opened, `used_after` whether use after a revocation was told, `revoked` whether its part
+    ended with its revocation.
     """
 
     key_id: str
@@ -69,15 +66,16 @@ class Member:
     used_after: bool = False
     ended: str | None = None
     by_verdict: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
 class Alert:
     """One alert as it stands after its `change`-th change, which `why` tells.
 
-    `sequence` orders the changes of all alerts, whatever the clock said (0: not stored yet, or
-    before format 5). `document` is the case of the JSON contract, or of a group: kind, origin,
-    explanation and its cases in brief.
+    `is_late`: this change came of log lines that were late. `sequence` orders the changes of all
+    alerts, whatever the clock said (0: not stored yet, or before format 5). `document` is the case
+    of the JSON contract, or of a group: kind, origin, explanation and its cases in brief.
     """
 
     alert_id: str
@@ -92,17 +90,13 @@ class Alert:
     opened_at: datetime
     changed_at: datetime
     why: str
+    is_late: bool = False
     sequence: int = field(default=0, compare=False)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
         """Its keys, in order."""
         return tuple(member.key_id for member in self.members)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its last change came of log lines that were late."""
-        return self.why.startswith(_LATE)
 
     @property
     def still_used(self) -> bool:
@@ -143,7 +137,8 @@ def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = Fals
         told = _told(subject, [alert for alert in known if alert.alert_id not in taken])
         if told is None:
             why = _late(_summary(subject), review.window) if is_late else ""
-            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, why)))
+            opened = _opened(subject, review.run.id, review.window, why)
+            changes.append(Change("trigger", replace(opened, is_late=is_late)))
             continue
         if told.kind == subject.kind and told.kind != "key":
             taken.add(told.alert_id)
@@ -153,10 +148,13 @@ def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = Fals
         if is_late:
             why = _late(why, review.window)
         own = told.state != "closed" and told.kind == subject.kind
-        if own:
-            changes.append(Change("update", _changed(told, subject, review.window, why)))
-        else:
-            changes.append(Change("trigger", _opened(subject, review.run.id, review.window, why)))
+        changed = (
+            _changed(told, subject, review.window, why)
+            if own
+            else _opened(subject, review.run.id, review.window, why)
+        )
+        what: What = "update" if own else "trigger"
+        changes.append(Change(what, replace(changed, is_late=is_late)))
     return changes
 
 
@@ -191,7 +189,7 @@ def judge(
         case = missed_case(lake, report.key_id, report.window, settings or ReviewSettings())
         return [Change("trigger", _opened_by_verdict(case, report, said))]
     newest = max(own, key=_recency)
-    if any(str(member.ended).startswith(_REVOKED) for member in newest.members):
+    if any(member.revoked for member in newest.members):
         return []
     members = tuple(replace(member, ended=None) for member in newest.members)
     return [Change("trigger", _next(newest, said, members=members, **stolen))]
@@ -306,7 +304,7 @@ def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
             changes.append(Change("update", _next(changed, "; ".join(in_use), action=stolen)))
         elif ended:
             why = "; ".join(f"{key_id} {text}" for key_id, text in ended.items())
-            changes.append(_ended(changed, ended, why))
+            changes.append(_ended(changed, ended, why, revoked=True))
     return changes
 
 
@@ -502,13 +500,18 @@ def _changed(told: Alert, subject: _Subject, window: Window, why: str) -> Alert:
 
 
 def _next(alert: Alert, why: str, **changes: Any) -> Alert:
-    return replace(alert, change=alert.change + 1, changed_at=utc_now(), why=why, **changes)
+    now = utc_now()
+    made: dict[str, Any] = {"change": alert.change + 1, "changed_at": now, "is_late": False}
+    return replace(alert, why=why, **(made | changes))
 
 
-def _ended(alert: Alert, ended: dict[str, str], why: str) -> Change:
+def _ended(alert: Alert, ended: dict[str, str], why: str, *, revoked: bool = False) -> Change:
     """Some keys' part has ended; the alert is over when no alerted key is left."""
     members = tuple(
-        replace(member, ended=ended.get(member.key_id, member.ended)) for member in alert.members
+        replace(member, ended=ended[member.key_id], revoked=revoked)
+        if member.key_id in ended
+        else member
+        for member in alert.members
     )
     left = any(member.ended is None and member.action != "none" for member in members)
     if left:
@@ -525,7 +528,7 @@ def _is_news(member: Member, last_use: datetime) -> bool:
 def _no_use_since(
     revoked_at: datetime, last_use: datetime | None, refused: int, read_until: datetime
 ) -> str:
-    text = f"{_REVOKED}{revoked_at:%Y-%m-%d %H:%M} UTC, no use since"
+    text = f"revoked at {revoked_at:%Y-%m-%d %H:%M} UTC, no use since"
     if last_use is not None:
         text += f" {last_use:%Y-%m-%d %H:%M}"
     if refused:
@@ -538,7 +541,7 @@ def _summary(subject: _Subject) -> str:
 
 
 def _late(why: str, window: Window) -> str:
-    return f"{_LATE} {window_label(window)}: {why}"
+    return f"log lines came late, about the earlier {window_label(window)}: {why}"
 
 
 # ------------------------------------------------------------------------------------ in the lake
@@ -617,7 +620,7 @@ def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
     rows = lake.rows(
         f"""
         SELECT alert_id, change, kind, members, action, bits, window_start, window_end, state,
-            document, opened_at, changed_at, why, coalesce(sequence, 0)
+            document, opened_at, changed_at, why, coalesce(is_late, false), coalesce(sequence, 0)
         FROM (
             FROM lake.alerts
             QUALIFY row_number() OVER (PARTITION BY alert_id ORDER BY change DESC) = 1
@@ -633,7 +636,7 @@ def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
             members=tuple(_read_member(member) for member in json.loads(row[3])), action=row[4],
             bits=row[5], window=Window(row[6], row[7]), state=row[8],
             document=json.loads(row[9]), opened_at=row[10], changed_at=row[11], why=row[12],
-            sequence=row[13],
+            is_late=row[13], sequence=row[14],
         )
         for row in rows
     ]  # fmt: skip
@@ -662,6 +665,7 @@ _SCHEMA = pa.schema(
         ("opened_at", pa.timestamp("us")),
         ("changed_at", pa.timestamp("us")),
         ("why", pa.string()),
+        ("is_late", pa.bool_()),
         ("sequence", pa.int64()),
     ]
 )
@@ -692,6 +696,7 @@ def _row(alert: Alert, sequence: int) -> dict[str, Any]:
         "opened_at": alert.opened_at,
         "changed_at": alert.changed_at,
         "why": alert.why,
+        "is_late": alert.is_late,
         "sequence": sequence,
     }
 
