@@ -300,7 +300,7 @@ def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...
         return (
             "Too little history to replay, so scores are not calibrated: facts and the rule for "
             "unfamiliar places decide what to revoke, and a threshold in the settings what to "
-            "at.",
+            "investigate.",
         )
     return (
         f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
