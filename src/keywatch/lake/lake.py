@@ -67,8 +67,8 @@ METADATA = "__ducklake_metadata_lake"
 """Where DuckLake has attached its catalogue."""
 _OFTEN_EMPTY = (
     "alerts", "deliveries", "delivery_outcomes", "flagged_visits", "held_back", "keyless_events",
-    "left_out_files", "maintenance", "new_networks", "path_templates",
-    "recommendations", "rejects", "suppressions", "unlisted_keys", "verdicts",
+    "keys", "left_out_files", "maintenance", "new_networks", "path_templates", "recommendations",
+    "rejects", "sessions", "suppressions", "unlisted_keys", "verdicts",
 )  # fmt: skip
 """Tables that have no row in many a lake, for long."""
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
@@ -242,8 +242,11 @@ class Lake:
                 self.read_only = True
                 self._read_at(None)
             self._check_format(create)
+            # Each transaction opens the catalogue anew, which takes 2 ms.
+            self.connection.execute("BEGIN")
             self._check_owner()
             _make_macros(self.connection)
+            self.connection.execute("COMMIT")
             if self.sqlite_file is not None:
                 self._lock_down()
 
