@@ -39,7 +39,7 @@ AFTER_THE_LAKE = {
     *("__main__.py", "calibration.py", "cases.py", "cli.py", "detectors", "detectors.py", "kinds"),
     *("inject.sql", "model.py", "pipeline.py", "power.py", "prepare.sql", "recommend.py"),
     *("replay.py", "report", "sample", "scored_window.py", "scoring.py", "settings.py"),
-    *("span.sql", "groups.py", "verdicts.py"),
+    *("roll_ups.sql", "span.sql", "groups.py", "verdicts.py"),
 }
 
 

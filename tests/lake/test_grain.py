@@ -17,7 +17,7 @@ from keywatch.vendors import catalogue_by_source
 
 SCRIPTS = {
     "keywatch.lake": ("schema", "schema_alerts", "in_force", "verdicts"),
-    "keywatch.detect": ("span", "prepare"),
+    "keywatch.detect": ("roll_ups", "span", "prepare"),
     "keywatch.review": ("history",),
 }
 GRAIN = re.compile(

@@ -33,6 +33,10 @@ _MADE = re.compile(r"^CREATE OR REPLACE TEMP (?:TABLE|VIEW) (\w+)", re.MULTILINE
 _WORDS = re.compile(r"\w+")
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
+_SCRIPTS = ("roll_ups", "span", "prepare")
+_ROLL_UPS = ("span_activity", "span_hours", "span_transitions")
+_SMALL_ROWS = 100_000
+"""Of ``activity``: as many are kept in memory for the time of a review."""
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
 _CONTRACT = {"key_id": "VARCHAR", "day": "DATE", "prefix": "VARCHAR", "bits": "DOUBLE",
              "typical": "VARCHAR", "actual": "VARCHAR", "explanation": "VARCHAR"}  # fmt: skip
@@ -180,12 +184,16 @@ def prepare_span(
     catalogue: Sequence[tuple[str, Endpoint]],
     tables: Set[str] | None = None,
 ) -> None:
-    """Make the temporary tables that windows share (``detect/span.sql``), or those of `tables`.
+    """Make the temporary tables that windows share, or those of `tables`.
 
-    ``[start, end)`` must hold each window and its baseline.
+    ``[start, end)`` must hold each window and its baseline. These are ``detect/roll_ups.sql`` and
+    ``detect/span.sql``.
     """
     lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
     lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
+    _make(lake, "roll_ups", tables)
+    if lake.folder is not None:
+        _keep_small(lake, tables)
     _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
 
@@ -214,6 +222,16 @@ def prepare_window(
     )
 
 
+def _keep_small(lake: Lake, tables: Set[str] | None) -> None:
+    """Read small roll-ups once: to ask the lake's catalogue for their files takes longer."""
+    if lake.value("SELECT count(*) FROM lake.activity") > _SMALL_ROWS:
+        return
+    for name in _ROLL_UPS:
+        if tables is None or name in tables:
+            lake.execute(f"CREATE OR REPLACE TEMP TABLE kept_{name} AS FROM {name}")
+            lake.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM kept_{name}")
+
+
 def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
     if tables is None:
         lake.execute(sql_text(script, __package__))
@@ -227,7 +245,7 @@ def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
 @cache
 def _rests_on(sql: str) -> frozenset[str]:
     """The prepared tables that a query reads, and those that they are made of in turn."""
-    scripts = (*sql_statements("span", __package__), *sql_statements("prepare", __package__))
+    scripts = [each for name in _SCRIPTS for each in sql_statements(name, __package__)]
     made_by = {made[1]: each for each in scripts if (made := _MADE.search(each))}
     made_by["expected_endpoints"] = _USED_ENDPOINTS
     found: set[str] = set()

@@ -9,7 +9,7 @@ SELECT
     a.key_id, a.day, p.prefix, p.place_id, a.endpoint, a.status_class, a.agent,
     a.events, a.objects AS object_hashes, a.object_count AS objects, a.response_bytes, a.exposed,
     a.peak_per_minute, a.first_ts, a.last_ts
-FROM lake.activity AS a
+FROM span_activity AS a
 JOIN places AS p USING (address)
 WHERE a.day >= getvariable('window_start') AND a.day < getvariable('window_end');
 
@@ -337,7 +337,7 @@ WHERE l.is_flagged OR (
 -- keep all of them once.
 CREATE OR REPLACE TEMP VIEW baseline AS
 SELECT l.key_id, a.* EXCLUDE (key_id)
-FROM lake.activity AS a
+FROM span_activity AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
 ANTI JOIN strange_days AS q
     ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.day AND q.address = a.address
@@ -617,14 +617,14 @@ JOIN (
 -- grain: key_id, hour; the window only
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, hour, sum(events)::BIGINT AS events
-FROM lake.activity_hours
+FROM span_hours
 WHERE hour >= getvariable('window_start') AND hour < getvariable('window_end')
 GROUP BY ALL;
 
 -- grain: key_id, hour, in parts that add up; a view, because few keys are asked for
 CREATE OR REPLACE TEMP VIEW baseline_hours AS
 SELECT l.key_id, a.hour, a.events
-FROM lake.activity_hours AS a
+FROM span_hours AS a
 JOIN lineage AS l ON l.ancestor = a.key_id
 ANTI JOIN strange_days AS q
     ON q.key_id = l.key_id AND q.ancestor = a.key_id AND q.day = a.hour::DATE
@@ -634,7 +634,7 @@ WHERE hour >= getvariable('baseline_start') AND hour < getvariable('window_start
 -- grain: key_id, day, prefix, previous, endpoint; previous is '' where a session begins
 CREATE OR REPLACE TEMP TABLE visit_transitions AS
 SELECT t.key_id, t.day, p.prefix, t.previous, t.endpoint, sum(t.events) AS events
-FROM lake.transitions AS t
+FROM span_transitions AS t
 JOIN places AS p USING (address)
 WHERE t.day >= getvariable('window_start') AND t.day < getvariable('window_end')
 GROUP BY ALL;
@@ -642,7 +642,7 @@ GROUP BY ALL;
 -- grain: key_id, previous, endpoint; days = days seen
 CREATE OR REPLACE TEMP TABLE baseline_transitions AS
 SELECT l.key_id, t.previous, t.endpoint, count(DISTINCT t.day) AS days
-FROM lake.transitions AS t
+FROM span_transitions AS t
 JOIN lineage AS l ON l.ancestor = t.key_id
 ANTI JOIN strange_days AS q
     ON q.key_id = l.key_id AND q.ancestor = t.key_id AND q.day = t.day AND q.address = t.address
@@ -720,7 +720,7 @@ usual_visits AS (
 
 usual_hours AS (
     SELECT DISTINCT h.key_id, h.hour
-    FROM lake.activity_hours AS h
+    FROM span_hours AS h
     JOIN places AS p USING (address)
     SEMI JOIN arrived AS a ON a.key_id = h.key_id
     SEMI JOIN baseline_networks AS b ON b.key_id = h.key_id AND b.network = p.network
@@ -812,7 +812,7 @@ LEFT JOIN missing AS m USING (key_id, network);
 -- grain: key_id, network, hour; of networks that are new to it, the window only
 CREATE OR REPLACE TEMP TABLE stay_hours AS
 SELECT h.key_id, p.network, h.hour, sum(h.events)::BIGINT AS events
-FROM lake.activity_hours AS h
+FROM span_hours AS h
 JOIN places AS p USING (address)
 SEMI JOIN new_networks AS n ON n.key_id = h.key_id AND n.network = p.network
 WHERE h.hour >= getvariable('window_start') AND h.hour < getvariable('window_end')

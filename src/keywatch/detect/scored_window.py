@@ -126,10 +126,10 @@ class ScoredWindow:
 def judge_of(
     lake: Lake, window: Window, settings: Settings, loaded: Sequence[Detector] | None = None
 ) -> tuple[list[Detector], Judge]:
-    """The detectors (those `loaded`, else the settings'), and what has them all judge `window`.
+    """The detectors (those `loaded`, else the settings'), and what has them judge a window.
 
-    Drafts are left out: they run in their own cases and in the workbench only. Windows that are
-    replayed for it are judged too.
+    Drafts are left out: they run in their own cases and in the workbench only. Of a window before
+    `window`, which is replayed for it, only what counts is asked for.
     """
     found = detectors.load_detectors(settings.content.folders) if loaded is None else loaded
     loaded = [detector for detector in found if detector.status != "draft"]
@@ -141,10 +141,10 @@ def judge_of(
         lake, first.date() - timedelta(days=days), window.end.date(), catalogue_by_source()
     )
 
-    def judge(window: Window) -> WindowEvidence:
-        detectors.prepare_window(lake, window, days)
-        for detector in loaded:
-            detectors.run(lake, detector, window)
+    def judge(asked: Window) -> WindowEvidence:
+        detectors.prepare_window(lake, asked, days)
+        for detector in loaded if asked == window else scoring.gathered(loaded):
+            detectors.run(lake, detector, asked)
         return scoring.gather(lake, loaded)
 
     return loaded, judge

@@ -198,6 +198,11 @@ def counting(detectors: Iterable[Detector]) -> list[Detector]:
     return [detector for detector in detectors if detector.counts]
 
 
+def gathered(detectors: Iterable[Detector]) -> list[Detector]:
+    """Those whose evidence `gather` reads: what counts, and the rules."""
+    return [each for each in detectors if each.counts or each.backstop]
+
+
 def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Families:
     """The families of `counting` detectors, and the most that one of each can add."""
     return Families(

@@ -15,9 +15,8 @@ FROM known_places();
 -- grain: key_id, day, place_id
 CREATE OR REPLACE TEMP TABLE span_places AS
 SELECT a.key_id, a.day, p.place_id
-FROM lake.activity AS a
+FROM span_activity AS a
 JOIN places AS p USING (address)
-WHERE a.day >= getvariable('span_start') AND a.day < getvariable('span_end')
 GROUP BY ALL;
 
 -- grain: key_id, window_start, window_end; the verdict in force

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from sklearn import config_context
 from sklearn.ensemble import IsolationForest
 
 _FIXED = ("key_id", "day", "is_window")
@@ -40,13 +41,16 @@ def key_day_evidence(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Ta
     rng = np.random.default_rng(int(params["seed"]))
     most = min(len(past), int(params["most_training_rows"]))
     past = past[np.sort(rng.choice(len(past), most, replace=False))]
-    forest = IsolationForest(
-        n_estimators=int(params["trees"]),
-        max_samples=min(int(params["rows_a_tree"]), most),
-        random_state=int(params["seed"]),
-    ).fit(past)
-    ordinary = np.sort(-forest.score_samples(past))
-    strange = -forest.score_samples(relative[now])
+    # The values are finite and the parameters right: to check both anew for each tree takes longer
+    # than to grow it.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        forest = IsolationForest(
+            n_estimators=int(params["trees"]),
+            max_samples=min(int(params["rows_a_tree"]), most),
+            random_state=int(params["seed"]),
+        ).fit(past)
+        strangeness = -forest.score_samples(np.concatenate([past, relative[now]]))
+    ordinary, strange = np.sort(strangeness[: len(past)]), strangeness[len(past) :]
     as_strange = len(ordinary) - np.searchsorted(ordinary, strange, side="left")
     share = (as_strange + 1) / (len(ordinary) + 1)
     bits = np.maximum(np.log2(float(params["ordinary_share"]) / share), 0.0)

@@ -1,0 +1,15 @@
+-- The log's roll-ups of the span. Variables: span_start, span_end (days, half open).
+-- Views: a large lake is not copied; of a small one `detectors.prepare_span` keeps the rows.
+
+-- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up
+CREATE OR REPLACE TEMP VIEW span_activity AS
+FROM lake.activity WHERE day >= getvariable('span_start') AND day < getvariable('span_end');
+
+-- grain: key_id, hour, address, in parts that add up
+CREATE OR REPLACE TEMP VIEW span_hours AS
+FROM lake.activity_hours
+WHERE hour >= getvariable('span_start') AND hour < getvariable('span_end');
+
+-- grain: key_id, day, address, previous, endpoint, in parts that add up
+CREATE OR REPLACE TEMP VIEW span_transitions AS
+FROM lake.transitions WHERE day >= getvariable('span_start') AND day < getvariable('span_end');
