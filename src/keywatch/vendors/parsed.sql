@@ -16,20 +16,22 @@ WITH texts AS (
     )
 ),
 
+-- As logged and decoded in one text: each time that a pattern is named it is compiled, 12 ms.
+read_twice AS (SELECT *, concat_ws(chr(10), texts, decoded) AS readings FROM texts),
+
 checked AS (
     SELECT
-        * EXCLUDE (texts, decoded),
+        * EXCLUDE (texts, decoded, readings),
         -- A CASE, because DuckDB evaluates both sides of an OR.
         CASE
-            WHEN regexp_matches(texts, $token) THEN true
-            WHEN regexp_matches(texts, $bare) THEN true
-            WHEN regexp_matches(texts, $place) THEN true
             WHEN contains(texts, '\') THEN true
             WHEN CASE
                 WHEN contains(texts, '%')
-                    THEN coalesce(contains(decoded, '%') OR contains(decoded, '\')
-                OR regexp_matches(decoded, $token) OR regexp_matches(decoded, $bare)
-                OR regexp_matches(decoded, $place), true) END THEN true
+                    THEN coalesce(contains(decoded, '%') OR contains(decoded, '\'), true) END
+                THEN true
+            WHEN regexp_matches(readings, $token) THEN true
+            WHEN regexp_matches(readings, $bare) THEN true
+            WHEN regexp_matches(readings, $place) THEN true
             -- What is to be cut goes the long way too.
             WHEN strlen(texts) > 200 THEN coalesce(strlen(path) > 2000, false)
                 OR coalesce(strlen(user_agent) > 500, false)
@@ -40,7 +42,7 @@ checked AS (
                 OR coalesce(strlen(object) > 300, false)
             ELSE false
         END AS suspect
-    FROM texts
+    FROM read_twice
 ),
 
 redacted AS (
