@@ -7,23 +7,45 @@ most commands do.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from keywatch import cli
 
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["keywatch.cli", "keywatch.pipeline", "keywatch.deliver.sender"])
+_CONTEXT.set_forkserver_preload(
+    [
+        "keywatch.cli", "keywatch.pipeline", "keywatch.deliver.sender", "keywatch.load.ingest",
+        "keywatch.detect.kinds.isolation_forest", "keywatch.detect.kinds.peers", "tests.conftest",
+    ]
+)  # fmt: skip
 
 
 class Forked:
     """One command of keywatch in the folder `cwd`, from now on."""
 
     def __init__(self, *words: str | Path, cwd: Path | None = None, **env: str) -> None:
+        self._begin(cli.main, [str(word) for word in words], cwd=cwd, env=env)
+
+    @classmethod
+    def calling(cls, function: Callable[..., None], *arguments: object) -> Forked:
+        """A function of a module in place of a command."""
+        forked = cls.__new__(cls)
+        forked._begin(function, *arguments)
+        return forked
+
+    def _begin(
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._said = NamedTemporaryFile()  # noqa: SIM115
-        given = ([str(word) for word in words], cwd or Path.cwd(), {**os.environ, **env})
+        given = (function, arguments, cwd or Path.cwd(), {**os.environ, **(env or {})})
         self._process = _CONTEXT.Process(target=_run, args=(*given, self._said.name))
         self._process.start()
 
@@ -49,11 +71,17 @@ class Forked:
         return Path(self._said.name).read_text(encoding="utf-8")
 
 
-def _run(words: Sequence[str], cwd: Path, env: Mapping[str, str], said: str) -> None:
+def _run(
+    function: Callable[..., Any],
+    arguments: tuple[object, ...],
+    cwd: Path,
+    env: Mapping[str, str],
+    said: str,
+) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     out = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
-    cli.main(words)
+    function(*arguments)

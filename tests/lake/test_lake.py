@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import stat
 import subprocess
 import sys
@@ -21,24 +21,8 @@ from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
 from keywatch.lake import FORMAT_VERSION, METADATA, Lake, utc_now
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
-
-# What a test runs in a process of its own; LAKE and LOGS are its arguments.
-LOADER = """
-    import sys
-    from pathlib import Path
-    from keywatch.load.ingest import load_files
-    from keywatch.lake import FORMAT_VERSION, Lake
-    from keywatch.notices import notices_to
-    from keywatch.settings import IngestSettings, LakeSettings
-    from keywatch.vendors import find_files
-    from tests.conftest import NoWhere
-    lake_folder, logs, wait = sys.argv[1:]
-    with Lake.open(Path(lake_folder), LakeSettings(wait_seconds=float(wait)), create=True) as lake:
-        print("open", flush=True)
-        with notices_to(lambda words: print(words, flush=True)):
-            load_files(lake, find_files([logs]), IngestSettings(chunk_bytes=200_000), NoWhere())
-    print("done", flush=True)
-"""
+from tests.forked import Forked
+from tests.lake.loader import CHUNK_BYTES, load
 
 
 def start(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -59,14 +43,13 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
+def wait_for(condition: Callable[[], Any], process: Forked) -> None:
     """Wait until `condition` holds, or the process has ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not condition():
-        assert time.monotonic() < deadline
-        if process is not None and process.poll() is not None:
+        assert time.monotonic() < deadline, process.said
+        if process.ends(0.002):
             return
-        time.sleep(0.002)
 
 
 # --------------------------------------------------------------------------------- opening a lake
@@ -290,14 +273,11 @@ def test_another_process_sees_the_last_commit_while_a_load_is_open(loading: Load
 def test_a_second_writer_waits_says_so_and_succeeds(loading: Loading) -> None:
     log = loading.write(events(4))
     with loading.lake.writing():
-        second = start(LOADER, loading.folder / "lake", log, "60")
-        assert second.stdout is not None
-        assert second.stdout.readline() == "open\n"
-        said = second.stdout.readline()
-        assert said == (
-            f"process {os.getpid()} is writing to {loading.folder / 'lake'}; waiting for it\n"
-        )
-    assert finish(second) == "done\n"
+        second = Forked.calling(load, loading.folder / "lake", log, 600.0)
+        waits = f"process {os.getpid()} is writing to {loading.folder / 'lake'}; waiting for it\n"
+        wait_for(lambda: second.said == f"open\n{waits}", second)
+    assert second.ends()
+    assert second.said == f"open\n{waits}done\n"
     assert loading.lake.value("SELECT count(*) FROM lake.events") == 4
 
 
@@ -366,10 +346,10 @@ def traces(folder: Path) -> int:
 
 @pytest.mark.slow
 def test_a_loader_killed_at_any_point_leaves_what_one_clean_run_makes(
-    loading: Loading, tmp_path: Path
+    loading: Loading, tmp_path: Path, empty_lake: Path
 ) -> None:
     logs = many_logs(loading)
-    loading.load(logs, chunk_bytes=200_000)
+    loading.load(logs, chunk_bytes=CHUNK_BYTES)
     clean = loading.tables()
     written = traces(tmp_path / "lake")
     secret = (tmp_path / "lake" / "key-hash.secret").read_bytes()
@@ -377,24 +357,22 @@ def test_a_loader_killed_at_any_point_leaves_what_one_clean_run_makes(
     stages = set()
     for kill in range(KILLS):
         folder = tmp_path / f"killed-{kill}"
-        with Lake.open(folder, create=True) as lake:
-            (folder / "key-hash.secret").write_bytes(secret)
+        shutil.copytree(empty_lake, folder)
+        (folder / "key-hash.secret").write_bytes(secret)
         # From before the first byte to after the last: the commit.
         goal = kill / (KILLS - 2) * written
-        process = start(LOADER, folder, logs, "60")
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
+        process = Forked.calling(load, folder, logs, 600.0)
+        wait_for(lambda process=process: process.said, process)  # type: ignore[misc]
         if kill < KILLS - 1:
             wait_for(lambda goal=goal, folder=folder: traces(folder) >= goal, process)  # type: ignore[misc]
         else:
             wait_for(lambda folder=folder: size_of_wal(folder) > 0, process)  # type: ignore[misc]
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
         with Lake.open(folder) as lake:
             after = tables_of(lake)
             assert after in ({table: [] for table in clean}, clean)
         stages.add((traces(folder) * 4 // written, after == clean))
-        finish(start(LOADER, folder, logs, "60"))
+        load(folder, logs, 600.0)
         with Lake.open(folder) as lake:
             assert tables_of(lake) == clean, f"kill {kill} at {goal:.0f} bytes"
             left = set((folder / "data").rglob("*.parquet"))
