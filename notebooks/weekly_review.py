@@ -89,7 +89,7 @@ def _(mo):
 def _(cases, evidence, lake):
     families = lake.sql(
         """
-        SELECT coalesce(c.name, c.key_id) AS "key", round(c.bits, 2) AS total, e.family,
+        SELECT concat_ws(' ', c.name, c.key_id) AS "key", round(c.bits, 2) AS total, e.family,
             round(sum(e.counted_bits), 2) AS bits
         FROM cases AS c
         JOIN evidence AS e USING (key_id)
