@@ -1,6 +1,6 @@
 """A revocation that waits for an analyst: approve it, or decline it with a verdict.
 
-Off unless ``[deliver] approved_channels`` names who is told of approved revocations only.
+Off unless ``[deliver] approved_channels`` names a channel for approved revocations only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WAIT_SECONDS = 7 * 24 * 3600
 
 
 class Decision(RunInput):
-    """What the analyst is asked."""
+    """The question to the analyst."""
 
     decision: Literal["approve", "decline"]
     by: str
@@ -33,7 +33,7 @@ class Decision(RunInput):
 
 @step("ask for approval")
 def ask(lake: Path, config: str | None, settings: Settings) -> int:
-    """Start an `approve` run for each revocation that nobody was asked about; how many wait."""
+    """Start an `approve` run for each revocation to approve; returns how many wait."""
     waiting = pipeline.revokes_to_approve(lake, settings)
     for alert in waiting:
         run_deployment(
@@ -47,16 +47,16 @@ def ask(lake: Path, config: str | None, settings: Settings) -> int:
     return len(waiting)
 
 
-@step("settle")
-def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> list[str]:
-    """Carry out what the analyst said."""
+@step("carry out the decision")
+def settle(lake: Path, alert_id: str, settings: Settings, answer: Decision) -> list[str]:
+    """Carry out the decision of the analyst."""
     done = pipeline.settle_revoke(
         lake,
         alert_id,
         settings,
-        approved=said.decision == "approve",
-        by=said.by,
-        because=said.because,
+        approved=answer.decision == "approve",
+        by=answer.by,
+        because=answer.because,
     )
     say("\n".join(done))
     return done
@@ -65,14 +65,14 @@ def settle(lake: Path, alert_id: str, settings: Settings, said: Decision) -> lis
 @flow(name="approve")
 @tells_no_token
 def approve(alert_id: str, lake: str = "lake", config: str | None = None) -> list[str]:
-    """Wait for an analyst, then approve or decline; what comes before the answer runs again."""
+    """Wait for an analyst, then approve or decline; steps before the answer run again."""
     settings = settings_of(config)
     waiting = {each.alert_id: each for each in pipeline.revokes_to_approve(Path(lake), settings)}
     if alert_id not in waiting:
-        return [f"{alert_id} waits for nobody"]
+        return [f"{alert_id} does not wait for approval"]
     question = Decision.with_initial_data(description=_question(waiting[alert_id]))
-    said = suspend_flow_run(wait_for_input=question, timeout=_WAIT_SECONDS, key="decision")
-    done = settle(Path(lake), alert_id, settings, said)
+    answer = suspend_flow_run(wait_for_input=question, timeout=_WAIT_SECONDS, key="decision")
+    done = settle(Path(lake), alert_id, settings, answer)
     send(Path(lake), settings)
     return done
 

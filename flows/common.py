@@ -42,18 +42,18 @@ def settings_of(config: str | None) -> Settings:
 
 
 def retry_helps(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Only where somebody else is in the way: wrong settings are wrong again a minute later."""
+    """Whether the lake is busy: wrong settings are still wrong a minute later."""
     try:
         state.result()
     except LakeBusyError:
         return True
-    except Exception:  # noqa: BLE001 - whatever it is, it is told by the failed task
+    except Exception:  # noqa: BLE001 - the failed task reports it
         return False
     return False
 
 
 class Retries(TypedDict):
-    """What `prefect.task` takes of retries."""
+    """The arguments of `prefect.task` for retries."""
 
     retries: int
     retry_delay_seconds: Callable[[int], list[float]]
@@ -62,7 +62,7 @@ class Retries(TypedDict):
 
 
 def patient() -> Retries:
-    """A busy lake is tried again after 20, 40, 80 and 160 seconds, and up to half as much more."""
+    """Retry a busy lake after 20, 40, 80 and 160 seconds, plus up to half as much."""
     return Retries(
         retries=4,
         retry_delay_seconds=exponential_backoff(backoff_factor=20),
@@ -72,7 +72,7 @@ def patient() -> Retries:
 
 
 def tells_no_token(work: Callable[_P, _R]) -> Callable[_P, _R]:
-    """`work` with errors that may be kept: Prefect stores their text and traceback."""
+    """`work` with errors that can be stored: Prefect stores their text and traceback."""
 
     @functools.wraps(work)
     def careful(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -82,7 +82,7 @@ def tells_no_token(work: Callable[_P, _R]) -> Callable[_P, _R]:
             raise  # it steers the run, and knows nothing of a log
         except httpx.HTTPError as e:
             failed: Exception = KeywatchError(f"Prefect's server can't be asked: {e}")
-        except Exception as e:  # noqa: BLE001 - whatever it is, it is told in words that are safe
+        except Exception as e:  # noqa: BLE001 - reported as text without secrets
             failed = e
         # Outside of `except`, or the traceback would end with the error that is not to be kept.
         kind = type(failed) if isinstance(failed, KeywatchError) else KeywatchError
@@ -106,7 +106,7 @@ def step(name: str) -> Callable[[Callable[_P, _R]], Task[_P, _R]]:
 
 
 def say(text: str, level: int = logging.INFO) -> None:
-    """Into the run's log, a line at a time, without tokens."""
+    """Write to the run's log, line by line, without tokens."""
     for line in text.splitlines():
         get_run_logger().log(level, printable(without_tokens(line), max_length=1000))
 
@@ -115,17 +115,17 @@ def secret_block(name: str) -> str:
     """The value of a Prefect Secret block.
 
     Raises:
-        SecretError: there is none of that name.
+        SecretError: there is no block of that name.
     """
     try:
         block = cast("Secret[str]", Secret.load(name))
     except ValueError:
-        raise SecretError(f"there is no Prefect Secret block {name!r}; make it") from None
+        raise SecretError(f"there is no Prefect Secret block {name!r}; create it") from None
     return block.get()
 
 
 def leave_artifacts(review: Review, page: Path) -> None:
-    """The cases as a table, and what could be judged and what not as a page of text."""
+    """Store the cases as a table and the coverage as a page of text."""
     week = (iso_week(review.window) or f"{review.window.start:%Y-%m-%d}").lower()
     create_table_artifact(
         key=f"cases-{week}",
@@ -143,7 +143,7 @@ def leave_artifacts(review: Review, page: Path) -> None:
         description=f"Keys to act on, {window_label(review.window)}",
     )
     create_markdown_artifact(
-        key=f"coverage-{week}", markdown=_coverage(review, page), description="What was judged"
+        key=f"coverage-{week}", markdown=_coverage(review, page), description="Coverage"
     )
 
 
@@ -171,14 +171,14 @@ def _coverage(review: Review, page: Path) -> str:
         f"{coverage.not_assessable:,} not assessable, {coverage.silent:,} silent",
         f"- {count(coverage.unlocated_addresses, 'address', 'addresses')} not located, "
         f"{count(coverage.rejected_lines, 'line')} rejected, "
-        f"{count(coverage.held_back_events, 'event')} ahead of the clock held back",
-        *([f"- upkeep: {plain(rule_counts(review.hygiene))}"] if review.hygiene else []),
+        f"{count(coverage.held_back_events, 'event')} dated in the future and held back",
+        *([f"- key hygiene: {plain(rule_counts(review.hygiene))}"] if review.hygiene else []),
         *(f"- {plain(note)}" for note in coverage.notes),
         *(f"- {plain(each)}" for each in power_sentences(coverage.power)),
         *(
             f"- expected: {plain(each.key_id)} from {plain(each.origin)} until {each.ends_on} "
             f"({', '.join(each.families)}), "
-            f"says {plain(each.owner)}: {plain(each.because)}"
+            f"by {plain(each.owner)}: {plain(each.because)}"
             for each in coverage.suppressions
         ),
         f"\n{review.attribution}",

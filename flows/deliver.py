@@ -1,4 +1,4 @@
-"""Send what is due."""
+"""Send messages that are due."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keywatch.errors import SecretError
 from keywatch.settings import Settings
 
 
-@step("send what is due")
+@step("send due messages")
 def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
-    """How many messages were sent; what failed is due again, and only a wrong set-up fails."""
+    """The number of messages sent; failed ones are retried, and only wrong settings fail."""
     done = pipeline.deliver_due(lake, settings, reports=reports, prefect_block=secret_block)
-    told, problems = render_delivery(done)
-    say(told)
+    text, problems = render_delivery(done)
+    say(text)
     for problem in problems:
         say(problem, logging.WARNING)
     if done.unusable:
@@ -31,5 +31,5 @@ def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
 @flow(name="deliver")
 @tells_no_token
 def deliver(lake: str = "lake", config: str | None = None) -> int:
-    """Send what is due; returns how many messages were sent."""
+    """Send messages that are due; returns how many were sent."""
     return send(Path(lake), settings_of(config))

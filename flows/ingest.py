@@ -1,4 +1,4 @@
-"""Load what is new in the places that the settings name."""
+"""Load new lines from the places in the settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from keywatch.report import render_load
 from keywatch.settings import Settings
 
 
-@step("load what is new")
+@step("load new lines")
 def load(lake: Path, settings: Settings) -> int:
-    """How many events were new."""
+    """The number of new events."""
     report = pipeline.ingest_new(lake, settings)
     if report is None:
         say("No new log lines.")
@@ -26,5 +26,5 @@ def load(lake: Path, settings: Settings) -> int:
 @flow(name="ingest")
 @tells_no_token
 def ingest(lake: str = "lake", config: str | None = None) -> int:
-    """Load the new files; returns how many events were new."""
+    """Load the new files; returns the number of new events."""
     return load(Path(lake), settings_of(config))

@@ -1,4 +1,4 @@
-"""Keep the lake small: merge files, expire snapshots, remove what nobody needs."""
+"""Maintain the lake: merge small files, expire snapshots, remove unused files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from keywatch.operate.maintain import render_maintained
 from keywatch.settings import Settings
 
 
-@step("keep the lake small")
+@step("maintain the lake")
 def keep_small(lake: Path, settings: Settings) -> int:
-    """How many files the catalogue names after."""
+    """The number of files in the catalogue afterwards."""
     done = pipeline.maintain(lake, settings)
     say("\n".join(render_maintained(done)))
     return done.files_after
@@ -23,5 +23,5 @@ def keep_small(lake: Path, settings: Settings) -> int:
 @flow(name="maintain")
 @tells_no_token
 def maintain(lake: str = "lake", config: str | None = None) -> int:
-    """Maintain the lake; returns how many files are left."""
+    """Maintain the lake; returns the number of remaining files."""
     return keep_small(Path(lake), settings_of(config))

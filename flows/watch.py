@@ -1,4 +1,4 @@
-"""The alert feed: load what is new, judge what it touched, send what it changes."""
+"""The alert feed: load new lines, score the affected weeks, send alerts that changed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from keywatch.review.watch import render_watched
 from keywatch.settings import Settings
 
 
-@step("judge what came in")
-def judge(lake: Path, settings: Settings) -> int:
-    """How many alerts changed."""
+@step("score the affected weeks")
+def score(lake: Path, settings: Settings) -> int:
+    """The number of alerts that changed."""
     watched = pipeline.watch(lake, settings)
     say(render_watched(watched))
     return len(watched.changes)
@@ -26,10 +26,10 @@ def judge(lake: Path, settings: Settings) -> int:
 @flow(name="watch")
 @tells_no_token
 def watch(lake: str = "lake", config: str | None = None) -> int:
-    """Load, judge, send; returns how many alerts changed."""
+    """Load, score, send; returns the number of alerts that changed."""
     settings = settings_of(config)
     load(Path(lake), settings)
-    changed = judge(Path(lake), settings)
+    changed = score(Path(lake), settings)
     if settings.deliver.approved_channels:
         ask(Path(lake), config, settings)
     send(Path(lake), settings)

@@ -1,4 +1,4 @@
-"""The weekly audit review: each week that is over and has none yet, and who hears of it."""
+"""The weekly audit review: each past week without a review, and its messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from keywatch.settings import Settings
 
 @step("find the weeks to review")
 def find_weeks(lake: Path, settings: Settings) -> list[Window]:
-    """The weeks that are over and were not reviewed, the oldest first."""
+    """The past weeks without a review, the oldest first."""
     return pipeline.missed_weeks(lake, settings)
 
 
 @step("review a week")
 def review_week(lake: Path, window: Window, settings: Settings) -> Path:
-    """Its page; the cases and the coverage are left as artifacts."""
+    """The page of the week; the cases and the coverage are stored as artifacts."""
     answer, page = pipeline.write_report(lake, window, settings)
     leave_artifacts(answer, page)
     return page
@@ -31,7 +31,7 @@ def review_week(lake: Path, window: Window, settings: Settings) -> Path:
 @flow(name="weekly-review")
 @tells_no_token
 def weekly_review(lake: str = "lake", config: str | None = None) -> list[str]:
-    """Review each week that has no review yet, and send what comes of it; returns the pages."""
+    """Review each past week without a review, and send the messages; returns the pages."""
     settings = settings_of(config)
     pages = [review_week(Path(lake), week, settings) for week in find_weeks(Path(lake), settings)]
     if settings.deliver.approved_channels:

@@ -80,7 +80,7 @@ def _arguments() -> argparse.Namespace:
     add("--rate-setting", default="scoring.false_revoke_rate", metavar="SECTION.NAME",
         help="what sets the false-revoke rate (default %(default)s)")  # fmt: skip
     add("--cases", type=int, metavar="SEED", help="only list the false alarms and misses there")
-    add("--markdown", action="store_true", help="the README's table")
+    add("--markdown", action="store_true", help="the table of docs/detection.md")
     add("--json", type=Path, metavar="FILE", help="also all figures, world by world")
     given = parser.parse_args()
     usual = (200, 5, [1], [5]) if given.quick else (1000, 9, [1, 2, 3, 4], [5, 6, 7, 8])

@@ -121,7 +121,7 @@ def _arguments() -> argparse.Namespace:
     add("--seeds", type=int, nargs="+")
     add("--programs", type=int, help="that are replayed, in each world")
     add("--weeks", type=int, default=WEEKS, help="of each base world (default %(default)s)")
-    add("--markdown", action="store_true", help="tables for the README")
+    add("--markdown", action="store_true", help="tables for docs/detection.md")
     add("--json", type=Path, metavar="FILE", help="also all figures")
     given = parser.parse_args()
     usual = (1000, [11, 12], 10) if given.full else (200, [11], 3)

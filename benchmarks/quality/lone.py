@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     add("--rounds", type=int, help="of all kinds of theft for each base world")
     add("--innocent-weeks", type=int, default=INNOCENT_WEEKS, metavar="N")
     add("--weeks", type=int, default=WEEKS, help="of each base world (default %(default)s)")
-    add("--markdown", action="store_true", help="tables for the README")
+    add("--markdown", action="store_true", help="tables for docs/detection.md")
     add("--json", type=Path, metavar="FILE", help="also all cases")
     given = parser.parse_args()
     given.seeds = given.seeds or ([11, 12, 13, 14] if given.full else [11])

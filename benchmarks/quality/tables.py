@@ -39,7 +39,7 @@ class Table:
 
 
 def tell(tables: Iterable[Table], figures: object, given: argparse.Namespace) -> None:
-    """Print the tables, with `markdown` for the README; with `json` write the figures there."""
+    """Print the tables, `markdown` for docs/detection.md; `json` is a file for the figures."""
     for table in tables:
         print(f"\n{table.markdown() if given.markdown else table.text()}")
     if given.json:
@@ -47,7 +47,7 @@ def tell(tables: Iterable[Table], figures: object, given: argparse.Namespace) ->
 
 
 def contenders(group: str, worlds: list[Figures]) -> Table:
-    """One row a contender: the README's table."""
+    """One row a contender: the table of docs/detection.md."""
     columns = {
         "avg. precision": "average_precision",
         "recall at 1‰": "recall_at_budget",

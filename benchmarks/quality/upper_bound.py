@@ -85,7 +85,7 @@ def _arguments() -> argparse.Namespace:
     add("--keys", type=int, help="in each world")
     add("--weeks", type=int)
     add("--seeds", type=int, nargs="+")
-    add("--markdown", action="store_true", help="a table for the README")
+    add("--markdown", action="store_true", help="a table for docs/detection.md")
     add("--json", type=Path, metavar="FILE", help="also the figures of each world")
     given = parser.parse_args()
     usual = (1000, 9, list(range(1, 9))) if given.full else (200, 9, [1, 2, 3, 4])

@@ -1,7 +1,7 @@
 """Years of weekly reviews of 200 keys, with one theft a quarter.
 
     python -m benchmarks.quality.year                quick: one year
-    python -m benchmarks.quality.year --years 12     the figures of the README
+    python -m benchmarks.quality.year --years 12     the figures of docs/detection.md
     python -m benchmarks.quality.year --analyst      every alert gets the true verdict
 
 The weeks are reviewed in order in one lake and each answer is kept, as `keywatch review --missed`
@@ -98,7 +98,7 @@ def _arguments() -> argparse.Namespace:
     add("--keys", type=int, default=KEYS)
     add("--reviews", type=int, default=REVIEWS, help="in a year (default %(default)s)")
     add("--analyst", action="store_true", help="somebody gives each alert the true verdict")
-    add("--markdown", action="store_true", help="tables for the README")
+    add("--markdown", action="store_true", help="tables for docs/detection.md")
     add("--json", type=Path, metavar="FILE", help="also all figures")
     return parser.parse_args()
 

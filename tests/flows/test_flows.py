@@ -325,7 +325,7 @@ def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
     runner.run("ingest", world)
     ran = runner.run("deliver", world)
     assert ran["state_type"] == "FAILED"
-    assert server.tasks(ran) == [("send what is due", "FAILED", 1)]
+    assert server.tasks(ran) == [("send due messages", "FAILED", 1)]
     world.config.write_text("[scoring]\nfalse_revoke_rate = 7\n", "utf-8")
     ran = runner.run("weekly-review", world)
     assert ran["state_type"] == "FAILED"

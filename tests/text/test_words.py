@@ -91,16 +91,17 @@ def _docstrings_in(file: Path) -> Iterator[tuple[int, str]]:
 
 HELP = [
     SOURCE / "__init__.py", SOURCE / "explore/notebook.py", SOURCE / "explore/workbench.py",
-    *sorted((SOURCE / "settings").glob("*.py")),
+    *sorted((SOURCE / "settings").glob("*.py")), *sorted((ROOT / "flows").glob("*.py")),
 ]  # fmt: skip
-"""Modules whose docstrings users read: by `help()` in a notebook, and as the settings' manual."""
+"""Modules whose docstrings users read: by `help()`, of settings, and on Prefect's pages."""
 
 
-@pytest.mark.parametrize("file", HELP, ids=lambda file: file.relative_to(SOURCE).as_posix())
+@pytest.mark.parametrize("file", HELP, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_no_docstring_that_users_read_has_them(file: Path) -> None:
     found = list(_docstrings_in(file))
     assert found
     assert _found(iter(found), _IN_DOCUMENTS) == []
+    assert _found(_shown_in(file)) == []
 
 
 READ = [
