@@ -1,5 +1,5 @@
 -- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
---   peers, expected_endpoints, catalogue
+--   peers, expected_endpoints, keys, catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation)
 -- and to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it
@@ -8,9 +8,10 @@ WITH candidates AS (
     SELECT e.*
     FROM visit_endpoints AS e
     ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
-    LEFT JOIN catalogue AS c ON c.endpoint = e.endpoint
+    JOIN keys AS k ON k.key_id = e.key_id
     -- What any key may call and what gives nothing away (who am I?) is nobody's habit.
-    WHERE c.endpoint IS NULL OR c.scope IS NOT NULL OR c.sensitivity <> 'none'
+    ANTI JOIN (FROM catalogue WHERE any_key AND sensitivity = 'none') AS c
+        ON c.source = k.source AND c.endpoint = e.endpoint
 ),
 
 -- Use that others may go by: before the window, or in it from where the key always ran. One thief

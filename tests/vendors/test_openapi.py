@@ -66,6 +66,8 @@ def test_what_is_read(tmp_path: Path) -> None:
         ("POST /v2/api-keys", "admin", "critical"),
         ("GET /v2/owners", None, "none"),
     ]
+    # What any key may call is said by a way without scopes, where others have some.
+    assert [each.name for each in api.endpoints if each.any_key] == ["GET /pets/{id}/photos/{id}"]
     assert {each.name: each.meaning for each in api.scopes} == {
         "admin": "Everything, at all", "old": "old",
     }  # fmt: skip
@@ -120,6 +122,9 @@ def test_a_later_import_adds_what_is_new_and_changes_nothing_else(tmp_path: Path
     assert (later.known, later.gone) == (5, ("GET /v2/owners",))
     assert file.read_text(encoding="utf-8").startswith(mine)
     catalogue = read_catalogue(file)
+    assert set(first.added) - set(catalogue.endpoints) == {
+        each for each in first.added if each.sensitivity == "low"
+    }
     assert len(catalogue.endpoints) == 7 == len(first.added) + 1
     assert [each.name for each in catalogue.scopes] == ["admin", "old", "new"]
 
@@ -154,7 +159,7 @@ def test_what_is_no_document_is_told(text: str, said: str, tmp_path: Path) -> No
 )
 def test_odd_parts_end_nothing(paths: dict[str, Any], tmp_path: Path) -> None:
     api = read(tmp_path, {"openapi": "3.0.0", "paths": paths, "components": 3, "info": []})
-    assert all(each.scope is None for each in api.endpoints)
+    assert all(each.scope is None and not each.any_key for each in api.endpoints)
 
 
 def test_another_vendors_folder_is_left_alone(tmp_path: Path) -> None:

@@ -264,6 +264,7 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> No
         "scope": ("scope", pa.string()),
         "sensitivity": ("sensitivity", pa.string()),
         "why": ("why", pa.string()),
+        "any_key": ("any_key", pa.bool_()),
         "requests_per_minute": ("requests_per_minute", pa.int64()),
     }
     rows = pa.table(

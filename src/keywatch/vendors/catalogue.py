@@ -41,9 +41,9 @@ class Endpoint:
 
     HTTP APIs: `method` and a path `template` such as `/v1/checks/{id}`. APIs whose log names the
     call: `method` is CALL and `template` that name, such as `iam:CreateUser`. `scope` is None when
-    any key may call it. `why` says in a few words what a thief gains (empty when `sensitivity` is
-    `none`); `technique` is the MITRE ATT&CK id, where one fits; `requests_per_minute` is the limit
-    of its scope, if any.
+    any key may call it (`any_key`), or when that is not known. `why` says in a few words what a
+    thief gains (empty when `sensitivity` is `none`); `technique` is the MITRE ATT&CK id, where one
+    fits; `requests_per_minute` is the limit of its scope, if any.
     """
 
     method: str
@@ -53,6 +53,12 @@ class Endpoint:
     why: str = ""
     technique: str | None = None
     requests_per_minute: int | None = None
+    is_scope_known: bool = True
+
+    @property
+    def any_key(self) -> bool:
+        """Whether any valid key may call it."""
+        return self.scope is None and self.is_scope_known
 
     @property
     def name(self) -> str:
@@ -98,7 +104,9 @@ def read_catalogue(path: Path) -> Catalogue:
 
 _TOP_FIELDS = frozenset({"calls", "credit", "scopes", "endpoints"})
 _SCOPE_FIELDS = frozenset({"name", "meaning", "requests_per_minute"})
-_ENDPOINT_FIELDS = frozenset({"method", "template", "scope", "sensitivity", "why", "technique"})
+_ENDPOINT_FIELDS = frozenset(
+    {"method", "template", "scope", "any_key", "sensitivity", "why", "technique"}
+)
 
 
 def _key(endpoint: Endpoint) -> tuple[str, str]:
@@ -133,6 +141,9 @@ def _read_endpoint(
     scope = entry.text("scope") if "scope" in entry.table else None
     if scope is not None and scope not in limits:
         raise entry.error(f"scope {scope!r} is not in [[scopes]]; add it or correct the name")
+    is_scope_known = entry.table.get("any_key", True)
+    if not isinstance(is_scope_known, bool) or (scope is not None and "any_key" in entry.table):
+        raise entry.error("any_key is true or false, and only without a scope")
     sensitivity = entry.text("sensitivity")
     if sensitivity not in get_args(Sensitivity):
         raise entry.error(f"sensitivity {sensitivity!r} is not of {get_args(Sensitivity)}")
@@ -143,4 +154,7 @@ def _read_endpoint(
     if technique is not None and not TECHNIQUE.fullmatch(technique):
         raise entry.error(f"technique {technique!r} must be an ATT&CK id such as T1098.001")
     limit = limits[scope] if scope is not None else None
-    return Endpoint(method, template, scope, cast(Sensitivity, sensitivity), why, technique, limit)
+    return Endpoint(
+        method, template, scope, cast(Sensitivity, sensitivity), why, technique, limit,
+        is_scope_known,
+    )  # fmt: skip

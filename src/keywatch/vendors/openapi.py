@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +59,13 @@ class Imported:
     gone: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Call:
+    method: str
+    template: str
+    scopes: frozenset[str]
+
+
 def read_openapi(file: Path) -> ApiDocument:
     """Read an API's document.
 
@@ -74,21 +81,27 @@ def read_openapi(file: Path) -> ApiDocument:
         )
     if not isinstance(paths, dict) or not paths:
         raise InputError(f"{file}: `paths` is empty; there is nothing to import")
-    found: dict[str, tuple[str, str, frozenset[str]]] = {}
+    found: dict[str, _Call] = {}
     passed_over: list[str] = []
     for path, item in paths.items():
         calls = _calls(document, str(path), item)
         if calls is None:
             passed_over.append(str(path))
-        for method, template, scopes in calls or ():
-            if len(template) > _LONGEST_TEMPLATE:
-                passed_over.append(f"{method} {template}")
+        for call in calls or ():
+            name = f"{call.method} {call.template}"
+            if len(call.template) > _LONGEST_TEMPLATE:
+                passed_over.append(name)
             else:
-                found.setdefault(f"{method} {template}", (method, template, scopes))
-    unclear = {scope for *_, scopes in found.values() if len(scopes) > 1 for scope in scopes}
+                found.setdefault(name, call)
+    unclear = {scope for call in found.values() if len(call.scopes) > 1 for scope in call.scopes}
+    says_scopes = any(call.scopes for call in found.values())
     endpoints = tuple(
-        proposed_endpoint(method, template, next(iter(scopes - unclear), None))
-        for method, template, scopes in found.values()
+        replace(
+            proposed_endpoint(call.method, call.template, next(iter(call.scopes - unclear), None)),
+            # Of a document without scopes nothing is known of who may call what.
+            is_scope_known=says_scopes and not call.scopes & unclear,
+        )
+        for call in found.values()
     )
     described = _described_scopes(document)
     needed = {endpoint.scope for endpoint in endpoints if endpoint.scope}
@@ -166,13 +179,14 @@ def _endpoint_toml(endpoint: Endpoint) -> str:
         "endpoints",
         {
             "method": endpoint.method, "template": endpoint.template, "scope": endpoint.scope,
+            "any_key": None if endpoint.is_scope_known else False,
             "sensitivity": endpoint.sensitivity, "why": endpoint.why or None,
             "technique": endpoint.technique,
         },
     )  # fmt: skip
 
 
-def _entry(kind: str, fields: Mapping[str, str | None]) -> str:
+def _entry(kind: str, fields: Mapping[str, str | bool | None]) -> str:
     lines = [f"{name} = {toml_value(value)}" for name, value in fields.items() if value is not None]
     return "\n".join([f"[[{kind}]]", *lines]) + "\n"
 
@@ -226,23 +240,18 @@ def _resolved(document: Mapping[str, Any], item: object) -> Mapping[str, Any] | 
     return found if isinstance(found, dict) else None
 
 
-def _calls(
-    document: Mapping[str, Any], path: str, item: object
-) -> list[tuple[str, str, frozenset[str]]] | None:
-    """Method, template and scopes of what can be called at a path; None where that isn't said."""
+def _calls(document: Mapping[str, Any], path: str, item: object) -> list[_Call] | None:
+    """What can be called at a path; None where the document does not say."""
     table = _resolved(document, item)
     if table is None or not path.startswith("/"):
         return None
-    found = []
-    for method in _METHODS:
-        if isinstance(call := table.get(method), dict):
-            security = call.get("security", document.get("security"))
-            scopes = _scopes(_list(security))
-            found += [
-                (method.upper(), _template(base + path), scopes)
-                for base in _bases(document, table, call)
-            ]
-    return found
+    return [
+        _Call(method.upper(), _template(base + path), _scopes(_list(security)))
+        for method in _METHODS
+        if isinstance(call := table.get(method), dict)
+        for security in (call.get("security", document.get("security")),)
+        for base in _bases(document, table, call)
+    ]
 
 
 def _bases(*places: Mapping[str, Any]) -> list[str]:
