@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
-from keywatch.model import ACTIONS, Family, Review, Verdict, Window
+from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
 from keywatch.notices import notices_to
 from keywatch.settings import Settings, load_settings
 
@@ -41,7 +41,7 @@ app = App(
     version=__version__,
     help="Finds API keys that look stolen, and explains why and what to do.",
 )
-keys_app = App(name="keys", help="Manage the key inventory.")
+keys_app = App(name="keys", help="Import the key inventory and leaked keys, and list keys.")
 detectors_app = App(name="detectors", help="List, check and test the detectors.")
 sources_app = App(name="sources", help="List, check and add log formats and API catalogues.")
 lake_app = App(name="lake", help="Maintain and repair the lake.")
@@ -228,19 +228,87 @@ def _load(
 
 
 @keys_app.command(name="import")
-def keys_import(file: Path, *, common: Common = _DEFAULTS) -> None:
-    """Import the key inventory (JSON Lines); unchanged keys are skipped.
+def keys_import(
+    file: Path,
+    *,
+    mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Import a key inventory; unchanged keys are skipped.
 
     Parameters
     ----------
     file
-        One JSON object per line: key_id, key (masked), name, environment, scopes, created_at.
+        The inventory: as keywatch keys schema shows, or a vendor's list, which is known by its
+        content (keywatch sources list).
+    mapping
+        Which field is which column, such as key_id=id, for a list of no known form.
     """
     from keywatch import pipeline
     from keywatch.text.phrases import count
 
-    read, changed = pipeline.import_keys(common.lake, file, common.settings())
+    read, changed = pipeline.import_keys(common.lake, file, common.settings(), mapping or ())
     print(f"{count(read, 'key')} read, {changed:,} new or changed")
+
+
+@keys_app.command(name="schema")
+def keys_schema() -> None:
+    """Print the JSON Schema of a key in an inventory, for JSON Lines, JSON and CSV."""
+    from keywatch.load.inventory import inventory_schema
+    from keywatch.text.document import json_text
+
+    print(json_text(inventory_schema()), end="")
+
+
+@keys_app.command(name="list")
+def keys_list(
+    *, format: CaseFormat = "text", sort: KeyOrder = "rotation", common: Common = _DEFAULTS
+) -> None:
+    """List all keys: last use, places, days to rotation, scopes in use, state.
+
+    Parameters
+    ----------
+    format
+        text or json.
+    sort
+        What the keys are sorted by: rotation (overdue first), key, name, owner, created, last-use,
+        requests or state.
+    """
+    from keywatch import pipeline
+    from keywatch.report.key_list import key_document, render_keys
+    from keywatch.text.document import json_text
+
+    keys = pipeline.list_keys(common.lake, common.settings(), sort)
+    if format == "json":
+        _write(json_text(key_document(keys)), None)
+    else:
+        _write(render_keys(keys), None)
+
+
+@keys_app.command(name="leaked")
+def keys_leaked(
+    file: Path,
+    *,
+    mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Import a secret scanner's report: a leaked key that is in force is to be revoked.
+
+    Secrets are stored as keyed hashes and masked forms only. Reports of GitHub secret scanning,
+    GitGuardian (ggshield), gitleaks and TruffleHog are known by their content.
+
+    Parameters
+    ----------
+    file
+        The report.
+    mapping
+        Which field is which column (secret, key_id, found_at, location), for other reports.
+    """
+    from keywatch import pipeline
+    from keywatch.report.key_list import render_leaks
+
+    report = pipeline.import_leaks(common.lake, file, common.settings(), mapping or ())
+    print(render_leaks(report))
 
 
 @app.command
@@ -755,7 +823,7 @@ def _chosen(ids: tuple[str, ...], common: Common) -> list[Detector]:
 
 @sources_app.command(name="list")
 def sources_list(*, common: Common = _DEFAULTS) -> None:
-    """List the log formats that can be loaded, by vendor, and the forms of the vendor's keys."""
+    """List what can be loaded, by vendor: log formats, forms of keys, inventories, leak reports."""
     from keywatch.vendors.registry import vendor_faults, vendors
     from keywatch.vendors.source import FORMS
 
@@ -767,6 +835,9 @@ def sources_list(*, common: Common = _DEFAULTS) -> None:
             print(f"  {source.name:20}{source.title} ({forms})")
         for form, _ in vendor.keys:
             print(f"  {'keys':20}{form.shown}")
+        for what, lists in (("inventory", vendor.inventories), ("leaks", vendor.leak_reports)):
+            for each in lists:
+                print(f"  {what:20}{each.title}" + (f": {each.command}" if each.command else ""))
     for fault in vendor_faults():
         _say(f"skipped: {fault}")
 

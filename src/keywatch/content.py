@@ -155,15 +155,21 @@ class Entry:
         known = frozenset(value) if allowed is None else allowed
         return Entry(self.path, where, value, known, self.error_type)
 
-    def entries(self, field: str, allowed: frozenset[str], *, least: int = 1) -> list[Entry]:
-        """The tables of ``[[field]]``, of which there are `least` at least."""
+    def entries(self, field: str, allowed: frozenset[str] | None, *, least: int = 1) -> list[Entry]:
+        """The tables of ``[[field]]``, `least` of them at least; any name without `allowed`."""
         tables = self.table.get(field, [])
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise self.error(f"`{field}` must be tables; write [[{field}]]")
         if len(tables) < least:
             raise self.error(f"`{field}` must be at least one [[{field}]] table")
         return [
-            Entry(self.path, f"{field}[{at}]{_label(table)}", table, allowed, self.error_type)
+            Entry(
+                self.path,
+                f"{field}[{at}]{_label(table)}",
+                table,
+                frozenset(table) if allowed is None else allowed,
+                self.error_type,
+            )
             for at, table in enumerate(tables)
         ]
 

@@ -21,6 +21,9 @@ Severity = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 """How soon somebody has to hear of it, the soonest first."""
 
+KeyOrder = Literal["rotation", "key", "name", "owner", "created", "last-use", "requests", "state"]
+"""What a list of keys is sorted by."""
+
 Standing = Literal["assessed", "warming_up", "not_assessable", "silent"]
 Family = Literal["origin", "endpoints", "volume", "client", "policy", "all"]
 FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "policy", "all")

@@ -17,11 +17,20 @@ from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_full_week
 from keywatch.load import late
-from keywatch.model import Case, HealthFinding, Rehearsal, RehearsedAlert, Review, Verdict, Window
+from keywatch.model import (
+    Case,
+    HealthFinding,
+    KeyOrder,
+    Rehearsal,
+    RehearsedAlert,
+    Review,
+    Verdict,
+    Window,
+)
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import alerts, history, judging, verdict_visits, verdicts
+from keywatch.review import alerts, history, judging, key_list, verdict_visits, verdicts
 from keywatch.review.history import Details
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from keywatch.load.ingest import LoadReport
+    from keywatch.load.leaks import LeakReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
     from keywatch.vendors.openapi import ApiDocument, Imported
@@ -236,12 +246,33 @@ def _has_file(folder: str) -> bool:
     return any(not each.name.startswith(".") for each in files)
 
 
-def import_keys(lake_folder: Path, file: Path, settings: Settings) -> tuple[int, int]:
-    """Import a key inventory; returns the keys read and how many are new or changed."""
+def import_keys(
+    lake_folder: Path, file: Path, settings: Settings, mapping: Sequence[str] = ()
+) -> tuple[int, int]:
+    """Import a key inventory; returns the keys read and how many are new or changed.
+
+    `mapping` (``column=field``) tells its form where its content does not.
+    """
     from keywatch.load import inventory
 
     with Lake.open(lake_folder, settings.storage, create=True) as lake:
-        return inventory.import_keys(lake, file)
+        return inventory.import_keys(lake, file, mapping)
+
+
+def import_leaks(
+    lake_folder: Path, file: Path, settings: Settings, mapping: Sequence[str] = ()
+) -> LeakReport:
+    """Import a secret scanner's report of leaked keys; `mapping` as of `import_keys`."""
+    from keywatch.load import leaks
+
+    with Lake.open(lake_folder, settings.storage, create=True) as lake:
+        return leaks.import_leaks(lake, file, mapping)
+
+
+def list_keys(lake_folder: Path, settings: Settings, sort: KeyOrder) -> list[key_list.ListedKey]:
+    """Every key that the inventory or the log knows, with its use and its state."""
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        return key_list.list_keys(lake, settings, sort)
 
 
 def repair_lake(lake_folder: Path, settings: Settings, *, new_secret: bool = False) -> RepairReport:

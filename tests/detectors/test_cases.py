@@ -74,7 +74,7 @@ def test_the_design_s_detectors_are_there() -> None:
         "client": "unfamiliar_agent off_hours dormant_wake request_rhythm",
         "policy": "denied_probe revoked_use environment_mismatch rotation_overdue "
         "overlap_overstay wildcard_scope unused_scope unknown_scope scope_change scope_bypass "
-        "exposed_key honey_key rotation_due unreadable_lines",
+        "exposed_key honey_key leaked_key rotation_due unreadable_lines",
         "all": "behaviour_forest",
     }
     found = {family: {d.id for d in ALL if d.family == family} for family in by_family}

@@ -23,13 +23,16 @@ SCRIPTS = {
 GRAIN = re.compile(
     r"^-- grain: (?P<columns>[a-z_]+(?:, [a-z_]+)*)(?P<in_parts>, in parts that add up)?[;:.\n]"
     r"(?:(?!-- grain: |CREATE ).*\n)*?"
-    r"CREATE (?:OR REPLACE )?(?:TEMP )?(?P<kind>TABLE|VIEW|MACRO) (?P<name>[a-z_.]+)",
+    r"CREATE (?:OR REPLACE )?(?:TEMP )?(?P<kind>TABLE|VIEW|MACRO) (?P<name>[a-z_.]+)"
+    r"(?:\((?P<of>\w+)\))?",
     re.MULTILINE,
 )
+OF = {"known": "'keys'"}
+"""What stands for the parameter of a macro."""
 AT_A_TABLE = re.compile(r"^-- grain: .*\n(?:(?:--|SET ).*\n)*CREATE ", re.MULTILINE)
 FOUND = [
     pytest.param(
-        match["name"] + ("()" if match["kind"] == "MACRO" else ""),
+        match["name"] + (f"({OF.get(match['of'], '')})" if match["kind"] == "MACRO" else ""),
         match["columns"],
         bool(match["in_parts"]),
         id=match["name"],

@@ -42,7 +42,7 @@ def samples() -> list[Sample]:
             test.get("rejects", []),
         )
         for file, test in tests
-        if "log" in test
+        if "source" in test
     ]
 
 

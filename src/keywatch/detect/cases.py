@@ -23,6 +23,7 @@ from keywatch.errors import DetectorError
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.load.inventory import insert_keys
+from keywatch.load.leaks import insert_leaks
 from keywatch.load.origins import ORIGIN_SCHEMA, parse_address, prefix_of
 from keywatch.model import Window
 from keywatch.settings import IngestSettings
@@ -32,7 +33,7 @@ _EVIDENCE = (
     "key_id", "day", "prefix", "bits", "typical", "actual", "explanation", "subject",
     "due_on", "rotate",
 )  # fmt: skip
-_TABLES = ("window", "origins", "keys", "events", "expect", "params")
+_TABLES = ("window", "origins", "keys", "leaks", "events", "expect", "params")
 _TOP = {"title", "baseline_days", "familiar", *_TABLES}
 _FIELDS = {
     "window": {"start", "end"},
@@ -41,6 +42,7 @@ _FIELDS = {
         "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
         "revoked_at", "replaces", "honey", "imported_on",
     },
+    "leaks": {"key_id", "key", "found_at", "source", "location"},
     "events": {
         "key_id", "key", "ip", "endpoint", "status", "user_agent", "response_bytes", "unreadable",
         "session", "on", "from", "until", "every_days", "at", "times", "step_seconds",
@@ -51,6 +53,7 @@ _REQUIRED = {
     "window": {"start", "end"},
     "origins": {"address"},
     "keys": {"key_id"},
+    "leaks": {"source"},
     "events": {"key_id", "ip", "endpoint"},
     "expect": {"key_id", "bits", "typical", "actual", "explanation"},
 }
@@ -166,6 +169,8 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
     for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
         imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
         insert_keys(lake, imported, _midnight(day))
+    leaks = enumerate(case.get("leaks", []))
+    insert_leaks(lake, [{**leak, "leak_id": f"leak_{n}"} for n, leak in leaks])
 
 
 def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -91,6 +91,15 @@ SELECT
 FROM inventory_in_force() AS i
 FULL JOIN shown AS s USING (key_id);
 
+-- grain: key_id; one that has leaked: how often it was found, and the first find whose day is known
+CREATE OR REPLACE TEMP TABLE leaks AS
+SELECT k.key_id, count(*) AS finds, min(l.found_at) AS found_at,
+    arg_min(l.source, (coalesce(l.found_at, l.imported_at), l.leak_id)) AS source,
+    arg_min(l.location, (coalesce(l.found_at, l.imported_at), l.leak_id)) AS location
+FROM leaks_of('keys') AS k
+JOIN lake.leaked_keys AS l USING (leak_id)
+GROUP BY k.key_id;
+
 -- grain: key_id, imported_at; what an import changed of its scopes, both lists sorted
 CREATE OR REPLACE TEMP TABLE scope_changes AS
 SELECT key_id, imported_at, previous, scopes

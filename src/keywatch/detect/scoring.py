@@ -251,8 +251,10 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
             LEFT JOIN facts AS f USING (detector)
             WHERE (list_contains($columns::VARCHAR[], e.detector)
                     OR e.detector IN (FROM rules))
-                -- A fact that asks for less than to revoke is no theft: it makes no visit strange.
-                AND NOT coalesce(e.bits >= f.certain_bits AND f.action <> 'revoke', false)
+                -- A fact that asks for less than to revoke is no theft, nor is one of the key as
+                -- such: it makes no visit strange.
+                AND NOT coalesce(e.bits >= f.certain_bits
+                    AND (f.action <> 'revoke' OR e.day IS NULL), false)
         ),
 
         -- What is said of a whole day, or of the key, belongs to each of its visits.
@@ -344,7 +346,19 @@ def score(
     ]
     asked = evidence.fact_actions
     cases = [replace(case, fact_action=asked.get(case.key_id, "none")) for case in cases]
-    return cases, visit_table(evidence, pa.array(bits))
+    return _by_urgency(cases), visit_table(evidence, pa.array(bits))
+
+
+def _by_urgency(cases: Sequence[ScoredCase]) -> list[ScoredCase]:
+    """`cases`, with keys that a fact alone revokes behind those to revoke for what they did."""
+    by_fact: list[ScoredCase] = []
+    others: list[ScoredCase] = []
+    for case in cases:
+        is_by_fact = case.action == "none" and case.fact_action == "revoke"
+        (by_fact if is_by_fact else others).append(case)
+    to_revoke = [n for n, case in enumerate(others, start=1) if case.recommended == "revoke"]
+    last = max(to_revoke, default=0)
+    return [*others[:last], *by_fact, *others[last:]]
 
 
 def judge_cases(

@@ -23,3 +23,36 @@ SELECT
     coalesce(country, '-') AS country,
     class, asn, organization, coalesce(located, false) AS located, latitude, longitude, accuracy_km
 FROM origins_in_force();
+
+-- grain: leak_id, key_id; a find of a leaked key, and the key of `known` (the name of a table with
+-- key_id and key) that it is: the one that it names, or the one with its hash, or the only one that
+-- is shown like it. Two hashes are two keys.
+CREATE OR REPLACE TEMP MACRO leaks_of(known) AS TABLE
+WITH shown AS (
+    SELECT DISTINCT key_id, "key", masked_part("key") AS masked FROM query_table(known)
+),
+
+lone AS (
+    SELECT masked, min(key_id) AS key_id, min("key") AS "key"
+    FROM shown
+    WHERE length(masked) > 12 AND contains(masked, '…')
+    GROUP BY masked
+    HAVING count(DISTINCT key_id) = 1
+)
+
+SELECT l.leak_id, s.key_id
+FROM lake.leaked_keys AS l
+JOIN shown AS s ON s.key_id = l.key_id
+UNION
+SELECT l.leak_id, s.key_id
+FROM lake.leaked_keys AS l
+JOIN shown AS s ON s.key_id = l."key"
+UNION
+SELECT l.leak_id, s.key_id
+FROM lake.leaked_keys AS l
+JOIN shown AS s ON s."key" = l."key" AND contains(l."key", '#')
+UNION
+SELECT l.leak_id, o.key_id
+FROM lake.leaked_keys AS l
+JOIN lone AS o ON o.masked = masked_part(l."key")
+WHERE NOT (contains(l."key", '#') AND contains(o."key", '#'));

@@ -149,3 +149,7 @@ CREATE OR REPLACE TEMP MACRO place_of(class, asn, organization, country, located
 CREATE OR REPLACE TEMP MACRO rotation_pattern() AS
     '^(.*[^-_ .(])(?:[-_ .]+\(?|\()(v\d{1,3}|old|new|next|rotated|20\d\d-(?:0[1-9]|1[0-2])'
     || '(?:-(?:0[1-9]|[12]\d|3[01]))?|20\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\)?$';
+
+-- A key as it is shown, less its hash, and with one sign for what is left out.
+CREATE OR REPLACE TEMP MACRO masked_part("key") AS
+    regexp_replace(split_part("key", '#', 1), '\.{3}|\*{2,}', '…');

@@ -61,7 +61,19 @@ CREATE TABLE lake.keys (
     import_id BIGINT, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, name VARCHAR,
     owner VARCHAR, environment VARCHAR, scopes VARCHAR[], created_at TIMESTAMP,
     expires_at TIMESTAMP, revoked_at TIMESTAMP, replaces VARCHAR,
-    honey BOOLEAN             -- planted: nobody has a reason to use it
+    honey BOOLEAN,            -- planted: nobody has a reason to use it
+    inventory VARCHAR         -- the list that named it first; null: one in Keywatch's own form
+);
+
+-- grain: leak_id; a find of a leaked key, in a secret scanner's report
+CREATE TABLE lake.leaked_keys (
+    leak_id VARCHAR,           -- a digest of the find
+    imported_at TIMESTAMP,
+    key_id VARCHAR,            -- where the find names it; else null
+    key VARCHAR,               -- masked, with its keyed hash where the find held the full key
+    found_at TIMESTAMP,        -- null: the report does not say
+    source VARCHAR,            -- which scanner, for people
+    location VARCHAR           -- a URL, or file and commit
 );
 
 -- grain: key_id; one that is not revoked and that the last whole inventory did not list

@@ -48,3 +48,10 @@ CREATE TABLE IF NOT EXISTS lake.unlisted_keys (key_id VARCHAR, since TIMESTAMP);
 
 -- Where paths hold ids; learnt by the next load.
 CREATE TABLE IF NOT EXISTS lake.path_templates (path VARCHAR, kept VARCHAR[], load_id BIGINT);
+
+-- Which list named a key, and which keys have leaked.
+ALTER TABLE lake.keys ADD COLUMN IF NOT EXISTS inventory VARCHAR;
+CREATE TABLE IF NOT EXISTS lake.leaked_keys (
+    leak_id VARCHAR, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, found_at TIMESTAMP,
+    source VARCHAR, location VARCHAR
+);

@@ -14,6 +14,7 @@ from keywatch.lake.weeks import last_event
 from keywatch.model import Window
 
 _LATE_AFTER = timedelta(days=1)
+_NO_LOAD = -1
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,21 @@ def enqueue(lake: Lake, load_id: int, now: datetime) -> None:
         newest=newest,
         late_before=newest - _LATE_AFTER,
     )
+
+
+def enqueue_newest(lake: Lake, now: datetime) -> None:
+    """Queue the newest week for what is no load, so that the feed does not wait for one."""
+    if (newest := last_event(lake, now)) is not None:
+        lake.execute(
+            """
+            INSERT INTO lake.review_queue
+            SELECT monday, monday + INTERVAL 7 DAY, $load_id, false
+            FROM (SELECT date_trunc('week', $newest::TIMESTAMP)::TIMESTAMP AS monday)
+            WHERE monday NOT IN (SELECT window_start FROM lake.review_queue)
+            """,
+            load_id=_NO_LOAD,
+            newest=newest,
+        )
 
 
 def queued(lake: Lake, late_weeks: int, now: datetime | None = None) -> list[Queued]:

@@ -41,6 +41,7 @@ _MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format"
 _AGAIN = {
     "keys": "import the inventory again",
     "unlisted_keys": "import the inventory again",
+    "leaked_keys": "import the scanners' reports again (keywatch keys leaked)",
     "verdicts": "give the verdicts again, as far as you know them",
     "suppressions": "give the verdicts expected again",
     "runs": "review the weeks again",

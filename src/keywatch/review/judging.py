@@ -93,6 +93,7 @@ def _run(lake: Lake, scored: ScoredWindow, settings: Settings) -> Run:
     state = lake.rows(
         "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
         "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
+        "(SELECT count(*) FROM lake.leaked_keys), "
         "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
         "ORDER BY key_id, day, address)) FROM strange_days)"
     )[0]

@@ -371,7 +371,8 @@ def _counted_bits(
 ) -> float:
     """What a row of evidence adds to its case: all of a theft's, nothing of another fact's."""
     if row["fact_action"] is not None:
-        return float(row["bits"]) if row["fact_action"] == "revoke" else 0.0
+        is_theft = row["fact_action"] == "revoke" and row["day"] is not None
+        return float(row["bits"]) if is_theft else 0.0
     return float(shares.get(row["detector"], 0.0) * row["bits"] / said[row["detector"]])
 
 

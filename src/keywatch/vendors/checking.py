@@ -19,13 +19,16 @@ from keywatch.text.key_forms import read_toml
 from keywatch.text.secrets import Redactor, suspect_pattern
 from keywatch.vendors import detect_source
 from keywatch.vendors.files import LogFile
+from keywatch.vendors.listing import listing_of
 from keywatch.vendors.parser import ParsedChunk, Parser
 from keywatch.vendors.registry import Vendor, read_vendor, vendor_faults, vendor_of_key
 from keywatch.vendors.source import Source
 
 __all__ = ["check_vendor", "folders_named", "parsed_log", "plain"]
 
-_TEST_FIELDS = frozenset({"title", "source", "log", "events", "rejects", "keys", "ordinary"})
+_TEST_FIELDS = frozenset(
+    {"title", "source", "list", "log", "events", "rejects", "rows", "keys", "ordinary"}
+)
 _KEY_FIELDS = frozenset({"key", "masked", "environment"})
 _REJECT_FIELDS = frozenset({"line", "reason"})
 _EVENT_FIELDS = frozenset(
@@ -103,10 +106,13 @@ def _untested(vendor: Vendor) -> Iterator[str]:
     except VendorError as e:
         yield str(e)
         return
-    tested = {test.get("source") for test in tests}
+    tested = {test.get(kind) for test in tests for kind in ("source", "list")}
     for source in vendor.sources:
         if source.name not in tested:
             yield f"{vendor.folder / 'tests'}: no test has source = {source.name!r}; add one"
+    for each in (*vendor.inventories, *vendor.leak_reports):
+        if each.name not in tested:
+            yield f"{vendor.folder / 'tests'}: no test has list = {each.name!r}; add one"
     if vendor.keys and not any(test.get("keys") for test in tests):
         yield f"{vendor.folder / 'tests'}: no test has [[keys]], which vendor.toml names; add one"
 
@@ -133,6 +139,26 @@ def _run(vendor: Vendor, test: Entry, parser: Parser, lake: Lake) -> Iterator[st
         events = test.entries("events", _EVENT_FIELDS, least=0)
         rejects = test.entries("rejects", _REJECT_FIELDS, least=0)
         yield from _log_faults(_parsed(vendor, test, parser), events, rejects)
+    if "list" in test.table:
+        yield from _list_faults(vendor, test)
+
+
+def _list_faults(vendor: Vendor, test: Entry) -> Iterator[str]:
+    """What differs from the ``[[rows]]`` that a list is to be read as."""
+    name, log = test.text("list"), test.text("log").replace(_BREAK, "")
+    found = listing_of((*vendor.inventories, *vendor.leak_reports), log, "log")
+    if found is None or found.name != name:
+        yield f"the list is taken for {found.name if found else 'none'}, and {name} is expected"
+        return
+    rows = [row for _, row in found.rows(log, "log")]
+    expected = [entry.table for entry in test.entries("rows", None, least=0)]
+    if len(rows) != len(expected):
+        yield f"{len(rows)} rows are read, and {len(expected)} are expected"
+    for n, (row, wanted) in enumerate(zip(rows, expected, strict=False)):
+        for column, value in wanted.items():
+            value = value.replace(_BREAK, "") if isinstance(value, str) else value
+            if row.get(column) != value:
+                yield f"rows[{n}]: {column} is {row.get(column)!r}, and {value!r} is expected"
 
 
 def _key_faults(vendor: Vendor, entry: Entry, redactor: Redactor, lake: Lake) -> Iterator[str]:

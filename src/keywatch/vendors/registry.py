@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +15,7 @@ from keywatch.content import Entry, folders_of, known_folders
 from keywatch.errors import VendorError
 from keywatch.text.key_forms import KEY_FIELDS, KeyForm, read_forms, read_toml
 from keywatch.vendors.catalogue import Catalogue, Endpoint, read_catalogue
+from keywatch.vendors.listing import Listing, read_listing
 from keywatch.vendors.runbook_file import RUNBOOK_FIELDS, Runbook, read_runbook
 from keywatch.vendors.source import Source, read_source
 
@@ -22,6 +25,9 @@ __all__ = [
     "Vendor",
     "catalogue_by_source",
     "generic_catalogues",
+    "inventories",
+    "leak_reports",
+    "logged_ids",
     "read_vendor",
     "runbook_for",
     "service_words",
@@ -36,7 +42,16 @@ GENERIC = "generic"
 """The folder of what has no vendor; its runbook is the one of keys whose vendor is not known."""
 MAPPED = "mapped"
 """The log format of a load whose fields the user named (``--map``)."""
-_VENDOR_FIELDS = frozenset({"title", "keys", "principals", "runbook", "service_addresses"})
+_VENDOR_FIELDS = frozenset(
+    {"title", "keys", "principals", "runbook", "service_addresses", "sha256_ids"}
+)
+INVENTORY_COLUMNS = (
+    "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
+    "revoked_at", "replaces", "honey",
+)  # fmt: skip
+"""What an inventory says of a key."""
+LEAK_COLUMNS = ("secret", "key_id", "found_at", "location")
+"""What a report says of a leaked key; `secret` as found, or masked."""
 _PRINCIPAL_FIELDS = frozenset({"matches", "own_logs_only", "runbook"})
 _SENSITIVITIES = ("none", "low", "high", "critical")
 
@@ -66,6 +81,9 @@ class Vendor:
         principals: What the ids of its principals look like, whose short-lived credentials are used
             in their stead, and how these are revoked.
         service_addresses: What its logs have in place of an address where a service calls.
+        inventories: Its lists of keys.
+        leak_reports: Its reports of leaked keys.
+        sha256_ids: What its tokens look like that its log names by their SHA-256, in base64.
     """
 
     name: str
@@ -77,6 +95,9 @@ class Vendor:
     runbook: Runbook | None
     principals: tuple[_Principals, ...]
     service_addresses: tuple[str, ...]
+    inventories: tuple[Listing, ...]
+    leak_reports: tuple[Listing, ...]
+    sha256_ids: re.Pattern[str] | None
 
     def runbook_of(self, form: KeyForm | None) -> Runbook:
         """The runbook of its keys of a form; the generic one where it has none."""
@@ -111,17 +132,28 @@ def read_vendor(folder: Path) -> Vendor:
             _read_principal(each) for each in top.entries("principals", _PRINCIPAL_FIELDS, least=0)
         ),
         service_addresses=top.texts("service_addresses", ()),
+        inventories=_read_listings(folder, "inventories", INVENTORY_COLUMNS),
+        leak_reports=_read_listings(folder, "leaks", LEAK_COLUMNS),
+        sha256_ids=_pattern(top, "sha256_ids") if "sha256_ids" in top.table else None,
     )
 
 
-def _read_principal(entry: Entry) -> _Principals:
-    matches = entry.text("matches")
+def _read_listings(folder: Path, kind: str, columns: tuple[str, ...]) -> tuple[Listing, ...]:
+    files = sorted((folder / kind).glob("*.toml"))
+    return tuple(read_listing(each, folder.name, columns) for each in files)
+
+
+def _pattern(entry: Entry, field: str) -> re.Pattern[str]:
+    text = entry.text(field)
     try:
-        pattern = re.compile(matches, re.ASCII)
+        return re.compile(text, re.ASCII)
     except re.error as e:
-        raise entry.error(f"`matches` is {matches!r}, no regular expression: {e}") from e
+        raise entry.error(f"`{field}` is {text!r}, no regular expression: {e}") from e
+
+
+def _read_principal(entry: Entry) -> _Principals:
     return _Principals(
-        pattern,
+        _pattern(entry, "matches"),
         entry.flag("own_logs_only"),
         read_runbook(entry.inner("runbook", RUNBOOK_FIELDS)),
     )
@@ -209,6 +241,30 @@ def vendor_named(name: str) -> Vendor:
 def sources() -> Mapping[str, Source]:
     """The log formats that can be read, by name."""
     return _known().sources
+
+
+def inventories() -> tuple[Listing, ...]:
+    """The lists of keys that are known by their content."""
+    return tuple(each for vendor in vendors() for each in vendor.inventories)
+
+
+def leak_reports() -> tuple[Listing, ...]:
+    """The reports of leaked keys that are known by their content."""
+    return tuple(each for vendor in vendors() for each in vendor.leak_reports)
+
+
+def logged_ids(secret: str) -> Iterator[str]:
+    """The ids by which vendors' logs name the key that a found text is or holds.
+
+    Such as an access key's id, which is no secret, or the hash of a token.
+    """
+    for vendor in vendors():
+        for form, _ in vendor.keys:
+            if not form.is_secret:
+                yield from re.findall(rf"(?<![A-Za-z0-9]){form.pattern}", secret, re.ASCII)
+        if vendor.sha256_ids:
+            for token in vendor.sha256_ids.finditer(secret):
+                yield b64encode(sha256(token[0].encode()).digest()).decode()
 
 
 def catalogue_by_source() -> tuple[tuple[str, Endpoint], ...]:

@@ -1,0 +1,216 @@
+"""Lists that are no logs: ``vendors/NAME/inventories/`` of keys, ``vendors/NAME/leaks/`` of finds.
+
+A TOML file says by which fields a list is known and which of its fields is what, as a source does
+of a log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from keywatch.content import Entry
+from keywatch.errors import InputError, UsageError, VendorError
+from keywatch.text.key_forms import read_toml
+from keywatch.vendors.listed import Listed, listed_records
+from keywatch.vendors.source import SOURCE_NAME, FieldPath, read_path, value_at
+
+__all__ = ["Listing", "listing_of", "mapped_listing", "read_listing", "unknown_list"]
+
+_FIELDS = frozenset(
+    {
+        "title", "command", "hint", "records", "encoded", "marks", "repeat", "nothing",
+        "skip_without", "fields", "texts", "unless", "inactive",
+    }
+)  # fmt: skip
+_REPEAT = "{repeat}"
+_NAMED = re.compile(r"\{(\w+)\}")
+_LOOKED_AT, _TOLD = 50, 20
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A form of list.
+
+    Attributes:
+        name: The file's.
+        vendor: Whose list it is.
+        title: Its name for people.
+        command: What makes it, for a shell.
+        hint: What to do where its keys are not known.
+        records: Where the records stand in a JSON object: names from the outside in, the first
+            that is there.
+        encoded: A field that holds the list itself, in base64.
+        marks: Field names, all of which a record has; of alternatives, ``a|b``, one.
+        fields: By column, or a name of its own for the rest: where the value stands.
+        texts: By column: a text of ``{names}`` in `fields`, where none of its fields is there.
+        repeat: What ``{repeat}`` in `fields` stands for: a record is read once with each.
+        nothing: Values that stand for none.
+        skip_without: Columns without which a record is passed over.
+        unless: By name in `fields`: values with which a record is passed over.
+        inactive: By name in `fields`: values that say that the key is out of force.
+    """
+
+    name: str
+    vendor: str
+    title: str
+    fields: Mapping[str, tuple[str, ...]] = field(hash=False)
+    command: str = ""
+    hint: str = ""
+    records: tuple[tuple[str, ...], ...] = ()
+    encoded: str = ""
+    marks: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    repeat: tuple[str, ...] = ("",)
+    nothing: frozenset[str] = frozenset()
+    skip_without: tuple[str, ...] = ()
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    inactive: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def told(self, columns: Collection[str]) -> frozenset[str]:
+        """Those of `columns` that such a list has at all."""
+        return frozenset({*self.fields, *self.texts}.intersection(columns))
+
+    def fits(self, text: str, path: str) -> bool:
+        """Whether one of the first records of `text` bears the marks."""
+        return any(
+            all(any(name in one.record for name in mark.split("|")) for mark in self.marks)
+            for one in islice(self._records(text, path), _LOOKED_AT)
+        )
+
+    def rows(self, text: str, path: str) -> Iterator[Listed]:
+        """The columns of each record that is not passed over; `inactive` is true or false."""
+        for where, record in self._records(text, path):
+            for repeated in self.repeat:
+                row = self._row(record, repeated)
+                if all(row.get(name) is not None for name in self.skip_without) and not any(
+                    str(row.get(name)) in values for name, values in self.unless.items()
+                ):
+                    yield Listed(where, row)
+
+    def _records(self, text: str, path: str) -> Iterator[Listed]:
+        return listed_records(text, path, self.records, self.encoded)
+
+    def _row(self, record: Mapping[str, Any], repeated: str) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for name, paths in self.fields.items():
+            values = (
+                value_at(record, steps)
+                for steps in _steps(each.replace(_REPEAT, repeated) for each in paths)
+            )
+            row[name] = next((one for one in values if one not in (None, "", *self.nothing)), None)
+        for name, text in self.texts.items():
+            needed = _NAMED.findall(text)
+            if row.get(name) is None and row.get(needed[0]) is not None:
+                filled = text.format_map({one: row.get(one) or "" for one in needed})
+                row[name] = filled.strip(" :")
+        if self.inactive:
+            row["inactive"] = any(
+                str(row.get(name)) in values for name, values in self.inactive.items()
+            )
+        return row
+
+
+def _steps(paths: Iterator[str]) -> Iterator[FieldPath]:
+    for path in paths:
+        # A name may have dots itself, and a table's header has names only.
+        yield (path,)
+        if (steps := read_path(path)) not in (None, (path,)):
+            assert steps is not None
+            yield steps
+
+
+def listing_of(listings: Sequence[Listing], text: str, path: str) -> Listing | None:
+    """The form of the list in `text`, by its content; None where none knows it."""
+    return next((each for each in listings if each.fits(text, path)), None)
+
+
+def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str) -> Listing:
+    """The form of a list whose columns the user names, each as ``column=field``.
+
+    Raises:
+        UsageError: a column is not known, named twice or lacking.
+    """
+    fields: dict[str, tuple[str, ...]] = {}
+    for one in said:
+        column, _, name = one.partition("=")
+        if column not in columns or not name:
+            raise UsageError(
+                f"--map {one}: COLUMN=FIELD is expected, such as {needed}=id; columns are "
+                f"{', '.join(columns)}"
+            )
+        if column in fields:
+            raise UsageError(f"--map {one}: {column} is listed twice; list it once")
+        fields[column] = (name,)
+    if needed not in fields:
+        raise UsageError(f"--map lacks {needed}; add --map {needed}=FIELD")
+    name = " ".join(["--map", *sorted(said)])
+    return Listing(name, "generic", "as --map says", fields)
+
+
+def read_listing(file: Path, vendor: str, columns: Collection[str]) -> Listing:
+    """The list that `file` tells, which is named after it; of `columns` it has to have one.
+
+    Raises:
+        VendorError: the file can't be read, or a field of it is wrong.
+    """
+    if not SOURCE_NAME.fullmatch(file.stem):
+        raise VendorError(f"{file}: a list's name has only lower-case letters, digits and _")
+    top = Entry(file, "the top", read_toml(file), _FIELDS, VendorError)
+    entry = top.inner("fields")
+    fields = {
+        name: (entry.text(name),) if isinstance(value, str) else entry.texts(name)
+        for name, value in entry.table.items()
+    }
+    for name, paths in fields.items():
+        for path in paths:
+            if read_path(path.replace(_REPEAT, "x")) is None:
+                raise entry.error(f"`{name}` is {path!r}; a path such as owner.login is expected")
+    texts = _texts_in(top, fields)
+    if not (fields.keys() | texts.keys()) & {*columns}:
+        raise top.error(f"[fields] has none of {', '.join(columns)}; add one")
+    return Listing(
+        file.stem, vendor, top.text("title"), fields,
+        command=top.text("command", ""),
+        hint=top.text("hint", ""),
+        records=tuple(tuple(each.split(".")) for each in top.texts("records", ())),
+        encoded=top.text("encoded", ""),
+        marks=top.texts("marks"),
+        texts=texts,
+        repeat=top.texts("repeat", ()) or ("",),
+        nothing=frozenset(top.texts("nothing", ())),
+        skip_without=top.texts("skip_without", ()),
+        unless=_values_in(top, "unless", fields),
+        inactive=_values_in(top, "inactive", fields),
+    )  # fmt: skip
+
+
+def _texts_in(top: Entry, fields: Collection[str]) -> dict[str, str]:
+    entry = top.inner("texts")
+    texts = {name: entry.text(name) for name in entry.table}
+    for name, text in texts.items():
+        named = _NAMED.findall(text)
+        if not named or not {*named} <= {*fields} or set(_NAMED.sub("", text)) & set("{}"):
+            raise entry.error(
+                f"`{name}` is {text!r}; a text with {{names}} of [fields] is expected"
+            )
+    return texts
+
+
+def _values_in(top: Entry, name: str, fields: Collection[str]) -> dict[str, tuple[str, ...]]:
+    entry = top.inner(name, frozenset(fields))
+    return {each: entry.texts(each) for each in entry.table}
+
+
+def unknown_list(first: Listed, listings: Sequence[Listing], needed: str) -> InputError:
+    """What to say of a list that no form knows, of which this is the first record."""
+    names = ", ".join(islice(first.record, _TOLD))
+    forms = ", ".join(each.title for each in listings)
+    return InputError(
+        f"{first.where}: not in a form known to Keywatch ({forms}); name its fields with "
+        f"--map {needed}=FIELD; it has {names}"
+    )
