@@ -536,8 +536,9 @@ def numbered_lines(
             yield _split(bytearray(rest + b"\n"), len(rest) + 1, number)[1]
 
 
-_NO_NUMBERS = pa.array([], pa.int64())
-_NO_TEXTS = pa.array([], pa.string())
+# Not pa.array, which imports pandas.
+_NO_NUMBERS = pa.nulls(0, pa.int64())
+_NO_TEXTS = pa.nulls(0, pa.string())
 
 
 def _is_whole(line: bytes) -> bool:
