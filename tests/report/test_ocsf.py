@@ -72,6 +72,16 @@ def test_an_exposed_key_is_no_stolen_one() -> None:
         assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
 
 
+def test_a_leaked_key_is_no_stolen_one() -> None:
+    (exposed, *_) = TO_ROTATE.cases
+    leaked = replace(TO_ROTATE, cases=(replace(exposed, action="revoke"),))
+    (finding,) = ocsf_findings(leaked)
+    assert finding["finding_info"]["title"] == "API key leaked: revoke it"
+    assert finding["finding_info"]["types"] == ["Exposed API key"]
+    assert finding["severity"] == "High"
+    assert [error.message for error in VALIDATOR.iter_errors(finding)] == []
+
+
 def test_lines_are_ascii_and_nothing_breaks_them() -> None:
     text = ocsf_lines(HOSTILE)
     assert text.isascii()

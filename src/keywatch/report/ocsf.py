@@ -26,6 +26,7 @@ _TITLES: dict[Action, str] = {
     "investigate": "Unusual API key activity: investigate it",
     "none": "Usual API key activity",
 }
+_LEAKED_TITLE = "API key leaked: revoke it"
 _TYPES: dict[Action, str] = {
     "revoke": "Stolen API key",
     "rotate": "Exposed API key",
@@ -59,6 +60,9 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
     severity_id, severity_name = _severity(case, review)
     # A cleared case is named for what it was.
     found = case.as_scored if case.action == "none" else case.action
+    # A key is revoked for its use, or for what is known of it while no use is suspicious.
+    radius = case.blast_radius
+    is_leaked = found == "revoke" and radius is not None and not radius.requests_suspicious
     seen = [origin for origin in case.origins if origin.requests]
     end = _milliseconds(review.window.end)
     return {
@@ -89,9 +93,9 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "finding_info": {
             # The same key in the same window is the same finding, however often it is reviewed.
             "uid": f"{told['key_id']}:{review.window.start:%Y-%m-%d}:{review.window.end:%Y-%m-%d}",
-            "title": _TITLES[found],
+            "title": _LEAKED_TITLE if is_leaked else _TITLES[found],
             "desc": told["summary"],
-            "types": [_TYPES[found]],
+            "types": [_TYPES["rotate" if is_leaked else found]],
             "created_time": end,
             **_when_seen(seen),
             **_attacks(told["evidence"]),
