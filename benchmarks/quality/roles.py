@@ -171,7 +171,7 @@ def review(world: World, name: str, settings: Settings) -> Reviewed:
         with inventory.open("w", encoding="utf-8") as out:
             for row in rows:
                 replaces = ids.get(row.get("replaces"))
-                row |= {"key_id": ids[row["key_id"]], "key": ids[row["key_id"]], "scopes": []}
+                row |= {"key_id": ids[row["key_id"]], "key": ids[row["key_id"]], "scopes": None}
                 out.write(json.dumps(row | {"replaces": replaces}) + "\n")
         loaded = pipeline.ingest(folder / "lake", [str(folder / "trail.json.gz")], settings)
         pipeline.import_keys(folder / "lake", inventory, settings)
