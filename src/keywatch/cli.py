@@ -489,10 +489,11 @@ def backtest(
     from_: Annotated[date, Parameter(name="--from")],
     to: date,
     against: Path | None = None,
+    detectors: Path | None = None,
     format: CaseFormat = "text",
     common: Common = _DEFAULTS,
 ) -> None:
-    """List the alerts that past weekly reviews would have raised, and what other settings change.
+    """List the alerts of past weekly reviews, and what other settings or detectors would change.
 
     Parameters
     ----------
@@ -502,17 +503,22 @@ def backtest(
         Day after the last day of the last week (UTC).
     against
         Another settings file (TOML) to compare with.
+    detectors
+        Folder of a detector, or of several, to compare with: each is added, or replaces the
+        detector of its id, and counts as if it were stable.
     format
         text or json.
     """
     from keywatch import pipeline
+    from keywatch.detect.detectors import detectors_under
     from keywatch.lake.weeks import days_window
     from keywatch.report import render_rehearsal
     from keywatch.text.document import json_text, rehearsal_document
 
     span = days_window(from_, to)
     others = None if against is None else load_settings(against)
-    found = pipeline.rehearse(common.lake, span, common.settings(), others)
+    tried = [] if detectors is None else detectors_under(detectors)
+    found = pipeline.rehearse(common.lake, span, common.settings(), others, tried)
     if format == "json":
         _write(json_text(rehearsal_document(found)), None)
     else:

@@ -484,14 +484,21 @@ class RehearsedAlert:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What reviews of past windows would have alerted: as set up, and by other settings."""
+    """What reviews of past windows would have alerted: as set up, and by others.
+
+    `against` is by other settings (`other_settings`), or with detectors that were `added` or
+    `replaced` (ids), or both; None where there is no comparison.
+    """
 
     windows: tuple[Window, ...]
     alerts: tuple[RehearsedAlert, ...]
     against: tuple[RehearsedAlert, ...] | None = None
+    other_settings: bool = False
+    added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
     def changes(self) -> tuple[tuple[RehearsedAlert | None, RehearsedAlert | None], ...]:
-        """The alerts that differ, as set up and by the other settings; None: not alerted there."""
+        """The alerts that differ, as set up and by the others; None: not alerted there."""
         ours = {(alert.window, alert.key_id): alert for alert in self.alerts}
         theirs = {(alert.window, alert.key_id): alert for alert in self.against or ()}
         both = sorted(ours.keys() | theirs.keys(), key=lambda at: (at[0].start, at[1]))

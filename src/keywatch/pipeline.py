@@ -448,27 +448,36 @@ def rehearse(
     span: Window,
     settings: Settings,
     against: Settings | None = None,
-    others: Sequence[detectors.Detector] | None = None,
+    others: Sequence[detectors.Detector] = (),
 ) -> Rehearsal:
     """What weekly reviews of `span` would have alerted, and by other settings or detectors.
 
-    `against` are the other settings, `others` the detectors that take the place of the bundled
-    ones. Each week is reviewed with what the lake holds today; nothing is stored.
+    `against` are the other settings, `others` detectors that are added, or take the place of those
+    of their ids, and count as if they were stable. Each week is reviewed with what the lake holds
+    today; nothing is stored.
 
     Raises:
         UsageError: the span is not a number of whole weeks.
+        DetectorError: the query of a detector fails.
     """
     week = timedelta(days=_REPLAYED_DAYS)
     if (span.end - span.start) % week:
         raise UsageError("--from and --to must be a number of whole weeks apart")
     starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
     windows = tuple(Window(start, start + week) for start in starts)
+    alerts = _would_alert(lake_folder, windows, settings)
+    if against is None and not others:
+        return Rehearsal(windows, alerts)
+    then = against or settings
+    present = detectors.load_detectors(then.content.folders)
+    known = {each.id for each in present}
     return Rehearsal(
-        windows=windows,
-        alerts=_would_alert(lake_folder, windows, settings),
-        against=_would_alert(lake_folder, windows, against or settings, others)
-        if against or others
-        else None,
+        windows,
+        alerts,
+        _would_alert(lake_folder, windows, then, detectors.with_others(present, others)),
+        other_settings=against is not None,
+        added=tuple(sorted(each.id for each in others if each.id not in known)),
+        replaced=tuple(sorted(each.id for each in others if each.id in known)),
     )
 
 

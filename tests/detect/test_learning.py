@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import fields
@@ -18,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keywatch import pipeline
+from keywatch.content import content_path
 from keywatch.detect import detectors
 from keywatch.detect.power import THEFTS
 from keywatch.detect.replay import Replay, Replays
 from keywatch.detect.replay import _stored as stored
 from keywatch.detect.scoring import WindowEvidence
-from keywatch.errors import UsageError
+from keywatch.errors import DetectorError, UsageError
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.load.origins import OriginReader
@@ -473,6 +475,41 @@ def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> 
     told = render_rehearsal(found, width=100)
     assert f"{found.alerts[0].action} → none" in told
     assert "With the other settings: no alerts." in told
+
+
+def test_a_rehearsal_tells_what_other_detectors_would_change(
+    two_weeks: Path, tmp_path: Path
+) -> None:
+    """One of the folder is new and a draft, which counts here; one takes a bundled one's place."""
+    bundled, others = content_path("detectors"), tmp_path / "mine" / "detectors"
+    shutil.copytree(bundled / "honey_key", others / "honey_key")
+    shutil.copytree(bundled / "honey_key", others / "busy_key")
+    toml = (others / "busy_key" / "detector.toml").read_text("utf-8")
+    (others / "busy_key" / "detector.toml").write_text(
+        toml.replace('"stable"', '"draft"').replace('"revoke"', '"investigate"'), "utf-8"
+    )
+    sql = (others / "busy_key" / "detect.sql").read_text("utf-8")
+    (others / "busy_key" / "detect.sql").write_text(
+        sql.replace("WHERE k.honey", "WHERE v.key_id = 'crowd_00'"), "utf-8"
+    )
+    tried = detectors.detectors_under(tmp_path / "mine")
+    assert tried == detectors.detectors_under(others)
+    assert detectors.detectors_under(others / "busy_key") == tried[:1]
+    found = pipeline.rehearse(two_weeks, week(1), SETTINGS, others=tried)
+    document = rehearsal_document(found)
+    assert document["detectors"] == {"added": ["busy_key"], "replaced": ["honey_key"]}
+    assert [(one["key_id"], one["action"], one["against"]) for one in document["changes"]] == [
+        ("crowd_00", "none", "investigate")
+    ]
+    told = render_rehearsal(found, width=100)
+    assert "none → investigate" in told
+    assert "Added: busy_key.\nReplaced: honey_key.\n" in told
+    assert "1 alert would differ (current detectors → other detectors)." in told
+
+
+def test_a_folder_without_a_detector_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match=re.escape(f"{tmp_path}: no detector there; name")):
+        detectors.detectors_under(tmp_path)
 
 
 def test_a_rehearsal_is_of_whole_weeks(two_weeks: Path) -> None:

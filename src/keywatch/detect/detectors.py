@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -155,6 +155,31 @@ def load_detector(folder: Path) -> Detector:
         folder=folder,
         **{name: values[name] for name in _REQUIRED},
     )
+
+
+def detectors_under(folder: Path) -> list[Detector]:
+    """The detectors of a folder: it is one, or has them in it, or in its ``detectors/``.
+
+    Raises:
+        DetectorError: there is none, or one lacks a file or a field.
+    """
+    places = [folder, *sorted(folder.glob("*")), *sorted(folder.glob("detectors/*"))]
+    found = [load_detector(each) for each in places if (each / "detector.toml").is_file()]
+    if not found:
+        raise DetectorError(
+            f"{folder}: no detector there; name the folder of one (with its detector.toml), or "
+            "the folder that contains them"
+        )
+    return found
+
+
+def with_others(loaded: Iterable[Detector], others: Iterable[Detector]) -> list[Detector]:
+    """`loaded` with `others` added, or in the place of those of the same ids.
+
+    The others count as if they were stable.
+    """
+    found = {each.id: each for each in loaded}
+    return [*(found | {each.id: replace(each, status="stable") for each in others}).values()]
 
 
 def prepare(

@@ -271,24 +271,37 @@ def _caught_after(requests: int | None) -> str:
 
 
 def render_rehearsal(rehearsal: Rehearsal, *, width: int = 100) -> str:
-    """What would have been alerted week by week, or what other settings would change."""
+    """What would have been alerted week by week, or what other settings or detectors change."""
     page = Page(width, color=False)
     weeks = count(len(rehearsal.windows), "week")
     page.add(f"{weeks}: {_alert_counts(rehearsal.alerts)}.")
     if rehearsal.against is None:
         rows = [_alert_cells(alert, alert.action) for alert in rehearsal.alerts]
     else:
-        page.add(f"With the other settings: {_alert_counts(rehearsal.against)}.")
+        other = _compared_with(rehearsal)
+        page.add(f"With the other {other}: {_alert_counts(rehearsal.against)}.")
+        for verb, ids in (("Added", rehearsal.added), ("Replaced", rehearsal.replaced)):
+            if ids:
+                page.add(f"{verb}: {printable(', '.join(ids))}.")
         rows = [
             _alert_cells(one or other, f"{_action(one)} → {_action(other)}")
             for one, other in rehearsal.changes()
             if one or other
         ]
-        page.add(f"{count(len(rows), 'alert')} would differ (current settings → other settings).")
+        page.add(f"{count(len(rows), 'alert')} would differ (current {other} → other {other}).")
     if rows:
         page.blank()
         page.add(Grid(rows, align=("left", "left", "right"), one_line=True))
     return page.text
+
+
+def _compared_with(rehearsal: Rehearsal) -> str:
+    detectors = rehearsal.added or rehearsal.replaced
+    parts = [
+        *(["settings"] if rehearsal.other_settings else []),
+        *(["detectors"] if detectors else []),
+    ]
+    return " and ".join(parts)
 
 
 def _alert_counts(alerts: Sequence[RehearsedAlert]) -> str:

@@ -136,7 +136,10 @@ def _verdict(given: GivenVerdict | None) -> dict[str, Any] | None:
 
 
 def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
-    """What would have been alerted as JSON values; ``changes`` where there was a comparison."""
+    """What would have been alerted as JSON values; ``changes`` where there was a comparison.
+
+    ``detectors`` are those that were compared with, where there were some.
+    """
     document: dict[str, Any] = {
         "windows": [_window(window) for window in rehearsal.windows],
         "alerts": [_rehearsed(alert) for alert in rehearsal.alerts],
@@ -153,6 +156,11 @@ def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
             for one, other in rehearsal.changes()
             if (either := one or other)
         ]
+    if rehearsal.added or rehearsal.replaced:
+        document["detectors"] = {
+            "added": [*rehearsal.added],
+            "replaced": [*rehearsal.replaced],
+        }
     return {name: _unicode(value) for name, value in document.items()}
 
 
