@@ -55,9 +55,29 @@ def test_a_finding_names_the_technique_and_each_tactic() -> None:
     ]
 
 
+def test_a_finding_sets_what_was_seen_against_what_is_typical() -> None:
+    (first, *_) = ocsf_findings(FULL)
+    counted = [item for item in FULL.cases[0].evidence if item.bits > 0 or item.action]
+    (analysis,) = first["anomaly_analyses"]
+    assert analysis["analysis_targets"] == [{"name": FULL.cases[0].key_id, "type": "API key"}]
+    assert [
+        (one["observation_parameter"], one["observed_pattern"], one["observations"])
+        for one in analysis["anomalies"]
+    ] == [
+        (item.detector, item.explanation, [{"value": item.actual or item.explanation}])
+        for item in counted
+    ]
+    assert [
+        (one["observation_parameter"], one["observations"]) for one in analysis["baselines"]
+    ] == [(item.detector, [{"value": item.typical}]) for item in counted if item.typical]
+    (origin,) = (one for one in analysis["anomalies"] if "origin" in one["observation_parameter"])
+    assert origin["observation_type"] == "Origin Analysis"
+
+
 def test_the_schema_would_not_take_anything() -> None:
     (first, *_) = ocsf_findings(FULL)
     assert list(VALIDATOR.iter_errors(first | {"severity_id": 77}))
+    assert list(VALIDATOR.iter_errors(first | {"anomaly_analyses": [{"anomalies": []}]}))
     assert list(VALIDATOR.iter_errors({k: v for k, v in first.items() if k != "finding_info"}))
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from keywatch.model import Action, Case, Origin, Review, Severity, severity
+from keywatch.model import Action, Case, Family, Origin, Review, Severity, severity
 from keywatch.text import attack
 from keywatch.text.document import case_document
 
@@ -32,6 +32,14 @@ _TYPES: dict[Action, str] = {
     "rotate": "Exposed API key",
     "investigate": "Stolen API key",
     "none": "API key in use",
+}
+_ANALYSES: dict[Family, str] = {
+    "origin": "Origin Analysis",
+    "endpoints": "Endpoint Analysis",
+    "volume": "Volume Analysis",
+    "client": "Client Analysis",
+    "policy": "Policy Analysis",
+    "all": "Behavior Analysis",
 }
 _STATISTICAL = 3
 _ON_TRIAL = {"state_id": 3, "state": "Experimental"}
@@ -63,6 +71,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
     # A key is revoked for its use, or for what is known of it while no use is suspicious.
     radius = case.blast_radius
     is_leaked = found == "revoke" and radius is not None and not radius.requests_suspicious
+    counted = [item for item in told["evidence"] if item["bits"] > 0 or item["action"]]
     seen = [origin for origin in case.origins if origin.requests]
     end = _milliseconds(review.window.end)
     return {
@@ -98,13 +107,14 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             "types": [_TYPES["rotate" if is_leaked else found]],
             "created_time": end,
             **_when_seen(seen),
-            **_attacks(told["evidence"]),
+            **_attacks(counted),
             "analytic": _analytic("keywatch"),
             "related_analytics": [
                 _analytic(item["detector"]) | (_ON_TRIAL if item["status"] == "test" else {})
                 for item in told["evidence"]
             ],
         },
+        **_anomaly_analyses(told["key_id"], counted),
         "evidences": [
             *({"src_endpoint": _endpoint(origin)} for origin in told["origins"]),
             *({"data": item} for item in told["evidence"]),
@@ -124,9 +134,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
 def _attacks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The techniques of what counts, an entry for each tactic; none where no detector is known."""
     techniques = {
-        item["technique"]["id"]: item["technique"]
-        for item in evidence
-        if item["technique"] and (item["bits"] > 0 or item["action"])
+        item["technique"]["id"]: item["technique"] for item in evidence if item["technique"]
     }
     attacks = [
         {
@@ -139,6 +147,36 @@ def _attacks(evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for tactic in technique["tactics"] or [None]
     ]
     return {"attacks": attacks} if attacks else {}
+
+
+def _anomaly_analyses(key_id: str, evidence: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What counts, as deviations from what is typical of the key; none where nothing does."""
+    if not evidence:
+        return {}
+    asked = [
+        {"observation_parameter": item["detector"], "observation_type": _ANALYSES[item["family"]]}
+        for item in evidence
+    ]
+    return {
+        "anomaly_analyses": [
+            {
+                "analysis_targets": [{"name": key_id, "type": "API key"}],
+                "anomalies": [
+                    question
+                    | {
+                        "observed_pattern": item["explanation"],
+                        "observations": [{"value": item["actual"] or item["explanation"]}],
+                    }
+                    for question, item in zip(asked, evidence, strict=True)
+                ],
+                "baselines": [
+                    question | {"observations": [{"value": item["typical"]}]}
+                    for question, item in zip(asked, evidence, strict=True)
+                    if item["typical"]
+                ],
+            }
+        ]
+    }
 
 
 def _named(uid: str, name: str) -> dict[str, str]:
