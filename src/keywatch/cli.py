@@ -959,6 +959,36 @@ def lake_maintain(*, common: Common = _DEFAULTS) -> None:
         print(line)
 
 
+@lake_app.command(name="export")
+def lake_export(
+    *,
+    output: Path | None = None,
+    key: str | None = None,
+    within: WindowOptions = _NO_WINDOW,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Write events as OCSF API Activity (class 6003), one JSON object a line.
+
+    The default window is the whole lake. Loaded into a new lake, with the same key inventory, they
+    give the same cases. Secrets are masked, as in the lake.
+
+    Parameters
+    ----------
+    output
+        Write to this file instead of the terminal; gzip if its name ends in .gz.
+    key
+        Id, masked form or name of a key; by default all keys.
+    """
+    from keywatch import pipeline
+    from keywatch.text.phrases import count
+
+    written = pipeline.export_events(
+        common.lake, common.settings(), output, key=key, window=within.chosen()
+    )
+    if output is not None:
+        print(f"{count(written, 'event')} written to {output}")
+
+
 @lake_app.command(name="forget")
 def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) -> None:
     """Erase a key or an address everywhere: its events, findings, alerts and verdicts.

@@ -246,6 +246,30 @@ def _has_file(folder: str) -> bool:
     return any(not each.name.startswith(".") for each in files)
 
 
+def export_events(
+    lake_folder: Path,
+    settings: Settings,
+    output: Path | None = None,
+    *,
+    key: str | None = None,
+    window: Window | None = None,
+) -> int:
+    """Write events as OCSF API Activity, to standard output by default; returns how many.
+
+    `key` is the id, masked form or name of a key, by default all of them; `window` all of the lake.
+
+    Raises:
+        UsageError: the lake has never heard of the key, or the file can't be written.
+    """
+    from keywatch.report.ocsf_events import write_events
+    from keywatch.report.output import lines_to
+
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        key_ids = None if key is None else verdict_visits.key_ids(lake, key)
+        with lines_to(output) as out:
+            return write_events(lake, out, window, key_ids)
+
+
 def import_keys(
     lake_folder: Path, file: Path, settings: Settings, mapping: Sequence[str] = ()
 ) -> tuple[int, int]:

@@ -612,6 +612,14 @@ class Lake:
         with self._explaining():
             return self._run(sql, parameters).to_arrow_table(_BATCH_ROWS)
 
+    def batches(self, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
+        """The rows of a query as Arrow batches, not all in memory at once.
+
+        No other query may be asked of this connection before the last one was read.
+        """
+        with self._explaining():
+            yield from self._run(sql, parameters).to_arrow_reader(_BATCH_ROWS)
+
     def select(self, sql: str, **parameters: object) -> pa.Table:
         """`table` of a query that somebody else wrote: one SELECT, of tables and no more.
 

@@ -31,6 +31,7 @@ from keywatch.vendors import Contents, LogFile, Source, named_source, source_of
 from keywatch.vendors.client_address import is_address
 from keywatch.vendors.files import Lines
 from keywatch.vendors.parser import ParsedChunk, Parser
+from keywatch.vendors.registry import sources as log_formats
 
 _Span = tuple[datetime, datetime]
 
@@ -95,7 +96,7 @@ _DUPLICATES = """
     WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)
 """
 _TABLES = {"events": "events", "keyless": "keyless_events", "held_back": "held_back"}
-_NOT_STORED = ["file_id", "line", "reason", "text"]
+_NOT_STORED = ["file_id", "line", "reason", "text", "logged_as"]
 _COUNTS = ("lines", "events", "duplicates", "keyless", "rejects", "held_back")
 _LET_IN = "(held back until now)"
 """Stands for the file of a load that let events in whose time had come."""
@@ -385,6 +386,15 @@ def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     return rows if pc.all(mask).as_py() else rows.filter(mask)
 
 
+def _logged_as(rows: pa.Table, source: Source) -> pa.ChunkedArray:
+    """The format that each row was logged in: that of its file, or of the lake it comes from."""
+    named = rows["logged_as"]
+    if named.null_count == len(named):
+        return pa.chunked_array([pa.repeat(pa.scalar(source.name), len(rows))])
+    known = pc.is_in(named, value_set=pa.array([*log_formats()], pa.string()))
+    return pc.if_else(known, named, source.name)
+
+
 class _Load:
     """One load under way; its temporary tables live on the lake's connection."""
 
@@ -618,8 +628,8 @@ class _Load:
             if what == "held_back":
                 self._count("held_back_keyless", rows.filter(pc.is_null(rows["key_id"])))
             stored = rows.drop_columns(_NOT_STORED)
-            for name, value in (("source", source.name), ("load_id", self.load_id)):
-                stored = stored.append_column(name, pa.repeat(pa.scalar(value), len(rows)))
+            stored = stored.append_column("source", _logged_as(rows, source))
+            stored = stored.append_column("load_id", pa.repeat(pa.scalar(self.load_id), len(rows)))
             self._lake.append(_TABLES[what], stored)
 
     def _new_addresses(self, rows: pa.Table) -> list[str]:

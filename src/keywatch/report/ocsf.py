@@ -19,7 +19,8 @@ from keywatch.text.document import case_document
 
 OCSF_VERSION = "1.8.0"
 _SEVERITY_IDS: dict[Severity, int] = {"critical": 5, "high": 4, "medium": 3}
-_INFORMATIONAL = (1, "Informational")
+INFORMATIONAL = (1, "Informational")
+"""OCSF's number and name of the severity of what needs nothing."""
 _TITLES: dict[Action, str] = {
     "revoke": "API key likely stolen: revoke it",
     "rotate": "API key exposed: rotate it",
@@ -73,7 +74,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
     is_leaked = found == "revoke" and radius is not None and not radius.requests_suspicious
     counted = [item for item in told["evidence"] if item["bits"] > 0 or item["action"]]
     seen = [origin for origin in case.origins if origin.requests]
-    end = _milliseconds(review.window.end)
+    end = milliseconds(review.window.end)
     return {
         "activity_id": 1,
         "activity_name": "Create",
@@ -84,7 +85,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "type_uid": 200401,
         "type_name": "Detection Finding: Create",
         "time": end,
-        "start_time": _milliseconds(review.window.start),
+        "start_time": milliseconds(review.window.start),
         "end_time": end,
         "severity_id": severity_id,
         "severity": severity_name,
@@ -186,7 +187,7 @@ def _named(uid: str, name: str) -> dict[str, str]:
 def _severity(case: Case, review: Review) -> tuple[int, str]:
     """OCSF's number and name of the severity that a channel's message has."""
     if case.action == "none":
-        return _INFORMATIONAL
+        return INFORMATIONAL
     campaigns = {
         key for group in review.groups if group.kind == "campaign" for key in group.key_ids
     }
@@ -209,8 +210,8 @@ def _when_seen(origins: list[Origin]) -> dict[str, int]:
     if not origins:
         return {}
     return {
-        "first_seen_time": _milliseconds(min(origin.first_seen for origin in origins)),
-        "last_seen_time": _milliseconds(max(origin.last_seen for origin in origins)),
+        "first_seen_time": milliseconds(min(origin.first_seen for origin in origins)),
+        "last_seen_time": milliseconds(max(origin.last_seen for origin in origins)),
     }
 
 
@@ -220,7 +221,7 @@ def _analytic(name: str) -> dict[str, Any]:
 
 def _endpoint(origin: dict[str, Any]) -> dict[str, Any]:
     # A service that calls for itself is logged by its name.
-    place: dict[str, Any] = {"type_id": 0, _address_field(origin["ip"]): origin["ip"]}
+    place: dict[str, Any] = {"type_id": 0, address_field(origin["ip"]): origin["ip"]}
     if origin["asn"] is not None:
         place["autonomous_system"] = {
             "number": origin["asn"],
@@ -231,7 +232,8 @@ def _endpoint(origin: dict[str, Any]) -> dict[str, Any]:
     return place
 
 
-def _address_field(address: str) -> str:
+def address_field(address: str) -> str:
+    """Where an endpoint has its address: ``ip``, or ``svc_name`` where that is a service's name."""
     try:
         ip_address(address)
     except ValueError:
@@ -250,5 +252,6 @@ def _resource(told: dict[str, Any]) -> dict[str, Any]:
     return resource
 
 
-def _milliseconds(at: datetime) -> int:
+def milliseconds(at: datetime) -> int:
+    """Milliseconds since 1970; a time without a zone is UTC."""
     return int(at.replace(tzinfo=at.tzinfo or UTC).timestamp() * 1000)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from keywatch.errors import UsageError
 
@@ -15,10 +20,36 @@ def write_whole(file: Path, text: str, mode: int = _OWNER_ALONE) -> None:
     Raises:
         UsageError: it can't be written.
     """
+    with _in_place_of(file, mode) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def lines_to(file: Path | None) -> Iterator[TextIO]:
+    """Standard output, or `file`: all of it or, where that fails, nothing; gzip where it ends so.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    if file is None:
+        yield sys.stdout
+        return
+    with _in_place_of(file, _OWNER_ALONE) as partial:
+        if file.suffix.lower() == ".gz":
+            with gzip.open(partial, "wt", encoding="utf-8") as zipped:
+                yield zipped
+        else:
+            with partial.open("w", encoding="utf-8") as plain:
+                yield plain
+
+
+@contextmanager
+def _in_place_of(file: Path, mode: int) -> Iterator[Path]:
+    """An empty file beside `file` that takes its place once it was written."""
     partial = file.with_name(f".{file.name}.partial")
     try:
         partial.touch(mode)
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.chmod(mode)
         partial.replace(file)
     except OSError as e:

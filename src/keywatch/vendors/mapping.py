@@ -35,6 +35,8 @@ __all__ = [
     "told_fields",
 ]
 
+_NAMED = tuple(column for column in COLUMNS if column not in ("exposed", "logged_as"))
+"""The columns that ``--map`` takes; the others are another lake's."""
 _DEEPEST, _MOST_FIELDS, _MOST_TOLD = 4, 300, 20
 _NOT_NAMING = re.compile(r"[^a-z0-9]")
 _TIME = re.compile(
@@ -210,10 +212,10 @@ def mapped_source(said: Sequence[str]) -> Source:
     fields: dict[str, tuple[FieldPath, ...]] = {}
     for one in said:
         column, _, name = one.partition("=")
-        if column not in COLUMNS or not name:
+        if column not in _NAMED or not name:
             raise UsageError(
                 f"--map {one}: COLUMN=FIELD is expected, such as time=@timestamp; columns are "
-                f"{', '.join(COLUMNS)}"
+                f"{', '.join(_NAMED)}"
             )
         if column in fields:
             raise UsageError(f"--map {one}: {column} is listed twice; list it once")

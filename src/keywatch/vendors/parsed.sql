@@ -72,7 +72,11 @@ redacted AS (
         CASE WHEN suspect THEN left(redact(request_id), 200) ELSE request_id END AS request_id,
         coalesce(CASE WHEN suspect THEN exposes(concat_ws(chr(10), key_id, principal, address,
             endpoint,
-            object, user_agent, request_id, path)) <> '' END, false) AS exposed
+            object, user_agent, request_id, path)) <> '' END, false)
+            -- What another lake found in them, which masked it.
+            OR coalesce(exposed, false) AS exposed,
+        -- Stored only where it is the name of a log format.
+        logged_as
     FROM checked
 )
 

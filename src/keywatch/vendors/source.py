@@ -44,7 +44,8 @@ FORMS = {
 }  # fmt: skip
 COLUMNS = (
     "time", "key_id", "key", "principal", "address", "method", "path", "endpoint", "object",
-    "status", "outcome", "user_agent", "response_bytes", "duration_ms", "request_id",
+    "status", "outcome", "user_agent", "response_bytes", "duration_ms", "request_id", "exposed",
+    "logged_as",
 )  # fmt: skip
 _CONVERTED = {
     "key_id": "nullif({}, '')",
@@ -58,9 +59,12 @@ _CONVERTED = {
     "THEN try_cast({0} AS SMALLINT) END",
     "response_bytes": "try_cast({} AS BIGINT)",
     "duration_ms": "try_cast({} AS DOUBLE)",
+    "exposed": "try_cast({} AS BOOLEAN)",
 }
 _TAKEN = frozenset({"nth", "file_id", "line", "text", "record", "ts"})
-_TYPES = {"status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE"}
+_TYPES = {
+    "status": "SMALLINT", "response_bytes": "BIGINT", "duration_ms": "DOUBLE", "exposed": "BOOLEAN",
+}  # fmt: skip
 _SOURCE_FIELDS = frozenset(
     {
         "title",
