@@ -311,6 +311,35 @@ def keys_leaked(
     print(render_leaks(report))
 
 
+@keys_app.command(name="policy")
+def keys_policy(
+    key: str, *, days: int = 90, format: CaseFormat = "text", common: Common = _DEFAULTS
+) -> None:
+    """Show the least that a key needs: its scopes or policy, and the addresses it is used from.
+
+    Suspicious use grants nothing. The policy and the address list are suggestions: nothing is
+    changed.
+
+    Parameters
+    ----------
+    key
+        Id, masked form or name of the key.
+    days
+        Days of use up to the end of the log.
+    format
+        text, or json (policy is the policy alone).
+    """
+    from keywatch import pipeline
+    from keywatch.report.least_privilege import least_privilege_document, render_least_privilege
+    from keywatch.text.document import json_text
+
+    found = pipeline.least_privilege_of(common.lake, key, days, common.settings())
+    if format == "json":
+        _write(json_text(least_privilege_document(found)), None)
+    else:
+        _write(render_least_privilege(found, color=_color(), width=_width()), None)
+
+
 @app.command
 def review(
     *,

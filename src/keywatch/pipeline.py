@@ -32,6 +32,7 @@ from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
 from keywatch.review import alerts, history, judging, key_list, verdict_visits, verdicts
 from keywatch.review.history import Details
+from keywatch.review.least_privilege import LeastPrivilege, least_privilege
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
 from keywatch.settings import GeoIPSettings, Settings
@@ -549,6 +550,24 @@ def _would_alert(
                 if case.as_scored != "none"
             ]
     return tuple(alerts)
+
+
+def least_privilege_of(
+    lake_folder: Path, key: str, days: int, settings: Settings
+) -> LeastPrivilege:
+    """What a key needs, by the owner's use of the last `days` days of the log.
+
+    Raises:
+        UsageError: the lake has never heard of the key, several keys are called so, or the key was
+            not used then.
+    """
+    if days < 1:
+        raise UsageError(f"--days {days}: at least 1 is needed")
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        key_ids = verdict_visits.key_ids(lake, key)
+        if key not in key_ids and len(key_ids) > 1:
+            raise UsageError(f"{key!r} matches several keys: {', '.join(key_ids)}; use the key_id")
+        return least_privilege(lake, key if key in key_ids else key_ids[0], days)
 
 
 def power_of_keys(

@@ -16,6 +16,7 @@ from keywatch.errors import VendorError
 from keywatch.text.key_forms import KEY_FIELDS, KeyForm, read_forms, read_toml
 from keywatch.vendors.catalogue import Catalogue, Endpoint, read_catalogue
 from keywatch.vendors.listing import Listing, read_listing
+from keywatch.vendors.policy import POLICY_FIELDS, PolicyForm, read_policy
 from keywatch.vendors.runbook_file import RUNBOOK_FIELDS, Runbook, read_runbook
 from keywatch.vendors.source import Source, read_source
 
@@ -43,7 +44,7 @@ GENERIC = "generic"
 MAPPED = "mapped"
 """The log format of a load whose fields the user named (``--map``)."""
 _VENDOR_FIELDS = frozenset(
-    {"title", "keys", "principals", "runbook", "service_addresses", "sha256_ids"}
+    {"title", "keys", "principals", "runbook", "service_addresses", "sha256_ids", "policy"}
 )
 INVENTORY_COLUMNS = (
     "key_id", "key", "name", "owner", "environment", "scopes", "created_at", "expires_at",
@@ -80,6 +81,7 @@ class Vendor:
         runbook: How its keys are replaced and revoked, where their form has no runbook of its own.
         principals: What the ids of its principals look like, whose short-lived credentials are used
             in their stead, and how these are revoked.
+        policy: How it limits what a key may do; None where that is not known.
         service_addresses: What its logs have in place of an address where a service calls.
         inventories: Its lists of keys.
         leak_reports: Its reports of leaked keys.
@@ -98,6 +100,7 @@ class Vendor:
     inventories: tuple[Listing, ...]
     leak_reports: tuple[Listing, ...]
     sha256_ids: re.Pattern[str] | None
+    policy: PolicyForm | None
 
     def runbook_of(self, form: KeyForm | None) -> Runbook:
         """The runbook of its keys of a form; the generic one where it has none."""
@@ -135,6 +138,7 @@ def read_vendor(folder: Path) -> Vendor:
         inventories=_read_listings(folder, "inventories", INVENTORY_COLUMNS),
         leak_reports=_read_listings(folder, "leaks", LEAK_COLUMNS),
         sha256_ids=_pattern(top, "sha256_ids") if "sha256_ids" in top.table else None,
+        policy=read_policy(top.inner("policy", POLICY_FIELDS)) if "policy" in top.table else None,
     )
 
 
