@@ -787,10 +787,24 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
 
 
 @detectors_app.command(name="list")
-def detectors_list(*, common: Common = _DEFAULTS) -> None:
-    """List the detectors with their family, status and title."""
+def detectors_list(
+    *, format: Literal["text", "navigator"] = "text", common: Common = _DEFAULTS
+) -> None:
+    """List the detectors with their family, status and title.
+
+    Parameters
+    ----------
+    format
+        text, or navigator: a layer for the ATT&CK Navigator, scored by the cases in the lake.
+    """
     from keywatch.detect.detectors import load_detectors
 
+    if format == "navigator":
+        from keywatch import pipeline
+        from keywatch.text.document import json_text
+
+        _write(json_text(pipeline.navigator_layer_of(common.lake, common.settings())), None)
+        return
     for detector in load_detectors(common.settings().content.folders):
         print(f"{detector.id:22}{detector.family:11}{detector.status:8}{detector.title}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keywatch import deliver
 from keywatch.detect import detectors, power, scoring
@@ -568,6 +568,21 @@ def least_privilege_of(
         if key not in key_ids and len(key_ids) > 1:
             raise UsageError(f"{key!r} matches several keys: {', '.join(key_ids)}; use the key_id")
         return least_privilege(lake, key if key in key_ids else key_ids[0], days)
+
+
+def navigator_layer_of(lake_folder: Path, settings: Settings) -> dict[str, Any]:
+    """What the detectors cover of ATT&CK, scored by the cases of the lake, if there is one.
+
+    Raises:
+        LakeError: the lake can't be read.
+    """
+    from keywatch.report.navigator import cases_by_detector, navigator_layer
+
+    cases = {}
+    if lake_folder.exists():
+        with Lake.open(lake_folder, settings.storage) as lake:
+            cases = cases_by_detector(lake)
+    return navigator_layer(detectors.load_detectors(settings.content.folders), cases)
 
 
 def power_of_keys(
