@@ -1005,29 +1005,40 @@ def lake_maintain(*, common: Common = _DEFAULTS) -> None:
 @lake_app.command(name="export")
 def lake_export(
     *,
+    format: Literal["ocsf", "stix"] = "ocsf",
     output: Path | None = None,
     key: str | None = None,
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
-    """Write events as OCSF API Activity (class 6003), one JSON object a line.
+    """Write events for other programs, or the addresses of confirmed thefts.
 
-    The default window is the whole lake. Loaded into a new lake, with the same key inventory, they
-    give the same cases. Secrets are masked, as in the lake.
+    The default window is the whole lake. Events that are loaded into a new lake, with the same key
+    inventory, give the same cases. Secrets are masked, as in the lake.
 
     Parameters
     ----------
+    format
+        ocsf: events as API Activity (class 6003), one JSON object per line. stix: a STIX 2.1 bundle
+        of the addresses of verdicts compromised, without keys.
     output
         Write to this file instead of the terminal; gzip if its name ends in .gz.
     key
         Id, masked form or name of a key; by default all keys.
     """
     from keywatch import pipeline
+    from keywatch.text.document import json_text
     from keywatch.text.phrases import count
 
-    written = pipeline.export_events(
-        common.lake, common.settings(), output, key=key, window=within.chosen()
-    )
+    settings, window = common.settings(), within.chosen()
+    if format == "stix":
+        if key is not None or window is not None:
+            raise UsageError(
+                "--format stix exports all confirmed thefts: use it without a key or a window"
+            )
+        _write(json_text(pipeline.theft_indicators(common.lake, settings)), output)
+        return
+    written = pipeline.export_events(common.lake, settings, output, key=key, window=window)
     if output is not None:
         print(f"{count(written, 'event')} written to {output}")
 

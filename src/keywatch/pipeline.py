@@ -271,6 +271,14 @@ def export_events(
             return write_events(lake, out, window, key_ids)
 
 
+def theft_indicators(lake_folder: Path, settings: Settings) -> dict[str, Any]:
+    """The addresses of confirmed thefts as a STIX bundle."""
+    from keywatch.report.stix import stix_bundle, theft_addresses
+
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        return stix_bundle(lake.value("SELECT id FROM lake.identity"), theft_addresses(lake))
+
+
 def import_keys(
     lake_folder: Path, file: Path, settings: Settings, mapping: Sequence[str] = ()
 ) -> tuple[int, int]:
