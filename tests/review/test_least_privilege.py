@@ -66,17 +66,17 @@ def test_a_list_fits_that_the_weeks_agree_on(
 @pytest.mark.parametrize(
     ("uses", "why_not"),
     [
-        (steady()[:3], "4 weeks of use are needed, and there are 3"),
-        (ROAMING, "the origins change: 500 of 500 requests came from where no other week has any"),
+        (steady()[:3], "it has 3 weeks of use, and 4 are needed"),
+        (ROAMING, "its origins change: 500 of 500 requests came from places seen in no other week"),
         # Anyone can rent an address in the prefix.
         ([use(week, f"203.0.113.{week}", origin_class="hosting") for week in range(5)],
-         "the origins change: 500 of 500 requests came from where no other week has any"),
+         "its origins change: 500 of 500 requests came from places seen in no other week"),
         ([*steady(), use(2, "192.0.2.1", 3)],
-         "the origins change: 3 of 503 requests came from where no other week has any"),
+         "its origins change: 3 of 503 requests came from places seen in no other week"),
         (steady("", prefix="(none)"),
-         "the origins change: 500 of 500 requests came from where no other week has any"),
+         "its origins change: 500 of 500 requests came from places seen in no other week"),
         ([each for n in range(51) for each in steady(f"203.{n}.113.7")],
-         "the origins change: 51 prefixes are in use, and 50 at most make a list"),
+         "its origins change: 51 prefixes are in use, more than 50"),
     ],
 )  # fmt: skip
 def test_no_list_fits_a_key_that_roams(uses: list[Use], why_not: str) -> None:
@@ -116,9 +116,9 @@ def test_what_a_thief_called_is_not_granted(stolen: Path) -> None:
     assert (found.days_not_reviewed, found.requests) == (35, 37)
     told = " ".join(render_least_privilege(found).split())
     assert "To drop: read:metrics" in told
-    assert "would have stopped 11 of 11 suspicious requests" in told
-    assert "Of the owner's 37 requests in 5 weeks it would have denied 0 (0.00 %)" in told
-    assert "35 days of this use have no review" in told
+    assert "would have blocked 11 of 11 suspicious requests" in told
+    assert "Of the owner's 37 requests in 5 weeks it would have blocked 0 (0.00 %)" in told
+    assert "35 days of this use have not been reviewed" in told
     document = json.loads(json.dumps(least_privilege_document(found)))
     assert document["scopes_unused"] == ["read:metrics"]
     assert document["addresses"]["cidrs"] == [f"{HOME}/32"]
@@ -183,7 +183,7 @@ def test_an_aws_key_gets_a_policy_of_its_calls(
         assert statement["Condition"]["NotIpAddress"] == {"aws:SourceIp": [f"{address}/32"]}
     told = " ".join(render_least_privilege(found).split())
     assert ("use aws:VpcSourceIp" in told) == (address == "10.0.0.7")
-    assert "Only suspicious requests made: secretsmanager:GetSecretValue." in told
+    assert "Called by suspicious requests only: secretsmanager:GetSecretValue." in told
 
 
 def test_what_is_no_permission_is_named() -> None:
@@ -206,7 +206,7 @@ def test_of_a_vendor_without_a_policy_the_calls_are_listed(tmp_path: Path) -> No
     assert (found.policy, found.scopes_used, found.without_scope) == (None, None, ())
     told = render_least_privilege(found)
     assert "Calls in use\n  GET /a\\x1b[31m\n" in told
-    assert "No address list fits this key: 4 weeks of use are needed, and there are 1." in told
+    assert "No address list fits this key: it has 1 week of use, and 4 are needed." in told
     with pytest.raises(UsageError, match="at least 1"):
         pipeline.least_privilege_of(tmp_path / "lake", "k", 0, SETTINGS)
 

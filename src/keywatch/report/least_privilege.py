@@ -9,7 +9,7 @@ from typing import Any
 
 from keywatch.report.layout import Page, styled
 from keywatch.review.least_privilege import AddressList, LeastPrivilege
-from keywatch.text.phrases import count, listed, window_label
+from keywatch.text.phrases import count, listed, named, window_label
 from keywatch.text.safe_text import printable
 
 __all__ = ["least_privilege_document", "render_least_privilege"]
@@ -73,18 +73,19 @@ def render_least_privilege(found: LeastPrivilege, *, color: bool = False, width:
 def _add_left_out(page: Page, found: LeastPrivilege) -> None:
     """What was suspicious, and what may be without anyone having looked."""
     if found.left_out:
-        since = listed((f"{printable(prefix)} from {day}" for prefix, day in found.left_out), 5)
+        since = listed((f"{printable(prefix)} since {day}" for prefix, day in found.left_out), 5)
         page.add(
-            f"Left out, as flagged and without a verdict that it is the owner's: {since} "
-            f"({count(found.addresses.suspicious, 'request')})."
+            "Excluded as suspicious (flagged, without a verdict benign or expected): "
+            f"{since} ({count(found.addresses.suspicious, 'request')})."
         )
     if found.suspicious_calls:
-        page.add(f"Only suspicious requests made: {_names(found.suspicious_calls)}.")
+        page.add(f"Called by suspicious requests only: {_names(found.suspicious_calls)}.")
     if found.never_accepted:
-        page.add(f"Tried and never accepted, so not needed: {_names(found.never_accepted)}.")
+        page.add(f"Never accepted, so not included: {_names(found.never_accepted)}.")
     if found.days_not_reviewed:
         page.add(
-            f"{count(found.days_not_reviewed, 'day')} of this use have no review: a theft on them "
+            f"{count(found.days_not_reviewed, 'day')} of this use "
+            f"{named(found.days_not_reviewed, 'has', 'have')} not been reviewed; a theft then "
             "would count as the owner's use. Review those weeks first (keywatch review --week)."
         )
 
@@ -106,7 +107,7 @@ def _add_permissions(page: Page, found: LeastPrivilege) -> None:
         if len(found.calls) > _MOST_CALLS:
             page.add(f"and {len(found.calls) - _MOST_CALLS:,} more (--format json)", indent=2)
     if found.without_scope:
-        page.add(f"Not covered, since the permission is not known: {_names(found.without_scope)}.")
+        page.add(f"Not covered (permission unknown): {_names(found.without_scope)}.")
     if found.form and found.form.note:
         page.add(f"{found.form.note}.")
 
@@ -137,16 +138,16 @@ def _add_addresses(page: Page, found: LeastPrivilege) -> None:
 def _what_it_does(addresses: AddressList) -> str:
     """How many requests it would have stopped, the owner's and the suspicious ones."""
     stopped = (
-        f"This list would have stopped {addresses.stopped:,} of "
+        f"This list would have blocked {addresses.stopped:,} of "
         f"{count(addresses.suspicious, 'suspicious request')}"
         if addresses.suspicious
-        else "No suspicious request is known that this list could have stopped"
+        else "No suspicious requests are known that this list could have blocked"
     )
     return (
         f"{stopped}. Of the owner's {count(addresses.requests, 'request')} in "
-        f"{count(addresses.weeks, 'week')} it would have denied {addresses.blocked:,} "
-        f"({addresses.blocked / addresses.requests:.2%}), each week checked against the list that "
-        "the other weeks give."
+        f"{count(addresses.weeks, 'week')} it would have blocked {addresses.blocked:,} "
+        f"({addresses.blocked / addresses.requests:.2%}), each week checked against the list "
+        "from the other weeks."
     ).replace("%", " %")
 
 

@@ -17,6 +17,7 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_event
 from keywatch.model import Window
+from keywatch.text.phrases import count
 from keywatch.vendors.policy import PolicyForm
 from keywatch.vendors.registry import Vendor, vendor_of_key
 
@@ -241,7 +242,7 @@ def address_list(uses: Iterable[Use]) -> AddressList:
     nothing = AddressList((), weeks, requests, 0, suspicious, 0)
     if weeks < _FEWEST_WEEKS:
         return replace(
-            nothing, why_not=f"{_FEWEST_WEEKS} weeks of use are needed, and there are {weeks}"
+            nothing, why_not=f"it has {count(weeks, 'week')} of use, and {_FEWEST_WEEKS} are needed"
         )
     blocked = entries = 0
     for by_prefix in (False, True):
@@ -258,10 +259,10 @@ def address_list(uses: Iterable[Use]) -> AddressList:
                 has_private=any(use.origin_class == "private" for use in own),
             )
     if blocked > _MOST_BLOCKED * requests:
-        why = f"{blocked:,} of {requests:,} requests came from where no other week has any"
+        why = f"{blocked:,} of {requests:,} requests came from places seen in no other week"
     else:
-        why = f"{entries:,} prefixes are in use, and {_MOST_ENTRIES} at most make a list"
-    return replace(nothing, why_not=f"the origins change: {why}")
+        why = f"{entries:,} prefixes are in use, more than {_MOST_ENTRIES}"
+    return replace(nothing, why_not=f"its origins change: {why}")
 
 
 def _network(use: Use, by_prefix: bool) -> _Network | None:
