@@ -113,7 +113,7 @@ def test_what_a_thief_called_is_not_granted(stolen: Path) -> None:
     assert (found.scopes_used, found.scopes_unused) == (("read:checks",), ("read:metrics",))
     assert found.left_out == (("45.153.78.0/24", date(2026, 10, 1)),)
     assert (found.addresses.cidrs, found.addresses.stopped) == ((f"{HOME}/32",), 11)
-    assert (found.days_not_reviewed, found.requests) == (35, 37)
+    assert (found.days_not_reviewed, found.requests, found.suspicious_requests) == (35, 37, 11)
     told = " ".join(render_least_privilege(found).split())
     assert "To drop: read:metrics" in told
     assert "would have blocked 11 of 11 suspicious requests" in told

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from keywatch.vendors.checking import check_vendor
-from keywatch.vendors.registry import Vendor, vendor_faults, vendors
+from keywatch.vendors.registry import Vendor, vendor_faults, vendor_of_key, vendors
 from tests.conftest import ROOT
 
 OF_A_VENDOR = re.compile(r"\b(?:pulsely|ply|aws|cloudtrail|akia|asia)(?:\b|_)", re.IGNORECASE)
@@ -34,3 +34,18 @@ def test_nothing_of_a_vendor_stands_in_the_engine() -> None:
         if OF_A_VENDOR.search(line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("key_id", "source", "vendor"),
+    [
+        ("arn:aws:iam::123456789012:role/app", "ocsf_api_activity", "aws"),
+        # Others have e-mail addresses too: there the log decides.
+        ("ana@example.com", "ocsf_api_activity", "generic"),
+        ("ana@example.com", "gcp_audit", "google"),
+        ("key_1", "pulsely", "pulsely"),
+        ("key_1", "mapped", "generic"),
+    ],
+)
+def test_the_look_of_a_principal_tells_its_vendor(key_id: str, source: str, vendor: str) -> None:
+    assert vendor_of_key(key_id, None, source)[0].name == vendor

@@ -28,6 +28,7 @@ def least_privilege_document(found: LeastPrivilege) -> dict[str, Any]:
         "from": found.window.start.date().isoformat(),
         "to": (found.window.end.date() - timedelta(days=1)).isoformat(),
         "requests": found.requests,
+        "suspicious_requests": found.suspicious_requests,
         "calls": [*found.calls],
         "never_accepted": [*found.never_accepted],
         "suspicious_calls": [*found.suspicious_calls],
@@ -76,7 +77,7 @@ def _add_left_out(page: Page, found: LeastPrivilege) -> None:
         since = listed((f"{printable(prefix)} since {day}" for prefix, day in found.left_out), 5)
         page.add(
             "Excluded as suspicious (flagged, without a verdict benign or expected): "
-            f"{since} ({count(found.addresses.suspicious, 'request')})."
+            f"{since} ({count(found.suspicious_requests, 'request')})."
         )
     if found.suspicious_calls:
         page.add(f"Called by suspicious requests only: {_names(found.suspicious_calls)}.")

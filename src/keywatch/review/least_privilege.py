@@ -144,6 +144,7 @@ class LeastPrivilege:
     vendor: str
     window: Window
     requests: int
+    suspicious_requests: int
     calls: tuple[str, ...]
     never_accepted: tuple[str, ...]
     suspicious_calls: tuple[str, ...]
@@ -193,6 +194,7 @@ def least_privilege(lake: Lake, key_id: str, days: int) -> LeastPrivilege:
         vendor=vendor.title,
         window=window,
         requests=sum(use.events for use in uses if not use.is_suspicious),
+        suspicious_requests=sum(use.events for use in uses if use.is_suspicious),
         calls=accepted,
         never_accepted=tuple(call for call, good, alone in calls if not good and not alone),
         suspicious_calls=tuple(call for call, _, alone in calls if alone),

@@ -338,7 +338,7 @@ def service_words() -> frozenset[str]:
 def vendor_of_key(
     key_id: str, shown: str | None, source: str | None
 ) -> tuple[Vendor, KeyForm | None]:
-    """Whose a key is, by its look, else by the format of its log; and its form.
+    """Whose a key or a principal is, by its look, else by the format of its log; and its form.
 
     `shown` is the masked key. Where neither tells, the vendor is ``generic``.
     """
@@ -347,6 +347,10 @@ def vendor_of_key(
             named = not form.is_secret and form.whole.fullmatch(key_id)
             if named or (shown and form.is_form_of(shown)):
                 return vendor, form
+    for vendor in vendors():
+        for each in vendor.principals:
+            if not each.own_logs_only and each.matches.fullmatch(key_id):
+                return vendor, None
     known = sources().get(source or "")
     return vendor_named(known.vendor if known else GENERIC), None
 
