@@ -1014,7 +1014,8 @@ def lake_export(
     """Write events for other programs, or the addresses of confirmed thefts.
 
     The default window is the whole lake. Events that are loaded into a new lake, with the same key
-    inventory, give the same cases. Secrets are masked, as in the lake.
+    inventory, give the same cases; pruned events are not among them. Secrets are masked, as in the
+    lake.
 
     Parameters
     ----------
