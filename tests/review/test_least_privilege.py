@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from keywatch.errors import UsageError, VendorError
 from keywatch.lake import Lake
 from keywatch.report.least_privilege import least_privilege_document, render_least_privilege
 from keywatch.review.least_privilege import Use, address_list
+from keywatch.review.least_privilege import _needed as needed
+from keywatch.vendors.catalogue import Catalogue, Endpoint
 from keywatch.vendors.registry import read_vendor, vendor_named
 from tests.test_pipeline import AWAY, HOME, SETTINGS, WEEK, daily, key, lake_of, line, theft
 
@@ -209,6 +212,20 @@ def test_of_a_vendor_without_a_policy_the_calls_are_listed(tmp_path: Path) -> No
     assert "No address list fits this key: it has 1 week of use, and 4 are needed." in told
     with pytest.raises(UsageError, match="at least 1"):
         pipeline.least_privilege_of(tmp_path / "lake", "k", 0, SETTINGS)
+
+
+def test_a_call_whose_scope_is_not_known_is_named() -> None:
+    endpoints = [
+        Endpoint("GET", "/v1/checks", "read:checks", "none"),
+        Endpoint("GET", "/v1/me", None, "none"),
+        Endpoint("GET", "/v1/beta", None, "none", is_scope_known=False),
+    ]
+    pulsely = vendor_named("pulsely")
+    vendor = replace(pulsely, catalogue=Catalogue("pulsely", tuple(endpoints), ()))
+    calls = [each.name for each in endpoints] + ["GET /v1/new"]
+    assert needed(vendor, calls, address_list([])) == (
+        ("read:checks",), ("GET /v1/beta", "GET /v1/new"), None,
+    )  # fmt: skip
 
 
 def test_a_key_that_was_not_used_is_named(stolen: Path, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def _needed(
         cidrs = () if addresses.has_private else addresses.cidrs
         return None, tuple(others), form.filled(actions, cidrs) if actions else None
     known = {} if vendor.catalogue is None else {
-        each.name: each.scope for each in vendor.catalogue.endpoints
+        each.name: each.scope for each in vendor.catalogue.endpoints if each.is_scope_known
     }  # fmt: skip
     scopes = {scope for call in calls if (scope := known.get(call))}
     return tuple(sorted(scopes)), tuple(call for call in calls if call not in known), None
