@@ -52,9 +52,11 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 	done
 	@echo "ipynb: build/notebooks"
 
+# A file's tests share their lakes and servers, so they stay in one process; in the order of their
+# names short files come last.
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: check ## the tests of what changed, without the slow ones
 	@$(BIN)/python tools/quick.py $(ARGS)
