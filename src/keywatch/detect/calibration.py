@@ -31,7 +31,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
 
 from keywatch.model import FAMILIES
 
@@ -326,6 +325,8 @@ class Calibration:
     @cached_property
     def tail(self) -> Tail:
         """What is said of scores that few replayed ones reach."""
+        from scipy.special import gammaincinv
+
         ordered = self._ordered_scores
         most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.replayed.total))
         start = float(ordered[-most - 1]) if len(ordered) > most else 0.0

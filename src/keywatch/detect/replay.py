@@ -19,7 +19,6 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import pdtrc
 
 from keywatch import __version__
 from keywatch.detect.calibration import Calibration, Families, concatenate
@@ -104,6 +103,8 @@ def _is_rare(case: ScoredCase, share: float) -> bool:
 
 def _outlying(judged: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
     """The windows with too many rare cases, the worst of them where there are many."""
+    from scipy.special import pdtrc
+
     counts = [sum(_is_rare(case, OUTLYING_SHARE) for case in cases) for cases in judged]
     found = []
     for nth, count in enumerate(counts):

@@ -406,12 +406,12 @@ def _drift(lake: Lake) -> Iterator[HealthFinding]:
     before, per key in use; beyond one chance in a thousand on either side the scores no longer mean
     what they did.
     """
-    from scipy.special import pdtr, pdtrc
-
     fewest, most = _EARLIER_WEEKS
     weeks = _strange_keys(lake, most + 1)
     if len(weeks) <= fewest:
         return
+    from scipy.special import pdtr, pdtrc
+
     (week, in_use, strange), *earlier = weeks
     usual = max(median(number / max(keys, 1) for _, keys, number in earlier) * in_use, 1.0)
     more = strange > usual
