@@ -275,30 +275,16 @@ def many(
 ) -> Row:
     """Processes that load, review, watch, deliver and judge at once, for `seconds`."""
     ends = time.time() + seconds
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from tests.torture.__main__ import busy\n"
-        "busy(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])\n"
-    )
     workers = []
     for nth, storage in enumerate(storages):
         home = folder / f"m{nth}"
         home.mkdir(parents=True)
-        workers.append(
-            subprocess.Popen(
-                [sys.executable, "-c", code, str(home), str(ends), storage],
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
+        workers.append(Forked.calling(busy, home, ends, storage))
     counts: Counter[str] = Counter()
     for worker in workers:
-        out, _ = worker.communicate(timeout=seconds + 1800)
-        assert worker.returncode == 0, "a process failed; what it said is above"
-        counts.update(json.loads(out))
+        assert worker.ends(seconds + 1800)
+        assert worker.exit_code == 0, worker.said
+        counts.update(json.loads(worker.said.splitlines()[-1]))
     lake = folder / "lake" if settings is None else folder / "m0" / "lake"
     after = state(lake, settings)
     lost = counts["loaded"] - after["events"]
