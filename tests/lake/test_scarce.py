@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, as_json_lines, event
+from tests.command import Ran, keywatch
+from tests.conftest import as_json_lines, event
 
 EVENTS = 3000
 
@@ -41,36 +41,24 @@ def log(folder: Path, day: int, count: int = EVENTS) -> Path:
     return file
 
 
-def keywatch(*arguments: str | Path, memory: str = "1GB") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "keywatch", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "PYTHONPATH": str(ROOT / "src"),
-            "KEYWATCH_STORAGE__MEMORY_LIMIT": memory,
-            "KEYWATCH_REVIEW__POWER_KEYS": "0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYWATCH_REVIEW__POWER_KEYS", "0")
 
 
-def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert done.returncode == 3, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "error in Keywatch" not in done.stderr
+def refused(done: Ran, *words: str) -> None:
+    assert done.code == 3, done.err
+    assert "Traceback" not in done.err
+    assert "error in Keywatch" not in done.err
     for word in words:
-        assert word in done.stderr
+        assert word in done.err
 
 
 def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_space(
     disk: Path, tmp_path: Path
 ) -> None:
     lake = disk / "lake"
-    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).returncode == 0
+    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).code == 0
     filler = disk / "filler"
     with filler.open("wb") as file:
         file.truncate(0)
@@ -78,35 +66,37 @@ def test_a_full_disk_loses_nothing_and_goes_on_when_there_is_space(
         file.write(bytes(max(free.f_bavail * free.f_frsize - 100_000, 0)))
     refused(keywatch("ingest", log(tmp_path, 8), "--lake", lake), "the disk is full", "Free some")
     filler.unlink()
-    assert "50 events" in keywatch("doctor", "--lake", lake).stdout
+    assert "50 events" in keywatch("doctor", "--lake", lake).out
     done = keywatch("ingest", tmp_path / "8.jsonl", "--lake", lake)
-    assert done.returncode == 0, done.stderr
-    told = keywatch("doctor", "--lake", lake, "--deep").stdout
+    assert done.code == 0, done.err
+    told = keywatch("doctor", "--lake", lake, "--deep").out
     assert f"{EVENTS + 50:,} events" in told
     assert "do not belong to the lake" not in told, "what the failed load had written is gone"
 
 
 def test_a_read_only_lake_is_reviewed_and_stores_nothing(disk: Path, tmp_path: Path) -> None:
     lake = disk / "lake"
-    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).returncode == 0
+    assert keywatch("ingest", log(tmp_path, 7, 50), "--lake", lake).code == 0
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     done = keywatch("review", "--week", "2026-W37", "--lake", lake)
-    assert done.returncode == 0, done.stderr
-    assert "is read-only: this review is neither stored" in done.stderr
+    assert done.code == 0, done.err
+    assert "is read-only: this review is neither stored" in done.err
     refused(keywatch("ingest", log(tmp_path, 8, 50), "--lake", lake), "read-only", "writable")
-    assert keywatch("case", "key_0700353", "--week", "2026-W37", "--lake", lake).returncode == 0
+    assert keywatch("case", "key_0700353", "--week", "2026-W37", "--lake", lake).code == 0
 
 
 def test_too_little_memory_is_said_with_the_mend(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     refused(
-        keywatch("ingest", log(tmp_path, 7), "--lake", lake, memory="3MB"),
+        keywatch("ingest", log(tmp_path, 7), "--lake", lake, KEYWATCH_STORAGE__MEMORY_LIMIT="3MB"),
         "out of memory", "storage.memory_limit",
     )  # fmt: skip
-    wrong = keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake, memory="lots")
-    assert wrong.returncode == 2
-    assert "storage.memory_limit" in wrong.stderr
-    assert keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake).returncode == 0
+    wrong = keywatch(
+        "ingest", tmp_path / "7.jsonl", "--lake", lake, KEYWATCH_STORAGE__MEMORY_LIMIT="lots"
+    )
+    assert wrong.code == 2
+    assert "storage.memory_limit" in wrong.err
+    assert keywatch("ingest", tmp_path / "7.jsonl", "--lake", lake).code == 0
 
 
 def test_a_damaged_inventory_is_an_error_of_input(tmp_path: Path) -> None:
@@ -118,6 +108,6 @@ def test_a_damaged_inventory_is_an_error_of_input(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.jsonl"
         file.write_bytes(content)
         done = keywatch("keys", "import", file, "--lake", tmp_path / "lake")
-        assert done.returncode == 2, done.stderr
-        assert str(file) in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.code == 2, done.err
+        assert str(file) in done.err
+        assert "Traceback" not in done.err
