@@ -1,13 +1,15 @@
-"""A load in a process of its own, to be waited for or killed (`tests.forked`)."""
+"""What loads in a process of its own, to be waited for or killed (`tests.forked`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from keywatch import pipeline
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.notices import notices_to
-from keywatch.settings import IngestSettings, LakeSettings
+from keywatch.settings import IngestSettings, LakeSettings, Settings
 from keywatch.vendors import find_files
 from tests.conftest import NoWhere
 
@@ -22,6 +24,18 @@ def load(lake_folder: Path, logs: Path, wait_seconds: float) -> None:
             settings = IngestSettings(chunk_bytes=CHUNK_BYTES)
             load_files(lake, find_files([str(logs)]), settings, NoWhere())
     _say("done")
+
+
+def load_and_review(folder: Path, storage: LakeSettings, logs: Sequence[Path]) -> None:
+    """A machine with a folder of its own: it loads its logs one by one, then reviews."""
+    _say("here")
+    for log in logs:
+        with Lake.open(folder, storage, create=True) as lake:
+            load_files(lake, find_files([str(log)]), IngestSettings(chunk_bytes=5000), NoWhere())
+        _say("loaded")
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    pipeline.review(folder, None, settings, whole=False)
+    _say("reviewed")
 
 
 def _say(words: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from keywatch.operate import integrity
 from keywatch.settings import LakeSettings, Settings
 from tests import postgres
 from tests.conftest import as_json_lines, event
-from tests.lake.test_lake import finish, start
+from tests.forked import Forked
+from tests.lake.loader import load_and_review
 
 pytestmark = pytest.mark.skipif(
     postgres.programs() is None, reason="no PostgreSQL server programs here"
@@ -34,28 +33,6 @@ GRANTS = (
 """As SECURITY.md has them."""
 LOADS = 3
 EVENTS = 150
-
-# A machine: it has a folder of its own, and loads its logs one after the other, then reviews.
-MACHINE = """
-    import sys
-    from pathlib import Path
-    from keywatch import pipeline
-    from keywatch.load.ingest import load_files
-    from keywatch.lake import Lake
-    from keywatch.settings import IngestSettings, LakeSettings, Settings
-    from keywatch.vendors import find_files
-    from tests.conftest import NoWhere
-    folder, catalog, data_path, *logs = sys.argv[1:]
-    storage = LakeSettings(catalog=catalog, data_path=data_path, wait_seconds=120)
-    print("here", flush=True)
-    for log in logs:
-        with Lake.open(Path(folder), storage, create=True) as lake:
-            load_files(lake, find_files([log]), IngestSettings(chunk_bytes=5000), NoWhere())
-        print("loaded", flush=True)
-    settings = Settings().without_power().model_copy(update={"storage": storage})
-    pipeline.review(Path(folder), None, settings, whole=False)
-    print("reviewed", flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +58,12 @@ def logs(folder: Path, machine: str) -> list[Path]:
     return files
 
 
+def said_by(machine: Forked) -> list[str]:
+    """Its own words, less notices that it waits for another machine."""
+    assert machine.exit_code == 0, machine.said
+    return [line for line in machine.said.splitlines() if line in ("here", "loaded", "reviewed")]
+
+
 def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     storage = LakeSettings(catalog=catalog, data_path=str(shared), wait_seconds=0)
@@ -94,18 +77,24 @@ def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_pat
             pass
         with one.writing():
             pass
-    machines: list[subprocess.Popen[str]] = [
-        start(MACHINE, tmp_path / name, catalog, shared, *logs(tmp_path, name)) for name in "abc"
-    ]
+    patient = storage.model_copy(update={"wait_seconds": 600.0})
+
+    def machine(name: str) -> Forked:
+        return Forked.calling(load_and_review, tmp_path / name, patient, logs(tmp_path, name))
+
+    machines = [machine(name) for name in "abc"]
     dies = machines.pop()
-    assert dies.stdout is not None
-    assert [dies.stdout.readline() for _ in range(2)] == ["here\n", "loaded\n"]
-    os.kill(dies.pid, signal.SIGKILL)
-    dies.communicate()
-    for machine in machines:
-        assert finish(machine).split() == ["here", *["loaded"] * LOADS, "reviewed"]
+    while "loaded" not in dies.said:
+        assert not dies.ends(0.01), dies.said
+    assert dies.kill() == -signal.SIGKILL
+    whole = ["here", *["loaded"] * LOADS, "reviewed"]
+    for each in machines:
+        assert each.ends()
+        assert said_by(each) == whole
     # Its server notices that it is gone; what it had not committed is loaded by the next.
-    finish(start(MACHINE, tmp_path / "c", catalog, shared, *logs(tmp_path, "c")))
+    again = machine("c")
+    assert again.ends()
+    assert said_by(again) == whole
     with Lake.open(tmp_path / "a", storage) as lake:
         assert lake.value("SELECT count(*) FROM lake.events") == 3 * LOADS * EVENTS
         assert lake.value("SELECT sum(events)::BIGINT FROM lake.activity") == 3 * LOADS * EVENTS
