@@ -21,10 +21,10 @@ from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
 from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
 from keywatch.notices import notices_to
-from keywatch.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from keywatch.detect.detectors import Detector
+    from keywatch.settings import Settings
 
 EXIT_FINDINGS = 1
 EXIT_USAGE = 2
@@ -63,7 +63,7 @@ class Common:
 
     def settings(self) -> Settings:
         """The settings these options name."""
-        return load_settings(self.config)
+        return _settings(self.config)
 
 
 @Parameter(name="*")
@@ -95,6 +95,13 @@ class WindowOptions:
         if self.from_ is None or self.to is None:
             raise UsageError("--from and --to must be given together")
         return days_window(self.from_, self.to)
+
+
+def _settings(config: Path | None) -> Settings:
+    # To check settings is half of what the command line has to import.
+    from keywatch.settings import load_settings
+
+    return load_settings(config)
 
 
 _DEFAULTS = Common()
@@ -143,7 +150,7 @@ def demo(
     from keywatch.report import render_demo_verdict, render_review
     from keywatch.text.phrases import count
 
-    settings = load_settings(config)
+    settings = _settings(config)
     with _folder(keep) as folder:
         world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
         print(
@@ -545,7 +552,7 @@ def backtest(
     from keywatch.text.document import json_text, rehearsal_document
 
     span = days_window(from_, to)
-    others = None if against is None else load_settings(against)
+    others = None if against is None else _settings(against)
     tried = [] if detectors is None else detectors_under(detectors)
     found = pipeline.rehearse(common.lake, span, common.settings(), others, tried)
     if format == "json":
