@@ -108,6 +108,7 @@ _DEFAULTS = Common()
 _NO_WINDOW = WindowOptions()
 
 Paths = Annotated[str, Parameter(allow_leading_hyphen=True)]
+ListFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 """Allowed to begin with a hyphen for the sake of ``-``; `_paths` refuses the others."""
 
 
@@ -236,7 +237,7 @@ def _load(
 
 @keys_app.command(name="import")
 def keys_import(
-    file: Path,
+    file: ListFile,
     *,
     mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
     common: Common = _DEFAULTS,
@@ -246,14 +247,15 @@ def keys_import(
     Parameters
     ----------
     file
-        The inventory: as keywatch keys schema shows, or a vendor's list, which is known by its
-        content (keywatch sources list).
+        The inventory, or - for standard input: as keywatch keys schema shows, or a vendor's list,
+        which is known by its content (keywatch sources list).
     mapping
         Which field is which column, such as key_id=id, for a list of no known form.
     """
     from keywatch import pipeline
     from keywatch.text.phrases import count
 
+    _paths([str(file)])
     read, changed = pipeline.import_keys(common.lake, file, common.settings(), mapping or ())
     print(f"{count(read, 'key')} read, {changed:,} new or changed")
 
@@ -294,7 +296,7 @@ def keys_list(
 
 @keys_app.command(name="leaked")
 def keys_leaked(
-    file: Path,
+    file: ListFile,
     *,
     mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
     common: Common = _DEFAULTS,
@@ -307,13 +309,14 @@ def keys_leaked(
     Parameters
     ----------
     file
-        The report.
+        The report, or - for standard input.
     mapping
         Which field is which column (secret, key_id, found_at, location), for other reports.
     """
     from keywatch import pipeline
     from keywatch.report.key_list import render_leaks
 
+    _paths([str(file)])
     report = pipeline.import_leaks(common.lake, file, common.settings(), mapping or ())
     print(render_leaks(report))
 

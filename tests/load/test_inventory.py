@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,8 +55,10 @@ def access_keys(*keys: tuple[str, str, str, str]) -> str:
         HEADER + ROW.format("read:checks, write:checks"),
         (HEADER + ROW).replace(";", "\t").format("read:checks;write:checks"),
         (HEADER + ROW).replace(";", ",").format('"[""read:checks"", ""write:checks""]"'),
+        HEADER.title() + ROW.format("read:checks write:checks"),
+        (HEADER + ROW).replace("\n", "\r").format("read:checks write:checks"),
     ],
-    ids=["lines", "array", "spaces", "commas", "tabs", "json scopes"],
+    ids=["lines", "array", "spaces", "commas", "tabs", "json scopes", "other case", "old Mac"],
 )
 def test_one_key_in_each_of_our_forms(text: str, quick: Loading) -> None:
     assert take(quick, text) == (1, 1)
@@ -94,6 +99,10 @@ def test_what_the_schema_requires_is_asked_for(name: str, quick: Loading) -> Non
         ({"scopes": [1]}, r"line 1: scopes must be a list of strings, not \[1\]"),
         ({"created_at": "2026-01-01T00:00:00"}, "created_at is 2026-01-01T00:00:00, which has no"),
         ({"expires_at": "soon"}, "line 1: expires_at is not RFC 3339 .*, but soon"),
+        ({"key_id": ["k"]}, r'line 1: key_id must be text, not \["k"\]'),
+        ({"key_id": " "}, "line 1: key_id missing"),
+        ({"name": True}, "line 1: name must be text, not true"),
+        ({"key": {"a": 1}}, "line 1: key must be text, not "),
     ],
 )
 def test_a_wrong_value_is_named_with_its_line(
@@ -112,11 +121,15 @@ def test_a_wrong_value_is_named_with_its_line(
     ("text", "said"),
     [
         ("", "no keys found; keywatch keys schema"),
-        (json.dumps(OWN) + "\n{", "line 2: not valid JSON"),
+        (json.dumps(OWN) + "\n{", "line 2: not valid JSON: expecting property name"),
+        ('{"key_id":\n"k', "line 2: not valid JSON: unterminated string$"),
         (json.dumps(OWN) + "\n3", "line 2: a JSON object is expected"),
         (json.dumps(OWN) + "\n" + json.dumps(OWN), "line 2: key_id key_1 is listed twice"),
         (HEADER + "key_1;a\n", "line 2: has 2 fields, and the header 8"),
-        ("id,team\n1,a\n", "line 2: not in a form known to Keywatch .AWS IAM .*it has id, team"),
+        (
+            "id,team\n1,a\n",
+            "line 2: not in a form known to Keywatch .Keywatch.s own, AWS .*it has id, team",
+        ),
     ],
 )
 def test_a_file_that_is_no_inventory_is_told_in_words(text: str, said: str, quick: Loading) -> None:
@@ -127,13 +140,17 @@ def test_a_file_that_is_no_inventory_is_told_in_words(text: str, said: str, quic
 def test_any_list_is_read_as_the_user_maps_it(quick: Loading) -> None:
     text = "id,who.mail,made\nk1,ana@example.com,1760000000\n"
     mapping = ("key_id=id", "owner=who.mail", "created_at=made")
+    told: list[str] = []
     assert take(quick, text, *mapping) == (1, 1)
     assert in_force(quick.lake, "key_id, owner, created_at, scopes") == [
         ("k1", "ana@example.com", datetime(2025, 10, 9, 8, 53, 20), None)
     ]
     assert take(quick, json.dumps([{"id": {"x": "k2"}}]), "key_id=id.x") == (1, 1)
-    with pytest.raises(InputError, match="line 2: key_id missing"):
+    with notices_to(told.append), pytest.raises(InputError, match="line 2: key_id missing"):
         take(quick, text, "key_id=no_such")
+    assert (
+        "no record has a value in no_such (--map key_id=no_such); the first has id, who" in told[0]
+    )
     for wrong in (["owner=a"], ["key_id=a", "key_id=b"], ["key=a", "colour=b"]):
         with pytest.raises(UsageError, match="--map"):
             take(quick, text, *wrong)
@@ -208,6 +225,28 @@ def test_a_credential_report_is_about_keys_that_are_known(quick: Loading) -> Non
 def test_a_file_may_be_compressed(quick: Loading) -> None:
     file = quick.write([OWN], "keys.jsonl.gz")
     assert import_keys(quick.lake, file) == (1, 1)
+
+
+def test_no_list_is_stopped_by_half_a_letter_and_one_that_is_no_text_is_told(
+    quick: Loading,
+) -> None:
+    assert take(quick, json.dumps({**OWN, "key_id": "k\ud800"})) == (1, 1)
+    assert in_force(quick.lake, "key_id") == [("k\ufffd",)]
+    with pytest.raises(InputError, match="line 2: is not UTF-8"):
+        import_keys(quick.lake, quick.write(b"key_id\n\xe9\n", "keys"))
+
+
+def test_a_list_may_come_through_a_pipe(
+    quick: Loading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps(OWN).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    assert import_keys(quick.lake, Path("-")) == (1, 1)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(text,))
+    writer.start()
+    assert import_keys(quick.lake, tmp_path / "pipe") == (1, 0)
+    writer.join()
 
 
 def test_a_file_that_is_not_there_is_told_in_words(quick: Loading, tmp_path: Path) -> None:

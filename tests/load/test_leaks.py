@@ -124,5 +124,44 @@ def test_a_report_that_says_nothing_of_a_key_is_told_in_words(
     assert quick.lake.rows("FROM lake.leaked_keys") == []
 
 
-def test_an_empty_report_is_fine(quick: Loading) -> None:
-    assert take(quick, "[]\n") == LeakReport("empty report", 0, 0, (), 0)
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("[]\n", "empty report"),
+        ('{"id": "a", "type": "path_scan", "total_incidents": 0}', "GitGuardian (ggshield)"),
+        (
+            '{"runs": [{"tool": {"driver": {"name": "gitleaks"}}, "results": []}]}',
+            "gitleaks (SARIF)",
+        ),
+    ],
+)
+def test_a_report_without_findings_is_fine(text: str, title: str, quick: Loading) -> None:
+    report = take(quick, text)
+    assert report == LeakReport(title, 0, 0, (), 0)
+    assert render_leaks(report) == f"{title}: no findings"
+
+
+@pytest.mark.parametrize(
+    ("seen", "found_at"),
+    [
+        ("Mon Jul 5 12:54:43 2021 +0530", datetime(2021, 7, 5, 7, 24, 43)),
+        ("2022-06-16 10:17:40 -0700 -0700", datetime(2022, 6, 16, 17, 17, 40)),
+        ("2022-06-16 10:17:40 +0200 CEST", datetime(2022, 6, 16, 8, 17, 40)),
+    ],
+)
+def test_a_time_is_read_as_scanners_write_it(seen: str, found_at: datetime, quick: Loading) -> None:
+    take(quick, json.dumps({"id": "k", "seen": seen}), "key_id=id", "found_at=seen")
+    assert quick.lake.value("SELECT found_at FROM lake.leaked_keys") == found_at
+
+
+def test_a_report_of_an_older_trufflehog_among_its_log_has_secrets_in_base64(
+    quick: Loading,
+) -> None:
+    insert_keys(quick.lake, [{"key_id": ACCESS_KEY}])
+    find = {
+        "SourceMetadata": {"Data": {"Git": {"file": "keys", "line": 4, "commit": "fbc14303"}}},
+        "DetectorName": "AWS",
+        "Raw": base64.b64encode(ACCESS_KEY.encode()).decode(),
+    }
+    report = take(quick, '{"level": "info-0", "msg": "running"}\n' + json.dumps(find))
+    assert ([one.key_id for one in report.keys], report.finds) == ([ACCESS_KEY], 1)

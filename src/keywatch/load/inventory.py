@@ -24,7 +24,7 @@ from keywatch.notices import notice
 from keywatch.text.phrases import count
 from keywatch.text.secrets import Redactor
 from keywatch.vendors.listed import Listed, list_text, listed_records
-from keywatch.vendors.listing import Listing, listing_of, mapped_listing, unknown_list
+from keywatch.vendors.listing import Listing, listing_of, mapped_listing, tell_absent, unknown_list
 from keywatch.vendors.registry import INVENTORY_COLUMNS, inventories
 
 __all__ = ["import_keys", "insert_keys", "inventory_schema", "times_of"]
@@ -78,13 +78,14 @@ def import_keys(lake: Lake, file: Path, mapping: Sequence[str] = ()) -> tuple[in
     known = inventories()
     if mapping:
         form = mapped_listing(mapping, INVENTORY_COLUMNS, "key_id")
+        tell_absent(form, text, str(file))
     else:
         form = listing_of(known, text, str(file)) or _OWN
     told = form.told(_SCHEMA.names) | ({"revoked_at"} if form.inactive else set())
     if form is _OWN:
-        listed = list(listed_records(text, str(file)))
+        listed = [_in_our_case(one) for one in listed_records(text, str(file))]
         if listed and not any("key_id" in record for _, record in listed):
-            raise unknown_list(listed[0], known, "key_id")
+            raise unknown_list(listed[0], (_OWN, *known), "key_id")
         _refuse_lacking(listed)
     else:
         listed = list(form.rows(text, str(file)))
@@ -97,6 +98,12 @@ def import_keys(lake: Lake, file: Path, mapping: Sequence[str] = ()) -> tuple[in
         changed = insert_keys(lake, rows, told=told)
         _note_unlisted(lake, [row["key_id"] for row in rows], rows[0]["inventory"])
         return len(rows), changed
+
+
+def _in_our_case(one: Listed) -> Listed:
+    """Names of ours in any case, as a spreadsheet may write them, as the schema has them."""
+    names = {name: name.lower() for name in one.record if name.lower() in INVENTORY_COLUMNS}
+    return Listed(one.where, {names.get(name, name): each for name, each in one.record.items()})
 
 
 def _refuse_lacking(listed: Iterable[Listed]) -> None:
@@ -251,7 +258,7 @@ def _rows(lake: Lake, listed: Sequence[Listed], inventory: str | None) -> list[d
                 raise InputError(f"{where}: key_id {key_id} is listed twice; remove one")
             seen.add(key_id)
         elif "key_id" in values:
-            raise InputError(f"{where}: key_id missing")
+            raise InputError(f"{where}: key_id missing; each key needs one")
         rows.append(row)
     return rows
 
@@ -263,12 +270,13 @@ def _row(
     times: Mapping[str, datetime | None],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
-        name: redactor.redact(str(values[name])) if values.get(name) is not None else None
+        name: _text(values.get(name), f"{where}: {name}", redactor)
         for name in ("key_id", "name", "owner", "environment", "replaces")
     }
     for name in _TIMES:
         row[name] = _time(values.get(name), f"{where}: {name}", times, redactor)
     key = values.get("key")
+    _text(key, f"{where}: key", redactor)
     return {
         **row,
         "key": None if key is None else redactor.mask_key(str(key)),
@@ -276,6 +284,15 @@ def _row(
         "honey": _flag(values.get("honey"), f"{where}: honey", redactor),
         "inactive": values.get("inactive"),
     }
+
+
+def _text(value: object, where: str, redactor: Redactor) -> str | None:
+    """A text, or a number as one, less what is blank around it; None where nothing is left."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"{where} must be text, not {redactor.redact(json.dumps(value))[:100]}")
+    return redactor.redact(str(value).strip()) or None
 
 
 def _scopes(value: object, where: str, redactor: Redactor) -> list[str] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ from keywatch.load import late
 from keywatch.load.inventory import times_of
 from keywatch.text.secrets import Redactor, is_masked
 from keywatch.vendors.listed import list_text, listed_records
-from keywatch.vendors.listing import Listing, listing_of, mapped_listing, unknown_list
+from keywatch.vendors.listing import Listing, listing_of, mapped_listing, tell_absent, unknown_list
 from keywatch.vendors.registry import LEAK_COLUMNS, leak_reports, logged_ids
 
 __all__ = ["LeakReport", "LeakedKey", "import_leaks", "insert_leaks"]
 
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4}){4,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_ZONE_TWICE = re.compile(r"([+-]\d{4}) ([A-Z]{2,5}|[+-]\d{2,4})$")
 _MASK = re.compile(r"\.{3}|\*{2,}")
 _LONGEST_LOCATION = 500
 _SCHEMA = pa.schema(
@@ -85,6 +90,8 @@ def import_leaks(lake: Lake, file: Path, mapping: Sequence[str] = ()) -> LeakRep
         if first is None:
             return LeakReport("empty report", 0, 0, (), 0)
         raise unknown_list(first, known, "secret")
+    if mapping:
+        tell_absent(form, text, str(file))
     finds = list(form.rows(text, str(file)))
     rows = [*_finds(lake, form, finds)]
     if finds and not rows:
@@ -110,13 +117,13 @@ def _finds(
     redactor = Redactor(lake.secret)
     times = times_of(lake, (_time_text(row.get("found_at")) for _, row in finds))
     for where, row in finds:
-        secret, found_at = row.get("secret"), _time_text(row.get("found_at"))
+        secret, found_at = _secret_text(row.get("secret")), _time_text(row.get("found_at"))
         if found_at is not None and times[found_at] is None:
             met = redactor.redact(found_at)[:100]
             raise InputError(f"{where}: found_at is no time ({met}); 2026-09-30T00:00:04Z is one")
         ids = [str(row["key_id"])] if row.get("key_id") is not None else []
-        ids += [] if secret is None else logged_ids(str(secret))
-        key = None if secret is None else _shown(str(secret), redactor)
+        ids += [] if secret is None else logged_ids(secret)
+        key = None if secret is None else _shown(secret, redactor)
         location = redactor.redact(str(row.get("location") or ""))[:_LONGEST_LOCATION]
         for key_id in dict.fromkeys(map(redactor.redact, ids)) or ([None] if key else []):
             parts = (key_id, key, form.title, location)
@@ -130,9 +137,28 @@ def _finds(
             }
 
 
+def _secret_text(value: object) -> str | None:
+    """A secret, less its base64: Kubernetes has secrets so, and older versions of TruffleHog."""
+    if value is None:
+        return None
+    text = str(value).strip()
+    plain = base64.b64decode(text) if _BASE64.fullmatch(text) else b""
+    # Of a key that has only letters of base64 anything comes but text.
+    is_text = plain.isascii() and plain.decode("ascii").replace("\n", "").isprintable()
+    return plain.decode("ascii").strip() if plain and is_text else text
+
+
 def _time_text(value: object) -> str | None:
-    """As times are read: TruffleHog writes ``2026-09-30 07:05:14 +0000 UTC``."""
-    return None if value is None else re.sub(r"([+-]\d{4}) [A-Z]{2,5}$", r"\1", str(value).strip())
+    """A time as it is read, of ``Mon Jul 5 12:54:43 2021 +0530`` (git's) and of what Go writes.
+
+    That is ``2026-09-30 07:05:14 +0000 UTC`` or ``2026-09-30 07:05:14 -0700 -0700``.
+    """
+    if value is None:
+        return None
+    text = str(value).strip()
+    with suppress(ValueError):
+        return datetime.strptime(text, "%a %b %d %H:%M:%S %Y %z").isoformat()
+    return _ZONE_TWICE.sub(r"\1", text)
 
 
 def _shown(secret: str, redactor: Redactor) -> str:

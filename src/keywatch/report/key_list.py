@@ -64,7 +64,7 @@ def _text(text: str | None) -> str:
 
 
 def _day(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d}"
+    return "-" if moment is None else moment.date().isoformat()
 
 
 def _places(one: ListedKey) -> str:
@@ -100,6 +100,8 @@ def _json_value(value: Any) -> Any:
 
 def render_leaks(report: LeakReport) -> str:
     """What was read, and what of it asks for an action."""
+    if not report.finds:
+        return f"{report.title}: no findings"
     lines = [f"{report.title}: {count(report.finds, 'finding')} read, {report.new:,} new"]
     for one in report.keys[:_MOST_KEYS]:
         who = ", ".join(printable(text) for text in (one.name, one.owner) if text)

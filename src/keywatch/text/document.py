@@ -28,6 +28,7 @@ from keywatch.model import (
     Review,
     Window,
 )
+from keywatch.text.safe_text import unicode_only
 
 _BITS_DIGITS = 2
 
@@ -62,7 +63,7 @@ def review_document(review: Review) -> dict[str, Any]:
         "health": [_health(finding) for finding in review.health],
         "attribution": review.attribution,
     }
-    return {name: _unicode(value) for name, value in document.items()}
+    return {name: unicode_only(value) for name, value in document.items()}
 
 
 def case_document(case: Case) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "steps": list(case.steps),
         "events_query": case.events_query,
     }
-    return {name: _unicode(value) for name, value in document.items()}
+    return {name: unicode_only(value) for name, value in document.items()}
 
 
 def blast_radius_of(document: Mapping[str, Any]) -> BlastRadius | None:
@@ -161,7 +162,7 @@ def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
             "added": [*rehearsal.added],
             "replaced": [*rehearsal.replaced],
         }
-    return {name: _unicode(value) for name, value in document.items()}
+    return {name: unicode_only(value) for name, value in document.items()}
 
 
 def _window(window: Window) -> dict[str, str]:
@@ -332,18 +333,3 @@ def _new_network(one: NewNetwork) -> dict[str, Any]:
         "bits": round(one.bits, _BITS_DIGITS),
         "outcome": one.outcome,
     }
-
-
-def _unicode(value: Any) -> Any:
-    """`value` with lone surrogates replaced: strict JSON readers refuse them even as escapes."""
-    match value:
-        case str() if value.isascii():
-            return value
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case dict():
-            return {_unicode(key): _unicode(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_unicode(item) for item in value]
-        case _:
-            return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 MAX_LENGTH = 200
 """Characters of one value that are shown unless said otherwise."""
@@ -55,3 +56,18 @@ def printable(text: str, max_length: int = MAX_LENGTH) -> str:
     while length > max_length - len(_CUT):
         length -= len(pieces.pop())
     return "".join(pieces) + _CUT
+
+
+def unicode_only(value: Any) -> Any:
+    """A JSON value with lone surrogates as U+FFFD: UTF-8 and strict readers of JSON refuse them."""
+    match value:
+        case str() if value.isascii():
+            return value
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {unicode_only(key): unicode_only(item) for key, item in value.items()}
+        case list() | tuple():
+            return [unicode_only(item) for item in value]
+        case _:
+            return value

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keywatch.errors import InputError
+from keywatch.text.safe_text import unicode_only
 from keywatch.vendors.files import BLOCK_BYTES, LogFile, find_files, without_mark
 from keywatch.vendors.table import header_of
 
@@ -30,7 +31,7 @@ class Listed(NamedTuple):
 
 
 def list_text(path: Path) -> str:
-    """The text of a file, which may be compressed.
+    """The text of a file, which may be compressed; ``-`` is standard input.
 
     Raises:
         InputError: it can't be read, is no UTF-8, or has more than 1 GB.
@@ -44,14 +45,18 @@ def list_text(path: Path) -> str:
             content += block
     if len(content) > _MOST_BYTES:
         raise InputError(f"{path}: has more than 1 GB; import it in parts")
+    content = without_mark(content, str(path))
     try:
-        return without_mark(bytes(content), str(path)).decode()
+        text = content.decode()
     except UnicodeDecodeError as e:
-        raise InputError(f"{path}: can't be read: {e}; save it as UTF-8") from e
+        line = content.count(b"\n", 0, e.start) + 1
+        raise InputError(f"{path}, line {line}: is not UTF-8; convert it (iconv -t UTF-8)") from e
+    # Spreadsheets of old Macs end lines so.
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
 def _only(path: Path) -> LogFile:
-    if not path.is_file():
+    if str(path) != "-" and (path.is_dir() or not path.exists()):
         what = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: can't be read: {what}")
     found = find_files([str(path)])
@@ -109,12 +114,13 @@ def _values(text: str, path: str) -> Iterator[Listed]:
         try:
             value, end = _DECODER.raw_decode(text, at)
         except json.JSONDecodeError as e:
-            raise InputError(f"{where}: not valid JSON: {e.msg}") from e
+            what = e.msg.removesuffix(" starting at").lower()
+            raise InputError(f"{path}, line {e.lineno}: not valid JSON: {what}") from e
         except RecursionError as e:
             raise InputError(f"{where}: not valid JSON: nested too deeply") from e
         if not isinstance(value, dict):
             raise InputError(f"{where}: a JSON object is expected")
-        yield Listed(where, value)
+        yield Listed(where, unicode_only(value))
         line += text.count("\n", at, end)
         at = end
 

@@ -15,16 +15,17 @@ from typing import Any
 
 from keywatch.content import Entry
 from keywatch.errors import InputError, UsageError, VendorError
+from keywatch.notices import notice
 from keywatch.text.key_forms import read_toml
 from keywatch.vendors.listed import Listed, listed_records
 from keywatch.vendors.source import SOURCE_NAME, FieldPath, read_path, value_at
 
-__all__ = ["Listing", "listing_of", "mapped_listing", "read_listing", "unknown_list"]
+__all__ = ["Listing", "listing_of", "mapped_listing", "read_listing", "tell_absent", "unknown_list"]
 
 _FIELDS = frozenset(
     {
         "title", "command", "hint", "records", "encoded", "marks", "repeat", "nothing",
-        "skip_without", "fields", "texts", "unless", "inactive",
+        "skip_without", "fields", "texts", "unless", "inactive", "clean",
     }
 )  # fmt: skip
 _REPEAT = "{repeat}"
@@ -53,6 +54,7 @@ class Listing:
         skip_without: Columns without which a record is passed over.
         unless: By name in `fields`: values with which a record is passed over.
         inactive: By name in `fields`: values that say that the key is out of force.
+        clean: By path in a file without records: values, all of which it has.
     """
 
     name: str
@@ -70,20 +72,30 @@ class Listing:
     skip_without: tuple[str, ...] = ()
     unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     inactive: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    clean: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def told(self, columns: Collection[str]) -> frozenset[str]:
         """Those of `columns` that such a list has at all."""
         return frozenset({*self.fields, *self.texts}.intersection(columns))
 
     def fits(self, text: str, path: str) -> bool:
-        """Whether one of the first records of `text` bears the marks."""
-        return any(
+        """Whether one of the first records of `text` bears the marks, or it is clean."""
+        return self._is_clean(text, path) or any(
             all(any(name in one.record for name in mark.split("|")) for mark in self.marks)
             for one in islice(self._records(text, path), _LOOKED_AT)
         )
 
+    def _is_clean(self, text: str, path: str) -> bool:
+        whole = next(listed_records(text, path), None) if self.clean else None
+        return whole is not None and all(
+            any(str(value_at(whole.record, steps)) in values for steps in _steps(iter([place])))
+            for place, values in self.clean.items()
+        )
+
     def rows(self, text: str, path: str) -> Iterator[Listed]:
         """The columns of each record that is not passed over; `inactive` is true or false."""
+        if self._is_clean(text, path):
+            return
         for where, record in self._records(text, path):
             for repeated in self.repeat:
                 row = self._row(record, repeated)
@@ -152,6 +164,20 @@ def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str) -> 
     return Listing(name, "generic", "as --map says", fields)
 
 
+def tell_absent(form: Listing, text: str, path: str) -> None:
+    """Say which fields of `form`, which the user named, no record has: most likely misspelt."""
+    records = [*listed_records(text, path)]
+    for column, (name,) in form.fields.items():
+        paths = [*_steps(iter([name]))]
+        if records and all(
+            value_at(one.record, steps) is None for one in records for steps in paths
+        ):
+            notice(
+                f"{path}: no record has a value in {name} (--map {column}={name}); "
+                f"the first has {_names_of(records[0])}"
+            )
+
+
 def read_listing(file: Path, vendor: str, columns: Collection[str]) -> Listing:
     """The list that `file` tells, which is named after it; of `columns` it has to have one.
 
@@ -186,6 +212,7 @@ def read_listing(file: Path, vendor: str, columns: Collection[str]) -> Listing:
         skip_without=top.texts("skip_without", ()),
         unless=_values_in(top, "unless", fields),
         inactive=_values_in(top, "inactive", fields),
+        clean=_clean_in(top),
     )  # fmt: skip
 
 
@@ -201,14 +228,26 @@ def _texts_in(top: Entry, fields: Collection[str]) -> dict[str, str]:
     return texts
 
 
+def _clean_in(top: Entry) -> dict[str, tuple[str, ...]]:
+    entry = top.inner("clean")
+    for path in entry.table:
+        if read_path(path) is None:
+            raise entry.error(f"{path!r} is no path; one such as runs[0].results is expected")
+    return {path: entry.texts(path) for path in entry.table}
+
+
 def _values_in(top: Entry, name: str, fields: Collection[str]) -> dict[str, tuple[str, ...]]:
     entry = top.inner(name, frozenset(fields))
     return {each: entry.texts(each) for each in entry.table}
 
 
+def _names_of(one: Listed) -> str:
+    return ", ".join(islice(one.record, _TOLD))
+
+
 def unknown_list(first: Listed, listings: Sequence[Listing], needed: str) -> InputError:
     """What to say of a list that no form knows, of which this is the first record."""
-    names = ", ".join(islice(first.record, _TOLD))
+    names = _names_of(first)
     forms = ", ".join(each.title for each in listings)
     return InputError(
         f"{first.where}: not in a form known to Keywatch ({forms}); name its fields with "
