@@ -964,7 +964,7 @@ def sources_new(
 
 @sources_app.command(name="import")
 def sources_import(
-    document: Path,
+    document: ListFile,
     *,
     vendor: str = "",
     output: Path = Path(),
@@ -979,7 +979,7 @@ def sources_import(
     Parameters
     ----------
     document
-        OpenAPI 3 or Swagger 2.0, JSON or YAML.
+        OpenAPI 3 or Swagger 2.0, JSON or YAML; - for standard input.
     vendor
         The vendor's name: small letters, digits, _. By default taken from the API's title.
     output
@@ -988,6 +988,7 @@ def sources_import(
     from keywatch import pipeline
     from keywatch.report import render_imported
 
+    _paths([str(document)])
     read, done, wrong = pipeline.import_openapi(document, common.settings(), vendor, output)
     print(render_imported(read, done, width=_width()), end="")
     _exit_by_faults(wrong)
@@ -1038,6 +1039,7 @@ def lake_export(
         Id, masked form or name of a key; by default all keys.
     """
     from keywatch import pipeline
+    from keywatch.report.output import lines_to
     from keywatch.text.document import json_text
     from keywatch.text.phrases import count
 
@@ -1047,7 +1049,9 @@ def lake_export(
             raise UsageError(
                 "--format stix exports all confirmed thefts: use it without a key or a window"
             )
-        _write(json_text(pipeline.theft_indicators(common.lake, settings)), output)
+        bundle = pipeline.theft_indicators(common.lake, settings)
+        with lines_to(output) as out:
+            out.write(json_text(bundle))
         return
     written = pipeline.export_events(common.lake, settings, output, key=key, window=window)
     if output is not None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from keywatch.vendors.proposal import Proposal
 
 T = TypeVar("T")
+_MOST_DAYS = 36_500
 
 
 def _quiet(*_: object) -> None:
@@ -569,8 +570,8 @@ def least_privilege_of(
         UsageError: the lake has never heard of the key, several keys are called so, or the key was
             not used then.
     """
-    if days < 1:
-        raise UsageError(f"--days {days}: at least 1 is needed")
+    if not 1 <= days <= _MOST_DAYS:
+        raise UsageError(f"--days {days}: a number from 1 to {_MOST_DAYS:,} is expected")
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         key_ids = verdict_visits.key_ids(lake, key)
         if key not in key_ids and len(key_ids) > 1:
@@ -590,6 +591,8 @@ def navigator_layer_of(lake_folder: Path, settings: Settings) -> dict[str, Any]:
     if lake_folder.exists():
         with Lake.open(lake_folder, settings.storage) as lake:
             cases = cases_by_detector(lake)
+    else:
+        notice(f"{lake_folder}: no lake found there, so all scores are 0")
     return navigator_layer(detectors.load_detectors(settings.content.folders), cases)
 
 

@@ -24,6 +24,7 @@ OWN = {
     "scopes": ["read:checks", "write:checks"], "created_at": "2026-01-01T01:00:00+01:00",
     "owner": "team-a", "honey": True,
 }  # fmt: skip
+TOKEN = "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789"
 STORED = (
     "key_1", OWN["key"], "board", "team-a", "prod", OWN["scopes"], datetime(2026, 1, 1), True,
 )  # fmt: skip

@@ -80,6 +80,14 @@ def test_a_key_that_only_the_log_knows_and_a_find_that_waits_for_an_inventory(
     assert [one.key_id for one in take(quick, message((other, "a"))).keys] == ["key_2"]
 
 
+def test_keys_in_force_are_named_first() -> None:
+    ended = [LeakedKey(f"old_{n}", None, None, False) for n in range(3)]
+    alive = [LeakedKey(f"key_{n}", None, None, True) for n in range(21)]
+    lines = render_leaks(LeakReport("gitleaks", 24, 0, (*ended, *alive), 0)).splitlines()
+    assert lines[1] == "  key_0: in force: revoke it"
+    assert lines[-1] == "  and 4 more keys, 1 in force (keywatch keys list)"
+
+
 def test_the_feed_looks_at_a_new_find_without_a_new_line(quick: Loading) -> None:
     quick.take([event(key_id="key_1", timestamp="2026-09-30T10:00:00Z")])
     quick.lake.execute("DELETE FROM lake.review_queue")
@@ -103,7 +111,7 @@ def test_the_time_and_the_place_are_kept_as_a_log_s(quick: Loading) -> None:
     )
     assert found_at == datetime(2026, 9, 30, 7, 5, 14)
     assert "S3cr3t" not in location
-    assert source == "as --map says"
+    assert source == "another scanner"
     with pytest.raises(InputError, match=r"line 2: found_at is no time \(key_1\)"):
         take(quick, text, "key_id=what", "found_at=what")
 

@@ -12,6 +12,7 @@ import pytest
 from keywatch import pipeline
 from keywatch.detect.detectors import load_detectors
 from keywatch.lake import Lake
+from keywatch.notices import notices_to
 from keywatch.report.navigator import cases_by_detector, navigator_layer
 from tests.test_pipeline import SETTINGS
 
@@ -37,7 +38,10 @@ def test_drafts_and_hygiene_cover_nothing(left_out: object) -> None:
 
 
 def test_without_a_lake_all_that_is_covered_has_no_case(tmp_path: Path) -> None:
-    layer = pipeline.navigator_layer_of(tmp_path / "none", SETTINGS)
+    told: list[str] = []
+    with notices_to(told.append):
+        layer = pipeline.navigator_layer_of(tmp_path / "none", SETTINGS)
+    assert told == [f"{tmp_path / 'none'}: no lake found there, so all scores are 0"]
     listed = [each["techniqueID"] for each in layer["techniques"]]
     assert len(listed) == len(set(listed))
     assert set(listed) >= {each.technique for each in ALL.values() if not each.hygiene}

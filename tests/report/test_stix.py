@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from datetime import date, datetime
@@ -63,3 +64,11 @@ def test_a_key_or_a_window_is_no_part_of_it(lake: Path) -> None:
     ran = keywatch("lake", "export", "--lake", lake, "--format", "stix", "--key", "key_1")
     assert ran.code == 2
     assert "use it without a key or a window" in ran.err
+
+
+def test_a_bundle_is_compressed_where_the_name_says_so(lake: Path, tmp_path: Path) -> None:
+    file = tmp_path / "thefts.json.gz"
+    assert (
+        keywatch("lake", "export", "--lake", lake, "--format", "stix", "--output", file).code == 0
+    )
+    assert json.loads(gzip.decompress(file.read_bytes()))["type"] == "bundle"

@@ -210,7 +210,7 @@ def test_of_a_vendor_without_a_policy_the_calls_are_listed(tmp_path: Path) -> No
     told = render_least_privilege(found)
     assert "Calls in use\n  GET /a\\x1b[31m\n" in told
     assert "No address list fits this key: it has 1 week of use, and 4 are needed." in told
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="a number from 1 to"):
         pipeline.least_privilege_of(tmp_path / "lake", "k", 0, SETTINGS)
 
 
@@ -234,6 +234,10 @@ def test_a_key_that_was_not_used_is_named(stolen: Path, tmp_path: Path) -> None:
     pipeline.import_keys(stolen, inventory, SETTINGS)
     with pytest.raises(UsageError, match="key_9: not used in the last 7 days of the log, up to"):
         pipeline.least_privilege_of(stolen, "idle", 7, SETTINGS)
+    with pytest.raises(UsageError, match="key_9: not used in the last 1 day of the log, up to"):
+        pipeline.least_privilege_of(stolen, "idle", 1, SETTINGS)
+    with pytest.raises(UsageError, match="a number from 1 to 36,500 is expected"):
+        pipeline.least_privilege_of(stolen, "idle", 99_999_999, SETTINGS)
 
 
 @pytest.mark.parametrize(

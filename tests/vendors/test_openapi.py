@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ def test_a_later_import_adds_what_is_new_and_changes_nothing_else(tmp_path: Path
     [
         ("{", "not valid JSON"),
         ("a: [", "line 2: is not valid YAML"),
-        ("- a", "is no table"),
+        ("- a", "is no OpenAPI document"),
+        ("", "is no OpenAPI document"),
         ("{}", "no `openapi` or `swagger`"),
         ('{"openapi": "3.0.0", "paths": {}}', "`paths` is empty"),
         ('{"openapi": "3.0.0", "paths": []}', "`paths` is empty"),
@@ -160,6 +162,20 @@ def test_what_is_no_document_is_told(text: str, said: str, tmp_path: Path) -> No
 def test_odd_parts_end_nothing(paths: dict[str, Any], tmp_path: Path) -> None:
     api = read(tmp_path, {"openapi": "3.0.0", "paths": paths, "components": 3, "info": []})
     assert all(each.scope is None and not each.any_key for each in api.endpoints)
+
+
+def test_a_key_in_a_document_is_masked_and_an_extension_is_no_path(tmp_path: Path) -> None:
+    full = "ply_live_prod_" + "4f8a2c0000000000009e1d"
+    text = json.dumps({
+        "openapi": "3.0.0", "info": {"title": full},
+        "paths": {"/a": {"get": {"security": [{"o": [full]}]}}, "x-internal": {"get": {}}},
+    })  # fmt: skip
+    file = tmp_path / "openapi.json.gz"
+    file.write_bytes(gzip.compress(text.encode()))
+    api = read_openapi(file)
+    assert api.passed_over == ()
+    done = write_catalogue(api, "mine", tmp_path)
+    assert full not in str(api) + (done.home / "catalogue.toml").read_text("utf-8")
 
 
 def test_another_vendors_folder_is_left_alone(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def import_keys(lake: Lake, file: Path, mapping: Sequence[str] = ()) -> tuple[in
     text = list_text(file)
     known = inventories()
     if mapping:
-        form = mapped_listing(mapping, INVENTORY_COLUMNS, "key_id")
+        form = mapped_listing(mapping, INVENTORY_COLUMNS, "key_id", "as --map says")
         tell_absent(form, text, str(file))
     else:
         form = listing_of(known, text, str(file)) or _OWN

@@ -80,11 +80,11 @@ def import_leaks(lake: Lake, file: Path, mapping: Sequence[str] = ()) -> LeakRep
     """
     text = list_text(file)
     known = leak_reports()
-    form = (
-        mapped_listing(mapping, LEAK_COLUMNS, "key_id" if _has_no_secret(mapping) else "secret")
-        if mapping
-        else listing_of(known, text, str(file))
-    )
+    if mapping:
+        needed = "key_id" if _has_no_secret(mapping) else "secret"
+        form: Listing | None = mapped_listing(mapping, LEAK_COLUMNS, needed, "another scanner")
+    else:
+        form = listing_of(known, text, str(file))
     if form is None:
         first = next(listed_records(text, str(file)), None)
         if first is None:
@@ -139,9 +139,8 @@ def _finds(
 
 def _secret_text(value: object) -> str | None:
     """A secret, less its base64: Kubernetes has secrets so, and older versions of TruffleHog."""
-    if value is None:
+    if value is None or not (text := str(value).strip()):
         return None
-    text = str(value).strip()
     plain = base64.b64decode(text) if _BASE64.fullmatch(text) else b""
     # Of a key that has only letters of base64 anything comes but text.
     is_text = plain.isascii() and plain.decode("ascii").replace("\n", "").isprintable()

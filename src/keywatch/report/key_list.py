@@ -99,16 +99,20 @@ def _json_value(value: Any) -> Any:
 
 
 def render_leaks(report: LeakReport) -> str:
-    """What was read, and what of it asks for an action."""
+    """What was read, and what of it asks for an action; keys in force first."""
     if not report.finds:
         return f"{report.title}: no findings"
     lines = [f"{report.title}: {count(report.finds, 'finding')} read, {report.new:,} new"]
-    for one in report.keys[:_MOST_KEYS]:
+    keys = sorted(report.keys, key=lambda one: not one.is_in_force)
+    for one in keys[:_MOST_KEYS]:
         who = ", ".join(printable(text) for text in (one.name, one.owner) if text)
         what = "in force: revoke it" if one.is_in_force else "revoked or expired"
         lines.append(f"  {printable(one.key_id)}{f' ({who})' if who else ''}: {what}")
-    if (more := len(report.keys) - _MOST_KEYS) > 0:
-        lines.append(f"  and {count(more, 'more key')}")
+    if more := keys[_MOST_KEYS:]:
+        in_force = sum(one.is_in_force for one in more)
+        lines.append(
+            f"  and {count(len(more), 'more key')}, {in_force:,} in force (keywatch keys list)"
+        )
     if report.unknown:
         lines.append(
             f"  {count(report.unknown, 'finding matches', 'findings match')} no key in the "

@@ -177,7 +177,7 @@ def least_privilege(lake: Lake, key_id: str, days: int) -> LeastPrivilege:
     uses = [Use(*row) for row in lake.rows(_PLACES)]
     if not uses:
         raise UsageError(
-            f"{key_id}: not used in the last {days} days of the log, up to {last:%Y-%m-%d}"
+            f"{key_id}: not used in the last {count(days, 'day')} of the log, up to {last:%Y-%m-%d}"
             if last
             else f"{key_id}: the lake has no events; load a log first"
         )

@@ -17,6 +17,8 @@ from keywatch.content import Entry
 from keywatch.errors import InputError, UsageError, VendorError
 from keywatch.notices import notice
 from keywatch.text.key_forms import read_toml
+from keywatch.text.safe_text import printable
+from keywatch.text.secrets import without_tokens
 from keywatch.vendors.listed import Listed, listed_records
 from keywatch.vendors.source import SOURCE_NAME, FieldPath, read_path, value_at
 
@@ -31,6 +33,7 @@ _FIELDS = frozenset(
 _REPEAT = "{repeat}"
 _NAMED = re.compile(r"\{(\w+)\}")
 _LOOKED_AT, _TOLD = 50, 20
+_LONGEST_NOTICE = 1_000
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Listing:
             needed = _NAMED.findall(text)
             if row.get(name) is None and row.get(needed[0]) is not None:
                 filled = text.format_map({one: row.get(one) or "" for one in needed})
-                row[name] = filled.strip(" :")
+                row[name] = filled.replace(": ", " ").strip(" :")
         if self.inactive:
             row["inactive"] = any(
                 str(row.get(name)) in values for name, values in self.inactive.items()
@@ -141,7 +144,7 @@ def listing_of(listings: Sequence[Listing], text: str, path: str) -> Listing | N
     return next((each for each in listings if each.fits(text, path)), None)
 
 
-def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str) -> Listing:
+def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str, title: str) -> Listing:
     """The form of a list whose columns the user names, each as ``column=field``.
 
     Raises:
@@ -161,7 +164,7 @@ def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str) -> 
     if needed not in fields:
         raise UsageError(f"--map lacks {needed}; add --map {needed}=FIELD")
     name = " ".join(["--map", *sorted(said)])
-    return Listing(name, "generic", "as --map says", fields)
+    return Listing(name, "generic", title, fields)
 
 
 def tell_absent(form: Listing, text: str, path: str) -> None:
@@ -172,10 +175,12 @@ def tell_absent(form: Listing, text: str, path: str) -> None:
         if records and all(
             value_at(one.record, steps) is None for one in records for steps in paths
         ):
-            notice(
+            text = (
                 f"{path}: no record has a value in {name} (--map {column}={name}); "
                 f"the first has {_names_of(records[0])}"
             )
+            # Of a table without a header the first keys are the names.
+            notice(printable(without_tokens(text), max_length=_LONGEST_NOTICE))
 
 
 def read_listing(file: Path, vendor: str, columns: Collection[str]) -> Listing:

@@ -14,9 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keywatch.errors import InputError, UsageError
+from keywatch.text.secrets import without_tokens
 from keywatch.text.toml_value import toml_value
 from keywatch.vendors.catalogue import Endpoint, Scope, read_catalogue
 from keywatch.vendors.endpoints import plain_path
+from keywatch.vendors.listed import list_text
 from keywatch.vendors.registry import vendors
 from keywatch.vendors.sensitive_calls import proposed_endpoint
 from keywatch.vendors.source import SOURCE_NAME
@@ -77,13 +79,15 @@ def read_openapi(file: Path) -> ApiDocument:
     paths = document.get("paths")
     if version is None:
         raise InputError(
-            f"{file}: has no `openapi` or `swagger` at its top; an OpenAPI document is expected"
+            f"{file}: is no OpenAPI document: it has no `openapi` or `swagger` at its top"
         )
     if not isinstance(paths, dict) or not paths:
         raise InputError(f"{file}: `paths` is empty; there is nothing to import")
     found: dict[str, _Call] = {}
     passed_over: list[str] = []
     for path, item in paths.items():
+        if str(path).startswith("x-"):
+            continue
         calls = _calls(document, str(path), item)
         if calls is None:
             passed_over.append(str(path))
@@ -194,26 +198,24 @@ def _entry(kind: str, fields: Mapping[str, str | bool | None]) -> str:
 def _parsed(file: Path) -> dict[str, Any]:
     import yaml
 
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise InputError(f"{file}: is not text (UTF-8); an OpenAPI document is expected") from e
-    except OSError as e:
-        raise InputError(f"{file}: can't be read ({e.strerror})") from e
+    # Examples and descriptions may hold keys, and what is imported is stored and shown.
+    text = without_tokens(list_text(file))
     try:
         if text.lstrip().startswith("{"):
             document = json.loads(text)
         else:
             document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise InputError(f"{file}: is not valid JSON: {e}") from e
+    except json.JSONDecodeError as e:
+        raise InputError(f"{file}, line {e.lineno}: is not valid JSON: {e.msg.lower()}") from e
+    except RecursionError as e:
+        raise InputError(f"{file}: is not valid JSON: nested too deeply") from e
     except yaml.YAMLError as e:
         where = getattr(e, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         what = getattr(e, "problem", None) or "it can't be parsed"
         raise InputError(f"{file}{line}: is not valid YAML: {what}") from e
     if not isinstance(document, dict):
-        raise InputError(f"{file}: is no table; an OpenAPI document is expected")
+        raise InputError(f"{file}: is no OpenAPI document: it has no `openapi` at its top")
     return document
 
 
