@@ -47,7 +47,7 @@ STEPS = {
     ),
     "ingest": Step(
         ("src/keywatch/load/ingest.py", "src/keywatch/load/activity.py",
-         "src/keywatch/vendors/parser.py", "src/keywatch/vendors/parsed.sql",
+         "src/keywatch/vendors/parser.py", "src/keywatch/vendors/redacted.sql",
          "src/keywatch/vendors/source.py"),
         ("tests/load/test_activity.py", "tests/load/test_hostile_input.py",
          "tests/load/test_ingest.py", "tests/load/test_ahead.py", "tests/text/test_secrets.py"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,7 +30,24 @@ OTHER_PATHS = "(other paths)"
 """In place of their path."""
 _NO_ID = "#"
 """What `request_id` begins with where the log has none and it is a digest of the row."""
-_REPEATED = ("key_id", "key", "principal", "method", "user_agent")
+_DIGESTS = f"""
+    -- grain: one row of lacking, in order; with ts and key_id the identity of a request
+    SELECT '{_NO_ID}' || md5(concat_ws(chr(31), clean_address(address), method, endpoint, path,
+        object, status, outcome, user_agent, response_bytes, duration_ms)) AS id
+    FROM lacking
+"""
+# Too short on either side of the mask to hide a whole key.
+_MASKED = f"""
+    CASE WHEN strpos(text, '…') BETWEEN 2 AND 25 AND length(text) - strpos(text, '…') <= 12
+        THEN text ELSE left(mask_key(text), {_ID_LENGTH}) END
+"""
+_MOST_CHARACTERS = {
+    "path": 2000, "user_agent": 500, "key_id": _ID_LENGTH, "principal": 200, "request_id": 200,
+    "address": 2**31 - 1, "endpoint": 200, "object": 300,
+}  # fmt: skip
+"""Of the texts that are redacted; an address is cut when it is read."""
+_REPEATED = ("key_id", "key", "principal", "method", "path", "user_agent", "address", "endpoint",
+             "object")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,11 +56,11 @@ class ParsedChunk:
 
     Attributes:
         source: The format they came in.
-        rows: The columns of ``vendors/parsed.sql``, text, endpoint, object and agent; a row a line,
-            or a record of a document. They are in one chunk, sorted by day, principal, address and
-            time, and repeated text is a dictionary of distinct values. A line that can't be read
-            has a reason, what is kept of it (`keywatch.vendors.rejected`), its key if that can be
-            told, and its time, or that of the readable line before it.
+        rows: The columns of ``lake.events``, less source and load, and file_id, line, reason and
+            text; a row a line, or a record of a document. They are in one chunk, sorted by day,
+            principal, address and time, and repeated text is a dictionary of distinct values. A
+            line that can't be read has a reason, what is kept of it (`keywatch.vendors.rejected`),
+            its key if that can be told, and its time, or that of the readable line before it.
         address_lists: How many rows had a list of addresses, as proxies write it.
     """
 
@@ -54,7 +71,22 @@ class ParsedChunk:
 
 def _encoded(column: pa.ChunkedArray, nulls: str = "mask") -> pa.DictionaryArray:
     """Text as a dictionary of its distinct values, of which null is one if `nulls` is `encode`."""
-    return column.cast(pa.string()).dictionary_encode(nulls).combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(pa.string()).dictionary_encode(nulls).combine_chunks()
+    encoded = column.unify_dictionaries().combine_chunks()
+    if nulls == "mask" or not encoded.null_count:
+        return encoded
+    texts = pa.concat_arrays([encoded.dictionary, pa.nulls(1, pa.string())])
+    indices = pc.fill_null(encoded.indices, len(texts) - 1)
+    return pa.DictionaryArray.from_arrays(indices, texts)
+
+
+def _of_rows(values: pa.Array, column: pa.DictionaryArray) -> npt.NDArray[np.bool_]:
+    """What holds of the distinct values of `column` for its rows; of null nothing does."""
+    held: npt.NDArray[np.bool_] = pc.fill_null(pc.take(values, column.indices), False).to_numpy(
+        zero_copy_only=False
+    )
+    return held
 
 
 def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
@@ -63,6 +95,13 @@ def _mapped(column: pa.DictionaryArray, texts: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(
         distinct.indices.take(column.indices), distinct.dictionary
     )
+
+
+def _unless_equal(column: pa.DictionaryArray, other: pa.DictionaryArray) -> pa.DictionaryArray:
+    """`column`, null where it is equal to `other`."""
+    texts = column.dictionary_decode()
+    equal = pc.fill_null(pc.equal(texts, other.dictionary_decode()), False)
+    return pc.if_else(equal, None, texts).dictionary_encode()
 
 
 def principals(rows: pa.Table) -> pa.Array:
@@ -181,7 +220,7 @@ class Parser:
         self._seen: set[Source] = set()
         self._alike: Counter[tuple[int, datetime, str | None, str]] = Counter()
         self._templates_sql = sql_text("templates", __package__)
-        self._parsed_sql = sql_text("parsed", __package__)
+        self._redacted_sql = sql_text("redacted", __package__)
 
     def __enter__(self) -> Parser:
         """The parser itself."""
@@ -220,17 +259,17 @@ class Parser:
         if rejects:
             told = [self._told(source, reject, times) for reject in rejects]
             rows = pa.concat_tables([rows, pa.Table.from_pylist(told, rows.schema)])
-        columns = {name: _encoded(rows[name]) for name in _REPEATED} | {
+        columns = {name: _encoded(rows[name]) for name in _REPEATED}
+        is_list = pc.match_substring(columns["address"].dictionary, ",")
+        lists = int(_of_rows(is_list, columns["address"]).sum())
+        if not source.names_endpoints:
+            columns |= self._endpoints(source, columns["method"], columns["path"])
+        columns |= {
             "agent": self._worked_out("agent_of(text)", rows["user_agent"]),
             "address": self._addresses(rows["address"]),
         }
-        if source.names_endpoints:
-            columns |= {name: _encoded(rows[name]) for name in ("endpoint", "object")}
-        else:
-            columns |= self._endpoints(source, rows["call"])
-        lists = pc.sum(pc.match_substring(rows["address"], ",")).as_py() or 0
         rows = self._with_status(rows)
-        rows = rows.drop_columns(["nth", "call", *(columns.keys() - {"agent"})])
+        rows = rows.drop_columns(["nth", *(columns.keys() - {"agent"})])
         for name, column in columns.items():
             rows = rows.append_column(name, column)
         rows = _sorted(rows)
@@ -276,13 +315,86 @@ class Parser:
 
     def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
         with self._scratch.registered("raw", lines):
-            rows = self._scratch.table(
-                f"WITH fields AS ({source.query}) FROM ({self._parsed_sql})",
-                **{kind: suspect_pattern(kind) for kind in KINDS},
+            rows = self._scratch.table(source.query)
+        if source.unless:
+            rows = rows.filter(pc.fill_null(pc.not_equal(rows["reason"], PASSED_OVER), True))
+        return self._redacted(rows)
+
+    def _redacted(self, rows: pa.Table) -> pa.Table:
+        """`rows` without secrets: each distinct text is looked at once, and repeated ones encoded.
+
+        `exposed` is true where a full key stood in a row; one without an id gets its digest.
+        """
+        columns = {name: _encoded(rows[name]) for name in _REPEATED}
+        # Blanks around an id make no other key.
+        key_ids = pc.utf8_trim(columns["key_id"].dictionary, " \t\r\n")
+        key_ids = pc.if_else(pc.equal(key_ids, ""), None, key_ids)
+        columns["key_id"] = _mapped(columns["key_id"], key_ids)
+        ids = rows["request_id"].cast(pa.string()).combine_chunks()
+        columns["request_id"] = pa.DictionaryArray.from_arrays(np.arange(len(ids)), ids)
+        is_id = pc.equal(rows["key"], columns["key_id"].dictionary_decode())
+        suspect = np.zeros(len(rows), np.bool_)
+        # What another lake found in them, which masked it.
+        exposed = pc.fill_null(rows["exposed"], False).to_numpy().copy()
+        for name, found in self._found(columns):
+            texts = columns[name].dictionary
+            at = np.zeros((2, len(texts)), np.bool_)
+            at[0, found["n"]], at[1, found["n"]] = True, found["exposed"]
+            suspect |= _of_rows(pa.array(at[0]), columns[name])
+            exposed |= _of_rows(pa.array(at[1]), columns[name])
+            texts = pc.replace_with_mask(texts, at[0], found["text"].combine_chunks())
+            columns[name] = _mapped(columns[name], texts)
+        columns["key"] = self._masked(columns["key"], is_id, suspect)
+        if columns["principal"].null_count < len(rows):
+            columns["principal"] = _unless_equal(columns["principal"], columns["key_id"])
+        columns["request_id"] = columns["request_id"].dictionary_decode()
+        for name, column in columns.items():
+            rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+        rows = rows.set_column(rows.schema.get_field_index("exposed"), "exposed", [exposed])
+        return self._identified(rows.append_column("day", rows["ts"].cast(pa.date32())))
+
+    def _found(self, columns: Mapping[str, pa.DictionaryArray]) -> Iterator[tuple[str, pa.Table]]:
+        """What has to be replaced in the distinct texts of each column (n, text, exposed)."""
+        texts = [columns[name].dictionary for name in _MOST_CHARACTERS]
+        sizes = [len(each) for each in texts]
+        numbered = {
+            "n": np.arange(sum(sizes)),
+            "text": pa.chunked_array(texts, pa.string()),
+            "most": np.repeat([*_MOST_CHARACTERS.values()], sizes),
+        }
+        with self._scratch.registered("texts", pa.table(numbered)):
+            found = self._scratch.table(
+                self._redacted_sql, **{kind: suspect_pattern(kind) for kind in KINDS}
             )
-        if not source.unless:
+        numbers, first = found["n"].to_numpy(), 0
+        for name, size in zip(_MOST_CHARACTERS, sizes, strict=True):
+            begin, end = np.searchsorted(numbers, (first, first + size))
+            if begin < end:
+                of_column = found.slice(begin, end - begin)
+                yield name, of_column.set_column(0, "n", pa.array(numbers[begin:end] - first))
+            first += size
+
+    def _masked(
+        self, keys: pa.DictionaryArray, is_id: pa.ChunkedArray, suspect: npt.NDArray[np.bool_]
+    ) -> pa.DictionaryArray:
+        """The masked forms of `keys`; one that is the id, and in no way suspect, is no secret."""
+        masked = self._worked_out(_MASKED, pa.chunked_array([keys]))
+        no_secret = pc.fill_null(is_id, False).to_numpy() & ~suspect
+        if not no_secret.any():
+            return masked
+        shown = pc.if_else(no_secret, keys.dictionary_decode(), masked.dictionary_decode())
+        return shown.dictionary_encode()
+
+    def _identified(self, rows: pa.Table) -> pa.Table:
+        """`rows`, of which those without an id have the digest of all that is in them."""
+        ids = rows["request_id"].combine_chunks()
+        lacking = pc.fill_null(pc.equal(ids, ""), True)
+        if not pc.any(lacking).as_py():
             return rows
-        return rows.filter(pc.fill_null(pc.not_equal(rows["reason"], PASSED_OVER), True))
+        with self._scratch.registered("lacking", rows.filter(lacking)):
+            digests = self._scratch.table(_DIGESTS)["id"].cast(pa.string()).combine_chunks()
+        at = rows.schema.get_field_index("request_id")
+        return rows.set_column(at, "request_id", pc.replace_with_mask(ids, lacking, digests))
 
     def _second_pass(
         self, source: Source, lines: pa.Table, bad: pa.Table
@@ -370,10 +482,21 @@ class Parser:
             texts = self._scratch.table(f"SELECT {expression} AS worked_out FROM texts")
         return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
 
-    def _endpoints(self, source: Source, column: pa.ChunkedArray) -> dict[str, pa.DictionaryArray]:
+    def _endpoints(
+        self, source: Source, methods: pa.DictionaryArray, paths: pa.DictionaryArray
+    ) -> dict[str, pa.DictionaryArray]:
         """The endpoint and object of each call, worked out once for equal calls."""
-        calls = _encoded(column)
-        numbered = pa.table({"n": np.arange(len(calls.dictionary)), "call": calls.dictionary})
+        width = max(1, len(paths.dictionary))
+        calls = pc.add(pc.multiply(methods.indices.cast(pa.int64()), width), paths.indices)
+        calls = calls.dictionary_encode()
+        distinct = calls.dictionary.to_numpy()
+        numbered = pa.table(
+            {
+                "n": np.arange(len(distinct)),
+                "method": methods.dictionary.take(distinct // width),
+                "path": paths.dictionary.take(distinct % width),
+            }
+        )
         with self._scratch.registered("calls", numbered):
             templates = self._scratch.table(self._templates_sql)
         return {

@@ -240,7 +240,7 @@ class Source:
 
     @cached_property
     def query(self) -> str:
-        """Makes of ``raw`` (nth, file_id, line, text) the fields that ``vendors/parsed.sql`` reads.
+        """Makes of ``raw`` (nth, file_id, line, text) the fields that `Parser` redacts.
 
         No filter: DuckDB would put it below the reading of the JSON, and read that twice. A year
         out of range is no time at all: Python has none before 1 and after 9999.

@@ -1,9 +1,8 @@
--- grain: one call (method and path) of calls (n, call); its endpoint by the general rule, in order
+-- grain: one call of calls (n, method, path); its endpoint by the general rule, in order
 -- of n
 -- A chunk's calls are few beside its requests: the regular expressions run here, on each once.
 WITH targets AS (
-    SELECT n, split_part(call, ' ', 1) AS method,
-        regexp_replace(substr(call, strpos(call, ' ') + 1), '(?s)[?#].*', '') AS target
+    SELECT n, method, regexp_replace(path, '(?s)[?#].*', '') AS target
     FROM calls
 ),
 
