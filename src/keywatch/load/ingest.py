@@ -37,6 +37,7 @@ _Span = tuple[datetime, datetime]
 
 _FIRST_REJECTS_SHOWN = 5
 _ADDRESSES_AT_ONCE = 100_000
+_ADDRESSES = pa.schema({"address": pa.string()})
 _LEAST_LINE_BYTES = 200
 """What a line costs in memory however short it is."""
 _UNREAD_BYTES = 1000
@@ -64,36 +65,38 @@ _FEW_REJECTS = 10
 _ENOUGH_LINES = 200_000
 """After so many, of which most can't be read, the rest of a file is not waited for."""
 
-_IDENTITIES = "SELECT hash(ts, key_id, request_id) AS h FROM parsed WHERE reason IS NULL"
-_DUPLICATES = """
-    WITH good AS (FROM parsed WHERE reason IS NULL)
-    SELECT number FROM good
-    WHERE hash(ts, key_id, request_id) IN (FROM twice)
-    QUALIFY row_number() OVER (
-        PARTITION BY ts, key_id, request_id ORDER BY file_id, line
-    ) > 1
-    UNION
-    SELECT number FROM good SEMI JOIN (
-        SELECT ts, key_id, request_id FROM lake.events WHERE ts BETWEEN $first AND $last
-    ) USING (ts, key_id, request_id)
-    UNION
-    SELECT number FROM good SEMI JOIN (
-        SELECT ts, request_id FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
-    ) USING (ts, request_id)
-    WHERE key_id IS NULL
-    UNION
-    SELECT g.number FROM good AS g
-    SEMI JOIN (FROM lake.held_back WHERE ts BETWEEN $first AND $last) AS h
-        ON h.ts = g.ts AND h.request_id = g.request_id AND h.key_id IS NOT DISTINCT FROM g.key_id
-    UNION
+# Of 63 bits: DuckDB hands bounds of a join to Arrow, which takes no larger ones.
+_HASH = "(hash(ts, key_id, request_id) >> 1)::BIGINT AS h"
+_IDENTITIES = f"SELECT number, day, {_HASH} FROM parsed WHERE reason IS NULL"
+_STORED = """
+    SELECT ts, key_id, request_id FROM lake.events WHERE ts BETWEEN $first AND $last
+    UNION ALL
+    SELECT ts, NULL::VARCHAR AS key_id, request_id
+    FROM lake.keyless_events WHERE ts BETWEEN $first AND $last
+    UNION ALL
+    SELECT ts, key_id, request_id FROM lake.held_back WHERE ts BETWEEN $first AND $last
+"""
+_STORED_IDENTITIES = f"""
+    SELECT DISTINCT h FROM identities
+    SEMI JOIN (SELECT {_HASH} FROM ({_STORED})) USING (h)
+"""
+_REPEATED = """
+    SELECT number FROM alike
+    QUALIFY row_number() OVER (PARTITION BY ts, key_id, request_id ORDER BY file_id, line) > 1
+"""
+_STORED_BEFORE = f"""
+    SELECT a.number FROM alike AS a SEMI JOIN ({_STORED}) AS s
+        ON s.ts = a.ts AND s.request_id = a.request_id AND s.key_id IS NOT DISTINCT FROM a.key_id
+"""
+_PRUNED = """
     -- Where the events were pruned, the roll-ups tell, as far as they can.
-    SELECT g.number FROM good AS g
+    SELECT g.number FROM alike AS g
     SEMI JOIN (FROM lake.activity WHERE day BETWEEN $first::DATE AND $last::DATE) AS a
         ON a.day = g.day AND a.key_id = coalesce(g.principal, g.key_id)
             AND a.address = g.address
             AND a.endpoint = g.endpoint AND a.agent IS NOT DISTINCT FROM g.agent
             AND g.ts BETWEEN a.first_ts AND a.last_ts
-    WHERE g.day < (SELECT max(events_before) FROM lake.maintenance)
+    WHERE g.day < $pruned_before
 """
 _TABLES = {"events": "events", "keyless": "keyless_events", "held_back": "held_back"}
 _NOT_STORED = ["file_id", "line", "reason", "text", "logged_as"]
@@ -424,7 +427,9 @@ class _Load:
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, _Span] = {}
         self._spans_ahead: dict[int, _Span] = {}
-        self._addresses: set[str] = set()
+        self._pruned_before = lake.value("SELECT max(events_before) FROM lake.maintenance")
+        self._addresses: set[str] = set()  # that this load has had
+        self._no_addresses: set[str] = set()
         self.no_address: Counter[str] = Counter()
         self.learnt: list[str] = []
         self.address_lists = 0
@@ -597,7 +602,7 @@ class _Load:
         good, keyless = pc.is_null(rows["reason"]), pc.is_null(rows["key_id"])
         numbered = rows.append_column("number", pa.array(np.arange(len(rows))))
         with self._lake.registered("parsed", numbered):
-            seen = pc.is_in(numbered["number"], self._duplicates())
+            seen = pc.is_in(numbered["number"], self._duplicates(numbered))
             if not pc.all(good).as_py():
                 self._store_rejects()
         accepted = pc.and_not(good, seen)
@@ -633,17 +638,22 @@ class _Load:
             self._lake.append(_TABLES[what], stored)
 
     def _new_addresses(self, rows: pa.Table) -> list[str]:
-        for counted in pc.value_counts(rows["address"]).to_pylist():
-            if not is_address(counted["values"]):
-                self.no_address[counted["values"]] += counted["counts"]
-        distinct = pa.table({"address": rows["address"].unique().dictionary_decode()})
-        with self._lake.registered("addresses", distinct):
+        addresses = rows["address"].combine_chunks()
+        texts = addresses.dictionary.to_pylist()
+        counts = np.bincount(addresses.indices.to_numpy(), minlength=len(texts)).tolist()
+        counted = {text: count for text, count in zip(texts, counts, strict=True) if count}
+        unseen = counted.keys() - self._addresses
+        self._addresses |= unseen
+        self._no_addresses |= {address for address in unseen if not is_address(address)}
+        if self._no_addresses:
+            for text, count in counted.items():
+                if text in self._no_addresses:
+                    self.no_address[text] += count
+        with self._lake.registered("addresses", pa.table({"address": [*unseen]}, _ADDRESSES)):
             found = self._lake.rows("FROM addresses ANTI JOIN lake.origins USING (address)")
-        new = {address for (address,) in found} - self._addresses
-        self._addresses |= new
-        return sorted(new)
+        return sorted(address for (address,) in found)
 
-    def _duplicates(self) -> pa.Array:
+    def _duplicates(self, numbered: pa.Table) -> pa.Array:
         """Numbers of the rows whose request came earlier in the chunk, or is in the lake."""
         spans = self._lake.rows(
             "SELECT file_id, min(ts), max(ts), ts > $limit FROM parsed WHERE reason IS NULL "
@@ -654,14 +664,28 @@ class _Load:
             of_files = self._spans_ahead if is_ahead else self._spans
             old = of_files.get(file_id, (first, last))
             of_files[file_id] = (min(first, old[0]), max(last, old[1]))
-        hashes = np.sort(self._lake.table(_IDENTITIES)["h"].to_numpy())
-        twice = pa.table({"h": hashes[1:][hashes[1:] == hashes[:-1]]})
-        with self._lake.registered("twice", twice):
-            return self._lake.table(
-                _DUPLICATES,
-                first=min((first for _, first, _, _ in spans), default=None),
-                last=max((last for _, _, last, _ in spans), default=None),
-            )["number"]
+        if not spans:
+            return pa.array([], pa.int64())
+        first, last = min(first for _, first, _, _ in spans), max(last for _, _, last, _ in spans)
+        identities = self._lake.table(_IDENTITIES)
+        span = {"first": first, "last": last}
+        with self._lake.registered("identities", identities):
+            stored = self._lake.table(_STORED_IDENTITIES, **span)["h"].to_numpy()
+        hashes = identities["h"].to_numpy()
+        in_order = np.sort(hashes)
+        twice = in_order[1:][in_order[1:] == in_order[:-1]]
+        # Few are alike by their hash: only these are compared.
+        alike = np.isin(hashes, np.concatenate([twice, stored]))
+        found = [_REPEATED, *([_STORED_BEFORE] if len(stored) else [])]
+        if (pruned_before := self._pruned_before) is not None:
+            alike |= identities["day"].to_numpy() < np.datetime64(pruned_before)
+            found.append(_PRUNED)
+        if not alike.any():
+            return pa.array([], pa.int64())
+        some = numbered.take(identities["number"].filter(pa.array(alike)))
+        with self._lake.registered("alike", some):
+            sql = " UNION ".join(f"({each})" for each in found)
+            return self._lake.table(sql, **span, pruned_before=pruned_before)["number"]
 
     def _store_rejects(self) -> None:
         self._lake.execute(
