@@ -506,7 +506,15 @@ def numbered_lines(
     rest = b""
     long: _LongLine | None = None
     with file.open(on_bytes) as stream:
-        while block := _next_block(stream, rest):
+        # Room for a block costs more than reading a small file into it.
+        is_listed = file.size_bytes and not (file.packed or file.pipe)
+        most = min(BLOCK_BYTES, file.size_bytes + 1) if is_listed else BLOCK_BYTES
+        ended = False
+        while not ended:
+            block, ended = _next_block(stream, rest, most)
+            most = BLOCK_BYTES
+            if len(block) == len(rest):
+                break
             if number == 1 and not rest and long is None:
                 block = without_mark(block, file.path)
             unread: tuple[Unread, ...] = ()
@@ -565,19 +573,18 @@ class _LongLine:
         )
 
 
-def _next_block(stream: IO[bytes], rest: bytes) -> bytearray:
-    """`rest` and what comes after it, read into its place; empty at the end of the file."""
-    block = bytearray(len(rest) + BLOCK_BYTES)
+def _next_block(stream: IO[bytes], rest: bytes, most: int) -> tuple[bytearray, bool]:
+    """`rest` and at most so much of what comes after it; whether the file has ended there."""
+    block = bytearray(len(rest) + most)
     block[: len(rest)] = rest
     filled = len(rest)
     with memoryview(block) as view:
         # A pipe gives a little at a time.
         while filled < len(block) and (count := stream.readinto(view[filled:])):  # type: ignore[attr-defined]
             filled += count
-    if filled == len(rest):
-        return bytearray()
+    ended = filled < len(block)
     del block[filled:]
-    return block
+    return block, ended
 
 
 def _split(block: bytearray, end: int, first: int) -> tuple[int, Lines]:
