@@ -139,6 +139,17 @@ _SPECIAL_BOUNDS: dict[int, list[tuple[int, int, AddressKind]]] = {
     for version, ranges in _SPECIAL.items()
 }
 
+_ORDINARY_OCTETS = frozenset(
+    str(octet)
+    for octet in range(256)
+    if not any(
+        first >> 24 <= (_IPV4_BASE >> 24) + octet <= last >> 24
+        for first, last, kind in _SPECIAL_BOUNDS[4]
+        if kind != "global"
+    )
+)
+"""What IPv4 addresses begin with that are global, whatever follows: most are of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedAddress:
@@ -162,6 +173,8 @@ def parse_address(text: str) -> ParsedAddress:
     a vendor's `service_addresses` are of kind `service`. Leading zeros are `invalid`:
     readers disagree whether they mean octal.
     """
+    if text.partition(".")[0] in _ORDINARY_OCTETS and _IPV4.fullmatch(text):
+        return ParsedAddress(text, text, 4, "global")
     host = _without_port(text.strip())
     if host is None or len(host) > _LONGEST_HOST:
         return ParsedAddress(text, None, None, "invalid")
@@ -347,6 +360,9 @@ class _Network(NamedTuple):
 class _Anonymity(NamedTuple):
     rank: int
     provider: str | None
+
+
+_NOT_SAID = _Anonymity(_UNKNOWN, None)
 
 
 class _Said(NamedTuple):
@@ -558,7 +574,7 @@ class _Known:
             return [], []
         asns = np.array([network.asn if network else -1 for network in self.network])
         packed = np.frombuffer(b"".join(packed for packed, _ in self.ips), dtype="S16")
-        flags = [said or _Anonymity(_UNKNOWN, None) for said in self.anonymity]
+        flags = [said or _NOT_SAID for said in self.anonymity]
         flag_providers = np.array([said.provider for said in flags], dtype=object)
         said = [
             (np.array([said.rank for said in flags]), flag_providers),
