@@ -36,7 +36,7 @@ from keywatch.settings import IngestSettings, Settings
 from keywatch.text.secrets import Redactor
 from keywatch.vendors import LogFile, find_files
 from keywatch.vendors.documents import record_lines
-from keywatch.vendors.files import BLOCK_BYTES
+from keywatch.vendors.files import BLOCK_BYTES, numbered_lines
 from keywatch.vendors.lenient import end_of_value, understood
 from keywatch.vendors.parser import Parser
 from keywatch.vendors.wrappers import wrappers
@@ -285,6 +285,16 @@ def test_a_long_line_at_any_place_leaves_its_neighbours_alone(
     lines = quick.lake.rows("SELECT line FROM lake.rejects WHERE load_id = 1 ORDER BY line")
     assert lines == [(3,), (6,), (10,), (13,)]
     assert quick.lake.value("SELECT count(*) FROM lake.events") == 12
+
+
+@pytest.mark.parametrize("listed_bytes", [0, 1, 10**9])
+def test_a_file_is_read_whole_whatever_size_it_was_listed_with(
+    listed_bytes: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "grown.jsonl"
+    file.write_bytes(as_json_lines(events(3)))
+    read = numbered_lines(LogFile(str(file), listed_bytes), ignore)
+    assert [number for lines in read for number in lines.numbers.to_pylist()] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
