@@ -204,6 +204,29 @@ def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: P
     assert [new == old for new, old in zip(after, before, strict=True)] == [True, False]
 
 
+def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_their_weeks(
+    two_weeks: Path,
+) -> None:
+    def kept_after(*keys: dict[str, Any]) -> list[tuple[datetime, str]]:
+        if keys:
+            file = two_weeks.parent / "keys.jsonl"
+            file.write_text("".join(json.dumps(each) + "\n" for each in keys), "utf-8")
+            pipeline.import_keys(two_weeks, file, SETTINGS)
+        pipeline.review(two_weeks, week(), TWO_REPLAYS)
+        with Lake.open(two_weeks) as lake:
+            return lake.rows("SELECT window_start, method FROM lake.replays ORDER BY ALL")
+
+    known = key(scopes=["admin:*"])
+    first = kept_after()
+    assert len(first) == 2
+    # What is about later weeks changes nothing: a revocation, and a key that was not there yet.
+    revoked = known | {"revoked_at": "2026-10-12T00:00:00Z"}
+    assert kept_after(revoked, key("key_9", created_at="2026-10-12T00:00:00Z")) == first
+    renewed = kept_after(known, key("crowd_01", owner="team-b"))
+    assert [start for start, _ in renewed] == [start for start, _ in first]
+    assert all(new[1] != old[1] for new, old in zip(renewed, first, strict=True))
+
+
 def test_a_successor_starts_with_its_predecessor_s_past(tmp_path: Path) -> None:
     events = daily(FIRST, 50) + daily(date(2026, 9, 18), 17, key_id="key_2") + crowd()
     keys = [key(), key("key_2", replaces="key_1", created_at="2026-09-17T00:00:00Z")]
@@ -331,19 +354,20 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
             first=MONDAY - timedelta(weeks=20),
         )
         for method in ("m", "another"):
-            Replays(method, 1, (Replay(week(), judged, is_new=True),)).keep(lake)
-        found = stored(lake, "m", [week()], detectors_).get(week())
+            Replays(method, 1, (Replay(week(), judged, is_new=True, inventory="i"),)).keep(lake)
+        found = stored(lake, {week(): "m-i"}, detectors_).get(week())
         assert found is not None
         assert not found.is_new
         for each in fields(WindowEvidence):
             one, other = getattr(judged, each.name), getattr(found.evidence, each.name)
             assert np.array_equal(one, other), each.name
-        assert stored(lake, "m", [week(1)], detectors_) == {}
+        assert stored(lake, {week(1): "m-i"}, detectors_) == {}
+        assert stored(lake, {week(): "m-j"}, detectors_) == {}  # the inventory says something else
         lake.execute(
             "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (2, $first)",
             first=MONDAY,
         )
-        assert stored(lake, "m", [week()], detectors_) == {}  # a late load: it is judged anew
+        assert stored(lake, {week(): "m-i"}, detectors_) == {}  # a late load: it is judged anew
 
 
 def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Earlier windows, judged as they would have been then: what ordinary weeks give.
 
 A replayed window is kept in the lake and used again by later reviews; it is judged anew when the
-detectors are others, or when a load has added to it since.
+detectors or the vendors' catalogues are others, when a load has added to it since, or when the
+inventory now says something else of it.
 
 What is no part of ordinary weeks is left out (`LeftOut`), or whoever holds one key could hide the
 theft of the next behind it: a case that would have been revoked, a key that is strange again and
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ from keywatch.detect.scoring import (
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import Settings
+from keywatch.vendors import catalogue_by_source
 
 Judge = Callable[[Window], WindowEvidence]
 
@@ -136,12 +138,14 @@ def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
 class Replay:
     """One replayed window; `is_new` where the lake does not have it yet.
 
-    `stolen` are the keys that a verdict says were stolen in it.
+    `inventory` names what the inventory says of it; `stolen` are the keys that a verdict says were
+    stolen in it.
     """
 
     window: Window
     evidence: WindowEvidence
     is_new: bool
+    inventory: str = ""
     stolen: frozenset[str] = frozenset()
 
     @property
@@ -197,14 +201,12 @@ class Replays:
                 self._keep(lake, replay)
 
     def _keep(self, lake: Lake, replay: Replay) -> None:
-        named = {
-            "method": self.method,
-            "start": replay.window.start,
-            "end": replay.window.end,
-        }
-        same = "method = $method AND window_start = $start AND window_end = $end"
+        window = {"start": replay.window.start, "end": replay.window.end}
+        # Whatever the inventory said of it.
+        same = "starts_with(method, $method) AND window_start = $start AND window_end = $end"
         for table in ("replays", "replayed_visits"):
-            lake.execute(f"DELETE FROM lake.{table} WHERE {same}", **named)
+            lake.execute(f"DELETE FROM lake.{table} WHERE {same}", method=self.method, **window)
+        named = {"method": _whole(self.method, replay.inventory), **window}
         lake.execute(
             "INSERT INTO lake.replays VALUES ($method, $start, $end, $load_id, $cases)",
             **named,
@@ -273,14 +275,52 @@ def replay(
     load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
     names = tuple(detector.id for detector in counting(detectors))
     windows = windows_before(lake, window, settings)
-    stored = _stored(lake, method, windows, names)
+    said = _inventories(lake, windows)
+    stored = _stored(lake, {each: _whole(method, said[each]) for each in windows}, names)
     found = [stored.get(earlier) or _judged(earlier, judge) for earlier in windows]
     stolen = _stolen(lake)
     return Replays(
         method,
         load_id,
-        tuple(replace(each, stolen=_within(stolen, each.window)) for each in found),
+        tuple(
+            replace(each, inventory=said[each.window], stolen=_within(stolen, each.window))
+            for each in found
+        ),
     )
+
+
+def _inventories(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
+    """Names what the inventory says of the keys of each window; 16 hex digits.
+
+    Of what came after the window, such as a new key or a revocation, nothing: an import that is
+    about today leaves the replays of earlier weeks as they are.
+    """
+    if not windows:
+        return {}
+    rows = lake.rows(
+        """
+        WITH ends AS (SELECT DISTINCT unnest($ends::TIMESTAMP[]) AS window_end),
+
+        used AS (SELECT key_id, min(day) AS first_day FROM lake.activity GROUP BY key_id)
+
+        SELECT e.window_end, bit_xor(hash(
+            key_id, "key", name, owner, environment, list_sort(scopes), created_at, replaces, honey,
+            CASE WHEN expires_at < e.window_end THEN expires_at END,
+            CASE WHEN revoked_at < e.window_end THEN revoked_at END
+        ))
+        FROM ends AS e, inventory_in_force() AS i
+        LEFT JOIN used AS u USING (key_id)
+        WHERE created_at IS NULL OR created_at < e.window_end OR u.first_day < e.window_end
+        GROUP BY e.window_end
+        """,
+        ends=[each.end for each in windows],
+    )
+    said: dict[datetime, int] = dict(rows)
+    return {each: f"{said.get(each.end, 0):016x}" for each in windows}
+
+
+def _whole(method: str, inventory: str) -> str:
+    return f"{method}-{inventory}"
 
 
 def _stolen(lake: Lake) -> list[tuple[str, Window]]:
@@ -321,33 +361,38 @@ def _judged(window: Window, judge: Judge) -> Replay:
 
 
 def _stored(
-    lake: Lake, method: str, windows: Sequence[Window], detectors: tuple[str, ...]
+    lake: Lake, methods: Mapping[Window, str], detectors: tuple[str, ...]
 ) -> dict[Window, Replay]:
-    """Those of `windows` that the lake has, and to which no load has added since."""
-    if not windows:
+    """Those of the windows that the lake has by these methods, and to which no load has added."""
+    if not methods:
         return {}
     named = {
-        "method": method,
-        "first": min(each.start for each in windows),
-        "last": max(each.end for each in windows),
+        "methods": sorted({*methods.values()}),
+        "first": min(each.start for each in methods),
+        "last": max(each.end for each in methods),
     }
-    those = "method = $method AND window_start >= $first AND window_end <= $last"
+    those = "list_contains($methods, method) AND window_start >= $first AND window_end <= $last"
     found = lake.rows(
-        f"SELECT window_start, window_end, cases FROM lake.replays AS r WHERE {those} "
+        f"SELECT window_start, window_end, method, cases FROM lake.replays AS r WHERE {those} "
         "AND NOT EXISTS (SELECT * FROM lake.ingested_files AS f "
         "WHERE f.load_id > r.load_id AND f.first_ts < r.window_end)",
         **named,
     )
-    cases = {Window(start, end): count for start, end, count in found}
+    cases = {
+        window: count
+        for start, end, method, count in found
+        if methods.get(window := Window(start, end)) == method
+    }
     if not cases:
         return {}
     visits = lake.table(
-        "SELECT window_start, window_end, key_id, day, prefix, bits, network, goes_on, ruled, "
-        f"moved FROM lake.replayed_visits WHERE {those} ORDER BY key_id, day, prefix",
+        "SELECT method, window_start, window_end, key_id, day, prefix, bits, network, goes_on, "
+        f"ruled, moved FROM lake.replayed_visits WHERE {those} ORDER BY key_id, day, prefix",
         **named,
     )
     return {
-        each: _from_lake(each, visits, detectors, cases[each]) for each in windows if each in cases
+        each: _from_lake(each, visits.filter(pc.field("method") == methods[each]), detectors, count)
+        for each, count in cases.items()
     }
 
 
@@ -377,4 +422,5 @@ def _method(settings: Settings, detectors: Sequence[Detector]) -> str:
     """Names how windows are judged: 16 hex digits."""
     parts: list[object] = [__version__, settings.review.baseline_days]
     parts += [each.identity for each in counting(detectors)]
+    parts += catalogue_by_source()
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
