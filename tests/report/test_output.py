@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from keywatch.errors import UsageError
+from keywatch.report import output
 from keywatch.report.output import write_whole
 
 
@@ -27,3 +29,23 @@ def test_a_report_is_for_its_owner_alone_whatever_the_process_allows(tmp_path: P
 def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere/review\.html: can't be written \(No such file"):
         write_whole(tmp_path / "nowhere" / "review.html", "one")
+
+
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text("utf-8")))
+    reader.start()
+    write_whole(pipe, "one")
+    reader.join()
+    assert read == ["one"]
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_what_the_system_has_there_is_no_file(name: str, tmp_path: Path) -> None:
+    # Not tried by writing: where this failed, the machine would lose its device.
+    assert output._is_no_file(Path(name))
+    assert not output._is_no_file(tmp_path / "review.html")

@@ -45,12 +45,21 @@ def lines_to(file: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _in_place_of(file: Path, mode: int) -> Iterator[Path]:
-    """An empty file beside `file` that takes its place once it was written."""
+    """An empty file beside `file` that takes its place once it was written; a pipe or a device."""
     partial = file.with_name(f".{file.name}.partial")
     try:
+        if _is_no_file(file):
+            yield file
+            return
         partial.touch(mode)
         yield partial
         partial.chmod(mode)
         partial.replace(file)
     except OSError as e:
         raise UsageError(f"{file}: can't be written ({e.strerror})") from e
+
+
+def _is_no_file(file: Path) -> bool:
+    """Whether it is a pipe or a device; /dev/stdout may lead to a file, and is none."""
+    within = file.absolute().parts[1:2]
+    return within in (("dev",), ("proc",)) or file.is_fifo() or file.is_char_device()
