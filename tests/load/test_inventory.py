@@ -170,6 +170,13 @@ def test_a_vendors_list_says_what_it_knows_and_leaves_the_rest(quick: Loading) -
     assert take(quick, listed) == (1, 0)
 
 
+def test_users_without_keys_are_no_keys(quick: Loading) -> None:
+    one = access_keys(("ana", "AKIA1", "Active", "2026-01-01T00:00:00Z"))
+    assert take(quick, access_keys() + one + access_keys()) == (1, 1)
+    with pytest.raises(InputError, match="no keys found"):
+        take(quick, access_keys() * 2)
+
+
 def test_an_inactive_key_is_revoked_since_the_first_import_at_the_latest(quick: Loading) -> None:
     key = ("ci", "AKIA1", "Inactive", "2026-01-01T00:00:00Z")
     take(quick, access_keys(key))

@@ -89,11 +89,15 @@ class Listing:
         )
 
     def _is_clean(self, text: str, path: str) -> bool:
-        whole = next(listed_records(text, path), None) if self.clean else None
-        return whole is not None and all(
-            any(str(value_at(whole.record, steps)) in values for steps in _steps(iter([place])))
-            for place, values in self.clean.items()
-        )
+        is_clean = False
+        for one in listed_records(text, path) if self.clean else ():
+            is_clean = all(
+                any(str(value_at(one.record, steps)) in values for steps in _steps(iter([place])))
+                for place, values in self.clean.items()
+            )
+            if not is_clean:
+                break
+        return is_clean
 
     def rows(self, text: str, path: str) -> Iterator[Listed]:
         """The columns of each record that is not passed over; `inactive` is true or false."""
