@@ -851,19 +851,21 @@ def detectors_test(*ids: str, common: Common = _DEFAULTS) -> None:
         Ids of the detectors; all by default.
     """
     from keywatch.detect import cases
+    from keywatch.lake import Lake
 
     run = failed = 0
-    for detector in _chosen(ids, common):
-        if (detector.folder / "cases").is_dir():
-            _say(f"keywatch: {detector.folder / 'cases'}: rename this folder to tests")
-        for file in cases.case_files(detector):
-            result = cases.run_case(detector, file)
-            run += 1
-            if not result.passed:
-                failed += 1
-                print(f"FAILED {detector.id}/{file.name}: {result.title}")
-                print("expected:", cases.as_toml(result.expected) or "(no evidence)", sep="\n")
-                print("actual:", cases.as_toml(result.actual) or "(no evidence)", sep="\n")
+    with Lake.in_memory() as lake:
+        for detector in _chosen(ids, common):
+            if (detector.folder / "cases").is_dir():
+                _say(f"keywatch: {detector.folder / 'cases'}: rename this folder to tests")
+            for file in cases.case_files(detector):
+                result = cases.run_case(lake, detector, file)
+                run += 1
+                if not result.passed:
+                    failed += 1
+                    print(f"FAILED {detector.id}/{file.name}: {result.title}")
+                    print("expected:", cases.as_toml(result.expected) or "(no evidence)", sep="\n")
+                    print("actual:", cases.as_toml(result.actual) or "(no evidence)", sep="\n")
     print(f"{run - failed} passed, {failed} failed")
     if failed:
         raise SystemExit(EXIT_FINDINGS)

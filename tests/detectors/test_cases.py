@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,23 @@ from keywatch.content import content_path
 from keywatch.detect import cases, detectors
 from keywatch.detect.detectors import Detector
 from keywatch.errors import DetectorError
-from keywatch.lake import sql_text
+from keywatch.lake import Lake, sql_text
 
 ALL = detectors.load_detectors()
 CASES = [(detector, file) for detector in ALL for file in cases.case_files(detector)]
 
 
+@pytest.fixture(scope="module")
+def lake() -> Iterator[Lake]:
+    with Lake.in_memory() as opened:
+        yield opened
+
+
 @pytest.mark.parametrize(
     ("detector", "file"), CASES, ids=[f"{detector.id}/{file.stem}" for detector, file in CASES]
 )
-def test_case(detector: Detector, file: Path) -> None:
-    result = cases.run_case(detector, file)
+def test_case(lake: Lake, detector: Detector, file: Path) -> None:
+    result = cases.run_case(lake, detector, file)
 
     assert cases.as_toml(result.actual) == cases.as_toml(result.expected)
     assert result.passed
@@ -276,15 +283,17 @@ end = 2026-10-05
         (CASE + '[[expect]]\nkey_id = "k"', "expect lacks actual, bits, explanation, typical"),
     ],
 )
-def test_a_file_that_is_no_case_is_told_in_words(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_no_case_is_told_in_words(
+    lake: Lake, tmp_path: Path, text: str, said: str
+) -> None:
     file = tmp_path / "case.toml"
     file.write_text(text, "utf-8")
 
     with pytest.raises(DetectorError, match=f"case.toml: {said}"):
-        cases.run_case(ALL[0], file)
+        cases.run_case(lake, ALL[0], file)
 
 
-def test_a_wrong_expectation_does_not_pass(tmp_path: Path) -> None:
+def test_a_wrong_expectation_does_not_pass(lake: Lake, tmp_path: Path) -> None:
     (detector,) = (each for each in ALL if each.id == "wildcard_scope")
     right = (detector.folder / "tests" / "admin.toml").read_text("utf-8")
     for wrong in (
@@ -296,4 +305,4 @@ def test_a_wrong_expectation_does_not_pass(tmp_path: Path) -> None:
         file = tmp_path / "case.toml"
         file.write_text(wrong, "utf-8")
         assert wrong != right
-        assert not cases.run_case(detector, file).passed
+        assert not cases.run_case(lake, detector, file).passed

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,37 @@ def test_a_value_in_a_query_stays_that_value(value: Any) -> None:
 def test_a_value_that_sql_has_no_literal_for_is_refused() -> None:
     with Lake.in_memory() as lake, pytest.raises(TypeError, match="bytes"):
         lake.value("SELECT $value", value=b"")
+
+
+def test_a_planned_query_reads_what_is_registered_now() -> None:
+    count = "SELECT count(*) AS n, any_value(typeof(a)) AS kind FROM given"
+    tables = [pa.table({"a": [1, 2, 3]}), pa.table({"a": [4]}), pa.table({"a": ["x", "y"]})]
+    with Lake.scratch() as scratch:
+        found = []
+        for table in tables:
+            with scratch.registered("given", table):
+                found += scratch.planned(count).to_pylist()
+        assert found == [
+            {"n": 3, "kind": "BIGINT"}, {"n": 1, "kind": "BIGINT"}, {"n": 2, "kind": "VARCHAR"}
+        ]  # fmt: skip
+
+
+def test_what_is_undone_leaves_a_lake_in_memory_empty() -> None:
+    case = pa.table({"run_id": ["r"]})
+    with Lake.in_memory() as lake:
+        for fails in (False, True, False):
+            with suppress(ZeroDivisionError), lake.undone():
+                with lake.writing(), lake.registered("case", case):
+                    lake.execute('INSERT INTO lake.cases BY NAME FROM "case"')
+                lake.execute("CREATE OR REPLACE TEMP TABLE kept AS FROM lake.cases")
+                assert lake.value("SELECT count(*) FROM kept") == 1
+                if fails:
+                    raise ZeroDivisionError
+            assert lake.value("SELECT count(*) FROM lake.cases") == 0
+            assert lake.value("SELECT count(*) FROM duckdb_tables() WHERE temporary") == 0
+        with lake.writing():
+            lake.execute("INSERT INTO lake.cases (run_id) VALUES ('r')")
+        assert lake.value("SELECT count(*) FROM lake.cases") == 1
 
 
 def test_a_slow_query_writes_nothing_to_standard_output(tmp_path: Path) -> None:

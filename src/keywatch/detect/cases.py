@@ -83,15 +83,15 @@ def case_files(detector: Detector) -> list[Path]:
     return test_files(detector.folder)
 
 
-def run_case(detector: Detector, file: Path) -> CaseResult:
-    """Run one test.
+def run_case(lake: Lake, detector: Detector, file: Path) -> CaseResult:
+    """Run one test in `lake`, which is in memory and empty, and is so again afterwards.
 
     Raises:
         DetectorError: the file is not a test, or the detector's query fails.
     """
     case = _read(file)
     window = Window(*(_midnight(case["window"][edge]) for edge in ("start", "end")))
-    with Lake.in_memory() as lake, tempfile.TemporaryDirectory() as folder:
+    with lake.undone(), tempfile.TemporaryDirectory() as folder:
         _load(lake, case, Path(folder))
         days = case.get("baseline_days", 90)
         detectors.prepare(lake, window, days, catalogue_by_source(), only=detector)

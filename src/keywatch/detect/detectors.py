@@ -220,7 +220,8 @@ def prepare_span(
     if lake.folder is not None:
         _keep_small(lake, tables)
     _make(lake, "span", tables)
-    _load_catalogue(lake, catalogue)
+    if tables is None or "catalogue" in tables:
+        _load_catalogue(lake, catalogue)
 
 
 def prepare_window(
@@ -271,8 +272,8 @@ def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
 def _rests_on(sql: str) -> frozenset[str]:
     """The prepared tables that a query reads, and those that they are made of in turn."""
     scripts = [each for name in _SCRIPTS for each in sql_statements(name, __package__)]
-    made_by = {made[1]: each for each in scripts if (made := _MADE.search(each))}
-    made_by["expected_endpoints"] = _USED_ENDPOINTS
+    made_by: dict[str, str] = {made[1]: each for each in scripts if (made := _MADE.search(each))}
+    made_by |= {"expected_endpoints": _USED_ENDPOINTS, "catalogue": ""}
     found: set[str] = set()
     texts = [sql]
     while texts:

@@ -20,6 +20,7 @@ from keywatch import pipeline
 from keywatch.detect import cases, detectors
 from keywatch.detect.detectors import Detector
 from keywatch.errors import UsageError
+from keywatch.lake import Lake
 from keywatch.model import RehearsedAlert, Window
 from keywatch.text.phrases import iso_week, window_label
 
@@ -117,7 +118,9 @@ class DetectorView:
         """
         import pyarrow as pa
 
-        ran = [cases.run_case(self.detector, file) for file in cases.case_files(self.detector)]
+        files = cases.case_files(self.detector)
+        with Lake.in_memory() as lake:
+            ran = [cases.run_case(lake, self.detector, file) for file in files]
         return self._frame(
             pa.table(
                 {

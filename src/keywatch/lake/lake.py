@@ -151,6 +151,8 @@ class Lake:
         self.read_only = False
         """Nothing can be written: the folder is not to be written to."""
         self._slots: dict[str, _Slot] = {}
+        self._plans: dict[str, str] = {}
+        self._undoing = False
         self._snapshot: int | None = None
         self._copied: Path | None = None
         self._closing = ExitStack()
@@ -612,6 +614,33 @@ class Lake:
         with self._explaining():
             return self._run(sql, parameters).to_arrow_table(_BATCH_ROWS)
 
+    def planned(self, sql: str, **parameters: object) -> pa.Table:
+        """`table` of a query of registered names that is asked often; it is planned once.
+
+        To plan a long query takes longer than to run it on some lines. Variables keep the values
+        that they had when it was planned.
+        """
+        text = with_values(sql, parameters)
+        with self._explaining():
+            if text not in self._plans:
+                name = f"plan_{len(self._plans)}"
+                self.connection.execute(f"PREPARE {name} AS {text}")
+                self._plans[text] = name
+            return self.connection.execute(f"EXECUTE {self._plans[text]}").to_arrow_table(
+                _BATCH_ROWS
+            )
+
+    @property
+    def plan_count(self) -> int:
+        """How many queries of `planned` are kept."""
+        return len(self._plans)
+
+    def _forget_plans(self) -> None:
+        # DuckDB does not notice that a registered name means another table.
+        for name in self._plans.values():
+            self.connection.execute(f"DEALLOCATE {name}")
+        self._plans.clear()
+
     def batches(self, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
         """The rows of a query as Arrow batches, not all in memory at once.
 
@@ -701,6 +730,8 @@ class Lake:
         """`table` under `name` in SQL, for the time inside; not copied. It's empty after."""
         slot = self._slots.get(name)
         if slot is None or slot.table.schema != table.schema:
+            if slot is not None:
+                self._forget_plans()
             slot = self._slots[name] = _Slot(table)
             self.connection.register(name, slot)
         slot.table = table
@@ -759,7 +790,26 @@ class Lake:
             yield
 
     @contextmanager
+    def undone(self) -> Iterator[None]:
+        """One transaction that is undone at its end, with all that is written inside.
+
+        Of a lake in memory, which serves one case after another this way: to make one takes longer
+        than many a case. Variables and functions stay.
+        """
+        assert self.folder is None
+        self.connection.execute("BEGIN")
+        self._undoing = True
+        try:
+            yield
+        finally:
+            self._undoing = False
+            self._abandon()
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._undoing:
+            yield
+            return
         if self.read_only:
             raise LakeReadOnlyError(
                 f"{self.folder}: the lake is read-only, so nothing can be stored; make it writable "
@@ -872,6 +922,7 @@ class Lake:
 
     def _roll_back(self) -> None:
         self._slots.clear()  # names registered in the transaction go with it
+        self._forget_plans()
         self.connection.execute("ROLLBACK")
 
     @contextmanager

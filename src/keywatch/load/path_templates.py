@@ -14,7 +14,7 @@ import pyarrow as pa
 from keywatch.lake import Lake
 from keywatch.load.activity import add_calls, stored_parts
 from keywatch.vendors.endpoints import LearntTemplates
-from keywatch.vendors.registry import catalogue_by_source
+from keywatch.vendors.registry import catalogue_names
 
 _LEAST_VALUES = 100
 """At a place, less those that came on the day that brought most: one scan teaches nothing."""
@@ -63,7 +63,7 @@ def known(lake: Lake) -> LearntTemplates:
     """What `lake` has learnt so far."""
     return LearntTemplates(
         dict(lake.rows("SELECT path, kept FROM lake.path_templates ORDER BY path")),
-        frozenset(endpoint.name for _, endpoint in catalogue_by_source()),
+        catalogue_names(),
     )
 
 

@@ -17,7 +17,8 @@ from keywatch.errors import UsageError, VendorError
 from keywatch.lake import Lake, sql_text
 from keywatch.text.secrets import KINDS, Redactor, suspect_pattern
 from keywatch.vendors.client_address import Network, client_address
-from keywatch.vendors.endpoints import EndpointTemplates, LearntTemplates, plain_path
+from keywatch.vendors.endpoints import EndpointTemplates, LearntTemplates
+from keywatch.vendors.engine import Engine
 from keywatch.vendors.lenient import understood
 from keywatch.vendors.outcomes import status_of
 from keywatch.vendors.rejected import told_of
@@ -193,7 +194,7 @@ class _Times:
         return None
 
 
-_NO_LINES = pa.schema(
+_LINES = pa.schema(
     {"nth": pa.int64(), "file_id": pa.int64(), "line": pa.int64(), "text": pa.string()}
 )
 
@@ -210,14 +211,9 @@ class Parser:
     ) -> None:
         self._trusted = trusted_proxies
         self._learnt = learnt or LearntTemplates()
-        self._scratch = Lake.scratch()
-        self._scratch.execute("SET VARIABLE time_zone = $zone", zone=time_zone)
-        self._scratch.create_text_function("redact", redactor.redact)
-        self._scratch.create_text_function("mask_key", redactor.mask_key)
-        self._scratch.create_text_function("exposes", redactor.exposes)
-        self._scratch.create_text_function("plain_path", plain_path)
+        self._engine = Engine.take(redactor, time_zone)
+        self._scratch = self._engine.scratch
         self._redactor = redactor
-        self._seen: set[Source] = set()
         self._alike: Counter[tuple[int, datetime, str | None, str]] = Counter()
         self._templates_sql = sql_text("templates", __package__)
         self._redacted_sql = sql_text("redacted", __package__)
@@ -226,9 +222,12 @@ class Parser:
         """The parser itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close the database."""
-        self._scratch.connection.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Keep the database for the next parser, or close it: after an error it may be busy."""
+        if error is None:
+            self._engine.give_back()
+        else:
+            self._engine.close()
 
     def parse(
         self, source: Source, lines: pa.Table, unread: Sequence[Mapping[str, Any]] = ()
@@ -242,7 +241,8 @@ class Parser:
             VendorError: the source's query does not run.
         """
         self.see(source)
-        lines = lines.append_column("nth", pa.array(np.arange(len(lines))))
+        numbered = lines.append_column("nth", pa.array(np.arange(len(lines))))
+        lines = numbered.select(_LINES.names).cast(_LINES)
         rows = self._fields(source, lines)
         bad = rows["reason"].is_valid()
         rejects = list(unread)
@@ -283,15 +283,12 @@ class Parser:
         Raises:
             VendorError: it does not, or does more than read the lines.
         """
-        if source in self._seen:
-            return
         try:
             self._scratch.check_select(source.query)
-            with self._scratch.registered("raw", _NO_LINES.empty_table()):
-                self._scratch.table(source.query)
+            with self._scratch.registered("raw", _LINES.empty_table()):
+                self._scratch.planned(source.query)
         except (Lake.Error, UsageError) as e:
             raise VendorError(f"{source.file}: [sql]: {str(e).partition(chr(10))[0]}") from e
-        self._seen.add(source)
 
     def _fields(self, source: Source, lines: pa.Table) -> pa.Table:
         """One row a line that is not passed over, in order; what the query fails at is a reject.
@@ -315,7 +312,7 @@ class Parser:
 
     def _queried(self, source: Source, lines: pa.Table) -> pa.Table:
         with self._scratch.registered("raw", lines):
-            rows = self._scratch.table(source.query)
+            rows = self._scratch.planned(source.query)
         if source.unless:
             rows = rows.filter(pc.fill_null(pc.not_equal(rows["reason"], PASSED_OVER), True))
         return self._redacted(rows)
@@ -363,7 +360,7 @@ class Parser:
             "most": np.repeat([*_MOST_CHARACTERS.values()], sizes),
         }
         with self._scratch.registered("texts", pa.table(numbered)):
-            found = self._scratch.table(
+            found = self._scratch.planned(
                 self._redacted_sql, **{kind: suspect_pattern(kind) for kind in KINDS}
             )
         numbers, first = found["n"].to_numpy(), 0
@@ -479,7 +476,7 @@ class Parser:
         """An SQL expression of `text`, of each distinct text of `column` and of null once."""
         encoded = _encoded(column, nulls="encode")
         with self._scratch.registered("texts", pa.table({"text": encoded.dictionary})):
-            texts = self._scratch.table(f"SELECT {expression} AS worked_out FROM texts")
+            texts = self._scratch.planned(f"SELECT {expression} AS worked_out FROM texts")
         return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
 
     def _endpoints(
@@ -498,7 +495,7 @@ class Parser:
             }
         )
         with self._scratch.registered("calls", numbered):
-            templates = self._scratch.table(self._templates_sql)
+            templates = self._scratch.planned(self._templates_sql)
         return {
             name: _mapped(calls, texts)
             for name, texts in self._by_catalogue(source.vendor, templates).items()

@@ -281,6 +281,16 @@ def catalogue_by_source() -> tuple[tuple[str, Endpoint], ...]:
     return _by_source(known_folders())
 
 
+def catalogue_names() -> frozenset[str]:
+    """The names of all endpoints of `catalogue_by_source`."""
+    return _names(known_folders())
+
+
+@cache
+def _names(outside: tuple[Path, ...]) -> frozenset[str]:
+    return frozenset(endpoint.name for _, endpoint in _by_source(outside))
+
+
 @cache
 def _by_source(outside: tuple[Path, ...]) -> tuple[tuple[str, Endpoint], ...]:
     known = _read(outside)
