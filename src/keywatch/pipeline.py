@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keywatch import deliver
 from keywatch.detect import detectors, power, scoring
 from keywatch.detect.proxies import proxy_addresses, proxy_sentence
-from keywatch.detect.scored_window import ScoredWindow, score_window
+from keywatch.detect.scored_window import score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_full_week
@@ -30,9 +30,10 @@ from keywatch.model import (
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import alerts, history, judging, key_list, verdict_visits, verdicts
+from keywatch.review import alerts, history, judging, key_list, stored, verdict_visits, verdicts
 from keywatch.review.history import Details
 from keywatch.review.least_privilege import LeastPrivilege, least_privilege
+from keywatch.review.stored import ToldReview
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
 from keywatch.settings import GeoIPSettings, Settings
@@ -374,8 +375,8 @@ def review_in_detail(
     """
     baseline_days = settings.review.baseline_days
 
-    def look(lake: Lake, answer: Review, scored: ScoredWindow) -> Details:
-        return history.details(lake, answer, baseline_days, scored.suspicious_visits(lake))
+    def look(lake: Lake, told: ToldReview) -> Details:
+        return history.details(lake, told.review, baseline_days, told.suspicious)
 
     return _review(
         lake_folder,
@@ -414,64 +415,69 @@ def write_report(lake_folder: Path, window: Window, settings: Settings) -> tuple
 def case_in_detail(
     lake_folder: Path, key: str, window: Window | None, settings: Settings
 ) -> tuple[Review, Case | None, Details | None]:
-    """The case of a key, and its history; both None where the key has no case.
+    """The review less other keys, the case of this key and its history; None where it has no case.
 
-    The whole window is judged for it, and nothing is stored.
+    It is of the stored review of the window, else the window is judged for it. Nothing is stored.
 
     Raises:
         UsageError: the lake has never heard of the key.
         LakeError: there is no lake, or it stayed busy.
     """
-    baseline_days = settings.review.baseline_days
-
-    def look(
-        lake: Lake, answer: Review, scored: ScoredWindow
-    ) -> tuple[Case | None, Details | None]:
-        cases = (find_case(answer, each) for each in (key, *key_ids))
-        found = next((case for case in cases if case is not None), None)
-        if found is None:
-            return None, None
-        suspicious = scored.suspicious_visits(lake)
-        return found, history.details(lake, answer, baseline_days, suspicious, [found])
-
+    days = settings.review.baseline_days
     with Lake.open(lake_folder, settings.storage) as lake:
         key_ids = verdict_visits.key_ids(lake, key)
-    answer, (found, shown) = _review(lake_folder, window, settings, look, keep=False, whole=True)
-    return answer, found, shown
+        with lake.reading():
+            asked = window or last_full_week(lake)
+            state = stored.state_of(lake, asked, settings)
+            names = (key, *key_ids)
+            told = stored.find(lake, state, settings, of_keys=names)
+            if told is None:
+                made = judging.make_review(lake, asked, settings, whole=False)
+                told = ToldReview.of(lake, *made)
+            cases = (find_case(told.review, each) for each in names)
+            brief = next((case for case in cases if case is not None), None)
+            if brief is None:
+                return replace(told.review, cases=()), None, None
+            past = history.details_of_case(lake, told.review, days, told.suspicious, brief)
+            found = told.in_full(lake, brief, days)
+            return replace(told.review, cases=(found,)), found, replace(past, cases=(found,))
 
 
 def _review(
     lake_folder: Path,
     window: Window | None,
     settings: Settings,
-    look: Callable[[Lake, Review, ScoredWindow], T],
+    look: Callable[[Lake, ToldReview], T],
     *,
     keep: bool,
     whole: bool,
-    now: datetime | None = None,
+    now: datetime,
 ) -> tuple[Review, T]:
-    """The review, and what `look` reads in its snapshot, of the scored window too.
+    """The review, and what `look` reads in its snapshot.
 
-    With `now` the review says how the lake is as of then, once the review itself is kept.
+    It is read from the lake where it is stored, else made. It says how the lake is as of `now`,
+    once the review itself is kept.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         with lake.reading():
-            answer, scored = judging.make_review(
-                lake, window or last_full_week(lake), settings, whole=whole
-            )
-            judged = late.waiting(lake, answer.window, settings.review.late_weeks)
-            seen = look(lake, answer, scored)
+            asked = window or last_full_week(lake)
+            state = stored.state_of(lake, asked, settings)
+            told = None if whole else stored.find(lake, state, settings, same_load=keep)
+            scored = None
+            if told is None:
+                answer, scored = judging.make_review(lake, asked, settings, whole=whole)
+                told = ToldReview.of(lake, answer, scored)
+            judged = late.waiting(lake, asked, settings.review.late_weeks)
+            seen = look(lake, told)
         if keep and lake.read_only:
             notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
         elif keep:
             outbox = deliver.Outbox(settings.deliver)
-            judging.keep(lake, answer, scored, settings, outbox, judged)
-        if now is not None:
-            found = health.findings(lake, settings, now)
-            answer = replace(answer, health=found)
-            if keep:
-                _publish(lake, settings, now, found)
-        return answer, seen
+            judging.keep(lake, told.review, scored, settings, outbox, judged, state)
+        found = health.findings(lake, settings, now)
+        if keep:
+            _publish(lake, settings, now, found)
+        return replace(told.review, health=found), seen
 
 
 _REPLAYED_DAYS = 7

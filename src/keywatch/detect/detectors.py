@@ -16,7 +16,7 @@ import pyarrow as pa
 from keywatch.content import folders_of
 from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.errors import ContentError, DetectorError, UsageError
-from keywatch.lake import Lake, sql_statements, sql_text
+from keywatch.lake import Lake, quoted, sql_statements, sql_text
 from keywatch.model import ACTIONS, About, Action, Family, GroupKind, Status, Window
 from keywatch.text.attack import TECHNIQUE, technique
 from keywatch.vendors.catalogue import Endpoint
@@ -34,7 +34,13 @@ _WORDS = re.compile(r"\w+")
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
 _SCRIPTS = ("roll_ups", "span", "prepare")
-_ROLL_UPS = ("span_activity", "span_hours", "span_transitions")
+_ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
+# What a verdict says of a prefix may be known by another address of it.
+_ADDRESSES = """
+    SELECT coalesce(list(DISTINCT address), []) FROM lake.origins
+    WHERE coalesce(prefix, address) IN (
+        SELECT coalesce(prefix, address) FROM lake.origins SEMI JOIN known_activity USING (address))
+"""
 _SMALL_ROWS = 100_000
 """Of ``activity``: as many are kept in memory for the time of a review."""
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
@@ -214,14 +220,58 @@ def prepare_span(
     ``[start, end)`` must hold each window and its baseline. These are ``detect/roll_ups.sql`` and
     ``detect/span.sql``.
     """
-    lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
-    lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
-    _make(lake, "roll_ups", tables)
+    _begin_span(lake, start, end, tables)
     if lake.folder is not None:
         _keep_small(lake, tables)
     _make(lake, "span", tables)
     if tables is None or "catalogue" in tables:
         _load_catalogue(lake, catalogue)
+
+
+def prepare_key(
+    lake: Lake,
+    key_id: str,
+    window: Window,
+    baseline_days: int,
+    catalogue: Sequence[tuple[str, Endpoint]],
+    sql: str,
+) -> None:
+    """Make the temporary tables that `sql` reads, with what they say of one key.
+
+    Of other keys they have those of its owner and its predecessors alone: what is usual for the key
+    rests on these (``detect/kin.sql``).
+    """
+    tables = _rests_on(sql)
+    _begin_span(
+        lake, window.start.date() - timedelta(days=baseline_days), window.end.date(), tables
+    )
+    kin = lake.rows(sql_text("kin", __package__), key_id=key_id)
+    of_kin = f"IN ({', '.join(quoted(each) for (each,) in kin)})"
+    for name in _ROLL_UPS:
+        if name in tables:
+            _keep_rows(lake, name, f"WHERE key_id {of_kin}")
+    lake.execute(
+        "CREATE OR REPLACE TEMP VIEW span_events AS FROM lake.events "
+        f"WHERE day >= DATE '{window.start.date()}' AND day < DATE '{window.end.date()}' "
+        f"AND (key_id {of_kin} OR principal {of_kin})"
+    )
+    lake.execute(f"SET VARIABLE span_addresses = ({_ADDRESSES})")
+    _make(lake, "span", tables)
+    _load_catalogue(lake, catalogue)
+    prepare_window(lake, window, baseline_days, tables)
+
+
+def _begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None) -> None:
+    lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
+    lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
+    lake.execute("SET VARIABLE span_addresses = NULL::VARCHAR[]")
+    _make(lake, "roll_ups", tables)
+
+
+def _keep_rows(lake: Lake, view: str, chosen: str = "") -> None:
+    """Read a view's rows once, those that are `chosen`."""
+    lake.execute(f"CREATE OR REPLACE TEMP TABLE kept_{view} AS FROM {view} {chosen}")
+    lake.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS FROM kept_{view}")
 
 
 def prepare_window(
@@ -254,8 +304,7 @@ def _keep_small(lake: Lake, tables: Set[str] | None) -> None:
         return
     for name in _ROLL_UPS:
         if tables is None or name in tables:
-            lake.execute(f"CREATE OR REPLACE TEMP TABLE kept_{name} AS FROM {name}")
-            lake.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM kept_{name}")
+            _keep_rows(lake, name)
 
 
 def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
@@ -465,6 +514,7 @@ __all__ = [
     "load_detector",
     "load_detectors",
     "prepare",
+    "prepare_key",
     "prepare_span",
     "prepare_window",
     "run",

@@ -76,7 +76,7 @@ CREATE OR REPLACE TEMP TABLE keys AS
 WITH shown AS (
     SELECT coalesce(principal, key_id) AS key_id,
         arg_max("key", ts) FILTER (principal IS NULL) AS "key", arg_max(source, ts) AS source
-    FROM lake.events
+    FROM span_events
     WHERE day >= getvariable('window_start') AND day < getvariable('window_end')
     GROUP BY ALL
 )

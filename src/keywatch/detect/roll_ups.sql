@@ -1,9 +1,19 @@
--- The log's roll-ups of the span. Variables: span_start, span_end (days, half open).
--- Views: a large lake is not copied; of a small one `detectors.prepare_span` keeps the rows.
+-- The log and its roll-ups of the span. Variables: span_start, span_end (days, half open).
+-- Views: a large lake is not copied; of a small one `detectors.prepare_span` keeps the rows, and
+-- of a few keys `detectors.prepare_key` those of the keys.
+
+-- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up; of all days
+-- until the span's end
+CREATE OR REPLACE TEMP VIEW known_activity AS
+FROM lake.activity WHERE day < getvariable('span_end');
 
 -- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up
 CREATE OR REPLACE TEMP VIEW span_activity AS
-FROM lake.activity WHERE day >= getvariable('span_start') AND day < getvariable('span_end');
+FROM known_activity WHERE day >= getvariable('span_start');
+
+-- grain: ts, key_id, request_id
+CREATE OR REPLACE TEMP VIEW span_events AS
+FROM lake.events WHERE day >= getvariable('span_start') AND day < getvariable('span_end');
 
 -- grain: key_id, hour, address, in parts that add up
 CREATE OR REPLACE TEMP VIEW span_hours AS

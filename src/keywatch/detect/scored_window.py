@@ -31,7 +31,7 @@ _LEAST_SUSPICIOUS_BITS = 0.01
 # from a place that these brought: a network, or a prefix of one, that is new to the key. To a key
 # without a past every place is new: of such a key nothing is added. None is of a key that only
 # facts speak of which are no theft: an exposed key is not yet misused.
-_CASE_VISITS = """
+CASE_VISITS = """
     WITH marked AS (
         SELECT v.key_id, v.day, v.prefix, v.network, v.class, v.place, v.events, v.response_bytes,
             h.active_days, coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
@@ -123,6 +123,24 @@ class ScoredWindow:
             )
 
 
+@contextmanager
+def ordinary_case(lake: Lake, one: ScoredCase) -> Iterator[None]:
+    """``scored_cases`` and ``case_visits`` of a case without an action, for the time inside.
+
+    Reads the temporary tables of its window, of its key at least. No visit of it is suspicious.
+    """
+    none = pa.schema(
+        [("key_id", pa.string()), ("day", pa.date32()), ("prefix", pa.string()),
+         ("bits", pa.float64())]
+    ).empty_table()  # fmt: skip
+    visits = _case_visits(lake, [one], none, whole=True)
+    with (
+        lake.registered("scored_cases", _case_table([one])),
+        lake.registered("case_visits", visits),
+    ):
+        yield
+
+
 def judge_of(
     lake: Lake, window: Window, settings: Settings, loaded: Sequence[Detector] | None = None
 ) -> tuple[list[Detector], Judge]:
@@ -207,7 +225,7 @@ def _case_visits(
         lake.registered("scored_cases", _case_table(cases)),
     ):
         return lake.table(
-            _CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
+            CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
         )
 
 

@@ -1,5 +1,6 @@
 -- What the windows of a span have in common: made once, however many of its windows are judged.
--- Variables: span_start, span_end (days, half open); windows and their baselines lie inside.
+-- Variables: span_start, span_end (days, half open), windows and their baselines lie inside;
+-- span_addresses, a list of those to know the places of, or null: of all.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
 
 -- grain: address; numbered, so that min(place_id) is the most telling of many
@@ -10,7 +11,7 @@ SELECT
             list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
     )::INTEGER AS place_id,
     *
-FROM known_places();
+FROM known_places(among := getvariable('span_addresses'));
 
 -- grain: key_id, day, place_id
 CREATE OR REPLACE TEMP TABLE span_places AS
@@ -52,7 +53,7 @@ WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 CREATE OR REPLACE TEMP TABLE late_places AS
 SELECT DISTINCT a.key_id, a.day, p.place_id
 FROM lake.review_queue AS q
-JOIN lake.activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start
+JOIN known_activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start
     AND a.day < q.window_end
 JOIN places AS p USING (address)
 WHERE q.is_late;
@@ -61,16 +62,14 @@ WHERE q.is_late;
 -- forgets
 CREATE OR REPLACE TEMP TABLE first_places AS
 SELECT a.key_id, p.place_id, min(a.day) AS first_day
-FROM lake.activity AS a
+FROM known_activity AS a
 JOIN places AS p USING (address)
 ANTI JOIN flagged_places AS q ON q.key_id = a.key_id AND q.day = a.day AND q.place_id = p.place_id
 ANTI JOIN late_places AS l ON l.key_id = a.key_id AND l.day = a.day AND l.place_id = p.place_id
-WHERE a.day < getvariable('span_end')
 GROUP BY ALL;
 
 -- grain: key_id; its first five days of use, in all of the lake
 CREATE OR REPLACE TEMP TABLE first_days AS
 SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
-FROM lake.activity
-WHERE day < getvariable('span_end')
+FROM known_activity
 GROUP BY key_id;

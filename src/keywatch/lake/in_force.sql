@@ -4,13 +4,16 @@
 CREATE OR REPLACE TEMP MACRO inventory_in_force() AS TABLE
 FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
 
--- grain: address; the origin in force, as the newest databases that were asked say
-CREATE OR REPLACE TEMP MACRO origins_in_force() AS TABLE
-FROM lake.origins QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1;
+-- grain: address; the origin in force, as the newest databases that were asked say; of the
+-- addresses in the list `among`, or of all. To choose a few afterwards takes much longer.
+CREATE OR REPLACE TEMP MACRO origins_in_force(among := NULL::VARCHAR[]) AS TABLE
+FROM lake.origins
+WHERE among IS NULL OR address IN (SELECT unnest(among))
+QUALIFY row_number() OVER (PARTITION BY address ORDER BY load_id DESC) = 1;
 
--- grain: address; as the newest databases place it; every one has a prefix, a network and a
--- country, if only its own name.
-CREATE OR REPLACE TEMP MACRO known_places() AS TABLE
+-- grain: address; of those `among`, as the newest databases place it; every one has a prefix, a
+-- network and a country, if only its own name.
+CREATE OR REPLACE TEMP MACRO known_places(among := NULL::VARCHAR[]) AS TABLE
 SELECT
     address,
     coalesce(ip, nullif(address, ''), '(none)') AS ip,
@@ -22,7 +25,7 @@ SELECT
     END AS network,
     coalesce(country, '-') AS country,
     class, asn, organization, coalesce(located, false) AS located, latitude, longitude, accuracy_km
-FROM origins_in_force();
+FROM origins_in_force(among := among);
 
 -- grain: leak_id, key_id; a find of a leaked key, and the key of `known` (the name of a table with
 -- key_id and key) that it is: the one that it names, or the one with its hash, or the only one that

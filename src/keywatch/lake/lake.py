@@ -68,7 +68,8 @@ METADATA = "__ducklake_metadata_lake"
 _OFTEN_EMPTY = (
     "alerts", "deliveries", "delivery_outcomes", "flagged_visits", "held_back", "keyless_events",
     "keys", "leaked_keys", "left_out_files", "maintenance", "new_networks", "path_templates",
-    "recommendations", "rejects", "sessions", "suppressions", "unlisted_keys", "verdicts",
+    "recommendations", "rejects", "reviews", "sessions", "suppressions", "unlisted_keys",
+    "verdicts",
 )  # fmt: skip
 """Tables that have no row in many a lake, for long."""
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database

@@ -163,6 +163,17 @@ CREATE TABLE lake.recommendations (
     run_id VARCHAR, key_id VARCHAR, action VARCHAR, document JSON
 );
 
+-- grain: run_id, nth; all that a review said: nth 0 is the review, the others are its cases in
+-- order, those without an action in brief
+CREATE TABLE lake.reviews (
+    run_id VARCHAR,
+    state VARCHAR,             -- a digest of all that it rests on
+    load_id BIGINT,            -- the lake's last load then
+    nth BIGINT, key_id VARCHAR, key VARCHAR, name VARCHAR,
+    day DATE, prefix VARCHAR,  -- of the worst visit
+    document JSON              -- keywatch.review.stored.ToldReview, keywatch.model.Case
+);
+
 -- grain: run_id, key_id, network; one that was new to the key; countries, prefixes (the busiest)
 -- and the rest as of keywatch.model.NewNetwork
 CREATE TABLE lake.new_networks (

@@ -55,3 +55,9 @@ CREATE TABLE IF NOT EXISTS lake.leaked_keys (
     leak_id VARCHAR, imported_at TIMESTAMP, key_id VARCHAR, key VARCHAR, found_at TIMESTAMP,
     source VARCHAR, location VARCHAR
 );
+
+-- What reviews said, to be read again; of earlier runs it is scored anew.
+CREATE TABLE IF NOT EXISTS lake.reviews (
+    run_id VARCHAR, state VARCHAR, load_id BIGINT, nth BIGINT, key_id VARCHAR, key VARCHAR,
+    name VARCHAR, day DATE, prefix VARCHAR, document JSON
+);

@@ -22,6 +22,7 @@ from keywatch.lake.catalogue_copies import copies
 from keywatch.lake.folder import SET_ASIDE
 from keywatch.lake.weeks import last_event
 from keywatch.model import Window
+from keywatch.review.stored import forget_older
 from keywatch.settings import LakeSettings
 
 FORGOTTEN = "[forgotten]"
@@ -100,6 +101,8 @@ def maintain(
     if _purge_is_due(lake):
         _purge(lake)
     before = file_count(lake)
+    with lake.writing():
+        forget_older(lake)
     pruned, events_before = _prune(lake, settings.keep_events_days, now)
     runs = set(_repeatable(lake))
     _rewrite_and_merge(lake, _REWRITE_SHARE)
@@ -284,9 +287,13 @@ def _erase(lake: Lake, is_address: bool, marks: Sequence[str], names: Sequence[s
         if mine:
             _count_and_delete(lake, table, mine, found, marks=list(marks))
     lake.create_text_function("mend_text", _mender(marks, names))
+    # Stored reviews are made anew.
+    del columns["reviews"]
     for table, texts in columns.items():
         for name, kind in texts.items():
             _mend(lake, table, name, kind, marks, found)
+    if found.deleted or found.mended:
+        lake.execute("DELETE FROM lake.reviews")
     return found
 
 

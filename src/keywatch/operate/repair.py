@@ -36,8 +36,9 @@ _ROLLUPS = {
     "sessions": "day",
 }
 _EVENTS = ("events", "keyless_events")
-_REPLAYS = ("replays", "replayed_visits")
-_MENDED = {*_ROLLUPS, *_EVENTS, *_REPLAYS, "ingested_files", "origins", "format", "identity"}
+_SCORED_AGAIN = ("replays", "replayed_visits", "reviews")
+"""What is made anew when it is asked for."""
+_MENDED = {*_ROLLUPS, *_EVENTS, *_SCORED_AGAIN, "ingested_files", "origins", "format", "identity"}
 _AGAIN = {
     "keys": "import the inventory again",
     "unlisted_keys": "import the inventory again",
@@ -130,6 +131,8 @@ class _Repair:
             self._rebuild_rollups(lake)
             self._locate_again(lake, locator)
             self._mend_secret(lake, new_secret)
+            if self._report.done or self._report.left:
+                lake.execute("DELETE FROM lake.reviews")
         return self._report
 
     def _can_be_opened(self) -> bool:
@@ -289,7 +292,7 @@ class _Repair:
             )
         elif (
             not fault.file.current
-            or table in {*_ROLLUPS, *_REPLAYS, "origins", "format", "identity"}
+            or table in {*_ROLLUPS, *_SCORED_AGAIN, "origins", "format", "identity"}
             or table in {*_EVENTS, "ingested_files"}
         ):
             self._report.done.append(text)
@@ -412,7 +415,7 @@ class _Repair:
             f"activity, hours, transitions and sessions of {days} rebuilt from the events"
         )
         # Replays that read them before are not to be trusted.
-        for table in _REPLAYS:
+        for table in _SCORED_AGAIN:
             lake.execute(f"DELETE FROM lake.{table}")
 
     def _roll_up(self, lake: Lake, load_id: int, day: date) -> None:

@@ -8,7 +8,7 @@ another has its predecessor's past, as the inventory says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -87,27 +87,49 @@ def details(
     review: Review,
     baseline_days: int,
     flags: Sequence[Flag] | None = None,
-    cases: Sequence[Case] | None = None,
 ) -> Details:
-    """The details of `cases`, or of all that need an action; `flags` as of `History`."""
-    chosen = tuple(review.alerted() if cases is None else cases)
-    key_ids = [case.key_id for case in chosen]
+    """The details of all cases that need an action; `flags` as of `History`."""
+    cases = review.alerted()
     upkeep = {finding.key_id for finding in review.hygiene}
     unjudged = {
         key_id
         for key_id, standing in review.standings.items()
         if standing in ("warming_up", "not_assessable")
     }
+    named = {*(case.key_id for case in cases), *upkeep, *unjudged}
+    return replace(
+        _details(lake, review, baseline_days, flags, cases),
+        keys=shown_keys(lake, named),
+        used_scopes=used_scopes(lake, upkeep, review.window, baseline_days),
+        changes=changes(lake, review),
+    )
+
+
+def details_of_case(
+    lake: Lake, review: Review, baseline_days: int, flags: Sequence[Flag], case: Case
+) -> Details:
+    """The details of one case, with nothing of other keys or windows; `flags` as of `History`."""
+    return _details(lake, review, baseline_days, flags, (case,))
+
+
+def _details(
+    lake: Lake,
+    review: Review,
+    baseline_days: int,
+    flags: Sequence[Flag] | None,
+    cases: tuple[Case, ...],
+) -> Details:
+    key_ids = [case.key_id for case in cases]
     past = History(lake, key_ids, review.window, baseline_days, flags)
     return Details(
-        cases=chosen,
+        cases=cases,
         first_day=past.first_day,
         timeline=past.timeline(),
         origins=past.origins(),
         endpoints=past.endpoints(),
-        keys=shown_keys(lake, {*key_ids, *upkeep, *unjudged}),
-        used_scopes=used_scopes(lake, upkeep, review.window, baseline_days),
-        changes=changes(lake, review),
+        keys={},
+        used_scopes={},
+        changes=None,
     )
 
 

@@ -32,6 +32,8 @@ WHERE a.day >= getvariable('history_start') AND a.day < getvariable('history_win
     AND (l.key_id = l.ancestor OR a.day < getvariable('history_window_start'))
 GROUP BY ALL;
 
+SET VARIABLE history_addresses = (SELECT list(DISTINCT address) FROM history_activity);
+
 -- grain: address; `origin` is its network, or what kind of address it is where none is known
 CREATE OR REPLACE TEMP TABLE history_places AS
 SELECT
@@ -39,8 +41,7 @@ SELECT
     coalesce(prefix, nullif(address, ''), '(none)') AS prefix,
     asn, organization, country, class, latitude, longitude, accuracy_km,
     place_of(class, asn, organization, country, coalesce(located, false)) AS origin
-FROM origins_in_force()
-SEMI JOIN history_activity USING (address);
+FROM origins_in_force(among := coalesce(getvariable('history_addresses'), []::VARCHAR[]));
 
 -- grain: key_id, day, address, endpoint, agent; `known`: from its network in the days before the
 -- window

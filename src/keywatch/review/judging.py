@@ -6,38 +6,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from keywatch import __version__
-from keywatch.detect import power
-from keywatch.detect.calibration import RANK_CASES
 from keywatch.detect.detectors import Detector
-from keywatch.detect.proxies import proxy_addresses, proxy_sentence
-from keywatch.detect.replay import Replayed, revokes
 from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import is_newest_week
 from keywatch.load import late
 from keywatch.load.late import Queued
-from keywatch.model import (
-    CalibrationSummary,
-    Coverage,
-    HygieneFinding,
-    Power,
-    Review,
-    Run,
-    Standing,
-    Window,
-)
-from keywatch.review import alerts, new_networks, recommend, settled, verdicts
+from keywatch.model import HygieneFinding, Review, Run, Standing, Window
+from keywatch.review import alerts, coverage, new_networks, recommend, settled, stored
 from keywatch.review.alerts import Change, Outbox
 from keywatch.settings import Settings
 from keywatch.text.document import case_document
-from keywatch.text.phrases import count, iso_week, listed, named, sentence
-from keywatch.text.safe_text import printable
 
-_MOST_WEEKS = 8
 WATCH = "-watch"
 """Ends the id of a run that the feed stored: it has the alerted keys only."""
 
@@ -62,7 +46,9 @@ def make_review(
     answer = Review(
         window=window,
         run=_run(lake, scored, settings),
-        coverage=_coverage(lake, scored, standings, settings),
+        coverage=coverage.as_of_now(
+            lake, coverage.of_run(lake, scored, standings, settings), window, settings
+        ),
         cases=cases,
         groups=scored.groups,
         hygiene=_hygiene(lake, scored),
@@ -131,221 +117,38 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
     return dict(rows)
 
 
-def _calibration(lake: Lake, replayed: Replayed) -> CalibrationSummary | None:
-    if replayed.calibration is None:
-        return None
-    judged, benign = verdicts.realised(lake)
-    left_out = replayed.left_out
-    return CalibrationSummary(
-        windows=len(replayed.cases),
-        cases=replayed.calibration.replayed.total,
-        nominal_rate=replayed.settings.scoring.false_revoke_rate,
-        replayed_revokes=revokes(replayed.cases),
-        left_out=sum(map(len, left_out.thefts)),
-        noisy_keys=len(left_out.noisy),
-        outlying_windows=len(left_out.outlying),
-        remaining_revokes=revokes(replayed.remaining()),
-        judged=judged,
-        judged_benign=benign,
-    )
-
-
-def _power(lake: Lake, scored: ScoredWindow, settings: Settings) -> tuple[Power, ...]:
-    calibration = scored.replayed.calibration
-    most_keys = settings.review.power_keys
-    if calibration is None or not most_keys:
-        return ()
-    return power.summary(
-        power.power_of_keys(
-            lake, scored.window, scored.detectors, calibration, settings.scoring, most_keys
-        )
-    )
-
-
-def _coverage(
-    lake: Lake, scored: ScoredWindow, standings: dict[str, Standing], settings: Settings
-) -> Coverage:
-    window, calibration = scored.window, _calibration(lake, scored.replayed)
-    kinds = list(standings.values())
-    start, end = window.start, window.end
-    events, unlocated, keyless, rejected, held_back = lake.rows(
-        """
-        SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
-            (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
-                WHERE NOT located),
-            (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
-            (SELECT count(*) FROM lake.rejects),
-            (SELECT count(*) FROM lake.held_back)
-        """,
-        start=start.date(),
-        end=end.date(),
-    )[0]
-    first, last = lake.rows(
-        "SELECT min(first_ts), max(last_ts) FILTER (day < $end) FROM lake.activity", end=end.date()
-    )[0]
-    proxies = proxy_addresses(lake, start.date(), end.date())
-    history = (min(start, last) - first).total_seconds() / 86400 if first and last else 0.0
-    return Coverage(
-        keys=len(kinds),
-        assessed=kinds.count("assessed"),
-        warming_up=kinds.count("warming_up"),
-        not_assessable=kinds.count("not_assessable"),
-        silent=kinds.count("silent"),
-        events=events,
-        unlocated_addresses=unlocated,
-        keyless_events=keyless,
-        rejected_lines=rejected,
-        held_back_events=held_back,
-        history_days=round(max(history, 0.0), 2),
-        notes=_proxy_notes(proxies)
-        + _notes(first, last, window, kinds, settings)
-        + _unread_notes(lake, window)
-        + _late_notes(lake, window, settings)
-        + tuple(f"{note}." for note in alerts.unlisted_notes(lake))
-        + _calibration_notes(calibration),
-        calibration=calibration,
-        suppressions=verdicts.in_force(lake, window),
-        power=() if proxies else _power(lake, scored, settings),
-        keys_without_past=new_networks.keys_without_past(lake),
-        proxy_addresses=proxies,
-    )
-
-
-def _proxy_notes(proxies: tuple[str, ...]) -> tuple[str, ...]:
-    if not proxies:
-        return ()
-    told = sentence(proxy_sentence(proxies))
-    return (f"{told} Until then no detection power is promised.",)
-
-
-def _notes(
-    first: datetime | None,
-    last: datetime | None,
-    window: Window,
-    kinds: list[Standing],
-    settings: Settings,
-) -> tuple[str, ...]:
-    """What the reader must know before trusting the silence."""
-    if first is None or last is None:
-        return ("The lake has no events of any key before the end of the window.",)
-    notes = []
-    warm_up = settings.review.warm_up_days
-    if "assessed" not in kinds:
-        seen = _span((last - first).total_seconds())
-        notes.append(
-            f"The lake has only {seen} of history, too little to assess keys against their own "
-            f"history, which takes {warm_up} days before the window. Keys were assessed by policy, "
-            "sensitive calls and peers only."
-        )
-    elif young := kinds.count("warming_up"):
-        notes.append(
-            f"{count(young, 'key')} {named(young, 'was', 'were')} in use on fewer than {warm_up} "
-            f"days before the window, and {named(young, 'was', 'were')} assessed mainly by policy, "
-            "sensitive calls and peers."
-        )
-    if last < window.end - timedelta(days=1):
-        notes.append(f"The last event is from {last:%Y-%m-%d %H:%M} UTC: the window is incomplete.")
-    return tuple(notes)
-
-
-_MOST_KEYS_NAMED = 5
-
-
-def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
-    """What the window's log has that nobody could read: the lines of keys, and whole files."""
-    keys = lake.rows(
-        "SELECT key_id, sum(lines)::BIGINT AS lines FROM unread_lines WHERE day >= $start "
-        "GROUP BY key_id ORDER BY lines DESC, key_id",
-        start=window.start.date(),
-    )
-    notes = []
-    if keys:
-        told = ", ".join(
-            f"{count(lines, 'line')} of {printable(key_id)}"
-            for key_id, lines in keys[:_MOST_KEYS_NAMED]
-        )
-        more = len(keys) - _MOST_KEYS_NAMED
-        others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
-        # No colon after a key: `lake forget` takes it for a part of the id.
-        notes.append(f"{told}{others} could not be read; their content is unknown.")
-    files = lake.value(
-        "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
-        "AND path NOT IN (SELECT path FROM lake.ingested_files)",
-        start=window.start,
-    )
-    if files:
-        notes.append(
-            f"{count(files, 'file')} found since the window began "
-            f"{'was' if files == 1 else 'were'} skipped as unreadable: keywatch doctor lists them."
-        )
-    return tuple(notes)
-
-
-def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ...]:
-    """Which weeks before the window have lines that were not judged yet."""
-    waiting = [
-        iso_week(each.window) or ""
-        for each in late.queued(lake, settings.review.late_weeks)
-        if each.is_late and each.window.end <= window.start
-    ]
-    if not waiting:
-        return ()
-    return (
-        f"Late log lines of {listed(waiting, _MOST_WEEKS)} are not scored yet and not part of the "
-        "baseline: run keywatch review --missed.",
-    )
-
-
-def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...]:
-    if calibration is None:
-        return (
-            "Too little history to replay, so scores are not calibrated: facts and the rule for "
-            "unfamiliar places decide what to revoke, and a threshold in the settings what to "
-            "investigate.",
-        )
-    return (
-        f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
-        f"{calibration.cases:,} replayed cases with an exponential tail.",
-    )
-
-
-def _span(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} minutes"
-    if seconds < 2 * 86400:
-        return f"{seconds / 3600:.0f} hours"
-    return f"{seconds / 86400:.0f} days"
-
-
 def keep(
     lake: Lake,
     answer: Review,
-    scored: ScoredWindow,
+    scored: ScoredWindow | None,
     settings: Settings,
     outbox: Outbox,
     judged: Queued | None = None,
+    state: stored.State | None = None,
 ) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there.
 
     What is to be told of the recommendations commits with them, and so does the week's upkeep where
     it is the newest whole week: of an older one it would be out of date. `judged` is what the
-    window waited for, and leaves the queue with it.
+    window waited for, and leaves the queue with it. `scored` is None where `answer` was read from
+    the lake; with `state`, what it rests on, it can be read there the next time.
     """
     weekly = is_newest_week(lake, answer.window)
-    if (
-        judged is None
-        and _is_stored(lake, answer)
-        and not (weekly and outbox.upkeep_is_due(lake, answer))
-    ):
+    is_new = scored is not None and not _is_stored(lake, answer)
+    is_unread = scored is not None and state is not None and not stored.is_kept(lake, state)
+    upkeep = weekly and outbox.upkeep_is_due(lake, answer)
+    if judged is None and not (is_new or is_unread or upkeep):
         return
     with lake.writing():
         late.leave(lake, judged)
-        if not _is_stored(lake, answer):
+        if scored is not None and not _is_stored(lake, answer):
             scored.replays.keep(lake)
             _keep_flags(lake, answer, scored)
             _keep_run(lake, answer, scored)
             changes = _changes(lake, answer, settings, judged)
             outbox.tell(lake, changes)
+        if scored is not None and state is not None and not stored.is_kept(lake, state):
+            stored.keep(lake, stored.ToldReview.of(lake, answer, scored), state)
         if weekly:
             outbox.enqueue_upkeep(lake, answer)
     lake.keep_copy(utc_now())

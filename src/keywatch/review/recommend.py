@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
+from keywatch.detect import detectors
 from keywatch.detect.detectors import Detector
-from keywatch.detect.scored_window import ScoredWindow
+from keywatch.detect.scored_window import CASE_VISITS, ScoredWindow, ordinary_case
 from keywatch.detect.scoring import ScoredCase
-from keywatch.lake import Lake, quoted
+from keywatch.lake import Lake, quoted, sql_text
 from keywatch.model import (
     Action,
     BlastRadius,
@@ -21,14 +22,11 @@ from keywatch.model import (
     Impact,
     Origin,
     Standing,
+    Window,
 )
 from keywatch.text.phrases import listed
-from keywatch.vendors import runbook
+from keywatch.vendors import catalogue_by_source, runbook
 
-_MOST_SESSIONS = 10
-_MOST_ORIGINS = 20
-_MOST_SESSIONS = 10
-_MOST_CONSUMERS = 5
 _MOST_SENSITIVE = 10
 _MOST_PREFIXES = 5
 
@@ -38,17 +36,55 @@ def build_cases(
 ) -> list[Case]:
     """Cases of the JSON contract for those of `scored`, in their order.
 
-    Without `whole`, those that need no action have no origins, blast radius, impact and query: to
-    read these for every key takes longer than to judge it.
+    Without `whole`, those that need no action are told in brief: without origins, blast radius,
+    impact and query. To read these for every key takes longer than to judge it.
 
     Reads the temporary tables of `detectors.prepare_window` as well, which are those of `scored`.
     """
     with scored.tables(lake):
-        facts = _Facts(lake, scored.detectors)
+        evidence = _many(lake.records(sql_text("evidence", __package__)))
+        facts = _Facts(lake)
     return [
-        _case(one, standings.get(one.key_id, "silent"), facts, whole or one.recommended != "none")
+        _case(
+            one,
+            standings.get(one.key_id, "silent"),
+            _evidence(one, evidence[one.key_id], scored.detectors),
+            facts,
+            whole=whole or one.recommended != "none",
+        )
         for one in scored.cases
     ]
+
+
+def is_brief(case: Case) -> bool:
+    """Whether `case` was told in brief."""
+    return case.blast_radius is None
+
+
+def in_brief(case: Case) -> Case:
+    """`case` as `build_cases` tells it without `whole`."""
+    return case if case.action != "none" or case.as_scored != "none" else replace(case, **_BRIEF)
+
+
+def in_full(lake: Lake, case: Case, day: date | None, prefix: str | None) -> Case:
+    """`case`, which was told in brief, as `build_cases` tells it with `whole`.
+
+    `day` and `prefix` are its worst visit. Reads the temporary tables of its window, which may be
+    those of this key alone (`prepare_for`).
+    """
+    one = ScoredCase(
+        case.key_id, day, prefix, case.bits, families={}, shares={}, certain=False, action="none"
+    )
+    with ordinary_case(lake, one):
+        return replace(case, **_full(one, _Facts(lake)))
+
+
+def prepare_for(lake: Lake, key_id: str, window: Window, baseline_days: int) -> None:
+    """Make the temporary tables that `in_full` reads, of the key and of what its past rests on."""
+    detectors.prepare_key(
+        lake, key_id, window, baseline_days, catalogue_by_source(),
+        sql_text("facts", __package__) + CASE_VISITS,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,217 +101,23 @@ class _Key:
 
 
 class _Facts:
-    """What the cases need, by key, read once for all of them."""
+    """What the cases told in full need, by key, read once for all of them (``facts.sql``)."""
 
-    def __init__(self, lake: Lake, detectors: Sequence[Detector]) -> None:
-        self.detectors = detectors
-        self.keys = {
-            key_id: _Key(*row)
-            for key_id, *row in lake.rows(
-                'SELECT key_id, "key", name, owner, environment, scopes, revoked_at, source '
-                "FROM keys SEMI JOIN scored_cases USING (key_id)"
-            )
-        }
-        self.unread: dict[str, int] = dict(
-            lake.rows(
-                "SELECT key_id, sum(lines)::BIGINT FROM unread_lines "
-                "WHERE day >= getvariable('window_start') GROUP BY key_id"
-            )
-        )
-        self.evidence = _many(
-            lake.records(
-                """
-            WITH cases AS (
-                SELECT c.key_id, c.day, c.prefix, v.network
-                FROM scored_cases AS c
-                LEFT JOIN visits AS v USING (key_id, day, prefix)
-            ),
-
-            -- The visits of a key at a network that is new to it are judged as one: each detector
-            -- is shown where it says most.
-            judged AS (
-                SELECT c.key_id, v.day, v.prefix, v.day = c.day AND v.prefix = c.prefix AS worst
-                FROM cases AS c
-                JOIN visits AS v USING (key_id)
-                WHERE v.day = c.day AND v.prefix = c.prefix OR v.network = c.network
-                    AND EXISTS (FROM new_networks AS n
-                        WHERE n.key_id = v.key_id AND n.network = v.network)
-            ),
-
-            said AS (
-                SELECT e.*, j.worst, sum(e.bits) OVER (
-                    PARTITION BY e.key_id, e.detector, j.day, j.prefix) AS visit_bits
-                FROM scored_evidence AS e
-                JOIN judged AS j ON j.key_id = e.key_id AND j.day = coalesce(e.day, j.day)
-                    AND j.prefix = coalesce(e.prefix, j.prefix)
-                WHERE e.day IS NOT NULL
-                UNION ALL
-                SELECT e.*, true, e.bits
-                FROM scored_evidence AS e
-                SEMI JOIN scored_cases USING (key_id)
-                WHERE e.day IS NULL
-            )
-
-            SELECT DISTINCT s.* EXCLUDE (worst, visit_bits),
-                f.action AS fact_action, s.detector IN (FROM rules) AS is_rule
-            FROM (
-                FROM said
-                QUALIFY rank() OVER (PARTITION BY key_id, detector
-                    ORDER BY visit_bits DESC, worst DESC, day, prefix) = 1
-                UNION
-                -- What a fact asks for that is no theft counts for the key, whatever its visit.
-                SELECT e.*, false, e.bits
-                FROM scored_evidence AS e
-                SEMI JOIN scored_cases USING (key_id)
-                JOIN facts AS f
-                    ON f.detector = e.detector AND e.bits >= f.certain_bits AND f.action <> 'revoke'
-            ) AS s
-            LEFT JOIN facts AS f ON f.detector = s.detector AND s.bits >= f.certain_bits
-            ORDER BY bits DESC, s.detector, day, prefix
-            """
-            )
-        )
-        self.origins = _many(
-            lake.records(
-                """
-            FROM (
-                SELECT w.key_id, p.ip, nullif(p.prefix, p.ip) AS prefix, p.asn, p.organization,
-                    nullif(p.country, '-') AS country, p.class,
-                    min(w.first_ts) AS first_seen, max(w.last_ts) AS last_seen,
-                    sum(w.events)::BIGINT AS requests,
-                    coalesce(sum(w.events) FILTER (v.suspicious), 0)::BIGINT AS requests_suspicious,
-                    bool_or(v.worst) AS worst, bool_or(v.suspicious) AS suspicious
-                FROM window_activity AS w
-                JOIN places AS p USING (place_id)
-                JOIN case_visits AS v
-                    ON v.key_id = w.key_id AND v.day = w.day AND v.prefix = w.prefix
-                GROUP BY ALL
-            )
-            SELECT *, count(*) OVER (PARTITION BY key_id) AS origins
-            QUALIFY row_number() OVER (PARTITION BY key_id
-                ORDER BY worst DESC, suspicious DESC, requests DESC, ip) <= $most
-            ORDER BY key_id, worst DESC, suspicious DESC, requests DESC, ip
-            """,
-                most=_MOST_ORIGINS,
-            )
-        )
-        self.visits = _many(
-            lake.records(
-                """
-            SELECT key_id, suspicious, sum(events)::BIGINT AS events,
-                sum(response_bytes)::BIGINT AS response_bytes, count(DISTINCT day) AS days,
-                list(DISTINCT prefix ORDER BY prefix) AS prefixes
-            FROM case_visits
-            GROUP BY ALL
-            """
-            )
-        )
-        # Roll-ups count an object once a day, address and endpoint: of several days only the events
-        # can tell how many they are.
-        self.objects: dict[str, int] = dict(
-            lake.rows(
-                """
-            SELECT e.key_id, count(DISTINCT e.object)
-            FROM (
-                SELECT coalesce(principal, key_id) AS key_id, day, address, object FROM lake.events
-            ) AS e
-            SEMI JOIN (
-                FROM visit_addresses
-                SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
-            ) USING (key_id, day, address)
-            WHERE e.day >= getvariable('window_start') AND e.day < getvariable('window_end')
-            GROUP BY e.key_id
-            """
-            )
-        )
-        self.addresses = _many(
-            lake.records(
-                """
-            SELECT key_id, addresses, list(day ORDER BY day) AS days
-            FROM (
-                SELECT v.key_id, v.day, list(DISTINCT a.address ORDER BY a.address) AS addresses
-                FROM case_visits AS v
-                JOIN visit_addresses AS a USING (key_id, day, prefix)
-                JOIN scored_cases AS c USING (key_id)
-                WHERE v.suspicious OR c.action = 'none' AND v.worst
-                GROUP BY v.key_id, v.day
-            )
-            GROUP BY key_id, addresses
-            ORDER BY key_id, days
-            """
-            )
-        )
-        self.sessions: dict[str, list[str]] = dict(
-            lake.rows(
-                """
-            SELECT key_id, list(session ORDER BY events DESC, session)[:$most]
-            FROM (
-                SELECT s.key_id, s.session, sum(s.events) AS events
-                FROM lake.sessions AS s
-                JOIN visit_addresses AS a USING (key_id, day, address)
-                JOIN case_visits AS v USING (key_id, day, prefix)
-                WHERE v.suspicious AND s.day >= getvariable('window_start')
-                    AND s.day < getvariable('window_end')
-                GROUP BY ALL
-            )
-            GROUP BY key_id
-            """,
-                most=_MOST_SESSIONS,
-            )
-        )
+    def __init__(self, lake: Lake) -> None:
+        lake.execute(sql_text("facts", __package__))
+        self.keys = {key_id: _Key(*row) for key_id, *row in lake.rows("FROM case_keys")}
+        self.unread: dict[str, int] = dict(lake.rows("FROM case_unread"))
+        self.origins = _many(lake.records("FROM case_origins ORDER BY key_id, nth"))
+        self.totals = _many(lake.records("FROM case_totals ORDER BY key_id, suspicious"))
+        self.objects: dict[str, int] = dict(lake.rows("FROM case_objects"))
+        self.addresses = _many(lake.records("FROM case_addresses ORDER BY key_id, days"))
+        self.sessions: dict[str, list[str]] = dict(lake.rows("FROM case_sessions"))
         self.window_days: tuple[date, date] = lake.rows(
             "SELECT getvariable('window_start')::DATE, getvariable('window_end')::DATE"
         )[0]
-        self.consumers = _many(
-            lake.records(
-                """
-            WITH ordinary AS (
-                SELECT *, count(DISTINCT day) OVER (PARTITION BY key_id) AS days
-                FROM case_visits WHERE NOT suspicious
-            )
-
-            SELECT *, count(*) OVER (PARTITION BY key_id) AS consumers
-            FROM (
-                SELECT v.key_id, a.agent, min(v.place) AS origin,
-                    sum(a.events) / any_value(v.days) AS requests_per_day
-                FROM ordinary AS v
-                JOIN visit_agents AS a USING (key_id, day, prefix)
-                GROUP BY v.key_id, a.agent, v.network
-            )
-            QUALIFY row_number() OVER (
-                PARTITION BY key_id ORDER BY requests_per_day DESC, agent, origin) <= $most
-            ORDER BY key_id, requests_per_day DESC, agent, origin
-            """,
-                most=_MOST_CONSUMERS,
-            )
-        )
-        self.scopes = _many(
-            lake.records(
-                """
-            WITH used AS (
-                SELECT v.key_id, e.endpoint, v.suspicious
-                FROM case_visits AS v
-                JOIN visit_endpoints AS e USING (key_id, day, prefix)
-                WHERE e.succeeded > 0
-                UNION
-                SELECT key_id, endpoint, false FROM baseline_endpoints
-                SEMI JOIN case_visits USING (key_id)
-            )
-            SELECT DISTINCT u.key_id, u.suspicious, c.scope, c.endpoint, c.sensitivity
-            FROM used AS u
-            JOIN keys AS k USING (key_id)
-            JOIN catalogue AS c USING (source, endpoint)
-            ORDER BY ALL
-            """
-            )
-        )
-        self.successors = {
-            row[0]: row[1]
-            for row in lake.rows(
-                "SELECT replaces, arg_max(key_id, (created_at, key_id)) FROM keys "
-                "WHERE replaces IS NOT NULL AND created_at IS NOT NULL GROUP BY replaces"
-            )
-        }
+        self.consumers = _many(lake.records("FROM case_consumers ORDER BY key_id, nth"))
+        self.scopes = _many(lake.records("FROM case_scopes ORDER BY ALL"))
+        self.successors: dict[str, str] = dict(lake.rows("FROM case_successors"))
 
 
 def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -285,12 +127,15 @@ def _many(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Case:
+def _case(
+    one: ScoredCase,
+    standing: Standing,
+    evidence: tuple[Evidence, ...],
+    facts: _Facts,
+    *,
+    whole: bool,
+) -> Case:
     key = facts.keys.get(one.key_id, _Key())
-    evidence = _evidence(one, facts)
-    blast_radius = _blast_radius(one.key_id, key, facts) if whole else None
-    impact = _impact(one.key_id, facts) if whole else None
-    origins = facts.origins[one.key_id]
     return Case(
         key_id=one.key_id,
         key=key.key,
@@ -304,23 +149,48 @@ def _case(one: ScoredCase, standing: Standing, facts: _Facts, whole: bool) -> Ca
         p_value=one.p_value,
         q_value=one.q_value,
         summary=_summary(one.recommended, evidence),
-        origins=tuple(
+        evidence=evidence,
+        **(_full(one, facts) if whole else _BRIEF),
+    )
+
+
+_BRIEF: dict[str, Any] = {
+    "origins": (),
+    "more_origins": 0,
+    "blast_radius": None,
+    "impact": None,
+    "steps": (),
+    "events_query": "",
+    "sessions": (),
+}
+"""What a case told in brief has in the place of `_full`."""
+
+
+def _full(one: ScoredCase, facts: _Facts) -> dict[str, Any]:
+    """What a case told in full has more than one in brief."""
+    key = facts.keys.get(one.key_id, _Key())
+    origins = facts.origins[one.key_id]
+    blast_radius = _blast_radius(one.key_id, key, facts)
+    impact = _impact(one.key_id, facts)
+    return {
+        "origins": tuple(
             Origin(row["ip"], row["prefix"], row["asn"], row["organization"], row["country"],
                    row["class"], row["first_seen"], row["last_seen"], row["requests"],
                    row["requests_suspicious"])
             for row in origins
         ),
-        more_origins=origins[0]["origins"] - len(origins) if origins else 0,
-        evidence=evidence,
-        blast_radius=blast_radius,
-        impact=impact,
-        steps=_steps(one, key, blast_radius, impact, facts) if blast_radius and impact else (),
-        events_query=_events_query(one, facts) if whole else "",
-        sessions=tuple(facts.sessions.get(one.key_id, ())),
-    )  # fmt: skip
+        "more_origins": origins[0]["origins"] - len(origins) if origins else 0,
+        "blast_radius": blast_radius,
+        "impact": impact,
+        "steps": _steps(one, key, blast_radius, impact, facts),
+        "events_query": _events_query(one, facts),
+        "sessions": tuple(facts.sessions.get(one.key_id, ())),
+    }  # fmt: skip
 
 
-def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
+def _evidence(
+    one: ScoredCase, said_of_it: Iterable[Mapping[str, Any]], loaded: Sequence[Detector]
+) -> tuple[Evidence, ...]:
     """That of the worst visit and of those that are judged with it, of their days, and of the key.
 
     Their bits add up to the case's. Of what went on from earlier windows only the titles are known.
@@ -328,12 +198,12 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
     Facts come first, the most urgent before the others. What does not count has 0 bits here, and so
     has what speaks for the owner; what speaks against has as much less.
     """
-    rows = [row for row in facts.evidence[one.key_id] if row["bits"] > 0]
+    rows = [row for row in said_of_it if row["bits"] > 0]
     said: dict[str, float] = defaultdict(float)
     for row in rows:
         if row["fact_action"] is None:
             said[row["detector"]] += row["bits"]
-    about = {each.id: each.about for each in facts.detectors}
+    about = {each.id: each.about for each in loaded}
     items = [
         Evidence(
             detector=row["detector"],
@@ -360,7 +230,7 @@ def _evidence(one: ScoredCase, facts: _Facts) -> tuple[Evidence, ...]:
             explanation=each.title,
             about=about[each.id],
         )
-        for each in facts.detectors
+        for each in loaded
         if one.shares.get(each.id, 0.0) > 0 and each.id not in said
     ]
     return tuple(sorted(items, key=lambda item: item.order))
@@ -388,7 +258,7 @@ def _summary(action: Action, evidence: tuple[Evidence, ...]) -> str:
 
 
 def _blast_radius(key_id: str, key: _Key, facts: _Facts) -> BlastRadius:
-    suspicious = [row for row in facts.visits[key_id] if row["suspicious"]]
+    suspicious = [row for row in facts.totals[key_id] if row["suspicious"]]
     used = facts.scopes[key_id]
     sensitive = {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
     return BlastRadius(
@@ -403,7 +273,7 @@ def _blast_radius(key_id: str, key: _Key, facts: _Facts) -> BlastRadius:
 
 
 def _impact(key_id: str, facts: _Facts) -> Impact:
-    legitimate = [row for row in facts.visits[key_id] if not row["suspicious"]]
+    legitimate = [row for row in facts.totals[key_id] if not row["suspicious"]]
     consumers = facts.consumers[key_id]
     needed = {
         row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]
@@ -426,7 +296,7 @@ def _steps(
 ) -> tuple[str, ...]:
     if one.recommended == "none":
         return ()
-    suspicious = next((row for row in facts.visits[one.key_id] if row["suspicious"]), None)
+    suspicious = next((row for row in facts.totals[one.key_id] if row["suspicious"]), None)
     at_hand = runbook.KeyAtHand(
         key_id=one.key_id,
         where=listed(suspicious["prefixes"], _MOST_PREFIXES) if suspicious else "the origins above",

@@ -1,0 +1,223 @@
+"""What a review covers: how many keys it could judge, by what, and what it could not see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from keywatch.detect import power
+from keywatch.detect.calibration import RANK_CASES
+from keywatch.detect.proxies import proxy_addresses, proxy_sentence
+from keywatch.detect.replay import Replayed, revokes
+from keywatch.detect.scored_window import ScoredWindow
+from keywatch.lake import Lake
+from keywatch.load import late
+from keywatch.model import CalibrationSummary, Coverage, Power, Standing, Window
+from keywatch.review import alerts, new_networks, verdicts
+from keywatch.settings import Settings
+from keywatch.text.phrases import count, iso_week, listed, named, sentence
+from keywatch.text.safe_text import printable
+
+_MOST_WEEKS = 8
+_MOST_KEYS_NAMED = 5
+
+
+def _calibration(replayed: Replayed) -> CalibrationSummary | None:
+    if replayed.calibration is None:
+        return None
+    left_out = replayed.left_out
+    return CalibrationSummary(
+        windows=len(replayed.cases),
+        cases=replayed.calibration.replayed.total,
+        nominal_rate=replayed.settings.scoring.false_revoke_rate,
+        replayed_revokes=revokes(replayed.cases),
+        left_out=sum(map(len, left_out.thefts)),
+        noisy_keys=len(left_out.noisy),
+        outlying_windows=len(left_out.outlying),
+        remaining_revokes=revokes(replayed.remaining()),
+    )
+
+
+def _with_verdicts(lake: Lake, calibration: CalibrationSummary) -> CalibrationSummary:
+    judged, benign = verdicts.realised(lake)
+    return replace(calibration, judged=judged, judged_benign=benign)
+
+
+def _power(lake: Lake, scored: ScoredWindow, settings: Settings) -> tuple[Power, ...]:
+    calibration = scored.replayed.calibration
+    most_keys = settings.review.power_keys
+    if calibration is None or not most_keys:
+        return ()
+    return power.summary(
+        power.power_of_keys(
+            lake, scored.window, scored.detectors, calibration, settings.scoring, most_keys
+        )
+    )
+
+
+def of_run(
+    lake: Lake, scored: ScoredWindow, standings: Mapping[str, Standing], settings: Settings
+) -> Coverage:
+    """What of the coverage follows from the run; `as_of_now` adds the rest.
+
+    Reads the temporary tables of `detectors.prepare_window`, which are those of `scored`.
+    """
+    kinds = list(standings.values())
+    events, unlocated = lake.rows(
+        """
+        SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
+            (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
+                WHERE NOT located)
+        """
+    )[0]
+    proxies = proxy_addresses(lake, scored.window.start.date(), scored.window.end.date())
+    return Coverage(
+        keys=len(kinds),
+        assessed=kinds.count("assessed"),
+        warming_up=kinds.count("warming_up"),
+        not_assessable=kinds.count("not_assessable"),
+        silent=kinds.count("silent"),
+        events=events,
+        unlocated_addresses=unlocated,
+        calibration=_calibration(scored.replayed),
+        power=() if proxies else _power(lake, scored, settings),
+        keys_without_past=new_networks.keys_without_past(lake),
+        proxy_addresses=proxies,
+    )
+
+
+def as_of_now(lake: Lake, found: Coverage, window: Window, settings: Settings) -> Coverage:
+    """`found`, with what the lake says now of lines that no run reads, and of verdicts."""
+    start, end = window.start.date(), window.end.date()
+    keyless, rejected, held_back, first, last = lake.rows(
+        """
+        SELECT (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
+            (SELECT count(*) FROM lake.rejects),
+            (SELECT count(*) FROM lake.held_back),
+            min(first_ts), max(last_ts) FILTER (day < $end)
+        FROM lake.activity
+        """,
+        start=start,
+        end=end,
+    )[0]
+    history = (min(window.start, last) - first).total_seconds() / 86400 if first and last else 0.0
+    return replace(
+        found,
+        keyless_events=keyless,
+        rejected_lines=rejected,
+        held_back_events=held_back,
+        history_days=round(max(history, 0.0), 2),
+        notes=_proxy_notes(found.proxy_addresses)
+        + _notes(first, last, window, found, settings)
+        + _unread_notes(lake, window)
+        + _late_notes(lake, window, settings)
+        + tuple(f"{note}." for note in alerts.unlisted_notes(lake))
+        + _calibration_notes(found.calibration),
+        calibration=found.calibration and _with_verdicts(lake, found.calibration),
+        suppressions=verdicts.in_force(lake, window),
+    )
+
+
+def _proxy_notes(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    if not proxies:
+        return ()
+    told = sentence(proxy_sentence(proxies))
+    return (f"{told} Until then no detection power is promised.",)
+
+
+def _notes(
+    first: datetime | None,
+    last: datetime | None,
+    window: Window,
+    found: Coverage,
+    settings: Settings,
+) -> tuple[str, ...]:
+    """What the reader must know before trusting the silence."""
+    if first is None or last is None:
+        return ("The lake has no events of any key before the end of the window.",)
+    notes = []
+    warm_up = settings.review.warm_up_days
+    if not found.assessed:
+        seen = _span((last - first).total_seconds())
+        notes.append(
+            f"The lake has only {seen} of history, too little to assess keys against their own "
+            f"history, which takes {warm_up} days before the window. Keys were assessed by policy, "
+            "sensitive calls and peers only."
+        )
+    elif young := found.warming_up:
+        notes.append(
+            f"{count(young, 'key')} {named(young, 'was', 'were')} in use on fewer than {warm_up} "
+            f"days before the window, and {named(young, 'was', 'were')} assessed mainly by policy, "
+            "sensitive calls and peers."
+        )
+    if last < window.end - timedelta(days=1):
+        notes.append(f"The last event is from {last:%Y-%m-%d %H:%M} UTC: the window is incomplete.")
+    return tuple(notes)
+
+
+def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
+    """What the window's log has that nobody could read: the lines of keys, and whole files."""
+    keys = lake.rows(
+        "SELECT key_id, count(*) AS lines FROM lake.rejects WHERE key_id IS NOT NULL "
+        "AND ts >= $start AND ts < $end GROUP BY key_id ORDER BY lines DESC, key_id",
+        start=window.start.date(),
+        end=window.end.date(),
+    )
+    notes = []
+    if keys:
+        told = ", ".join(
+            f"{count(lines, 'line')} of {printable(key_id)}"
+            for key_id, lines in keys[:_MOST_KEYS_NAMED]
+        )
+        more = len(keys) - _MOST_KEYS_NAMED
+        others = f", and lines of {count(more, 'other key')}" if more > 0 else ""
+        # No colon after a key: `lake forget` takes it for a part of the id.
+        notes.append(f"{told}{others} could not be read; their content is unknown.")
+    files = lake.value(
+        "SELECT count(DISTINCT path) FROM lake.left_out_files WHERE seen_at >= $start "
+        "AND path NOT IN (SELECT path FROM lake.ingested_files)",
+        start=window.start,
+    )
+    if files:
+        notes.append(
+            f"{count(files, 'file')} found since the window began "
+            f"{'was' if files == 1 else 'were'} skipped as unreadable: keywatch doctor lists them."
+        )
+    return tuple(notes)
+
+
+def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ...]:
+    """Which weeks before the window have lines that were not judged yet."""
+    waiting = [
+        iso_week(each.window) or ""
+        for each in late.queued(lake, settings.review.late_weeks)
+        if each.is_late and each.window.end <= window.start
+    ]
+    if not waiting:
+        return ()
+    return (
+        f"Late log lines of {listed(waiting, _MOST_WEEKS)} are not scored yet and not part of the "
+        "baseline: run keywatch review --missed.",
+    )
+
+
+def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...]:
+    if calibration is None:
+        return (
+            "Too little history to replay, so scores are not calibrated: facts and the rule for "
+            "unfamiliar places decide what to revoke, and a threshold in the settings what to "
+            "investigate.",
+        )
+    return (
+        f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
+        f"{calibration.cases:,} replayed cases with an exponential tail.",
+    )
+
+
+def _span(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minutes"
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.0f} hours"
+    return f"{seconds / 86400:.0f} days"

@@ -1,0 +1,192 @@
+"""Reviews as the lake keeps them: a case, or the review again, is read and not scored anew.
+
+A stored review is used as long as all that its run rests on is as it was (`state_of`); what does
+not follow from the run is read again each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+import pyarrow as pa
+
+from keywatch import __version__
+from keywatch.detect.detectors import load_detectors
+from keywatch.detect.scored_window import ScoredWindow
+from keywatch.lake import Lake, sql_text
+from keywatch.model import Case, Review, Window
+from keywatch.review import coverage, recommend
+from keywatch.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+Visit = tuple[str, date, str]
+"""key_id, day, prefix"""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a review of a window rests on: the lake, the settings, the detectors.
+
+    `mark` is the same where all of it is; `load_id` is the lake's last load, whatever it brought.
+    """
+
+    mark: str
+    load_id: int
+
+
+@dataclass(frozen=True)
+class ToldReview:
+    """A review, and what else is told of its window.
+
+    `suspicious` are its suspicious visits, in order; `worst` has day and prefix of the worst visit
+    of each case that has one.
+    """
+
+    review: Review
+    suspicious: tuple[Visit, ...]
+    worst: Mapping[str, tuple[date, str]]
+
+    @classmethod
+    def of(cls, lake: Lake, review: Review, scored: ScoredWindow) -> ToldReview:
+        """That of a window that was scored."""
+        worst = {
+            one.key_id: (one.day, one.prefix)
+            for one in scored.cases
+            if one.day is not None and one.prefix is not None
+        }
+        return cls(review, tuple(scored.suspicious_visits(lake)), worst)
+
+    def in_full(self, lake: Lake, case: Case, baseline_days: int) -> Case:
+        """`case`, one of the review's, in full.
+
+        For one told in brief the temporary tables of its key are made, in the place of any others.
+        """
+        if not recommend.is_brief(case):
+            return case
+        recommend.prepare_for(lake, case.key_id, self.review.window, baseline_days)
+        day, prefix = self.worst.get(case.key_id, (None, None))
+        return recommend.in_full(lake, case, day, prefix)
+
+
+def state_of(lake: Lake, window: Window, settings: Settings) -> State:
+    """The state that a review of `window` would rest on now."""
+    marks = lake.rows(sql_text("state", __package__), start=window.start, end=window.end)
+    parts = [window, marks, settings.config_hash, settings.deliver.grow_bits, __version__]
+    parts += [each.identity for each in load_detectors(settings.content.folders)]
+    load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
+    return State(hashlib.sha256(repr(parts).encode()).hexdigest()[:32], load_id)
+
+
+def find(
+    lake: Lake,
+    state: State,
+    settings: Settings,
+    *,
+    of_keys: Sequence[str] | None = None,
+    same_load: bool = False,
+) -> ToldReview | None:
+    """The stored review that rests on `state`, its cases in brief; None where there is none.
+
+    With `of_keys` it has the cases of these keys alone: ids, masked forms or names. With
+    `same_load` only one is found that no load has followed, not even of later days: it is the run
+    that a review would make now.
+    """
+    rows = lake.rows(
+        """
+        SELECT document::VARCHAR, day, prefix
+        FROM (
+            FROM lake.reviews
+            WHERE state = $mark AND (load_id = $load_id OR NOT $same_load)
+            QUALIFY rank() OVER (ORDER BY load_id DESC, run_id) = 1
+        )
+        WHERE nth = 0 OR $all OR list_has_any([key_id, "key", name], $keys::VARCHAR[])
+        ORDER BY nth
+        """,
+        mark=state.mark,
+        load_id=state.load_id,
+        same_load=same_load,
+        all=of_keys is None,
+        keys=list(of_keys or ()),
+    )
+    if not rows:
+        return None
+    told: ToldReview = _adapter(ToldReview).validate_json(rows[0][0])
+    about = {each.id: each.about for each in load_detectors(settings.content.folders)}
+    cases: list[Case] = []
+    worst: dict[str, tuple[date, str]] = {}
+    for document, day, prefix in rows[1:]:
+        case: Case = _adapter(Case).validate_json(document)
+        said = (replace(one, about=about.get(one.detector)) for one in case.evidence)
+        cases.append(replace(case, evidence=tuple(said)))
+        if prefix is not None:
+            worst[case.key_id] = day, prefix
+    review = told.review
+    now = coverage.as_of_now(lake, review.coverage, review.window, settings)
+    return replace(told, review=replace(review, cases=tuple(cases), coverage=now), worst=worst)
+
+
+def is_kept(lake: Lake, state: State) -> bool:
+    """Whether a review that rests on `state` is stored."""
+    kept = "SELECT count(*) FROM lake.reviews WHERE state = $mark AND load_id = $load_id"
+    return bool(lake.value(kept, mark=state.mark, load_id=state.load_id))
+
+
+def keep(lake: Lake, told: ToldReview, state: State) -> None:
+    """Store a review, cases without an action in brief, inside `Lake.writing`."""
+    review = told.review
+    head = replace(told, review=replace(review, cases=(), health=()), worst={})
+    documents = [_adapter(ToldReview).dump_json(head)]
+    # What a detector's author says of it is long, and known.
+    about = {"evidence": {"__all__": {"about"}}}
+    documents += [
+        _adapter(Case).dump_json(recommend.in_brief(case), exclude=about) for case in review.cases
+    ]
+    worst = [(None, None), *(told.worst.get(case.key_id, (None, None)) for case in review.cases)]
+    rows = pa.table(
+        {
+            "key_id": pa.array([None, *(case.key_id for case in review.cases)], pa.string()),
+            "key": pa.array([None, *(case.key for case in review.cases)], pa.string()),
+            "name": pa.array([None, *(case.name for case in review.cases)], pa.string()),
+            "day": pa.array([day for day, _ in worst], pa.date32()),
+            "prefix": pa.array([prefix for _, prefix in worst], pa.string()),
+            "document": pa.array([each.decode() for each in documents], pa.string()),
+            "nth": pa.array(range(len(documents)), pa.int64()),
+        }
+    )
+    lake.execute("DELETE FROM lake.reviews WHERE run_id = $id", id=review.run.id)
+    with lake.registered("told", rows):
+        lake.execute(
+            "INSERT INTO lake.reviews BY NAME SELECT $id AS run_id, $mark AS state, "
+            "$load_id AS load_id, * FROM told ORDER BY nth",
+            id=review.run.id,
+            mark=state.mark,
+            load_id=state.load_id,
+        )
+
+
+def forget_older(lake: Lake) -> None:
+    """Delete all but the newest of each window, inside `Lake.writing`."""
+    lake.execute(
+        """
+        DELETE FROM lake.reviews WHERE run_id NOT IN (
+            SELECT arg_max(run_id, made_at) FROM lake.runs SEMI JOIN lake.reviews USING (run_id)
+            GROUP BY window_start, window_end
+        )
+        """
+    )
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
