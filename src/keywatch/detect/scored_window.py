@@ -31,7 +31,7 @@ _LEAST_SUSPICIOUS_BITS = 0.01
 # from a place that these brought: a network, or a prefix of one, that is new to the key. To a key
 # without a past every place is new: of such a key nothing is added. None is of a key that only
 # facts speak of which are no theft: an exposed key is not yet misused.
-CASE_VISITS = """
+_CASE_VISITS = """
     WITH marked AS (
         SELECT v.key_id, v.day, v.prefix, v.network, v.class, v.place, v.events, v.response_bytes,
             h.active_days, coalesce(c.day = v.day AND c.prefix = v.prefix, false) AS worst,
@@ -71,6 +71,15 @@ CASE_VISITS = """
             WHERE b.key_id = m.key_id AND b.place IN (m.network, m.prefix)) AS suspicious
     FROM marked AS m
     LEFT JOIN expected AS e USING (key_id, day, prefix)
+"""
+
+
+# The same of one case without an action: nothing of it is suspicious.
+ORDINARY_VISITS = """
+    SELECT key_id, day, prefix, network, class, place, events, response_bytes,
+        coalesce(day = $day::DATE AND prefix = $prefix, false) AS worst, false AS suspicious
+    FROM visits
+    WHERE key_id = $key_id
 """
 
 
@@ -129,11 +138,7 @@ def ordinary_case(lake: Lake, one: ScoredCase) -> Iterator[None]:
 
     Reads the temporary tables of its window, of its key at least. No visit of it is suspicious.
     """
-    none = pa.schema(
-        [("key_id", pa.string()), ("day", pa.date32()), ("prefix", pa.string()),
-         ("bits", pa.float64())]
-    ).empty_table()  # fmt: skip
-    visits = _case_visits(lake, [one], none, whole=True)
+    visits = lake.table(ORDINARY_VISITS, key_id=one.key_id, day=one.day, prefix=one.prefix)
     with (
         lake.registered("scored_cases", _case_table([one])),
         lake.registered("case_visits", visits),
@@ -225,7 +230,7 @@ def _case_visits(
         lake.registered("scored_cases", _case_table(cases)),
     ):
         return lake.table(
-            CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
+            _CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from keywatch.detect import detectors
 from keywatch.detect.detectors import Detector
-from keywatch.detect.scored_window import CASE_VISITS, ScoredWindow, ordinary_case
+from keywatch.detect.scored_window import ORDINARY_VISITS, ScoredWindow, ordinary_case
 from keywatch.detect.scoring import ScoredCase
 from keywatch.lake import Lake, quoted, sql_text
 from keywatch.model import (
@@ -83,7 +83,7 @@ def prepare_for(lake: Lake, key_id: str, window: Window, baseline_days: int) -> 
     """Make the temporary tables that `in_full` reads, of the key and of what its past rests on."""
     detectors.prepare_key(
         lake, key_id, window, baseline_days, catalogue_by_source(),
-        sql_text("facts", __package__) + CASE_VISITS,
+        sql_text("facts", __package__) + ORDINARY_VISITS,
     )  # fmt: skip
 
 
