@@ -17,12 +17,21 @@ from keywatch.detect.detectors import load_detectors
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_full_week
 from keywatch.model import Case, Window
+from keywatch.operate.repair import RepairReport, repair
 from keywatch.report import render_case
 from keywatch.review import judging, stored
 from keywatch.review.recommend import is_brief
 from keywatch.review.stored import ToldReview
-from keywatch.settings import ReportSettings, ReviewSettings, ScoringSettings, Settings
+from keywatch.settings import (
+    LakeSettings,
+    ReportSettings,
+    ReviewSettings,
+    ScoringSettings,
+    Settings,
+)
 from keywatch.settings.deliver import DeliverSettings
+from tests.conftest import NoWhere
+from tests.operate.test_damage import NOW
 from tests.test_pipeline import daily, lake_of
 
 SETTINGS = Settings(review=ReviewSettings(replayed_windows=2)).without_power()
@@ -248,12 +257,29 @@ def test_the_newest_review_of_each_window_stays(world: World) -> None:
         assert found_in(lake, world.window) is not None
 
 
-def test_with_a_key_that_is_forgotten_the_stored_reviews_go(tmp_path: Path) -> None:
+@pytest.fixture
+def reviewed(tmp_path: Path) -> Path:
+    """A lake of one key with a stored review."""
     folder = lake_of(tmp_path, daily(date(2026, 8, 1), 60), [])
     pipeline.review(folder, None, SETTINGS)
     with Lake.open(folder) as lake:
         assert lake.value("SELECT count(*) FROM lake.reviews") == 1
-    found = pipeline.forget(folder, "key_1", SETTINGS)
-    with Lake.open(folder) as lake:
+    return folder
+
+
+def test_with_a_key_that_is_forgotten_the_stored_reviews_go(reviewed: Path) -> None:
+    found = pipeline.forget(reviewed, "key_1", SETTINGS)
+    with Lake.open(reviewed) as lake:
         assert lake.value("SELECT count(*) FROM lake.reviews") == 0
     assert "reviews" not in found.mended
+
+
+def test_a_repair_deletes_the_stored_reviews_where_it_mends(reviewed: Path) -> None:
+    assert repair(reviewed, LakeSettings(), NoWhere(), NOW) == RepairReport()
+    with Lake.open(reviewed) as lake:
+        assert lake.value("SELECT count(*) FROM lake.reviews") == 1
+        with lake.writing():
+            lake.execute("DELETE FROM lake.activity WHERE day = '2026-08-02'")
+    assert repair(reviewed, LakeSettings(), NoWhere(), NOW).done
+    with Lake.open(reviewed) as lake:
+        assert lake.value("SELECT count(*) FROM lake.reviews") == 0
