@@ -196,6 +196,18 @@ def test_a_planned_query_reads_what_is_registered_now() -> None:
         ]  # fmt: skip
 
 
+def test_a_steady_value_is_asked_once_a_snapshot(loading: Loading) -> None:
+    lake, asked = loading.lake, "SELECT count(*) FROM lake.events WHERE key_id <> $key_id"
+    found = []
+    for count in (2, 5):
+        loading.take(events(count), f"{count}.jsonl")
+        found.append(lake.steady_value(asked, key_id="x"))
+        with lake.reading():
+            found += [lake.steady_value(asked, key_id="x") for _ in range(2)]
+            assert len(lake._values) == 1
+    assert found == [2, 2, 2, 5, 5, 5]
+
+
 def test_what_is_undone_leaves_a_lake_in_memory_empty() -> None:
     case = pa.table({"run_id": ["r"]})
     with Lake.in_memory() as lake:

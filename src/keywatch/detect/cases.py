@@ -169,8 +169,8 @@ def _load(lake: Lake, case: dict[str, Any], folder: Path) -> None:
     for day in sorted({key.get("imported_on", case["window"]["end"]) for key in keys}):
         imported = [key for key in keys if key.get("imported_on", case["window"]["end"]) == day]
         insert_keys(lake, imported, _midnight(day))
-    leaks = enumerate(case.get("leaks", []))
-    insert_leaks(lake, [{**leak, "leak_id": f"leak_{n}"} for n, leak in leaks])
+    if leaks := case.get("leaks", []):
+        insert_leaks(lake, [{**leak, "leak_id": f"leak_{n}"} for n, leak in enumerate(leaks)])
 
 
 def _lines(event: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -343,7 +343,7 @@ def windows_before(lake: Lake, window: Window, settings: Settings) -> list[Windo
 
     At most ``review.replayed_windows``, each with ``review.replay_history_days`` of log before it.
     """
-    first = lake.value("SELECT min(first_ts) FROM lake.ingested_files")
+    first = lake.steady_value("SELECT min(first_ts) FROM lake.ingested_files")
     if first is None:
         return []
     length = window.end - window.start

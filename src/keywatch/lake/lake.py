@@ -153,6 +153,7 @@ class Lake:
         """Nothing can be written: the folder is not to be written to."""
         self._slots: dict[str, _Slot] = {}
         self._plans: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
         self._undoing = False
         self._snapshot: int | None = None
         self._copied: Path | None = None
@@ -698,6 +699,15 @@ class Lake:
             row = self._run(sql, parameters).fetchone()
         return row[0] if row else None
 
+    def steady_value(self, sql: str, **parameters: object) -> Any:
+        """`value` of the lake's tables, asked once as long as one snapshot is read (`reading`)."""
+        if self._snapshot is None:
+            return self.value(sql, **parameters)
+        text = with_values(sql, parameters)
+        if text not in self._values:
+            self._values[text] = self.value(text)
+        return self._values[text]
+
     def execute(self, sql: str, **parameters: object) -> None:
         """Run a statement for its effect."""
         with self._explaining():
@@ -775,6 +785,7 @@ class Lake:
 
     def _read_at(self, snapshot: int | None) -> None:
         self._snapshot = snapshot
+        self._values.clear()
         self.connection.execute("DETACH lake")
         self._attach()
 

@@ -20,7 +20,7 @@ def last_event(lake: Lake, now: datetime | None = None) -> datetime | None:
     What is ahead of the clock does not decide which weeks there are. Where all of a log is, it is
     the clock that is wrong.
     """
-    last: datetime | None = lake.value(
+    last: datetime | None = lake.steady_value(
         "SELECT coalesce(max(last_ts) FILTER (day <= $today), max(last_ts)) FROM lake.activity",
         today=(now or utc_now()).date(),
     )
@@ -33,9 +33,12 @@ def last_full_week(lake: Lake, now: datetime | None = None) -> Window:
     Event time decides, not the wall clock: an old log is reviewed as of its own end. But no week
     is over that is ahead of `now` (`last_event`).
     """
-    newest = last_event(lake, now)
-    last = (newest or now or utc_now()).date()
-    first = lake.value("SELECT min(day) FROM lake.activity") or last
+    return _last_full_week(lake, last_event(lake, now) or now or utc_now())
+
+
+def _last_full_week(lake: Lake, newest: datetime) -> Window:
+    last = newest.date()
+    first = lake.steady_value("SELECT min(day) FROM lake.activity") or last
     monday = _monday(last + timedelta(days=1)) - timedelta(days=7)
     if first >= monday + timedelta(days=7):
         monday = _monday(last)
@@ -45,8 +48,9 @@ def last_full_week(lake: Lake, now: datetime | None = None) -> Window:
 def is_newest_week(lake: Lake, window: Window, now: datetime | None = None) -> bool:
     """Whether it is the last ISO week that is over, as of the lake's last event."""
     last = last_event(lake, now)
-    over = last is not None and last.date() >= window.end.date() - timedelta(days=1)
-    return over and window == last_full_week(lake, now)
+    if last is None or last.date() < window.end.date() - timedelta(days=1):
+        return False
+    return window == _last_full_week(lake, last)
 
 
 def week_of(monday: date) -> Window:

@@ -73,13 +73,13 @@ def is_due(lake: Lake, limit: datetime) -> bool:
     )
 
 
-def settle(lake: Lake, limit: datetime, load_id: int) -> int:
+def settle(lake: Lake, limit: datetime, load_id: int, *, doubted: bool) -> int:
     """Let in what is not ahead of `limit` any more, hold back what is; returns how many came in.
 
-    A lake of an older Keywatch may hold days after `limit`: they leave the events and roll-ups.
-    Call it inside `Lake.writing`.
+    Where the clock is `doubted` (`clock_is_doubted`), all is let in. A lake of an older Keywatch
+    may hold days after `limit`: they leave the events and roll-ups. Call it inside `Lake.writing`.
     """
-    if clock_is_doubted(lake, limit):
+    if doubted:
         limit = _EVER
     elif lake.value(_ANY_AFTER, day=limit.date()):
         _take_out(lake, limit)

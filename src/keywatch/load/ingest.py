@@ -701,7 +701,7 @@ class _Load:
         clock, count as events after all.
         """
         doubted = ahead.clock_is_doubted(self._lake, self._limit)
-        let_in = ahead.settle(self._lake, self._limit, self.load_id)
+        let_in = ahead.settle(self._lake, self._limit, self.load_id, doubted=doubted)
         if doubted:
             for file_id, counts in self._counts.items():
                 let_in -= (held := counts.pop("held_back", 0))
@@ -807,6 +807,8 @@ class _Load:
 
     def first_rejects(self) -> tuple[str, ...]:
         """The first rejects of this load as ``file, line: reason``."""
+        if not self._rejects:
+            return ()
         paths = {id_: self._redactor.redact(path) for path, id_ in self._file_ids.items()}
         return tuple(
             f"{paths[file_id]}, line {line}: {reason}"

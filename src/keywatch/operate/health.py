@@ -65,16 +65,17 @@ def findings(lake: Lake, settings: Settings, now: datetime) -> tuple[HealthFindi
     Raises:
         LakeError: the lake can't be read.
     """
+    last = last_event(lake, now)
     found = (
-        *_log(lake, settings, now),
-        *_silent(lake, settings, now),
+        *_log(lake, settings, last, now),
+        *_silent(lake, settings, last),
         *_review(lake, now),
         *_feed(lake, now),
         *_outbox(lake, settings, now),
         *_places(settings),
         *_left_out(lake, now),
         *_ip_data(lake, now),
-        *_clients_hidden(lake, now),
+        *_clients_hidden(lake, last),
         *_drift(lake),
     )
     return tuple(found)
@@ -87,9 +88,10 @@ def _finding(check: str, subject: str, text: str, *, is_note: bool = False) -> H
 # --------------------------------------------------------------------------------------- the log
 
 
-def _log(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFinding]:
+def _log(
+    lake: Lake, settings: Settings, last: datetime | None, now: datetime
+) -> Iterator[HealthFinding]:
     """The log as a whole, by the clock."""
-    last = last_event(lake, now)
     if last is None:
         return
     days = [
@@ -116,12 +118,11 @@ def _baseline(last: datetime, settings: Settings) -> date:
     return last.date() - timedelta(days=settings.review.baseline_days)
 
 
-def _silent(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFinding]:
+def _silent(lake: Lake, settings: Settings, last: datetime | None) -> Iterator[HealthFinding]:
     """Places and keys that stopped while the log went on: as of its end, not of the clock.
 
     Keys that were last used when their place fell silent are told with the place.
     """
-    last = last_event(lake, now)
     if last is None:
         return
     keys = _stopped_keys(lake, last, settings)
@@ -338,9 +339,8 @@ def _unreadable(place: str) -> str:
     return "" if os.access(path, needed) else "can't be read (no permission)"
 
 
-def _clients_hidden(lake: Lake, now: datetime) -> Iterator[HealthFinding]:
+def _clients_hidden(lake: Lake, last: datetime | None) -> Iterator[HealthFinding]:
     """A log of which the last days have a proxy's address and no client's."""
-    last = last_event(lake, now)
     if last is None:
         return
     end = last.date() + timedelta(days=1)
