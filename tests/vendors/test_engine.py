@@ -45,6 +45,16 @@ def test_the_next_parser_uses_the_database_with_its_own_secret() -> None:
     assert hashes == [redactor.key_hash(FULL_KEY) for redactor in redactors]
 
 
+def test_a_query_is_planned_once_for_all_loads() -> None:
+    plans = []
+    for _ in range(2):
+        with Parser(Redactor(b"s" * 32)) as parser:
+            parser.parse(sources()["pulsely"], lines())
+            plans.append(dict(parser._scratch._plans))
+    assert plans[0]
+    assert plans[1] == plans[0]
+
+
 def test_each_parser_reads_its_own_lines_whatever_came_before() -> None:
     found = []
     for count in (3, 1, 0, 2):

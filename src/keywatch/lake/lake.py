@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -153,6 +154,7 @@ class Lake:
         """Nothing can be written: the folder is not to be written to."""
         self._slots: dict[str, _Slot] = {}
         self._plans: dict[str, str] = {}
+        self._plan_numbers = itertools.count()
         self._values: dict[str, Any] = {}
         self._undoing = False
         self._snapshot: int | None = None
@@ -625,7 +627,7 @@ class Lake:
         text = with_values(sql, parameters)
         with self._explaining():
             if text not in self._plans:
-                name = f"plan_{len(self._plans)}"
+                name = f"plan_{next(self._plan_numbers)}"
                 self.connection.execute(f"PREPARE {name} AS {text}")
                 self._plans[text] = name
             return self.connection.execute(f"EXECUTE {self._plans[text]}").to_arrow_table(
@@ -637,11 +639,11 @@ class Lake:
         """How many queries of `planned` are kept."""
         return len(self._plans)
 
-    def _forget_plans(self) -> None:
+    def _forget_plans(self, registered: str = "") -> None:
+        """Forget the plans that may read what is `registered`, by default all of them."""
         # DuckDB does not notice that a registered name means another table.
-        for name in self._plans.values():
-            self.connection.execute(f"DEALLOCATE {name}")
-        self._plans.clear()
+        for text in [each for each in self._plans if registered in each]:
+            self.connection.execute(f"DEALLOCATE {self._plans.pop(text)}")
 
     def batches(self, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
         """The rows of a query as Arrow batches, not all in memory at once.
@@ -742,7 +744,7 @@ class Lake:
         slot = self._slots.get(name)
         if slot is None or slot.table.schema != table.schema:
             if slot is not None:
-                self._forget_plans()
+                self._forget_plans(name)
             slot = self._slots[name] = _Slot(table)
             self.connection.register(name, slot)
         slot.table = table

@@ -475,8 +475,8 @@ class Parser:
     def _worked_out(self, expression: str, column: pa.ChunkedArray) -> pa.DictionaryArray:
         """An SQL expression of `text`, of each distinct text of `column` and of null once."""
         encoded = _encoded(column, nulls="encode")
-        with self._scratch.registered("texts", pa.table({"text": encoded.dictionary})):
-            texts = self._scratch.planned(f"SELECT {expression} AS worked_out FROM texts")
+        with self._scratch.registered("column_texts", pa.table({"text": encoded.dictionary})):
+            texts = self._scratch.planned(f"SELECT {expression} AS worked_out FROM column_texts")
         return _mapped(encoded, texts["worked_out"].cast(pa.string()).combine_chunks())
 
     def _endpoints(
