@@ -210,6 +210,19 @@ def loading(tmp_path: Path, empty_lake: Path) -> Iterator[Loading]:
         yield Loading(tmp_path, lake)
 
 
+@pytest.fixture(scope="session")
+def _kept_lake() -> Iterator[Lake]:
+    with Lake.in_memory() as lake:
+        yield lake
+
+
+@pytest.fixture
+def blank(_kept_lake: Lake) -> Iterator[Lake]:
+    """An empty lake in memory, in a transaction that is undone: for tests of many small cases."""
+    with _kept_lake.undone():
+        yield _kept_lake
+
+
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Loading]:
     """An empty lake in memory: for what becomes of a line, not of a file of the lake."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,9 +42,8 @@ LONG_AGO = timedelta(days=2)
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
-    with Lake.in_memory() as opened:
-        yield opened
+def lake(blank: Lake) -> Lake:
+    return blank
 
 
 def settings_of(**values: Any) -> DeliverSettings:

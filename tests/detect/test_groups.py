@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 
@@ -18,23 +17,22 @@ ALL = load_detectors()
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
+def lake(blank: Lake) -> Lake:
     """Three keys at two addresses of a prefix; no sentence of the evidence names them."""
-    with Lake.in_memory() as lake:
-        lake.execute(
-            "CREATE TEMP TABLE visits AS SELECT unnest(['key_1', 'key_2', 'key_3']) AS key_id, "
-            "$day::DATE AS day, '45.153.78.0/24' AS prefix, 'AS9009' AS network, 'M247' AS place",
-            day=DAY,
-        )
-        lake.execute(
-            "CREATE TEMP TABLE visit_addresses AS SELECT key_id, day, prefix, "
-            "if(key_id = 'key_3', '45.153.78.9', '45.153.78.122') AS ip FROM visits"
-        )
-        lake.execute(
-            "CREATE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
-            "detector VARCHAR, actual VARCHAR, subject VARCHAR)"
-        )
-        yield lake
+    blank.execute(
+        "CREATE TEMP TABLE visits AS SELECT unnest(['key_1', 'key_2', 'key_3']) AS key_id, "
+        "$day::DATE AS day, '45.153.78.0/24' AS prefix, 'AS9009' AS network, 'M247' AS place",
+        day=DAY,
+    )
+    blank.execute(
+        "CREATE TEMP TABLE visit_addresses AS SELECT key_id, day, prefix, "
+        "if(key_id = 'key_3', '45.153.78.9', '45.153.78.122') AS ip FROM visits"
+    )
+    blank.execute(
+        "CREATE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
+        "detector VARCHAR, actual VARCHAR, subject VARCHAR)"
+    )
+    return blank
 
 
 def say(lake: Lake, detector: str, subject: str | None, *key_ids: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -23,9 +23,8 @@ YESTERDAY = START - timedelta(days=1)
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
-    with Lake.in_memory() as lake:
-        yield lake
+def lake(blank: Lake) -> Lake:
+    return blank
 
 
 def use(lake: Lake, day: date, *, key_id: str = "k", address: str = "192.0.2.1",
@@ -44,6 +43,14 @@ def use(lake: Lake, day: date, *, key_id: str = "k", address: str = "192.0.2.1",
     lake.execute(
         "INSERT INTO lake.activity_hours VALUES ($key_id, $moment, $address, $events, $load_id)",
         key_id=key_id, moment=moment, address=address, events=events, load_id=load_id,
+    )  # fmt: skip
+
+
+def logged(lake: Lake, source: str = "pulsely", key_id: str = "k") -> None:
+    """An event of the window: its format says whose catalogue the key's calls are of."""
+    lake.execute(
+        "INSERT INTO lake.events (day, ts, key_id, source) VALUES ($day, $day, $key_id, $source)",
+        day=START, key_id=key_id, source=source,
     )  # fmt: skip
 
 
@@ -337,6 +344,7 @@ def test_a_full_key_is_the_one_s_that_is_shown_like_it(lake: Lake) -> None:
 
 
 def test_the_fullest_minute_is_of_calls_with_a_limit(lake: Lake) -> None:
+    logged(lake)
     use(lake, YESTERDAY, endpoint="GET /v1/metrics", events=7)
     use(lake, START, endpoint="GET /v1/metrics", events=50)
     use(lake, START, endpoint="GET /v1/metrics/{id}", events=70, status_class="429")
@@ -566,6 +574,7 @@ def places(lake: Lake) -> None:
 def a_month(lake: Lake, *, with_stranger: bool) -> None:
     """A key's own calls, and on one day a stranger's who differs in all that a baseline has."""
     places(lake)
+    logged(lake)
     visits = [(START - timedelta(days=n), OWN, 12, "GET /v1/checks", "curl/8", 1)
               for n in range(-6, 28)]  # fmt: skip
     # Some baselines are of keys at a new network alone.

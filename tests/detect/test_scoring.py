@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -68,24 +67,21 @@ Said = tuple[str, float]
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
-    with Lake.in_memory() as lake:
-        lake.execute(
-            "CREATE TEMP TABLE visits (key_id VARCHAR, day DATE, prefix VARCHAR, network VARCHAR, "
-            "class VARCHAR)"
-        )
-        lake.execute("CREATE TEMP VIEW window_keys AS SELECT DISTINCT key_id FROM visits")
-        lake.execute(
-            "CREATE TEMP TABLE new_networks (key_id VARCHAR, network VARCHAR, goes_on BOOLEAN)"
-        )
-        lake.execute(
-            "CREATE TEMP TABLE stays (key_id VARCHAR, network VARCHAR, silence_bits DOUBLE)"
-        )
-        lake.execute(
-            "CREATE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
-            "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, bits DOUBLE)"
-        )
-        yield lake
+def lake(blank: Lake) -> Lake:
+    blank.execute(
+        "CREATE TEMP TABLE visits (key_id VARCHAR, day DATE, prefix VARCHAR, network VARCHAR, "
+        "class VARCHAR)"
+    )
+    blank.execute("CREATE TEMP VIEW window_keys AS SELECT DISTINCT key_id FROM visits")
+    blank.execute(
+        "CREATE TEMP TABLE new_networks (key_id VARCHAR, network VARCHAR, goes_on BOOLEAN)"
+    )
+    blank.execute("CREATE TEMP TABLE stays (key_id VARCHAR, network VARCHAR, silence_bits DOUBLE)")
+    blank.execute(
+        "CREATE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
+        "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, bits DOUBLE)"
+    )
+    return blank
 
 
 def visit(lake: Lake, *said: Said, key_id: str = "key_1", day: date = MONDAY,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,13 +61,20 @@ def activity(key_id: str, drawn: list[Row], load_id: int = 1) -> list[dict[str, 
     return made
 
 
+@pytest.fixture(scope="module")
+def lake() -> Iterator[Lake]:
+    with Lake.in_memory() as opened:
+        yield opened
+
+
 def evidence(
+    lake: Lake,
     made: list[dict[str, Any]],
     keys: Sequence[tuple[str, str | None]],
     chosen: list[detectors.Detector],
 ) -> list[tuple[Any, ...]]:
     """What `chosen` say of key_1."""
-    with Lake.in_memory() as lake:
+    with lake.undone():
         origins = [
             {"address": a, "ip": a, "prefix": p, "asn": n, "organization": "x", "country": c,
              "class": k, "located": True}
@@ -104,10 +112,12 @@ def evidence(
 
 @settings(max_examples=25, deadline=None)
 @given(mine=rows, others=rows)
-def test_other_keys_never_change_own_history_evidence(mine: list[Row], others: list[Row]) -> None:
+def test_other_keys_never_change_own_history_evidence(
+    lake: Lake, mine: list[Row], others: list[Row]
+) -> None:
     keys = [("key_1", "team-a"), ("key_2", "team-a")]
-    alone = evidence(activity("key_1", mine), keys, OWN)
-    together = evidence(activity("key_1", mine) + activity("key_2", others), keys, OWN)
+    alone = evidence(lake, activity("key_1", mine), keys, OWN)
+    together = evidence(lake, activity("key_1", mine) + activity("key_2", others), keys, OWN)
 
     assert alone == together
 
@@ -115,22 +125,24 @@ def test_other_keys_never_change_own_history_evidence(mine: list[Row], others: l
 @settings(max_examples=15, deadline=None)
 @given(mine=rows, others=rows)
 def test_strangers_never_change_evidence_that_reads_the_owner_s_keys(
-    mine: list[Row], others: list[Row]
+    lake: Lake, mine: list[Row], others: list[Row]
 ) -> None:
     keys = [("key_1", "team-a"), ("key_2", "team-b"), ("key_3", None)]
     made = activity("key_1", mine)
-    alone = evidence(made, keys, OWNER)
-    together = evidence(made + activity("key_2", others) + activity("key_3", others), keys, OWNER)
+    alone = evidence(lake, made, keys, OWNER)
+    together = evidence(
+        lake, made + activity("key_2", others) + activity("key_3", others), keys, OWNER
+    )
 
     assert alone == together
 
 
 @settings(max_examples=15, deadline=None)
 @given(mine=rows)
-def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -> None:
+def test_bits_are_finite_and_loading_in_parts_changes_nothing(lake: Lake, mine: list[Row]) -> None:
     keys = [("key_1", "team-a")]
     everything = OWN + OWNER
-    whole = evidence(activity("key_1", mine), keys, everything)
+    whole = evidence(lake, activity("key_1", mine), keys, everything)
     parts = []
     for n, (day, address, endpoint, status, agent, events) in enumerate(mine):
         for share in (events // 2, events - events // 2):
@@ -141,7 +153,7 @@ def test_bits_are_finite_and_loading_in_parts_changes_nothing(mine: list[Row]) -
                 parts += part
 
     assert all(0 < abs(row[4]) < 1000 for row in whole)
-    halves = evidence(parts, keys, everything)
+    halves = evidence(lake, parts, keys, everything)
     # Objects of two parts add up to within one: everything but their count stays the same.
     counted = ("object_enumeration", "behaviour_forest")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,9 +38,8 @@ DOUBT = replace(SCANNED, action="investigate")
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
-    with Lake.in_memory() as opened:
-        yield opened
+def lake(blank: Lake) -> Lake:
+    return blank
 
 
 def told(lake: Lake, review: Review) -> list[Change]:
