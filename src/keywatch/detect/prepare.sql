@@ -87,9 +87,14 @@ SELECT
     environment_word(environment_of(s."key")) AS logged_environment,
     i.scopes, i.created_at, i.expires_at, i.revoked_at, i.replaces,
     coalesce(i.honey, false) AS honey,
-    i.key_id IS NOT NULL AS in_inventory, s.source
+    i.key_id IS NOT NULL AS in_inventory,
+    -- Where the events have been pruned, the lake's only log format.
+    coalesce(s.source, (
+        SELECT any_value(source) FROM lake.ingested_files HAVING count(DISTINCT source) = 1
+    )) AS source
 FROM inventory_in_force() AS i
-FULL JOIN shown AS s USING (key_id);
+FULL JOIN shown AS s USING (key_id)
+FULL JOIN window_keys AS w USING (key_id);
 
 -- grain: key_id; one that has leaked: how often it was found, and the first find whose day is known
 CREATE OR REPLACE TEMP TABLE leaks AS
