@@ -70,16 +70,16 @@ def test_a_list_fits_that_the_weeks_agree_on(
     ("uses", "why_not"),
     [
         (steady()[:3], "it has 3 weeks of use, and 4 are needed"),
-        (ROAMING, "its origins change: 500 of 500 requests came from places seen in no other week"),
+        (ROAMING, "its origins change (500 of 500 requests came from places seen in no other week)"),
         # Anyone can rent an address in the prefix.
         ([use(week, f"203.0.113.{week}", origin_class="hosting") for week in range(5)],
-         "its origins change: 500 of 500 requests came from places seen in no other week"),
+         "its origins change (500 of 500 requests came from places seen in no other week)"),
         ([*steady(), use(2, "192.0.2.1", 3)],
-         "its origins change: 3 of 503 requests came from places seen in no other week"),
+         "its origins change (3 of 503 requests came from places seen in no other week)"),
         (steady("", prefix="(none)"),
-         "its origins change: 500 of 500 requests came from places seen in no other week"),
+         "its origins change (500 of 500 requests came from places seen in no other week)"),
         ([each for n in range(51) for each in steady(f"203.{n}.113.7")],
-         "its origins change: 51 prefixes are in use, more than 50"),
+         "its origins change (51 prefixes are in use, more than 50)"),
     ],
 )  # fmt: skip
 def test_no_list_fits_a_key_that_roams(uses: list[Use], why_not: str) -> None:

@@ -264,7 +264,7 @@ def address_list(uses: Iterable[Use]) -> AddressList:
         why = f"{blocked:,} of {requests:,} requests came from places seen in no other week"
     else:
         why = f"{entries:,} prefixes are in use, more than {_MOST_ENTRIES}"
-    return replace(nothing, why_not=f"its origins change: {why}")
+    return replace(nothing, why_not=f"its origins change ({why})")
 
 
 def _network(use: Use, by_prefix: bool) -> _Network | None:
