@@ -18,7 +18,8 @@ def test_without_scopes_in_the_catalogue_none_is_unknown(
 ) -> None:
     with Lake.in_memory() as lake:
         lake.execute(
-            "CREATE TEMP TABLE catalogue AS SELECT 'get:secrets' AS endpoint, $scope AS scope",
+            "CREATE TEMP TABLE catalogue AS "
+            "SELECT 'log' AS source, 'get:secrets' AS endpoint, $scope AS scope",
             scope=scope,
         )
         lake.execute(
@@ -26,7 +27,8 @@ def test_without_scopes_in_the_catalogue_none_is_unknown(
             "SELECT 'key_1' AS key_id, 'get:secrets' AS endpoint"
         )
         lake.execute(
-            "CREATE TEMP TABLE keys AS SELECT 'key_1' AS key_id, ['repo'] AS scopes, "
+            "CREATE TEMP TABLE keys AS "
+            "SELECT 'key_1' AS key_id, 'log' AS source, ['repo'] AS scopes, "
             "NULL::TIMESTAMP AS revoked_at, NULL::TIMESTAMP AS expires_at"
         )
         rows = lake.rows(SQL, end=datetime(2026, 10, 5), unknown_bits=1.0)
