@@ -70,7 +70,8 @@ def test_a_list_fits_that_the_weeks_agree_on(
     ("uses", "why_not"),
     [
         (steady()[:3], "it has 3 weeks of use, and 4 are needed"),
-        (ROAMING, "its origins change (500 of 500 requests came from places seen in no other week)"),
+        (ROAMING,
+         "its origins change (500 of 500 requests came from places seen in no other week)"),
         # Anyone can rent an address in the prefix.
         ([use(week, f"203.0.113.{week}", origin_class="hosting") for week in range(5)],
          "its origins change (500 of 500 requests came from places seen in no other week)"),
