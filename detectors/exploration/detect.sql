@@ -1,5 +1,5 @@
 -- grain: visit; reads visits, new_networks, owner_places, key_history, visit_transitions,
--- keys, catalogue, baseline_transitions, baseline_endpoints
+-- keys, source_catalogue, baseline_transitions, baseline_endpoints
 -- Log-likelihood ratio of what explorers do, in a network that is new to the key: the share of
 -- strangers who do it, against the larger of the key's own days with that step (Beta-binomial) and
 -- the share of the owner's new programs. Asking is calling what any key may call and what is worth
@@ -22,7 +22,7 @@ acts AS (
             ELSE $programs_asking_later END AS of_programs
     FROM steps AS s
     JOIN keys AS k USING (key_id)
-    SEMI JOIN catalogue AS c
+    SEMI JOIN source_catalogue AS c
         ON c.source = k.source AND c.endpoint = s.endpoint AND c.any_key
             AND c.sensitivity = 'none'
     UNION ALL

@@ -1,4 +1,4 @@
--- grain: key; reads visit_endpoints, catalogue, keys
+-- grain: key; reads visit_endpoints, source_catalogue, keys
 -- Either the inventory is wrong or the vendor's check is. Neither says that a thief is at work, so
 -- the key is not revoked for it; but who is right decides what every key can do, so somebody has to
 -- look.
@@ -7,7 +7,7 @@ WITH beyond AS (
         max(e.day) AS last_day
     FROM visit_endpoints AS e
     JOIN keys AS k USING (key_id)
-    JOIN catalogue AS c USING (source, endpoint)
+    JOIN source_catalogue AS c USING (source, endpoint)
     WHERE e.succeeded > 0 AND c.scope IS NOT NULL AND k.scopes IS NOT NULL
         AND NOT grants(k.scopes, c.scope)
     GROUP BY ALL

@@ -1,4 +1,4 @@
--- grain: visit; reads visit_endpoints, keys, catalogue, key_history, baseline_endpoints
+-- grain: visit; reads visit_endpoints, keys, source_catalogue, key_history, baseline_endpoints
 -- Bits of a sensitive call under a Beta-binomial predictive of the days on which the key made it.
 WITH scored AS (
     SELECT
@@ -9,7 +9,7 @@ WITH scored AS (
                 ELSE $low_prior END, $prior_strength_days)) AS call_bits
     FROM visit_endpoints AS e
     JOIN keys AS k USING (key_id)
-    JOIN catalogue AS c USING (source, endpoint)
+    JOIN source_catalogue AS c USING (source, endpoint)
     JOIN key_history AS h USING (key_id)
     LEFT JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
     WHERE c.sensitivity IN ('critical', 'high', 'low')

@@ -1,5 +1,5 @@
 -- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
---   peers, expected_endpoints, keys, catalogue
+--   peers, expected_endpoints, keys, source_catalogue
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation)
 -- and to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it
@@ -10,7 +10,7 @@ WITH candidates AS (
     ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
     JOIN keys AS k ON k.key_id = e.key_id
     -- What any key may call and what gives nothing away (who am I?) is nobody's habit.
-    ANTI JOIN (FROM catalogue WHERE any_key AND sensitivity = 'none') AS c
+    ANTI JOIN (FROM source_catalogue WHERE any_key AND sensitivity = 'none') AS c
         ON c.source = k.source AND c.endpoint = e.endpoint
 ),
 

@@ -1,14 +1,14 @@
--- grain: key; reads keys, catalogue, visit_endpoints
+-- grain: key; reads keys, source_catalogue, visit_endpoints
 -- A key belongs to a catalogue's vendor where the catalogue knows another scope of it, or a call
 -- that it makes.
-WITH documented AS (SELECT DISTINCT scope FROM catalogue WHERE scope IS NOT NULL),
+WITH documented AS (SELECT DISTINCT scope FROM source_catalogue WHERE scope IS NOT NULL),
 
 -- Of a vendor whose catalogue states no scopes, none can be told to be unknown.
 callers AS (
     SELECT DISTINCT key_id
     FROM visit_endpoints
     JOIN keys USING (key_id)
-    SEMI JOIN (FROM catalogue WHERE scope IS NOT NULL) USING (source, endpoint)
+    SEMI JOIN (FROM source_catalogue WHERE scope IS NOT NULL) USING (source, endpoint)
 ),
 
 granted AS (

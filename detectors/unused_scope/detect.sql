@@ -1,4 +1,4 @@
--- grain: key; reads keys, key_history, baseline_endpoints, visit_endpoints, catalogue
+-- grain: key; reads keys, key_history, baseline_endpoints, visit_endpoints, source_catalogue
 WITH used AS (
     SELECT DISTINCT key_id, c.scope
     FROM (
@@ -7,7 +7,7 @@ WITH used AS (
     )
     JOIN keys AS k USING (key_id)
     -- Of a key that is silent the window does not tell the log format.
-    JOIN catalogue AS c USING (endpoint)
+    JOIN source_catalogue AS c USING (endpoint)
     WHERE c.scope IS NOT NULL AND c.source = coalesce(k.source, c.source)
 ),
 
@@ -26,7 +26,7 @@ SELECT
     'omit unused scopes from its successor' AS explanation
 FROM granted AS g
 -- The use of a scope shows where the catalogue names a call that needs it.
-SEMI JOIN catalogue AS c
+SEMI JOIN source_catalogue AS c
     ON c.scope = g.scope AND c.source = coalesce(g.source, c.source)
 ANTI JOIN used AS u ON u.key_id = g.key_id AND u.scope = g.scope
 WHERE NOT contains(g.scope, '*')

@@ -18,7 +18,7 @@ def test_without_scopes_in_the_catalogue_none_is_unknown(
 ) -> None:
     with Lake.in_memory() as lake:
         lake.execute(
-            "CREATE TEMP TABLE catalogue AS "
+            "CREATE TEMP TABLE source_catalogue AS "
             "SELECT 'log' AS source, 'get:secrets' AS endpoint, $scope AS scope",
             scope=scope,
         )

@@ -224,7 +224,7 @@ def prepare_span(
     if lake.folder is not None:
         _keep_small(lake, tables)
     _make(lake, "span", tables)
-    if tables is None or "catalogue" in tables:
+    if tables is None or "source_catalogue" in tables:
         _load_catalogue(lake, catalogue)
 
 
@@ -322,7 +322,7 @@ def _rests_on(sql: str) -> frozenset[str]:
     """The prepared tables that a query reads, and those that they are made of in turn."""
     scripts = [each for name in _SCRIPTS for each in sql_statements(name, __package__)]
     made_by: dict[str, str] = {made[1]: each for each in scripts if (made := _MADE.search(each))}
-    made_by |= {"expected_endpoints": _USED_ENDPOINTS, "catalogue": ""}
+    made_by |= {"expected_endpoints": _USED_ENDPOINTS, "source_catalogue": ""}
     found: set[str] = set()
     texts = [sql]
     while texts:
@@ -350,7 +350,7 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> No
         }
     )
     with lake.registered("catalogue_rows", rows):
-        lake.execute("CREATE OR REPLACE TEMP TABLE catalogue AS FROM catalogue_rows")
+        lake.execute("CREATE OR REPLACE TEMP TABLE source_catalogue AS FROM catalogue_rows")
 
 
 def run(lake: Lake, detector: Detector, window: Window) -> None:

@@ -54,7 +54,7 @@ WITH own AS (
 scanned AS (
     SELECT endpoint, scope, row_number() OVER (ORDER BY hash(endpoint), endpoint) - 1 AS nth,
         count(*) OVER () AS endpoints
-    FROM (SELECT endpoint, min(scope) AS scope FROM catalogue GROUP BY endpoint)
+    FROM (SELECT endpoint, min(scope) AS scope FROM source_catalogue GROUP BY endpoint)
     -- Requests of HTTP APIs (GET /v1/checks), no calls that a log names.
     WHERE contains(endpoint, ' /')
 ),

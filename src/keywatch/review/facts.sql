@@ -112,7 +112,7 @@ WITH used AS (
 SELECT DISTINCT u.key_id, u.suspicious, c.scope, c.endpoint, c.sensitivity
 FROM used AS u
 JOIN keys AS k USING (key_id)
-JOIN catalogue AS c USING (source, endpoint);
+JOIN source_catalogue AS c USING (source, endpoint);
 
 -- grain: key_id; what the inventory and the log say of it
 CREATE OR REPLACE TEMP TABLE case_keys AS

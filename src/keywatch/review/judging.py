@@ -108,7 +108,7 @@ def _standings(lake: Lake, warm_up_days: int) -> dict[str, Standing]:
             SELECT key_id, bool_or(located) AS located,
                 bool_or(key_id IN (SELECT e.key_id FROM visit_endpoints AS e
                     JOIN keys AS u USING (key_id)
-                    SEMI JOIN catalogue AS c USING (source, endpoint))) AS catalogued
+                    SEMI JOIN source_catalogue AS c USING (source, endpoint))) AS catalogued
             FROM visits GROUP BY key_id
         ) AS v USING (key_id)
         """,
