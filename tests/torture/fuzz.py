@@ -112,6 +112,8 @@ class Log:
     lines: int | None = field(default=None)
     """How many the load has to account for; None where rows may have several."""
     separator: str = ""
+    is_document: bool = False
+    """Its records stand in a list, and not each on a line."""
 
 
 # ---------------------------------------------------------------------------------- what is written
@@ -145,7 +147,7 @@ class Writer:
         log = form(f"log{nth}", fuzzed)
         ending = self.at.choice(list(PACKINGS))
         return Log(log.name + ending, PACKINGS[ending](log.content), log.good, fuzzed, log.lines,
-                   log.separator)  # fmt: skip
+                   log.separator, log.is_document)  # fmt: skip
 
     def _new_good(self, make: Callable[[random.Random, int], Good]) -> Good:
         self._good += 1
@@ -213,7 +215,7 @@ class Writer:
         between = (b",", b", ", b",\n", b"\r\n,\t")
         body = b"".join(one + self.at.choice(between) for one in records[:-1]) + records[-1]
         content = b'{"Records": [' + body + b"]}" + self.at.choice((b"", b"\n", b" \r\n"))
-        return Log(name + ".json", content, good, fuzzed, len(records))
+        return Log(name + ".json", content, good, fuzzed, len(records), is_document=True)
 
     def small_files(self, count: int) -> Iterator[bytes]:
         """So many files of a few mutated lines, each torn once more."""
@@ -415,7 +417,9 @@ class Round:
             if log.name not in loaded:
                 self._fault(f"{log.name}: was not loaded: {dict(left_out)}")
             lines = loaded[log.name]["lines"]
-            if log.lines is not None and lines != log.lines:
+            # What follows a record without an end is read by lines, of which one may have two.
+            is_more = log.is_document and lines > (log.lines or 0)
+            if log.lines is not None and lines != log.lines and not is_more:
                 self._fault(f"{log.name}: {log.lines} lines written, {lines} accounted for")
         counted = lake.rows(
             "SELECT (SELECT sum(events) FROM lake.activity), (SELECT count(*) FROM lake.events), "

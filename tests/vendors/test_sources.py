@@ -154,6 +154,20 @@ def test_a_document_that_was_cut_is_told_as_such(quick: Loading) -> None:
     assert (report.total("events"), len(report.left_out)) == (1, 1)
 
 
+@pytest.mark.parametrize("between", [",\n", "\n,"])
+def test_a_record_without_an_end_costs_only_itself(between: str, quick: Loading) -> None:
+    texts = [json.dumps(record(eventID=f"id-{n}")) for n in range(40)]
+    texts[7] = texts[7].replace("{", "{{", 1)
+    texts[20] += ", " + json.dumps(record(eventID="id-40"))
+    texts[30] = texts[30].replace("}", "", 1)
+    log = f'{{"Records": [{between.join(texts)}]}}\n'
+    report = quick.take(log.encode(), "log.json", max_reject_share=1)
+    found = {id_ for (id_,) in quick.lake.rows("SELECT request_id FROM lake.events")}
+    # What is left of the two is read where it can be.
+    assert found >= {f"id-{n}" for n in range(41)} - {"id-7", "id-30"}
+    assert report.total("events") + report.total("rejects") == 41
+
+
 def test_the_same_event_of_two_regions_counts_once(quick: Loading) -> None:
     rows = [record(awsRegion=region) for region in ("us-east-1", "eu-west-1")]
     report = quick.take(rows)

@@ -33,6 +33,7 @@ _DECODER = json.JSONDecoder(
 _BETWEEN = re.compile(r"[\s,]*")
 _TWO_VALUES = re.compile(rb"\} ?\{")
 _PAIR = re.compile(r"\s*:\s*")
+_NEXT_RECORD = re.compile(r"\n(?:,[ \t]*)?\{")
 _READ_BYTES = 1024 * 1024
 _TOLD_LENGTH = 20_000
 
@@ -77,9 +78,7 @@ def _values_of(text: str) -> list[str]:
         except (ValueError, RecursionError):
             return [text]
         values.append(text[at:end])
-        between = _BETWEEN.match(text, end)
-        assert between is not None
-        at = between.end()
+        at = _after_spaces(text, end)
     return values
 
 
@@ -113,6 +112,23 @@ def _numbered(texts: list[str], first: int) -> Lines:
     )
 
 
+def _after_spaces(text: str, at: int) -> int:
+    between = _BETWEEN.match(text, at)
+    assert between is not None
+    return between.end()
+
+
+def _holds_others(text: str) -> bool:
+    """Whether a value that is not quite JSON has the records behind it in it."""
+    if not _NEXT_RECORD.search(text):
+        return False
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 class _Document:
     """The text of a file, of which a record or so is held at a time."""
 
@@ -125,6 +141,7 @@ class _Document:
         self._ended = False
         self._count = 0
         self._read_bytes = 0
+        self._is_broken = False
         self.unread: list[Unread] = []
         self._more(first=True)
 
@@ -142,7 +159,9 @@ class _Document:
 
     def _record(self, wrapper: Wrapper | None, *, in_list: bool = False) -> Iterator[str]:
         """The value that begins here: a record, or what is in its wrapper."""
-        text = self._value()
+        yield from self._unwrapped(self._value(), wrapper, in_list=in_list)
+
+    def _unwrapped(self, text: str, wrapper: Wrapper | None, *, in_list: bool) -> Iterator[str]:
         self._count += 1
         if wrapper is None:
             yield text
@@ -153,10 +172,41 @@ class _Document:
         """The elements of the list that begins here."""
         self._at += 1
         while (begins := self._next()) not in ("]", ""):
-            yield from self._record(wrapper, in_list=in_list)
+            try:
+                text = self._value()
+            except InputError:
+                if not _NEXT_RECORD.search(self._text, self._at):
+                    raise
+                text = ""
+            if not text or _holds_others(text):
+                self._at -= len(text)
+                yield from self._rest_by_lines(wrapper, in_list=in_list)
+                return
+            yield from self._unwrapped(text, wrapper, in_list=in_list)
         if begins == "":
             raise self._cut()
         self._at += 1
+
+    def _rest_by_lines(self, wrapper: Wrapper | None, *, in_list: bool) -> Iterator[str]:
+        """The records on lines of their own after one that has no end; that one as it stands."""
+        self._is_broken = True
+        while not self._ended or self._at < len(self._text):
+            end = self._text.find("\n", self._at)
+            if end < 0 and not self._ended:
+                self._need()
+                continue
+            line = self._text[self._at : end if end >= 0 else None].rstrip(" ,\t\r")
+            self._at = end + 1 if end >= 0 else len(self._text)
+            at, values = _after_spaces(line, 0), list[str]()
+            while line.startswith("{", at) and (after := end_of_value(line, at)):
+                values.append(line[at:after])
+                at = _after_spaces(line, after)
+            if line[at:].strip("]} "):
+                self._count += 1
+                yield line
+            else:
+                for value in values:
+                    yield from self._unwrapped(value, wrapper, in_list=in_list)
 
     def _list_of(self, wrapper: Wrapper) -> Iterator[str]:
         """What is in the wrapper's list in the object that begins here; the object without one."""
@@ -173,6 +223,8 @@ class _Document:
             if is_list and self._text[self._at] == "[":
                 has_list, pairs = True, []
                 yield from self._elements(wrapper, in_list=True)
+                if self._is_broken:
+                    return
             elif has_list:
                 self._value()
             else:
@@ -187,9 +239,7 @@ class _Document:
     def _next(self) -> str:
         """The next character that is no space or comma; nothing at the end."""
         while True:
-            between = _BETWEEN.match(self._text, self._at)
-            assert between is not None
-            self._at = between.end()
+            self._at = _after_spaces(self._text, self._at)
             if self._at < len(self._text):
                 return self._text[self._at]
             if self._ended:
