@@ -991,7 +991,8 @@ def sources_import(
     from keywatch.report import render_imported
 
     _paths([str(document)])
-    read, done, wrong = pipeline.import_openapi(document, common.settings(), vendor, output)
+    common.settings()
+    read, done, wrong = pipeline.import_openapi(document, vendor, output)
     print(render_imported(read, done, width=_width()), end="")
     _exit_by_faults(wrong)
 

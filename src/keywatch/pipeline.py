@@ -119,9 +119,7 @@ def new_source(
     """
     from keywatch.text.secrets import Redactor
     from keywatch.vendors import find_files
-    from keywatch.vendors.checking import check_vendor, folders_named
     from keywatch.vendors.proposal import proposed, write_proposal
-    from keywatch.vendors.registry import read_again
 
     file, *others = find_files([sample])
     if others:
@@ -130,13 +128,21 @@ def new_source(
     redactor = Redactor(os.urandom(32))
     proposal = proposed(file, vendor, redactor, settings.ingest.time_zone)
     home = write_proposal(proposal, output)
+    return proposal, home, _faults_of_written(home)
+
+
+def _faults_of_written(home: Path) -> list[str]:
+    """What is wrong with a vendor's folder that was just written, known to the process from now."""
+    from keywatch.vendors.checking import check_vendor, folders_named
+    from keywatch.vendors.registry import read_again
+
     folders_named([home])
     read_again()
-    return proposal, home, check_vendor(home.resolve())
+    return check_vendor(home.resolve())
 
 
 def import_openapi(
-    document: Path, settings: Settings, vendor: str, output: Path
+    document: Path, vendor: str, output: Path
 ) -> tuple[ApiDocument, Imported, list[str]]:
     """Make or extend a vendor's catalogue from the OpenAPI document of its API, and check it.
 
@@ -146,15 +152,13 @@ def import_openapi(
         UsageError: no name can be made of the API's title, or it is taken, or can't be written.
         InputError: the document can't be read.
     """
-    from keywatch.vendors.checking import check_vendor, folders_named
     from keywatch.vendors.openapi import read_openapi, vendor_name, write_catalogue
 
     read = read_openapi(document)
     if not (name := vendor or vendor_name(read)):
         raise UsageError(f"{document}: has no title to name the vendor by; name it with --vendor")
     done = write_catalogue(read, name, output)
-    folders_named([done.home])
-    return read, done, check_vendor(done.home.resolve())
+    return read, done, _faults_of_written(done.home)
 
 
 def ingest_new(

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from keywatch import pipeline
+from keywatch.content import add_folders
 from keywatch.errors import InputError, UsageError
 from keywatch.vendors.catalogue import read_catalogue
 from keywatch.vendors.openapi import ApiDocument, read_openapi, vendor_name, write_catalogue
+from keywatch.vendors.registry import catalogue_names, generic_catalogues
 from keywatch.vendors.sensitive_calls import proposed_endpoint
 from tests.command import keywatch
 
@@ -176,6 +179,16 @@ def test_a_key_in_a_document_is_masked_and_an_extension_is_no_path(tmp_path: Pat
     assert api.passed_over == ()
     done = write_catalogue(api, "mine", tmp_path)
     assert full not in str(api) + (done.home / "catalogue.toml").read_text("utf-8")
+
+
+def test_what_was_imported_is_known_at_once(tmp_path: Path) -> None:
+    add_folders([write_catalogue(read(tmp_path, PETS), "pets", tmp_path).home.parents[1]])
+    assert "GET /v2/keepers" not in catalogue_names()
+    newer = document_of(tmp_path, PETS.replace("/owners:", "/keepers:"))
+    _, done, faults = pipeline.import_openapi(newer, "pets", tmp_path)
+    assert (len(done.added), faults) == (1, [])
+    assert "GET /v2/keepers" in {endpoint.name for endpoint in generic_catalogues()[0].endpoints}
+    assert "GET /v2/keepers" in catalogue_names()
 
 
 def test_another_vendors_folder_is_left_alone(tmp_path: Path) -> None:

@@ -215,7 +215,8 @@ def _refuse_known(
 
 def read_again() -> None:
     """Read the vendors' folders again when next needed: one was added since."""
-    _read.cache_clear()
+    for read in (_read, _by_source, _names):
+        read.cache_clear()
 
 
 def vendors() -> tuple[Vendor, ...]:
