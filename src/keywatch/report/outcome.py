@@ -180,12 +180,13 @@ def render_imported(read: ApiDocument, done: Imported, *, width: int = 100) -> s
 
 
 _RANKS = ("critical", "high", "low", "none")
+
+
 _MOST_NAMED = 5
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(printable(name, max_length=80) for name in names[:_MOST_NAMED])
-    return shown if len(names) <= _MOST_NAMED else f"{shown} and {len(names) - _MOST_NAMED:,} more"
+def _some(names: Iterable[str]) -> str:
+    return listed((printable(name, max_length=80) for name in names), _MOST_NAMED)
 
 
 _SHOWN = ("key_id", "address", "endpoint", "status")

@@ -20,7 +20,7 @@ from keywatch.text.key_forms import read_toml
 from keywatch.text.safe_text import printable
 from keywatch.text.secrets import without_tokens
 from keywatch.vendors.listed import Listed, listed_records
-from keywatch.vendors.source import SOURCE_NAME, FieldPath, read_path, value_at
+from keywatch.vendors.source import SOURCE_NAME, FieldPath, columns_said, read_path, value_at
 
 __all__ = ["Listing", "listing_of", "mapped_listing", "read_listing", "tell_absent", "unknown_list"]
 
@@ -154,17 +154,8 @@ def mapped_listing(said: Sequence[str], columns: Sequence[str], needed: str, tit
     Raises:
         UsageError: a column is not known, named twice or lacking.
     """
-    fields: dict[str, tuple[str, ...]] = {}
-    for one in said:
-        column, _, name = one.partition("=")
-        if column not in columns or not name:
-            raise UsageError(
-                f"--map {one}: COLUMN=FIELD is expected, such as {needed}=id; columns are "
-                f"{', '.join(columns)}"
-            )
-        if column in fields:
-            raise UsageError(f"--map {one}: {column} is listed twice; list it once")
-        fields[column] = (name,)
+    named = columns_said(said, columns, f"{needed}=id")
+    fields = {column: (name,) for column, name in named.items()}
     if needed not in fields:
         raise UsageError(f"--map lacks {needed}; add --map {needed}=FIELD")
     name = " ".join(["--map", *sorted(said)])

@@ -20,7 +20,15 @@ from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.client_address import client_address, is_address
 from keywatch.vendors.files import LogFile
 from keywatch.vendors.registry import GENERIC, MAPPED
-from keywatch.vendors.source import COLUMNS, FORMS, FieldPath, Source, read_path, shown_path
+from keywatch.vendors.source import (
+    COLUMNS,
+    FORMS,
+    FieldPath,
+    Source,
+    columns_said,
+    read_path,
+    shown_path,
+)
 
 __all__ = [
     "best_records",
@@ -210,15 +218,7 @@ def mapped_source(said: Sequence[str]) -> Source:
         UsageError: a column is not known, named twice or lacking.
     """
     fields: dict[str, tuple[FieldPath, ...]] = {}
-    for one in said:
-        column, _, name = one.partition("=")
-        if column not in _NAMED or not name:
-            raise UsageError(
-                f"--map {one}: COLUMN=FIELD is expected, such as time=@timestamp; columns are "
-                f"{', '.join(_NAMED)}"
-            )
-        if column in fields:
-            raise UsageError(f"--map {one}: {column} is listed twice; list it once")
+    for column, name in columns_said(said, _NAMED, "time=@timestamp").items():
         # A name may have dots itself, and a table's header has names only.
         path = read_path(name)
         fields[column] = ((name,),) if path in (None, (name,)) else ((name,), path)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from keywatch.content import Entry
-from keywatch.errors import VendorError
+from keywatch.errors import UsageError, VendorError
 from keywatch.settings.time_zone import is_time_zone
 from keywatch.text.key_forms import read_toml
 from keywatch.text.secrets import Redactor
@@ -33,6 +33,7 @@ __all__ = [
     "SOURCE_NAME",
     "FieldPath",
     "Source",
+    "columns_said",
     "read_path",
     "read_source",
     "shown_path",
@@ -318,6 +319,26 @@ FROM timed
             THEN {_literal(f"{when} is not between 2000 and 2099")}
 {lacking}
     END"""
+
+
+def columns_said(said: Sequence[str], columns: Collection[str], example: str) -> dict[str, str]:
+    """The fields that the user names for `columns` (``--map``), each as ``column=field``.
+
+    Raises:
+        UsageError: a column is not known or named twice.
+    """
+    fields: dict[str, str] = {}
+    for one in said:
+        column, _, name = one.partition("=")
+        if column not in columns or not name:
+            raise UsageError(
+                f"--map {one}: COLUMN=FIELD is expected, such as {example}; columns are "
+                f"{', '.join(columns)}"
+            )
+        if column in fields:
+            raise UsageError(f"--map {one}: {column} is listed twice; list it once")
+        fields[column] = name
+    return fields
 
 
 def value_at(record: object, path: FieldPath) -> object:
