@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from keywatch.errors import DetectorError, UsageError
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.load.origins import OriginReader
-from keywatch.model import Case, Review, Window
+from keywatch.model import Case, Review, Verdict, Window
 from keywatch.report import (
     power_sentences,
     render_power,
@@ -193,15 +193,60 @@ def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: P
     kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
     with Lake.open(two_weeks) as lake:
         before = lake.rows(kept)
-    assert len(before) == 2
+    assert len(before) == 3
     late = two_weeks.parent / "late.jsonl"
     late.write_text(json.dumps(line("2026-09-22T12:34:56", key_id="crowd_01")) + "\n", "utf-8")
     pipeline.ingest(two_weeks, [str(late)], SETTINGS)
     pipeline.review(two_weeks, week(), TWO_REPLAYS)
     with Lake.open(two_weeks) as lake:
         after = lake.rows(kept)
-    # Only the window of the late line, and none before it.
-    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False]
+    # Only the windows from that of the late line on.
+    assert [new == old for new, old in zip(after, before, strict=True)] == [True, False, False]
+
+
+def scored_for(
+    monkeypatch: pytest.MonkeyPatch, lake: Path, window: Window
+) -> tuple[Review, list[Window]]:
+    """A review, and the windows that were scored for it, itself the last."""
+    asked: list[Window] = []
+    real = detectors.prepare_window
+
+    def spied(lake: Lake, window: Window, *rest: Any) -> None:
+        asked.append(window)
+        real(lake, window, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(detectors, "prepare_window", spied)
+        return pipeline.review(lake, window, TWO_REPLAYS), asked
+
+
+def test_a_reviewed_week_is_the_next_week_s_replay(
+    two_weeks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
+    anew = Path(shutil.copytree(two_weeks, two_weeks.parent / "anew"))
+    with Lake.open(anew) as lake, lake.writing():
+        lake.execute("DELETE FROM lake.replays")
+    answer, asked = scored_for(monkeypatch, two_weeks, week(1))
+    assert asked == [week(1)]
+    same, asked = scored_for(monkeypatch, anew, week(1))
+    assert asked == [week(0), week(-1), week(1)]
+    assert replace(answer, run=same.run) == same
+
+
+@pytest.mark.usefixtures("mid_october")
+@pytest.mark.parametrize(
+    ("given", "scored"), [("benign", [week(1)]), ("expected", [week(0), week(1)])]
+)
+def test_a_week_is_replayed_anew_where_a_verdict_changes_what_counts_in_it(
+    two_weeks: Path, monkeypatch: pytest.MonkeyPatch, given: Verdict, scored: list[Window]
+) -> None:
+    pipeline.review(two_weeks, week(), TWO_REPLAYS)
+    until = date(2026, 10, 31) if given == "expected" else None
+    pipeline.give_verdict(
+        two_weeks, "key_1", given, SETTINGS, by="ana", because="ours", until=until, window=week()
+    )
+    assert scored_for(monkeypatch, two_weeks, week(1))[1] == scored
 
 
 def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_their_weeks(
@@ -218,7 +263,7 @@ def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_thei
 
     known = key(scopes=["admin:*"])
     first = kept_after()
-    assert len(first) == 2
+    assert len(first) == 3
     # What is about later weeks changes nothing: a revocation, and a key that was not there yet.
     revoked = known | {"revoked_at": "2026-10-12T00:00:00Z"}
     assert kept_after(revoked, key("key_9", created_at="2026-10-12T00:00:00Z")) == first
@@ -354,7 +399,7 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
             first=MONDAY - timedelta(weeks=20),
         )
         for method in ("m", "another"):
-            Replays(method, 1, (Replay(week(), judged, is_new=True, inventory="i"),)).keep(lake)
+            Replays(method, 1, (Replay(week(), judged, is_new=True, known="i"),)).keep(lake)
         found = stored(lake, {week(): "m-i"}, detectors_).get(week())
         assert found is not None
         assert not found.is_new

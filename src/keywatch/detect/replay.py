@@ -1,8 +1,9 @@
 """Earlier windows, judged as they would have been then: what ordinary weeks give.
 
-A replayed window is kept in the lake and used again by later reviews; it is judged anew when the
-detectors or the vendors' catalogues are others, when a load has added to it since, or when the
-inventory now says something else of it.
+A replayed window is kept in the lake and used again by later reviews, and so is the reviewed one,
+which is the next week's first replay. A window is judged anew when the detectors or the vendors'
+catalogues are others, when a load has added to it since, or when the inventory or the analysts now
+say something else of it.
 
 What is no part of ordinary weeks is left out (`LeftOut`), or whoever holds one key could hide the
 theft of the next behind it: a case that would have been revoked, a key that is strange again and
@@ -15,7 +16,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -138,14 +139,14 @@ def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
 class Replay:
     """One replayed window; `is_new` where the lake does not have it yet.
 
-    `inventory` names what the inventory says of it; `stolen` are the keys that a verdict says were
-    stolen in it.
+    `known` names what the inventory and the analysts say of it (`_known_of`); `stolen` are the keys
+    that a verdict says were stolen in it.
     """
 
     window: Window
     evidence: WindowEvidence
     is_new: bool
-    inventory: str = ""
+    known: str = ""
     stolen: frozenset[str] = frozenset()
 
     @property
@@ -156,11 +157,23 @@ class Replay:
 
 @dataclass(frozen=True)
 class Replays:
-    """The replayed windows of a review and how they were judged."""
+    """The replayed windows of a review and how they were judged.
+
+    `known` names what is said of the reviewed window (`_known_of`); None where too little of the
+    log lies before it for a replay.
+    """
 
     method: str
     load_id: int
     replays: tuple[Replay, ...]
+    known: str | None = None
+
+    def and_reviewed(self, window: Window, evidence: WindowEvidence) -> Replays:
+        """These and the reviewed window with its evidence: what the next review replays."""
+        if self.known is None:
+            return self
+        own = Replay(window, evidence.without_facts(), is_new=True, known=self.known)
+        return replace(self, replays=(own, *self.replays))
 
     def calibration(self, families: Families, without: LeftOut) -> Calibration | None:
         """What they give, less what is left out; None where nothing can be replayed."""
@@ -202,11 +215,11 @@ class Replays:
 
     def _keep(self, lake: Lake, replay: Replay) -> None:
         window = {"start": replay.window.start, "end": replay.window.end}
-        # Whatever the inventory said of it.
+        # Whatever was said of it.
         same = "starts_with(method, $method) AND window_start = $start AND window_end = $end"
         for table in ("replays", "replayed_visits"):
             lake.execute(f"DELETE FROM lake.{table} WHERE {same}", method=self.method, **window)
-        named = {"method": _whole(self.method, replay.inventory), **window}
+        named = {"method": _whole(self.method, replay.known), **window}
         lake.execute(
             "INSERT INTO lake.replays VALUES ($method, $start, $end, $load_id, $cases)",
             **named,
@@ -275,7 +288,9 @@ def replay(
     load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
     names = tuple(detector.id for detector in counting(detectors))
     windows = windows_before(lake, window, settings)
-    said = _inventories(lake, windows)
+    first = _first_replayed(lake, settings)
+    has_past = first is not None and window.start.date() >= first
+    said = _known_of(lake, [window, *windows] if has_past else windows)
     stored = _stored(lake, {each: _whole(method, said[each]) for each in windows}, names)
     found = [stored.get(earlier) or _judged(earlier, judge) for earlier in windows]
     stolen = _stolen(lake)
@@ -283,44 +298,86 @@ def replay(
         method,
         load_id,
         tuple(
-            replace(each, inventory=said[each.window], stolen=_within(stolen, each.window))
+            replace(each, known=said[each.window], stolen=_within(stolen, each.window))
             for each in found
         ),
+        said.get(window),
     )
 
 
-def _inventories(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
-    """Names what the inventory says of the keys of each window; 16 hex digits.
+def _known_of(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
+    """Names what the inventory and the analysts say of the keys of each window; 32 hex digits.
 
-    Of what came after the window, such as a new key or a revocation, nothing: an import that is
-    about today leaves the replays of earlier weeks as they are.
+    Of what came after the window, such as a new key, a revocation or a later theft, nothing: what
+    is about today leaves the replays of earlier weeks as they are.
     """
     if not windows:
         return {}
     rows = lake.rows(
         """
-        WITH ends AS (SELECT DISTINCT unnest($ends::TIMESTAMP[]) AS window_end),
+        WITH windows AS (
+            SELECT DISTINCT unnest($starts::TIMESTAMP[]) AS window_start,
+                unnest($ends::TIMESTAMP[]) AS window_end
+        ),
 
-        used AS (SELECT key_id, min(day) AS first_day FROM lake.activity GROUP BY key_id)
+        used AS (SELECT key_id, min(day) AS first_day FROM lake.activity GROUP BY key_id),
 
-        SELECT e.window_end, bit_xor(hash(
-            key_id, "key", name, owner, environment, list_sort(scopes), created_at, replaces, honey,
-            CASE WHEN expires_at < e.window_end THEN expires_at END,
-            CASE WHEN revoked_at < e.window_end THEN revoked_at END
-        ))
-        FROM ends AS e, inventory_in_force() AS i
-        LEFT JOIN used AS u USING (key_id)
-        WHERE created_at IS NULL OR created_at < e.window_end OR u.first_day < e.window_end
-        GROUP BY e.window_end
+        inventory AS (
+            SELECT w.window_start, w.window_end, bit_xor(hash(
+                key_id, "key", name, owner, environment, list_sort(scopes), created_at, replaces,
+                honey, CASE WHEN expires_at < w.window_end THEN expires_at END,
+                CASE WHEN revoked_at < w.window_end THEN revoked_at END
+            )) AS said
+            FROM windows AS w, inventory_in_force() AS i
+            LEFT JOIN used AS u USING (key_id)
+            WHERE created_at IS NULL OR created_at < w.window_end OR u.first_day < w.window_end
+            GROUP BY ALL
+        ),
+
+        flagged AS (
+            SELECT w.window_start, w.window_end, bit_xor(hash(f.key_id, f.day, f.prefix)) AS said
+            FROM windows AS w
+            JOIN (SELECT DISTINCT key_id, day, prefix FROM lake.flagged_visits) AS f
+                ON f.day < w.window_start
+            GROUP BY ALL
+        ),
+
+        verdicts AS (
+            SELECT w.window_start, w.window_end, bit_xor(hash(
+                v.key_id, v.window_start, v.window_end, v.verdict, v.origins)) AS said
+            FROM windows AS w
+            JOIN verdicts_in_force() AS v ON v.window_start < w.window_start
+            GROUP BY ALL
+        ),
+
+        expected AS (
+            SELECT w.window_start, w.window_end, bit_xor(hash(
+                s.key_id, s.origin, s.families, s.starts_on, s.ends_on)) AS said
+            FROM windows AS w
+            JOIN lake.suppressions AS s
+                ON s.starts_on < w.window_end AND s.ends_on >= w.window_start
+            GROUP BY ALL
+        )
+
+        SELECT w.window_start, w.window_end, coalesce(i.said, 0),
+            hash(coalesce(f.said, 0), coalesce(v.said, 0), coalesce(e.said, 0))
+        FROM windows AS w
+        LEFT JOIN inventory AS i USING (window_start, window_end)
+        LEFT JOIN flagged AS f USING (window_start, window_end)
+        LEFT JOIN verdicts AS v USING (window_start, window_end)
+        LEFT JOIN expected AS e USING (window_start, window_end)
         """,
+        starts=[each.start for each in windows],
         ends=[each.end for each in windows],
     )
-    said: dict[datetime, int] = dict(rows)
-    return {each: f"{said.get(each.end, 0):016x}" for each in windows}
+    return {
+        Window(start, end): f"{inventory:016x}{analysts:016x}"
+        for start, end, inventory, analysts in rows
+    }
 
 
-def _whole(method: str, inventory: str) -> str:
-    return f"{method}-{inventory}"
+def _whole(method: str, known: str) -> str:
+    return f"{method}-{known}"
 
 
 def _stolen(lake: Lake) -> list[tuple[str, Window]]:
@@ -343,16 +400,24 @@ def windows_before(lake: Lake, window: Window, settings: Settings) -> list[Windo
 
     At most ``review.replayed_windows``, each with ``review.replay_history_days`` of log before it.
     """
-    first = lake.steady_value("SELECT min(first_ts) FROM lake.ingested_files")
+    first = _first_replayed(lake, settings)
     if first is None:
         return []
     length = window.end - window.start
-    enough = first.date() + timedelta(days=settings.review.replay_history_days)
     earlier = (
         Window(window.start - nth * length, window.end - nth * length)
         for nth in range(1, settings.review.replayed_windows + 1)
     )
-    return [each for each in earlier if each.start.date() >= enough]
+    return [each for each in earlier if each.start.date() >= first]
+
+
+def _first_replayed(lake: Lake, settings: Settings) -> date | None:
+    """The first day with enough of the log before it; None for an empty lake."""
+    begin = lake.steady_value("SELECT min(first_ts) FROM lake.ingested_files")
+    if begin is None:
+        return None
+    first: date = begin.date() + timedelta(days=settings.review.replay_history_days)
+    return first
 
 
 def _judged(window: Window, judge: Judge) -> Replay:

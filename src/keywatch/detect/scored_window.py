@@ -90,7 +90,7 @@ class ScoredWindow:
     Columns of `evidence`: as the table that `detectors.run` adds to; of `visit_scores`: key_id,
     day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
     class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
-    in full.
+    in full. `judged` is the same evidence by visit, as it is scored and replayed.
     """
 
     window: Window
@@ -101,6 +101,7 @@ class ScoredWindow:
     evidence: pa.Table
     visit_scores: pa.Table
     case_visits: pa.Table
+    judged: WindowEvidence
 
     @property
     def replays(self) -> Replays:
@@ -219,6 +220,7 @@ def score_window(
         evidence=lake.table("FROM evidence"),
         visit_scores=visit_scores,
         case_visits=_case_visits(lake, cases, visit_scores, whole=whole),
+        judged=evidence,
     )
 
 

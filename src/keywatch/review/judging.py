@@ -142,7 +142,7 @@ def keep(
     with lake.writing():
         late.leave(lake, judged)
         if scored is not None and not _is_stored(lake, answer):
-            scored.replays.keep(lake)
+            scored.replays.and_reviewed(scored.window, scored.judged).keep(lake)
             _keep_flags(lake, answer, scored)
             _keep_run(lake, answer, scored)
             changes = _changes(lake, answer, settings, judged)
