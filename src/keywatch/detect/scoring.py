@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -41,6 +42,7 @@ from keywatch.model import FAMILIES, Action, Family, most_urgent
 from keywatch.settings import ScoringSettings
 
 _Name = TypeVar("_Name", bound=str)
+_Value = TypeVar("_Value", bound=Hashable)
 
 _FEWEST_FINDINGS = 2
 FEWEST_ODD_CASES = 5
@@ -90,20 +92,34 @@ class WindowEvidence:
 
     def as_visits(self) -> Visits:
         """The same for calibration."""
-        key_ids = [key_id for key_id, _, _ in self.visits]
+        return self._as_visits
+
+    @cached_property
+    def _as_visits(self) -> Visits:
+        case, key_ids = _numbered([key_id for key_id, _, _ in self.visits])
+        group, _ = _numbered(
+            [
+                (visit[0], network) if network else visit
+                for visit, network in zip(self.visits, self.networks, strict=True)
+            ]
+        )
         return Visits(
-            case=_numbered(key_ids),
-            fold=np.array([fold_of(each) for each in key_ids], np.int64),
-            group=_numbered(
-                [
-                    (visit[0], network) if network else visit
-                    for visit, network in zip(self.visits, self.networks, strict=True)
-                ]
-            ),
-            bits=self.bits,
+            case=case,
+            fold=np.array([fold_of(each) for each in key_ids], np.int64)[case],
+            group=group,
+            bits=np.asfortranarray(self.bits),
             cases=self.cases,
             ruled=self.ruled,
         )
+
+    @cached_property
+    def by_name(self) -> Ints:
+        """The place of each visit in their order by key, day and prefix."""
+        places = np.empty(len(self.visits), np.int64)
+        places[sorted(range(len(self.visits)), key=self.visits.__getitem__)] = np.arange(
+            len(self.visits)
+        )
+        return places
 
     def without_facts(self) -> WindowEvidence:
         """The same less the keys that are known to be stolen."""
@@ -113,6 +129,8 @@ class WindowEvidence:
 
     def without(self, key_ids: Set[str]) -> WindowEvidence:
         """The same less some of its keys."""
+        if not key_ids:
+            return self
         folds = np.array([fold_of(key_id) for key_id in key_ids], np.int64)
         kept = self._only(np.array([visit[0] not in key_ids for visit in self.visits], bool))
         left = self.cases - np.bincount(folds, minlength=FOLDS)
@@ -132,6 +150,8 @@ class WindowEvidence:
         return self._only(np.array([(one[0], network) in places for one, network in visits], bool))
 
     def _only(self, kept: Flags) -> WindowEvidence:
+        if kept.all():
+            return self
         rows = np.flatnonzero(kept).tolist()
         return replace(
             self,
@@ -145,10 +165,11 @@ class WindowEvidence:
         )
 
 
-def _numbered(values: Sequence[Hashable]) -> Ints:
-    """Each value's number, equal where the values are."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(each, len(numbers)) for each in values], np.int64)
+def _numbered(values: Sequence[_Value]) -> tuple[Ints, list[_Value]]:
+    """Each value's number, equal where the values are, and the values in order of their numbers."""
+    numbers: dict[_Value, int] = {}
+    each = np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
+    return each, list(numbers)
 
 
 @dataclass(frozen=True)
@@ -427,18 +448,13 @@ def _strangest(
     calibration, then by name.
     """
     raw = np.round(evidence.bits.sum(axis=1), _BITS_DIGITS)
-    worst: dict[str, int] = {}
-    for i in sorted(
-        range(len(bits)),
-        key=lambda i: (evidence.facts[i] == 0, -bits[i], -raw[i], evidence.visits[i]),
-    ):
-        worst.setdefault(evidence.visits[i][0], i)
-    rows = sorted(worst.values(), key=lambda i: (-bits[i], -raw[i], evidence.visits[i]))
-    ruled = {evidence.visits[i][0] for i in np.flatnonzero(evidence.ruled).tolist()}
-    return [
-        replace(case, ruled=case.key_id in ruled)
-        for case in as_cases(evidence, families, counted, bits, settings, rows)
-    ]
+    case = evidence.as_visits().case
+    order = np.lexsort((evidence.by_name, -raw, -bits, evidence.facts == 0))
+    _, first = np.unique(case[order], return_index=True)
+    worst = order[first]
+    rows = worst[np.lexsort((evidence.by_name[worst], -raw[worst], -bits[worst]))]
+    is_ruled = np.isin(case[rows], case[evidence.ruled])
+    return as_cases(evidence, families, counted, bits, settings, rows.tolist(), is_ruled)
 
 
 def as_cases(
@@ -448,22 +464,28 @@ def as_cases(
     bits: Floats,
     settings: ScoringSettings,
     rows: Sequence[int],
+    is_ruled: Flags | None = None,
 ) -> list[ScoredCase]:
-    """The visits of these `rows`, each as a case; nothing is decided yet."""
+    """The visits of these `rows`, each as a case; nothing is decided yet.
+
+    `is_ruled` says of each whether a rule speaks against its key; by default, against the visit.
+    """
+    ruled = evidence.ruled[list(rows)] if is_ruled is None else is_ruled
     chosen = counted[list(rows)]
-    of_family, shares = families.bits(chosen), families.shares(chosen)
+    of_family = _said(FAMILIES, families.bits(chosen))
+    shares = _said(evidence.detectors, families.shares(chosen))
     findings, deeds = families.findings(chosen, settings.second_family_bits)
     return [
         ScoredCase(
             *evidence.visits[i],
             bits=float(bits[i]),
-            families=_said(FAMILIES, of_family[row]),
-            shares=_said(evidence.detectors, shares[row]),
+            families=of_family[row],
+            shares=shares[row],
             certain=bool(evidence.facts[i] > 0),
             action="none",
             findings=int(findings[row]),
             deeds=int(deeds[row]),
-            ruled=bool(evidence.ruled[i]),
+            ruled=bool(ruled[row]),
             moved=bool(evidence.moved[i]),
             goes_on=bool(evidence.goes_on[i]),
         )
@@ -471,8 +493,12 @@ def as_cases(
     ]
 
 
-def _said(names: Sequence[_Name], bits: Floats) -> dict[_Name, float]:
-    return {name: value for name, value in zip(names, bits.tolist(), strict=True) if value}
+def _said(names: Sequence[_Name], bits: Floats) -> list[dict[_Name, float]]:
+    """Of each row the names of the columns that are not 0, with what they have."""
+    said: list[dict[_Name, float]] = [{} for _ in bits]
+    for row, column in np.argwhere(bits).tolist():
+        said[row][names[column]] = float(bits[row, column])
+    return said
 
 
 def families_in(scale: Calibration | Families) -> Families:
@@ -513,16 +539,19 @@ def visit_bits(
         if goes_on
     }
     parts = [evidence, *(one.at(going_on) for one in earlier if going_on)]
-    whole = replace(
-        evidence,
-        visits=tuple(visit for part in parts for visit in part.visits),
-        networks=tuple(network for part in parts for network in part.networks),
-        bits=np.concatenate([part.bits for part in parts]),
-    ).as_visits()
-    counted = whole.bits
+    whole = evidence
+    if len(parts) > 1:
+        whole = replace(
+            evidence,
+            visits=tuple(visit for part in parts for visit in part.visits),
+            networks=tuple(network for part in parts for network in part.networks),
+            bits=np.concatenate([part.bits for part in parts]),
+        )
+    visits = whole.as_visits()
+    counted = visits.bits
     if isinstance(scale, Calibration):
-        counted = scale.calibrated(whole)
-    said = together(counted, whole.group)[: len(evidence.visits)]
+        counted = scale.calibrated(visits)
+    said = together(counted, visits.group)[: len(evidence.visits)]
     total = families_in(scale).total(said)
     return said, np.round(total + evidence.facts, _BITS_DIGITS)
 
