@@ -9,13 +9,20 @@ WITH prefix_environment AS (
     HAVING count(DISTINCT environment) = 1 AND sum(days) >= $fewest_days
 ),
 
--- So does an object: a check, an alert.
+-- So does an object: a check, an alert. Where all keys of an owner are of one environment none is
+-- strange.
+divided AS (
+    SELECT owner FROM keys
+    WHERE owner IS NOT NULL GROUP BY owner HAVING count(DISTINCT environment) > 1
+),
+
 known_objects AS (
     SELECT k.owner, b.endpoint, b.object, min(k.environment) AS environment,
         count(DISTINCT k.environment) = 1 AND sum(b.days) >= $fewest_days AS is_of_one
     FROM baseline_objects AS b
     JOIN keys AS k USING (key_id)
-    WHERE k.owner IS NOT NULL AND k.environment IS NOT NULL
+    SEMI JOIN divided AS d ON d.owner = k.owner
+    WHERE k.environment IS NOT NULL
     GROUP BY ALL
 ),
 

@@ -7,17 +7,23 @@
 -- another key of its owner came from, or a hosting, VPN or proxy network that none of them came
 -- from, or an address that no database knows. Where another key of the owner moved to the same
 -- network the owner has moved.
-WITH seen AS (
-    SELECT DISTINCT l.key_id, p.network, p.country, p.class
-    FROM past_places AS l
-    JOIN places AS p USING (place_id)
-    WHERE NOT l.is_flagged
+WITH houses AS (
+    SELECT key_id, coalesce('owner ' || owner, 'key ' || key_id) AS house FROM keys
 ),
 
-family AS (
-    SELECT k.key_id, o.key_id AS member
-    FROM keys AS k
-    JOIN keys AS o ON o.key_id = k.key_id OR o.owner = k.owner
+-- Where a key or another key of its owner came from.
+seen AS (
+    SELECT DISTINCT h.house, p.network, p.country, p.class
+    FROM (SELECT DISTINCT key_id, place_id FROM past_places WHERE NOT is_flagged) AS l
+    JOIN places AS p USING (place_id)
+    JOIN houses AS h USING (key_id)
+),
+
+moves AS (
+    SELECT h.house, s.key_id, s.network
+    FROM stays AS s
+    JOIN houses AS h USING (key_id)
+    WHERE s.silence_bits >= $most_silence_bits
 ),
 
 roaming AS (
@@ -43,20 +49,17 @@ strangers AS (
     SELECT v.*, t.active_days, t.usual_place, t.usual_networks, s.silence_bits,
         s.network IS NOT NULL AS is_new, coalesce(s.owner_goes_on, false) AS owner_goes_on,
         v.country <> '-' AND NOT EXISTS (
-            FROM family AS f JOIN seen AS n ON n.key_id = f.member
-            WHERE f.key_id = v.key_id AND n.country = v.country) AS is_abroad,
+            FROM seen AS n WHERE n.house = h.house AND n.country = v.country) AS is_abroad,
         NOT EXISTS (
-            FROM family AS f JOIN seen AS n ON n.key_id = f.member
-            WHERE f.key_id = v.key_id AND n.network = v.network) AS is_foreign,
+            FROM seen AS n WHERE n.house = h.house AND n.network = v.network) AS is_foreign,
         NOT EXISTS (
-            FROM family AS f JOIN seen AS n ON n.key_id = f.member
-            WHERE f.key_id = v.key_id AND n.class = v.class) AS is_of_new_class,
+            FROM seen AS n WHERE n.house = h.house AND n.class = v.class) AS is_of_new_class,
         EXISTS (
-            FROM family AS f JOIN stays AS m ON m.key_id = f.member
-            WHERE f.key_id = v.key_id AND f.member <> v.key_id AND m.network = v.network
-                AND m.silence_bits >= $most_silence_bits) AS is_move
+            FROM moves AS m
+            WHERE m.house = h.house AND m.network = v.network AND m.key_id <> v.key_id) AS is_move
     FROM visits AS v
     JOIN steady AS t USING (key_id)
+    JOIN houses AS h USING (key_id)
     LEFT JOIN stays AS s USING (key_id, network)
 )
 

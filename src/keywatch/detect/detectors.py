@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -85,12 +85,12 @@ class Detector:
     sql: str
     folder: Path
 
-    @property
+    @cached_property
     def parameters(self) -> set[str]:
         """The ``$names`` of its query."""
         return set(_PARAMETERS.findall(_without_comments(self.sql)))
 
-    @property
+    @cached_property
     def about(self) -> About:
         """What its author says of it, on one line each."""
         return About(
