@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 
 from keywatch.detect.kinds.peers import expected_endpoints
 
@@ -35,3 +36,15 @@ def test_the_same_use_gives_the_same_expectation() -> None:
 
 def test_few_keys_have_no_peers() -> None:
     assert expected_endpoints(used(("a", "x"), ("b", "y"))).num_rows == 0
+
+
+def test_many_keys_and_endpoints_are_never_in_memory_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = used(*two_ways_of_use())
+    whole = expected_endpoints(table)
+    # Of 60 keys and 6 endpoints, seven keys at a time.
+    monkeypatch.setattr("keywatch.detect.kinds.peers._MOST_CELLS", 42)
+    parts = expected_endpoints(table)
+    assert parts.drop_columns("share") == whole.drop_columns("share")
+    assert parts["share"].to_pylist() == pytest.approx(whole["share"].to_pylist())

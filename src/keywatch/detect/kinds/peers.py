@@ -16,6 +16,8 @@ _ITERATIONS = 30
 _FEWEST_KEYS = 20
 """With fewer keys there are no peers to learn from."""
 _LEAST_SHARE = 0.001
+_MOST_CELLS = 4 * 1024 * 1024
+"""Keys times endpoints whose shares are in memory at once: 32 MiB, however many keys there are."""
 _SCHEMA = pa.schema([("key_id", pa.string()), ("endpoint", pa.string()), ("share", pa.float64())])
 
 
@@ -44,14 +46,20 @@ def expected_endpoints(used: pa.Table) -> pa.Table:
         tol=0.0,
         random_state=0,
     )
-    expected = model.fit_transform(matrix) @ model.components_
-    share = np.minimum(expected, 1.0)
-    pairs = np.argwhere(share >= _LEAST_SHARE)
-    return pa.table(
-        [
-            keys.dictionary.take(pa.array(pairs[:, 0])),
-            endpoints.dictionary.take(pa.array(pairs[:, 1])),
-            pa.array(share[pairs[:, 0], pairs[:, 1]]),
-        ],
-        schema=_SCHEMA,
-    )
+    ways = model.fit_transform(matrix)
+    parts = []
+    keys_at_once = max(1, _MOST_CELLS // shape[1])
+    for first in range(0, shape[0], keys_at_once):
+        share = np.minimum(ways[first : first + keys_at_once] @ model.components_, 1.0)
+        key, endpoint = np.nonzero(share >= _LEAST_SHARE)
+        parts.append(
+            pa.table(
+                [
+                    keys.dictionary.take(pa.array(first + key)),
+                    endpoints.dictionary.take(pa.array(endpoint)),
+                    pa.array(share[key, endpoint]),
+                ],
+                schema=_SCHEMA,
+            )
+        )
+    return pa.concat_tables(parts)
