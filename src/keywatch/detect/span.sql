@@ -13,10 +13,10 @@ SELECT
     *
 FROM known_places(among := getvariable('span_addresses'));
 
--- grain: key_id, day, place_id
-CREATE OR REPLACE TEMP TABLE span_places AS
+-- grain: key_id, day, place_id; of all days until the span's end
+CREATE OR REPLACE TEMP TABLE place_days AS
 SELECT a.key_id, a.day, p.place_id
-FROM span_activity AS a
+FROM known_activity AS a
 JOIN places AS p USING (address)
 GROUP BY ALL;
 
@@ -61,15 +61,14 @@ WHERE q.is_late;
 -- grain: key_id, place_id; when the key first came from there, in all of the lake: a baseline
 -- forgets
 CREATE OR REPLACE TEMP TABLE first_places AS
-SELECT a.key_id, p.place_id, min(a.day) AS first_day
-FROM known_activity AS a
-JOIN places AS p USING (address)
-ANTI JOIN flagged_places AS q ON q.key_id = a.key_id AND q.day = a.day AND q.place_id = p.place_id
-ANTI JOIN late_places AS l ON l.key_id = a.key_id AND l.day = a.day AND l.place_id = p.place_id
+SELECT key_id, place_id, min(day) AS first_day
+FROM place_days
+ANTI JOIN flagged_places USING (key_id, day, place_id)
+ANTI JOIN late_places USING (key_id, day, place_id)
 GROUP BY ALL;
 
 -- grain: key_id; its first five days of use, in all of the lake
 CREATE OR REPLACE TEMP TABLE first_days AS
 SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
-FROM known_activity
+FROM place_days
 GROUP BY key_id;

@@ -3,6 +3,12 @@
 -- Whether a status code says that the key may not do this.
 CREATE OR REPLACE TEMP MACRO is_denied(status_class) AS status_class IN ('401', '403');
 
+-- The days of a set of days: a bit for each day from the first on.
+CREATE OR REPLACE TEMP MACRO days_in(days, first) AS
+    list_transform(
+        list_filter(range(length(days)), lambda number: get_bit(days, number::INTEGER) = 1),
+        lambda number: first + number::INTEGER);
+
 -- Bits of an observation that had probability p.
 CREATE OR REPLACE TEMP MACRO bits(p) AS greatest(0.0, -log2(least(1.0, greatest(p, 1e-12))));
 
