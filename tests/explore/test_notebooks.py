@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -56,14 +57,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> d
     """A small demo lake, as `make notebooks` makes one, with secrets in its log."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
     few: dict[str, Any] = {
-        "KEYWATCH_REVIEW__REPLAYED_WINDOWS": "2",
+        "KEYWATCH_REVIEW__REPLAYED_WINDOWS": "1",
         "KEYWATCH_REVIEW__POWER_KEYS": "0",
     }
-    ran = keywatch("demo", "--keys", "60", "--weeks", "9", "--keep", folder, **few)
-    assert ran.code == 0, ran.err
+    demo = keywatch("demo", "--keys", "60", "--weeks", "9", "--keep", folder, **few)
+    assert demo.code == 0, demo.err
     settings = Settings(
         ingest=IngestSettings(max_reject_share=1.0),
-        review=ReviewSettings(power_keys=0, replayed_windows=2),
+        review=ReviewSettings(power_keys=0, replayed_windows=1),
     )
     pipeline.ingest(folder / "lake", [str(planted.logs)], settings)
     pipeline.import_keys(folder / "lake", planted.inventory, settings)
@@ -77,17 +78,58 @@ def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> d
     }
 
 
-def exported(source: Path, folder: Path, environment: dict[str, str], *options: str) -> Any:
-    file = folder / f"{source.stem}.ipynb"
-    ran = subprocess.run(
-        [BIN / "marimo", "export", "ipynb", source, "-o", file, "--sort", "top-down", *options],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=folder,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return json.loads(file.read_text(encoding="utf-8"))
+def ran(*words: str | Path, env: dict[str, str], cwd: Path) -> str:
+    """What a command says that succeeds."""
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def exported(folder: Path, environment: dict[str, str], *options: str) -> dict[str, Any]:
+    """Each notebook as `marimo export ipynb` makes it in `folder`, by its name."""
+    # To load marimo takes longer than to export a notebook: one process for all of them.
+    code = """
+import sys
+from importlib.metadata import entry_points
+(command,) = entry_points(group="console_scripts", name="marimo")
+marimo = command.load()
+count = int(sys.argv[1])
+for name in sys.argv[2 : 2 + count]:
+    words = ["export", "ipynb", name + ".py", "-o", name + ".ipynb", "--sort", "top-down"]
+    marimo(words + sys.argv[2 + count :], standalone_mode=False)
+"""
+    for source in SOURCES:
+        shutil.copy(source, folder)
+    names = [source.stem for source in SOURCES]
+    ran(sys.executable, "-c", code, f"{len(names)}", *names, *options, env=environment, cwd=folder)
+    return read(folder)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    files = (folder / f"{source.stem}.ipynb" for source in SOURCES)
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+@pytest.fixture(scope="module")
+def in_marimo(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> dict[str, Any]:
+    """Each notebook with what marimo's run of it shows."""
+    return exported(tmp_path_factory.mktemp("marimo"), environment, "--include-outputs")
+
+
+@pytest.fixture(scope="module")
+def in_jupyter(
+    tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Each notebook as it is made for Jupyter, and with what Jupyter's run of it shows."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    made = exported(folder, environment)
+    ran(
+        BIN / "jupyter-nbconvert", "--to", "notebook", "--execute", "--inplace",
+        *(f"{name}.ipynb" for name in made), env=environment, cwd=folder,
+    )  # fmt: skip
+    return made, read(folder)
 
 
 def assert_shows_no_secret(notebook: Any, planted: Planted) -> None:
@@ -128,55 +170,38 @@ def test_each_notebook_promises_something() -> None:
     assert [source.stem for source in SOURCES] == sorted(PROMISED)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
-def test_it_runs_in_marimo(
-    source: Path, environment: dict[str, str], planted: Planted, tmp_path: Path
-) -> None:
-    notebook = exported(source, tmp_path, environment, "--include-outputs")
-    assert_promised(notebook, source.stem)
-    assert_shows_no_secret(notebook, planted)
+@pytest.mark.parametrize("name", PROMISED)
+def test_it_runs_in_marimo(in_marimo: dict[str, Any], planted: Planted, name: str) -> None:
+    assert_promised(in_marimo[name], name)
+    assert_shows_no_secret(in_marimo[name], planted)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.stem))
+@pytest.mark.parametrize("name", PROMISED)
 def test_what_is_made_for_jupyter_runs_there(
-    source: Path, environment: dict[str, str], planted: Planted, tmp_path: Path
+    in_jupyter: tuple[dict[str, Any], dict[str, Any]], planted: Planted, name: str
 ) -> None:
-    notebook = exported(source, tmp_path, environment)
-    assert outputs(notebook) == []
-    ran = subprocess.run(
-        [BIN / "jupyter-nbconvert", "--to", "notebook", "--execute", "--inplace",
-         tmp_path / f"{source.stem}.ipynb"],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    executed = json.loads((tmp_path / f"{source.stem}.ipynb").read_text(encoding="utf-8"))
-    assert_promised(executed, source.stem)
-    assert_shows_no_secret(executed, planted)
+    made, executed = in_jupyter
+    assert outputs(made[name]) == []
+    assert_promised(executed[name], name)
+    assert_shows_no_secret(executed[name], planted)
 
 
-@pytest.mark.parametrize("verdict", ["benign", "undo"])
 def test_the_weekly_review_gives_the_verdict_that_its_form_has(
-    verdict: str, environment: dict[str, str]
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
     code = """
 import sys
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import weekly_review
-said = {"verdict": sys.argv[2], "by": "ana", "because": "a test"}
-_, defined = weekly_review.app.run(defs={"form": SimpleNamespace(value=said)})
-told = defined["lake"].key(defined["key"].key_id, week=defined["which"].value).verdicts()
-print(told.verdict[0], told.judged_by[0], told.because[0], sep="|")
+for verdict in ("benign", "undo"):
+    said = {"verdict": verdict, "by": "ana", "because": "a test"}
+    _, defined = weekly_review.app.run(defs={"form": SimpleNamespace(value=said)})
+    told = defined["lake"].key(defined["key"].key_id, week=defined["which"].value).verdicts()
+    print(told.verdict[0], told.judged_by[0], told.because[0], sep="|")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", code, ROOT / "notebooks", verdict],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert ran.stdout.splitlines()[-1:] == [f"{verdict}|ana|a test"], ran.stderr
+    told = ran(sys.executable, "-c", code, ROOT / "notebooks", env=environment, cwd=tmp_path)
+    assert told.splitlines()[-2:] == ["benign|ana|a test", "undo|ana|a test"]
 
 
 def test_no_output_is_committed() -> None:
