@@ -204,23 +204,30 @@ def empty_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def loading(tmp_path: Path, empty_lake: Path) -> Iterator[Loading]:
+def new_lake(tmp_path: Path, empty_lake: Path) -> Path:
+    """The folder of an empty lake: ``lake`` in the test's own."""
+    return Path(shutil.copytree(empty_lake, tmp_path / "lake"))
+
+
+@pytest.fixture
+def loading(tmp_path: Path, new_lake: Path) -> Iterator[Loading]:
     """An empty lake in a folder."""
-    with Lake.open(Path(shutil.copytree(empty_lake, tmp_path / "lake"))) as lake:
+    with Lake.open(new_lake) as lake:
         yield Loading(tmp_path, lake)
 
 
 @pytest.fixture(scope="session")
-def _kept_lake() -> Iterator[Lake]:
+def kept_lake() -> Iterator[Lake]:
+    """An empty lake in memory for all tests: what is done to it is to be undone (`Lake.undone`)."""
     with Lake.in_memory() as lake:
         yield lake
 
 
 @pytest.fixture
-def blank(_kept_lake: Lake) -> Iterator[Lake]:
+def blank(kept_lake: Lake) -> Iterator[Lake]:
     """An empty lake in memory, in a transaction that is undone: for tests of many small cases."""
-    with _kept_lake.undone():
-        yield _kept_lake
+    with kept_lake.undone():
+        yield kept_lake
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_ser
 from tests.forked import Forked
 from tests.report.reviews import DOUBTED, SCANNED, WEEK
 
+pytestmark = pytest.mark.usefixtures("new_lake")
+
 SIGNING = "whsec_c2VjcmV0LXRoYXQtbXVzdC1uZXZlci1iZS1zaG93bg=="
 QUICK = {"first_pause_seconds": 0.05, "longest_pause_seconds": 0.4, "run_seconds": 10}
 
@@ -89,7 +91,7 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
     fails = [Answer(500), Answer(429, "", {"Retry-After": "1"}), Answer(close=True)]
     with (
         Receiver(in_turn(*fails, then=Answer())).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         settings = settings_of({"hook": webhook(receiver)})
         reviewed(lake, settings, SCANNED)
@@ -115,7 +117,7 @@ def test_a_receiver_that_was_down_hears_nothing_of_a_key_that_was_cleared(
 ) -> None:
     with (
         Receiver(lambda _: Answer(503, "", {"Retry-After": "3600"})).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         settings = settings_of({"hook": webhook(receiver)})
         reviewed(lake, settings, SCANNED)
@@ -135,7 +137,7 @@ def test_who_may_have_heard_of_a_cleared_key_hears_the_end(
 ) -> None:
     with (
         Receiver(lambda _: answer).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         hook = webhook(receiver) | {"timeout_seconds": 0.5}
         settings = settings_of({"hook": hook}, max_tries=max_tries, first_pause_seconds=0.001)
@@ -152,7 +154,7 @@ def test_who_may_have_heard_of_a_cleared_key_hears_the_end(
 
 
 def test_a_channel_that_comes_back_to_the_settings_hears_what_is_true_then(tmp_path: Path) -> None:
-    with Receiver().running() as receiver, Lake.open(tmp_path / "lake", create=True) as lake:
+    with Receiver().running() as receiver, Lake.open(tmp_path / "lake") as lake:
         both = settings_of({"hook": webhook(receiver), "chat": webhook(receiver)})
         chat = settings_of({"chat": webhook(receiver)})
         reviewed(lake, both, DOUBTED)
@@ -203,7 +205,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
     monkeypatch.setattr(outbox, "changed_since", look)
     first = replace(SCANNED, key_id="key_first", bits=SCANNED.bits + 100)
     settings = settings_of({"all": {"kind": "stdout", "timeout_seconds": 300}})
-    with Lake.open(tmp_path / "lake", create=True) as lake:
+    with Lake.open(tmp_path / "lake") as lake:
         reviewed(lake, settings, first, SCANNED)
         made = outbox.plan(lake, settings, utc_now(), ["all"])
         judged(lake, settings)
@@ -215,7 +217,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
 def test_a_receiver_s_pause_is_kept_for_the_next_run(tmp_path: Path) -> None:
     with (
         Receiver(lambda _: Answer(503, "", {"Retry-After": "3600"})).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         settings = settings_of({"hook": webhook(receiver)})
         reviewed(lake, settings, SCANNED)
@@ -231,7 +233,7 @@ def test_a_receiver_s_pause_is_kept_for_the_next_run(tmp_path: Path) -> None:
 def test_tries_come_to_an_end(tmp_path: Path) -> None:
     with (
         Receiver(lambda _: Answer(500, "oops")).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         settings = settings_of({"hook": webhook(receiver)}, max_tries=3)
         reviewed(lake, settings, SCANNED)
@@ -249,7 +251,7 @@ def test_a_message_that_can_never_be_taken_is_not_tried_again(tmp_path: Path) ->
     answers = in_turn(Answer(400, "no"), then=Answer())
     with (
         Receiver(answers).running() as receiver,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         settings = settings_of({"hook": webhook(receiver)})
         reviewed(lake, settings, SCANNED, DOUBTED)
@@ -263,7 +265,7 @@ def test_a_channel_that_is_down_or_hangs_holds_up_no_other(tmp_path: Path) -> No
     with (
         Receiver().running() as fine,
         hangs.running(),
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         nobody = {**webhook(fine), "url": "http://127.0.0.1:9"}
         channels = {"hangs": webhook(hangs), "down": nobody, "fine": webhook(fine)}
@@ -289,7 +291,7 @@ def test_a_report_is_mailed_once_with_its_bytes(
     monkeypatch.setenv("TEST_MAIL", "mail-pass-word")
     report = tmp_path / "week.html"
     report.write_bytes(b"<html>\r\n\xc3\xa9</html>\n")
-    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake", create=True) as lake:
+    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake") as lake:
         mail = {
             "kind": "mail", "host": "localhost", "port": box.port, "username": "keywatch",
             "password": {"env": "TEST_MAIL"}, "ca_file": box.ca_file,
@@ -312,7 +314,7 @@ def test_who_has_a_mail_does_not_get_it_again_and_hears_the_end(
 ) -> None:
     monkeypatch.setenv("TEST_MAIL", "mail-pass-word")
     to = ["a@example.com", "b@example.com", "c@example.com"]
-    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake", create=True) as lake:
+    with mail_server(tmp_path) as box, Lake.open(tmp_path / "lake") as lake:
         mail = {
             "kind": "mail", "host": "localhost", "port": box.port, "username": "keywatch",
             "password": {"env": "TEST_MAIL"}, "ca_file": box.ca_file,
@@ -367,7 +369,7 @@ def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
     drip.start()
     with (
         Receiver().running() as fine,
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
     ):
         channels = {"drip": {**webhook(fine), "url": drip.url}, "fine": webhook(fine)}
         settings = settings_of(channels, run_seconds=1)
@@ -385,7 +387,7 @@ def test_what_was_sent_while_the_lake_is_busy_is_not_sent_again(tmp_path: Path) 
     folder = tmp_path / "lake"
     patient = LakeSettings(wait_seconds=0.2)
     told: list[str] = []
-    with Lake.open(folder, create=True) as lake:
+    with Lake.open(folder) as lake:
         with Receiver().running() as receiver:
             settings = settings_of({"hook": webhook(receiver)})
             reviewed(lake, settings, SCANNED)
@@ -402,7 +404,7 @@ def test_what_was_sent_while_the_lake_is_busy_is_not_sent_again(tmp_path: Path) 
 
 def test_only_one_sends_at_a_time(tmp_path: Path) -> None:
     with (
-        Lake.open(tmp_path / "lake", create=True) as lake,
+        Lake.open(tmp_path / "lake") as lake,
         only_sender(lake, 0),
         pytest.raises(LakeBusyError, match="another process is sending"),
     ):
@@ -410,7 +412,7 @@ def test_only_one_sends_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_channel_without_its_secret_holds_up_no_other(tmp_path: Path) -> None:
-    with Receiver().running() as fine, Lake.open(tmp_path / "lake", create=True) as lake:
+    with Receiver().running() as fine, Lake.open(tmp_path / "lake") as lake:
         missing = {**webhook(fine), "secret": {"env": "TEST_NOT_SET"}}
         odd = {**webhook(fine), "secret": {"env": "TEST_ODD"}}
         os.environ["TEST_ODD"] = "whsec_é"
@@ -437,7 +439,7 @@ def test_what_a_channel_trips_over_is_an_error_of_that_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with Receiver().running() as receiver, Lake.open(tmp_path / "lake", create=True) as lake:
+    with Receiver().running() as receiver, Lake.open(tmp_path / "lake") as lake:
         settings = settings_of({"hook": webhook(receiver)}, max_tries=1)
         reviewed(lake, settings, SCANNED, DOUBTED)
         # What no channel expects: a message that is not as this version writes it.
@@ -468,7 +470,7 @@ def test_doctor_tells_since_when_a_channel_waits_and_of_a_receiver_that_is_near(
         lines = [one for one in found if one.check == "channel"]
         return {one.text.split()[1]: (one.status, one.text) for one in lines}
 
-    with Lake.open(folder, create=True) as lake:
+    with Lake.open(folder) as lake:
         assert lake.secret
         assert told()["far"] == ("ok", "channel far (webhook): nothing sent yet")
         reviewed(lake, settings, SCANNED)
@@ -524,7 +526,7 @@ def test_a_thousand_recommendations_through_failures_and_kills(
             'secret = { env = "TEST_SIGNING" }\n',
             encoding="utf-8",
         )
-        with Lake.open(tmp_path / "lake", create=True) as lake:
+        with Lake.open(tmp_path / "lake") as lake:
             reviewed(lake, load_settings(config).deliver, *keys(KEYS))
             rank: dict[str, float] = dict(
                 lake.rows("SELECT delivery_id, rank FROM lake.deliveries")

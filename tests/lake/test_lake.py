@@ -165,22 +165,21 @@ def test_a_lake_in_memory_has_the_same_tables(tmp_path: Path) -> None:
         ["a'", None, "$other"], [1.5, -2.0],
     ],
 )  # fmt: skip
-def test_a_value_in_a_query_stays_that_value(value: Any) -> None:
-    with Lake.in_memory() as lake:
-        query = """
-            -- $value
-            /* $value
-               $value */
-            SELECT $value AS given, '$value' AS "$value", 1-$other AS difference
-        """
-        assert lake.records(query, value=value, other=-1.5) == [
-            {"given": value, "$value": "$value", "difference": 2.5}
-        ]
+def test_a_value_in_a_query_stays_that_value(kept_lake: Lake, value: Any) -> None:
+    query = """
+        -- $value
+        /* $value
+           $value */
+        SELECT $value AS given, '$value' AS "$value", 1-$other AS difference
+    """
+    assert kept_lake.records(query, value=value, other=-1.5) == [
+        {"given": value, "$value": "$value", "difference": 2.5}
+    ]
 
 
-def test_a_value_that_sql_has_no_literal_for_is_refused() -> None:
-    with Lake.in_memory() as lake, pytest.raises(TypeError, match="bytes"):
-        lake.value("SELECT $value", value=b"")
+def test_a_value_that_sql_has_no_literal_for_is_refused(kept_lake: Lake) -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        kept_lake.value("SELECT $value", value=b"")
 
 
 def test_a_planned_query_reads_what_is_registered_now() -> None:

@@ -400,10 +400,11 @@ def log_of(content: bytes) -> Iterator[list[LogFile]]:
 
 @given(lines=st.lists(LINES, max_size=12))
 @settings(max_examples=50, deadline=None)
-def test_any_line_is_an_event_a_duplicate_or_a_reject(lines: list[bytes]) -> None:
+def test_any_line_is_an_event_a_duplicate_or_a_reject(kept_lake: Lake, lines: list[bytes]) -> None:
     lines = [json.dumps(event()).encode(), *lines, b""]
     anything = IngestSettings(max_reject_share=1, chunk_bytes=1024)
-    with Lake.in_memory() as lake, log_of(b"\n".join(lines)) as files:
+    lake = kept_lake
+    with lake.undone(), log_of(b"\n".join(lines)) as files:
         report = load_files(lake, files, anything, NoWhere())
         total = {
             name: report.total(name) for name in ("events", "duplicates", "keyless", "rejects")
@@ -422,15 +423,15 @@ OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minute
 @given(moments=st.lists(st.tuples(MOMENTS, OFFSETS), min_size=1, max_size=20, unique=True))
 @settings(max_examples=30, deadline=None)
 def test_a_timestamp_is_the_utc_instant_whatever_its_offset(
-    moments: list[tuple[datetime, timezone]],
+    kept_lake: Lake, moments: list[tuple[datetime, timezone]]
 ) -> None:
     rows = [
         event(timestamp=moment.replace(tzinfo=UTC).astimezone(zone).isoformat(), request_id=str(n))
         for n, (moment, zone) in enumerate(moments)
     ]
-    with Lake.in_memory() as lake, log_of(as_json_lines(rows)) as files:
-        load_files(lake, files, IngestSettings(), NoWhere(), now=datetime(2099, 1, 1))
-        times = lake.rows("SELECT ts FROM lake.events ORDER BY request_id::INTEGER")
+    with kept_lake.undone(), log_of(as_json_lines(rows)) as files:
+        load_files(kept_lake, files, IngestSettings(), NoWhere(), now=datetime(2099, 1, 1))
+        times = kept_lake.rows("SELECT ts FROM lake.events ORDER BY request_id::INTEGER")
     assert [ts for (ts,) in times] == [moment for moment, _ in moments]
 
 
@@ -457,10 +458,12 @@ def identity(row: dict[str, Any]) -> tuple[str, ...]:
 
 @given(rows=st.lists(WELL_FORMED, min_size=1, max_size=10, unique_by=identity))
 @settings(max_examples=30, deadline=None)
-def test_json_and_csv_of_the_same_events_load_alike(rows: list[dict[str, Any]]) -> None:
-    whole = []
+def test_json_and_csv_of_the_same_events_load_alike(
+    kept_lake: Lake, rows: list[dict[str, Any]]
+) -> None:
+    lake, whole = kept_lake, []
     for content in (as_json_lines(rows), as_csv(rows)):
-        with Lake.in_memory() as lake, log_of(content) as files:
+        with lake.undone(), log_of(content) as files:
             after = datetime(2099, 1, 1)
             report = load_files(lake, files, IngestSettings(), NoWhere(), now=after)
             assert report.total("rejects") == 0
