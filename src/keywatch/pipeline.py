@@ -498,7 +498,7 @@ def rehearse(
 
     `against` are the other settings, `others` detectors that are added, or take the place of those
     of their ids, and count as if they were stable. Each week is reviewed with what the lake holds
-    today; nothing is stored.
+    today, the same for both sides; nothing is stored.
 
     Raises:
         UsageError: the span is not a number of whole weeks.
@@ -509,20 +509,27 @@ def rehearse(
         raise UsageError("--from and --to must be a number of whole weeks apart")
     starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
     windows = tuple(Window(start, start + week) for start in starts)
-    alerts = _would_alert(lake_folder, windows, settings)
-    if against is None and not others:
-        return Rehearsal(windows, alerts)
-    then = against or settings
-    present = detectors.load_detectors(then.content.folders)
-    known = {each.id for each in present}
-    return Rehearsal(
-        windows,
-        alerts,
-        _would_alert(lake_folder, windows, then, detectors.with_others(present, others)),
-        other_settings=against is not None,
-        added=tuple(sorted(each.id for each in others if each.id not in known)),
-        replaced=tuple(sorted(each.id for each in others if each.id in known)),
-    )
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        judged: dict[Window, scoring.WindowEvidence] = {}
+        present = detectors.load_detectors(settings.content.folders)
+        alerts = _would_alert(lake, windows, settings, present, judged)
+        if against is None and not others:
+            return Rehearsal(windows, alerts)
+        then = against or settings
+        known = detectors.load_detectors(then.content.folders)
+        loaded = detectors.with_others(known, others)
+        days = (settings.review.baseline_days, then.review.baseline_days)
+        if loaded != present or days[0] != days[1]:
+            judged = {}  # what the detectors say of a window is not the same
+        ids = {each.id for each in known}
+        return Rehearsal(
+            windows,
+            alerts,
+            _would_alert(lake, windows, then, loaded, judged),
+            other_settings=against is not None,
+            added=tuple(sorted(each.id for each in others if each.id not in ids)),
+            replaced=tuple(sorted(each.id for each in others if each.id in ids)),
+        )
 
 
 def said_by(
@@ -547,27 +554,25 @@ def said_by(
 
 
 def _would_alert(
-    lake_folder: Path,
+    lake: Lake,
     windows: Sequence[Window],
     settings: Settings,
-    loaded: Sequence[detectors.Detector] | None = None,
+    loaded: Sequence[detectors.Detector],
+    judged: dict[Window, scoring.WindowEvidence],
 ) -> tuple[RehearsedAlert, ...]:
+    """The alerts of each window; `judged` is as `judging.make_review` takes it."""
     quick = settings.without_power()
-    judged: dict[Window, scoring.WindowEvidence] = {}
     alerts: list[RehearsedAlert] = []
-    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        for window in windows:
-            answer, _ = judging.make_review(
-                lake, window, quick, whole=False, judged=judged, loaded=loaded
-            )
-            alerts += [
-                # What the settings make of the log, whatever was found out about it since.
-                RehearsedAlert(
-                    window, case.key_id, case.name, case.as_scored, case.bits, case.summary
-                )
-                for case in answer.cases
-                if case.as_scored != "none"
-            ]
+    for window in windows:
+        answer, _ = judging.make_review(
+            lake, window, quick, whole=False, judged=judged, loaded=loaded
+        )
+        alerts += [
+            # What the settings make of the log, whatever was found out about it since.
+            RehearsedAlert(window, case.key_id, case.name, case.as_scored, case.bits, case.summary)
+            for case in answer.cases
+            if case.as_scored != "none"
+        ]
     return tuple(alerts)
 
 
