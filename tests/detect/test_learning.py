@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from keywatch import pipeline
 from keywatch.content import content_path
 from keywatch.detect import detectors
-from keywatch.detect.power import THEFTS
+from keywatch.detect.power import THEFTS, KeyPower
 from keywatch.detect.replay import Replay, Replays
 from keywatch.detect.replay import _stored as stored
 from keywatch.detect.scoring import WindowEvidence
@@ -52,6 +52,10 @@ from tests.test_pipeline import (
     line,
 )
 
+NO_REPLAY = SETTINGS.model_copy(
+    update={"review": SETTINGS.review.model_copy(update={"replayed_windows": 0})}
+)
+"""Where the evidence is the subject, and not what becomes of it."""
 FIRST = date(2026, 8, 1)
 MONDAY = datetime(2026, 9, 28)
 
@@ -370,7 +374,7 @@ def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
             load_files(lake, find_files([str(old)]), IngestSettings(), reader)
             locator = Renamed(reader) if renamed else reader
             load_files(lake, find_files([str(new)]), IngestSettings(), locator)
-        answer = pipeline.review(folder, week(), SETTINGS)
+        answer = pipeline.review(folder, week(), NO_REPLAY)
         assert answer.new_networks == ()
         bits[renamed] = origin_bits(find(answer))
         with Lake.open(folder) as lake:
@@ -415,11 +419,21 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
         assert stored(lake, {week(): "m-i"}, detectors_) == {}  # a late load: it is judged anew
 
 
-def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> None:
-    lake = lake_of(tmp_path, daily(FIRST, 65) + crowd(), [key()])
-    powers = pipeline.power_of_keys(lake, week(), SETTINGS)
+USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Steady keys, and what their week's review keeps of the weeks before."""
+    lake = lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
+    pipeline.review(lake, week(), USUAL)
+    return lake
+
+
+def test_power_says_what_would_be_caught_and_after_how_much(quiet: Path) -> None:
+    powers = pipeline.power_of_keys(quiet, week(), SETTINGS)
     assert len(powers) == 41
-    (one,) = pipeline.power_of_keys(lake, week(), SETTINGS, "status board")
+    (one,) = pipeline.power_of_keys(quiet, week(), SETTINGS, "status board")
     assert one in powers
     assert set(one.requests) == set(THEFTS)
     scan, reader = one.requests["scan"], one.requests["same_provider"]
@@ -428,7 +442,7 @@ def test_power_says_what_would_be_caught_and_after_how_much(tmp_path: Path) -> N
     assert "a scan from a new hosting network would be caught after about" in render_power([one])
     assert "crowd_07" in render_power(powers)
     with pytest.raises(UsageError, match="nobody"):
-        pipeline.power_of_keys(lake, week(), SETTINGS, "nobody")
+        pipeline.power_of_keys(quiet, week(), SETTINGS, "nobody")
 
 
 KINDS = {
@@ -456,21 +470,18 @@ def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
-
-
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Steady keys, and what their week's review keeps of the weeks before."""
-    lake = lake_of(tmp_path_factory.mktemp("quiet"), daily(FIRST, 65) + crowd(), [key()])
-    pipeline.review(lake, week(), USUAL)
-    return lake
+def promised(quiet: Path) -> KeyPower:
+    """What is promised of the key whose thief the tests load."""
+    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
+    return power
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind: str) -> None:
-    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
-    least = power.requests[kind]
+def test_power_promises_what_the_review_names(
+    quiet: Path, promised: KeyPower, tmp_path: Path, kind: str
+) -> None:
+    least = promised.requests[kind]
     for requests in (1, 10):
         lake = tmp_path / f"lake-{requests}"
         shutil.copytree(quiet, lake)
@@ -479,8 +490,8 @@ def test_power_promises_what_the_review_names(quiet: Path, tmp_path: Path, kind:
         log.write_text(text, "utf-8")
         pipeline.ingest(lake, [str(log)], USUAL)
         case = find(pipeline.review(lake, week(), USUAL, keep=False))
-        promised = least is not None and least <= requests
-        assert (case.action != "none") == promised, (requests, least, case.bits)
+        is_promised = least is not None and least <= requests
+        assert (case.action != "none") == is_promised, (requests, least, case.bits)
 
 
 def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> None:
@@ -639,9 +650,12 @@ def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
 
 @given(st.lists(st.booleans(), max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_the_verdict_in_force_is_the_top_of_those_not_undone(gives: list[bool]) -> None:
+def test_the_verdict_in_force_is_the_top_of_those_not_undone(
+    kept_lake: Lake, gives: list[bool]
+) -> None:
     stack: list[int] = []
-    with Lake.in_memory() as lake:
+    lake = kept_lake
+    with lake.undone():
         for n, give in enumerate(gives):
             if give:
                 stack.append(n)
