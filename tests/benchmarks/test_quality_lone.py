@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,14 @@ from keywatch.settings import Settings
 SETTINGS = Settings()
 
 
-@pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
-    for module in (worlds, bases):
-        monkeypatch.setattr(module, "CACHE", tmp_path)
-    return Base(3, 30, 6, SETTINGS)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
+    """A world, and a cache of its own for what is made of it."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (worlds, bases):
+            patch.setattr(module, "CACHE", cache)
+        yield Base(3, 30, 6, SETTINGS)
 
 
 def case(key_id: str, action: str, q: float, bits: float) -> Judged:
