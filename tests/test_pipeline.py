@@ -28,9 +28,13 @@ SETTINGS = Settings(
 )
 """Few keys on few weeks: at the usual rate nothing could be claimed. One window is replayed: each
 takes as long as the review itself."""
-TWO_REPLAYS = SETTINGS.model_copy(
-    update={"review": SETTINGS.review.model_copy(update={"replayed_windows": 2})}
+NO_REPLAY, TWO_REPLAYS = (
+    SETTINGS.model_copy(
+        update={"review": SETTINGS.review.model_copy(update={"replayed_windows": windows})}
+    )
+    for windows in (0, 2)
 )
+"""Without one, where calibration is not the subject."""
 WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 HOME, AWAY = "84.151.10.20", "45.153.78.122"
 

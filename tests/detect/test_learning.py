@@ -43,6 +43,7 @@ from keywatch.vendors import catalogue_by_source, find_files
 from tests.test_pipeline import (
     AWAY,
     HOME,
+    NO_REPLAY,
     SETTINGS,
     TWO_REPLAYS,
     crowd,
@@ -52,10 +53,6 @@ from tests.test_pipeline import (
     line,
 )
 
-NO_REPLAY = SETTINGS.model_copy(
-    update={"review": SETTINGS.review.model_copy(update={"replayed_windows": 0})}
-)
-"""Where the evidence is the subject, and not what becomes of it."""
 FIRST = date(2026, 8, 1)
 MONDAY = datetime(2026, 9, 28)
 

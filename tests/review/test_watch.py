@@ -20,7 +20,7 @@ from keywatch.review.watch import render_watched
 from keywatch.settings import IngestSettings, Settings
 from keywatch.settings.deliver import DeliverSettings, FileChannel
 from tests.command import keywatch
-from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, line, theft
+from tests.test_pipeline import AWAY, NO_REPLAY, SETTINGS, WEEK, crowd, daily, key, line, theft
 
 NEXT_WEEK = Window(WEEK.end, WEEK.end + timedelta(days=7))
 
@@ -225,18 +225,18 @@ def test_an_empty_place_is_no_mistake_and_one_that_is_not_there_is(tmp_path: Pat
 
 def test_weeks_without_a_review_are_made_up(tmp_path: Path) -> None:
     log = write(tmp_path / "log.jsonl", daily(date(2026, 8, 1), 65))
-    pipeline.ingest(tmp_path / "lake", [str(log)], SETTINGS)
+    pipeline.ingest(tmp_path / "lake", [str(log)], NO_REPLAY)
     lake = tmp_path / "lake"
-    assert pipeline.missed_weeks(lake, SETTINGS) == [WEEK]
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == [WEEK]
     first = Window(datetime(2026, 9, 7), datetime(2026, 9, 14))
-    pipeline.review(lake, first, SETTINGS)
-    weeks = pipeline.missed_weeks(lake, SETTINGS)
+    pipeline.review(lake, first, NO_REPLAY)
+    weeks = pipeline.missed_weeks(lake, NO_REPLAY)
     assert weeks == [
         Window(first.start + timedelta(weeks=n), first.end + timedelta(weeks=n)) for n in (1, 2, 3)
     ]
     for week in weeks:
-        pipeline.review(lake, week, SETTINGS)
-    assert pipeline.missed_weeks(lake, SETTINGS) == []
+        pipeline.review(lake, week, NO_REPLAY)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == []
 
 
 # ------------------------------------------------------------------------------------ the command
