@@ -25,7 +25,7 @@ from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of
 pytestmark = pytest.mark.slow
 
 MARKUP = "<img src=x onerror=\"document.title='broken'\"></script><script>alert(1)</script>\u202e"
-CONFIG = "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\n"
+CONFIG = "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 1\n"
 PICTURES = os.environ.get("KEYWATCH_PICTURES")
 """A folder for screenshots, to look at."""
 
