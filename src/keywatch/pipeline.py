@@ -466,7 +466,7 @@ def _review(
         with lake.reading():
             asked = window or last_full_week(lake)
             state = stored.state_of(lake, asked, settings)
-            told = None if whole else stored.find(lake, state, settings, same_load=keep)
+            told = stored.find(lake, state, settings, same_load=keep, whole=whole)
             scored = None
             if told is None:
                 answer, scored = judging.make_review(lake, asked, settings, whole=whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -30,6 +31,7 @@ from keywatch.settings import (
     Settings,
 )
 from keywatch.settings.deliver import DeliverSettings
+from keywatch.text.document import review_document
 from tests.conftest import NoWhere
 from tests.operate.test_damage import NOW
 from tests.test_pipeline import daily, lake_of
@@ -160,6 +162,24 @@ def test_a_review_of_the_same_lake_is_read_and_not_stored_again(
     with Lake.open(world.folder) as lake:
         assert lake.snapshot == before
         assert lake.rows("SELECT run_id FROM lake.runs WHERE run_id = $id", id=answer.run.id)
+
+
+def test_a_review_in_full_is_read_where_it_was_made_in_full(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(world.folder, tmp_path / "lake"))
+    scored = pipeline.review(folder, world.window, SETTINGS)
+    assert not any(is_brief(case) for case in scored.cases)
+    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    read = pipeline.review(folder, world.window, SETTINGS)
+    assert rounded(read.cases) == rounded(scored.cases)
+    assert review_document(read) == review_document(scored)
+    # In brief it is as if it had been stored so.
+    brief = pipeline.review(folder, world.window, SETTINGS, whole=False)
+    with Lake.open(world.folder) as lake, lake.reading():
+        before = found_in(lake, world.window)
+    assert before is not None
+    assert rounded(brief.cases) == rounded(before.review.cases)
 
 
 class _EnoughError(Exception):

@@ -48,12 +48,13 @@ class ToldReview:
     """A review, and what else is told of its window.
 
     `suspicious` are its suspicious visits, in order; `worst` has day and prefix of the worst visit
-    of each case that has one.
+    of each case that has one. `whole`: all its cases are told in full.
     """
 
     review: Review
     suspicious: tuple[Visit, ...]
     worst: Mapping[str, tuple[date, str]]
+    whole: bool = False
 
     @classmethod
     def of(cls, lake: Lake, review: Review, scored: ScoredWindow) -> ToldReview:
@@ -63,7 +64,8 @@ class ToldReview:
             for one in scored.cases
             if one.day is not None and one.prefix is not None
         }
-        return cls(review, tuple(scored.suspicious_visits(lake)), worst)
+        whole = not any(recommend.is_brief(case) for case in review.cases)
+        return cls(review, tuple(scored.suspicious_visits(lake)), worst, whole)
 
     def in_full(self, lake: Lake, case: Case, baseline_days: int) -> Case:
         """`case`, one of the review's, in full.
@@ -93,12 +95,14 @@ def find(
     *,
     of_keys: Sequence[str] | None = None,
     same_load: bool = False,
+    whole: bool = False,
 ) -> ToldReview | None:
-    """The stored review that rests on `state`, its cases in brief; None where there is none.
+    """The stored review that rests on `state`; None where there is none.
 
-    With `of_keys` it has the cases of these keys alone: ids, masked forms or names. With
-    `same_load` only one is found that no load has followed, not even of later days: it is the run
-    that a review would make now.
+    With `whole` its cases are told in full, and it is one that was made so; else those that need no
+    action are in brief. With `of_keys` it has the cases of these keys alone (ids, masked forms or
+    names), as they were stored. With `same_load` only one is found that no load has followed, not
+    even of later days: it is the run that a review would make now.
     """
     rows = lake.rows(
         """
@@ -120,13 +124,16 @@ def find(
     if not rows:
         return None
     told: ToldReview = _adapter(ToldReview).validate_json(rows[0][0])
+    if whole and not told.whole:
+        return None
     about = {each.id: each.about for each in load_detectors(settings.content.folders)}
     cases: list[Case] = []
     worst: dict[str, tuple[date, str]] = {}
     for document, day, prefix in rows[1:]:
         case: Case = _adapter(Case).validate_json(document)
         said = (replace(one, about=about.get(one.detector)) for one in case.evidence)
-        cases.append(replace(case, evidence=tuple(said)))
+        case = replace(case, evidence=tuple(said))
+        cases.append(case if whole or of_keys is not None else recommend.in_brief(case))
         if prefix is not None:
             worst[case.key_id] = day, prefix
     review = told.review
@@ -134,21 +141,29 @@ def find(
     return replace(told, review=replace(review, cases=tuple(cases), coverage=now), worst=worst)
 
 
-def is_kept(lake: Lake, state: State) -> bool:
-    """Whether a review that rests on `state` is stored."""
-    kept = "SELECT count(*) FROM lake.reviews WHERE state = $mark AND load_id = $load_id"
-    return bool(lake.value(kept, mark=state.mark, load_id=state.load_id))
+def is_kept(lake: Lake, state: State, *, whole: bool = False) -> bool:
+    """Whether a review that rests on `state` is stored; with `whole`, its cases in full."""
+    heads = lake.rows(
+        "SELECT document::VARCHAR FROM lake.reviews "
+        "WHERE state = $mark AND load_id = $load_id AND nth = 0",
+        mark=state.mark,
+        load_id=state.load_id,
+    )
+    return any(
+        not whole or _adapter(ToldReview).validate_json(document).whole for (document,) in heads
+    )
 
 
 def keep(lake: Lake, told: ToldReview, state: State) -> None:
-    """Store a review, cases without an action in brief, inside `Lake.writing`."""
+    """Store a review, inside `Lake.writing`; if not all of it is told in full, then in brief."""
     review = told.review
     head = replace(told, review=replace(review, cases=(), health=()), worst={})
     documents = [_adapter(ToldReview).dump_json(head)]
     # What a detector's author says of it is long, and known.
     about = {"evidence": {"__all__": {"about"}}}
     documents += [
-        _adapter(Case).dump_json(recommend.in_brief(case), exclude=about) for case in review.cases
+        _adapter(Case).dump_json(case if told.whole else recommend.in_brief(case), exclude=about)
+        for case in review.cases
     ]
     worst = [(None, None), *(told.worst.get(case.key_id, (None, None)) for case in review.cases)]
     rows = pa.table(
