@@ -278,7 +278,7 @@ def _impact(key_id: str, facts: _Facts) -> Impact:
     needed = {
         row["scope"] for row in facts.scopes[key_id] if row["scope"] and not row["suspicious"]
     }
-    per_day = sum(row["events"] / row["days"] for row in legitimate)
+    per_day = sum((row["events"] / row["days"] for row in legitimate), 0.0)
     return Impact(
         legitimate_requests_per_day=round(per_day, 1),
         consumers=tuple(
