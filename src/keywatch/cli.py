@@ -11,14 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, LakeError, SecretError, UsageError
+from keywatch.errors import KeywatchError, LakeError, UsageError
 from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
 from keywatch.notices import notices_to
 
@@ -678,37 +678,39 @@ def triage(
 @app.command
 def watch(
     *paths: Paths,
+    every: timedelta | None = None,
     send: Annotated[bool, Parameter(name="--deliver")] = True,
     fail_on: Finding | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
     """Load new log lines, score the affected weeks, and send alerts; run it every few minutes.
 
+    With --every it stays, until SIGTERM or SIGINT: a step that has begun is finished, and it exits
+    with 0. What fails is reported and tried again.
+
     Parameters
     ----------
     paths
         As for ingest; by default the places in the settings.
+    every
+        Stay, and look for new lines after each pause of this length, such as 10s or 2m.
     send
         Send messages that are due afterwards.
     fail_on
         Exit 1 when an alert with this action or a more urgent one was opened or raised (revoke,
         rotate, investigate, in that order; investigate means any alert). Key hygiene is no alert.
     """
-    from keywatch import pipeline
-    from keywatch.report import render_load
-    from keywatch.review.watch import render_watched
+    from keywatch.feed import Feed, stand
 
-    settings = common.settings()
-    named = _paths(paths)
-    if named or settings.ingest.places:
-        loaded = pipeline.ingest_new(common.lake, settings, named, publish=False)
-        print("No new log lines." if loaded is None else render_load(loaded), flush=True)
-    watched = pipeline.watch(common.lake, settings)
-    print(render_watched(watched), flush=True)
-    if send and settings.deliver.channels:
-        _deliver(common.lake, settings)
+    feed = Feed(common.lake, common.settings(), _paths(paths), _tell, send=send)
+    if every is not None:
+        if fail_on is not None:
+            raise UsageError("--fail-on is for a single run: use it without --every")
+        stand(feed, every, _say)
+        return
+    feed.run()
     urgent = () if fail_on is None else ACTIONS[: ACTIONS.index(fail_on) + 1]
-    if any(each.what != "resolve" and each.alert.action in urgent for each in watched.changes):
+    if any(each.what != "resolve" and each.alert.action in urgent for each in feed.changes):
         raise SystemExit(EXIT_FINDINGS)
 
 
@@ -759,17 +761,9 @@ def _deliver(
     lake: Path, settings: Settings, *, again: bool = False, reports: Sequence[Path] = ()
 ) -> None:
     from keywatch import pipeline
-    from keywatch.deliver import render_delivery
+    from keywatch.feed import tell_delivery
 
-    done = pipeline.deliver_due(lake, settings, again=again, reports=reports)
-    out, problems = render_delivery(done)
-    print(out, end="")
-    for line in problems:
-        _say(line)
-    if done.unusable:
-        raise SecretError(
-            "; ".join(f"channel {name}: {why}" for name, why in done.unusable.items())
-        )
+    tell_delivery(pipeline.deliver_due(lake, settings, again=again, reports=reports), _tell)
 
 
 @lake_app.command(name="repair")
@@ -1131,6 +1125,10 @@ def _write(text: str, output: Path | None) -> None:
     from keywatch.report.output import write_whole
 
     write_whole(output, text)
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
 
 
 def _say(text: str) -> None:

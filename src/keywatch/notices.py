@@ -1,6 +1,7 @@
 """What there is to say while something runs, such as that another writer is waited for.
 
-Whoever runs it hears of it: the command line, a flow, a test. Else nothing is said.
+Whoever runs it hears of it: the command line, a flow, a test. Else nothing is said. And whether
+whoever runs it wants it to end, for what would wait on.
 """
 
 from __future__ import annotations
@@ -26,3 +27,21 @@ def notices_to(listener: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+_stop: ContextVar[Callable[[], bool]] = ContextVar("keywatch_stop", default=lambda: False)
+
+
+def is_stopping() -> bool:
+    """Whether this thread is to end: then nobody waits for another process any more."""
+    return _stop.get()()
+
+
+@contextmanager
+def stopped_when(asked: Callable[[], bool]) -> Iterator[None]:
+    """What runs inside, in this thread, is to end as soon as `asked` says so."""
+    token = _stop.set(asked)
+    try:
+        yield
+    finally:
+        _stop.reset(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from keywatch.detect import detectors, power, scoring
 from keywatch.detect.proxies import proxy_addresses, proxy_sentence
 from keywatch.detect.scored_window import score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
-from keywatch.lake import Lake, utc_now
+from keywatch.lake import Lake, catalogue_file, utc_now
 from keywatch.lake.weeks import last_full_week
 from keywatch.load import late
 from keywatch.model import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from keywatch.load.leaks import LeakReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
+    from keywatch.vendors import LogFile
     from keywatch.vendors.openapi import ApiDocument, Imported
     from keywatch.vendors.proposal import Proposal
 
@@ -182,14 +184,8 @@ def ingest_new(
     from keywatch.load.ingest import LoadReport, left_out_before, load_files
     from keywatch.load.origins import OriginReader
     from keywatch.text.secrets import Redactor
-    from keywatch.vendors import find_files
 
-    named = list(places or settings.ingest.places)
-    if not named:
-        raise UsageError("no PATH given: name one, or set places under [ingest] in keywatch.toml")
-    # A folder that is still empty is no mistake here.
-    filled = [place for place in named if not (Path(place).is_dir() and not _has_file(place))]
-    found = find_files(filled, named=bool(places))
+    found = _files_of(settings, places)
     with Lake.open(lake_folder, settings.storage, create=True) as lake:
         known = {
             (path, size): (loaded_at, waits_until)
@@ -246,6 +242,18 @@ def _publish(
         notice(f"{e}; the heartbeat waits for the next run")
     except UsageError as e:
         notice(f"{e}; see [metrics] file")
+
+
+def _files_of(settings: Settings, places: Sequence[str]) -> list[LogFile]:
+    """The files under `places`, or under the settings' own."""
+    from keywatch.vendors import find_files
+
+    named = list(places or settings.ingest.places)
+    if not named:
+        raise UsageError("no PATH given: name one, or set places under [ingest] in keywatch.toml")
+    # A folder that is still empty is no mistake here.
+    filled = [place for place in named if not (Path(place).is_dir() and not _has_file(place))]
+    return find_files(filled, named=bool(places))
 
 
 def _has_file(folder: str) -> bool:
@@ -791,6 +799,29 @@ def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) ->
             notice(f"{lake_folder}: the time of this run can't be stored there ({e.strerror})")
         _publish(lake, settings, now or utc_now())
         return watched
+
+
+def traces(
+    lake_folder: Path, settings: Settings, places: Sequence[str] = ()
+) -> list[tuple[str, int, object]]:
+    """Paths, sizes and times of the logs and of the lake's catalogue, without opening the lake.
+
+    Another answer than before means that a run of the feed may have something to do. `places` are
+    as of `ingest_new`. Of a catalogue in PostgreSQL nothing shows.
+
+    Raises:
+        InputError: a place has no file, or can't be listed.
+    """
+    found: list[tuple[str, int, object]] = []
+    if places or settings.ingest.places:
+        files = _files_of(settings, places)
+        found += [(file.path, file.size_bytes, file.modified_at) for file in files]
+    if catalogue := catalogue_file(lake_folder, settings.storage):
+        for file in (catalogue, catalogue.with_name(f"{catalogue.name}-wal")):
+            with suppress(FileNotFoundError):
+                seen = file.stat()
+                found.append((str(file), seen.st_size, seen.st_mtime_ns))
+    return found
 
 
 def maintain(lake_folder: Path, settings: Settings) -> upkeep.Maintained:

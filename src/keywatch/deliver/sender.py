@@ -23,7 +23,7 @@ from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.settle import Pending
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake, utc_now
-from keywatch.notices import notice
+from keywatch.notices import is_stopping, notice
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.text.safe_text import printable
 
@@ -112,7 +112,7 @@ def only_sender(lake: Lake, wait_seconds: float) -> Iterator[None]:
             with suppress(BlockingIOError):
                 fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or is_stopping():
                 raise LakeBusyError(f"{lake.folder}: another process is sending; try again later")
             time.sleep(0.1)
         yield

@@ -42,7 +42,7 @@ from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
 from keywatch.lake.literals import quoted, with_values
-from keywatch.notices import notice
+from keywatch.notices import is_stopping, notice
 from keywatch.settings import LakeSettings
 from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 
@@ -93,6 +93,14 @@ def utc_now() -> datetime:
 def duckdb_version() -> str:
     """The version of the DuckDB library."""
     return str(duckdb.__version__)
+
+
+def catalogue_file(folder: Path, settings: LakeSettings) -> Path | None:
+    """The catalogue of the lake in `folder`; None where it is no file."""
+    if settings.catalog is None:
+        return folder / _LOCAL_CATALOG
+    scheme, _, name = settings.catalog.partition(":")
+    return Path(name) if scheme == "sqlite" else None
 
 
 @cache
@@ -265,11 +273,8 @@ class Lake:
         """The catalogue where it is a file; of a lake that is read-only, a copy of it."""
         if self._copied is not None:
             return self._copied
-        if self._settings.catalog is None:
-            assert self.folder is not None
-            return self.folder / _LOCAL_CATALOG
-        scheme, _, name = self._settings.catalog.partition(":")
-        return Path(name) if scheme == "sqlite" else None
+        assert self.folder is not None
+        return catalogue_file(self.folder, self._settings)
 
     @property
     def data_path(self) -> str:
@@ -984,7 +989,7 @@ class Lake:
             if (taken := guard.execute(asked).fetchone()) and taken[0]:
                 return
             guard.execute("ROLLBACK")
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or is_stopping():
                 raise LakeBusyError(
                     f"{self.folder}: another machine is still writing to the catalogue after "
                     f"{self._settings.wait_seconds:g} s; try again, or raise storage.wait_seconds"
@@ -1002,7 +1007,7 @@ class Lake:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 writer = file.read_text(encoding="ascii").strip() or "unknown"
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or is_stopping():
                     raise LakeBusyError(
                         f"{self.folder}: process {writer} is still writing after "
                         f"{self._settings.wait_seconds:g} s; try again, "
@@ -1025,7 +1030,7 @@ class Lake:
             except duckdb.Error as e:
                 if "database is locked" not in str(e):
                     raise
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or is_stopping():
                     raise self._still_locked() from e
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
