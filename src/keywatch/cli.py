@@ -1001,11 +1001,25 @@ def _exit_by_faults(wrong: list[str]) -> None:
 
 
 @lake_app.command(name="maintain")
-def lake_maintain(*, common: Common = _DEFAULTS) -> None:
-    """Merge small files, expire old snapshots and remove unused files; the feed does this daily."""
+def lake_maintain(
+    *, rebuild: Annotated[bool, Parameter(negative=())] = False, common: Common = _DEFAULTS
+) -> None:
+    """Merge small files, expire old snapshots and remove unused files; the feed does this daily.
+
+    Parameters
+    ----------
+    rebuild
+        First roll up all stored events anew, in one commit, and locate addresses that have no
+        origin. Roll-ups of days without events stay as they are.
+    """
     from keywatch import pipeline
     from keywatch.operate.maintain import render_maintained
 
+    if rebuild:
+        from keywatch.operate.rollups import render_rebuilt
+
+        for line in render_rebuilt(pipeline.rebuild(common.lake, common.settings())):
+            print(line, flush=True)
     for line in render_maintained(pipeline.maintain(common.lake, common.settings())):
         print(line)
 

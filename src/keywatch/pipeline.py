@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keywatch.load.leaks import LeakReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.repair import RepairReport
+    from keywatch.operate.rollups import Rebuilt
     from keywatch.vendors import LogFile
     from keywatch.vendors.openapi import ApiDocument, Imported
     from keywatch.vendors.proposal import Proposal
@@ -832,6 +833,23 @@ def maintain(lake_folder: Path, settings: Settings) -> upkeep.Maintained:
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         return upkeep.maintain(lake, settings.storage)
+
+
+def rebuild(lake_folder: Path, settings: Settings) -> Rebuilt:
+    """Roll up the events that are kept anew (`keywatch.operate.rollups.rebuild`).
+
+    Raises:
+        LakeError: there is no lake, or it stayed busy.
+        GeoIPError: a database is missing or damaged.
+    """
+    from keywatch.load.origins import OriginReader
+    from keywatch.operate.rollups import rebuild
+
+    with (
+        OriginReader(geoip_paths(settings.geoip)) as reader,
+        Lake.open(lake_folder, settings.storage) as lake,
+    ):
+        return rebuild(lake, reader)
 
 
 def forget(lake_folder: Path, named: str, settings: Settings) -> upkeep.Forgotten:

@@ -40,6 +40,13 @@ def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
     Its columns are those of ``lake.events``, repeated text as dictionaries of distinct values, and
     its rows are in one chunk, sorted by day, principal, address and time. Each has a key.
     """
+    for table, rows in rolled_up(lake, events, load_id).items():
+        if rows:
+            lake.append(table, rows)
+
+
+def rolled_up(lake: Lake, events: pa.Table, load_id: int) -> dict[str, pa.Table]:
+    """The rows of each roll-up for `events`, which are as of `add_activity`; nothing is stored."""
     sessions = _sessions(events)
     at = events.schema.get_field_index("key_id")
     events = events.set_column(at, "key_id", principals(events))
@@ -49,17 +56,14 @@ def add_activity(lake: Lake, events: pa.Table, load_id: int) -> None:
         "activity_hours": _hours(events),
         "transitions": _transitions(events),
     }
-    for table, rows in rollups.items():
-        if not rows:
-            continue
-        _store(lake, table, rows, load_id)
+    return {table: _of_load(rows, load_id) for table, rows in rollups.items()}
 
 
 def add_calls(lake: Lake, events: pa.Table, load_id: int) -> None:
     """Roll up into ``lake.activity`` alone; the rest is as of `add_activity`."""
     at = events.schema.get_field_index("key_id")
     events = events.set_column(at, "key_id", principals(events))
-    _store(lake, "activity", _activity(lake, events), load_id)
+    lake.append("activity", _of_load(_activity(lake, events), load_id))
 
 
 def as_stored(rows: pa.Table) -> pa.Table:
@@ -84,10 +88,8 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _store(lake: Lake, table: str, rows: pa.Table, load_id: int) -> None:
-    lake.append(
-        table, rows.append_column("load_id", pa.repeat(pa.scalar(load_id, pa.int64()), len(rows)))
-    )
+def _of_load(rows: pa.Table, load_id: int) -> pa.Table:
+    return rows.append_column("load_id", pa.repeat(pa.scalar(load_id, pa.int64()), len(rows)))
 
 
 class _Groups:

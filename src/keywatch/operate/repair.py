@@ -7,12 +7,10 @@ taken from a copy, goes into a folder ``set-aside-…`` in the lake's folder.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -21,24 +19,21 @@ from keywatch.lake import METADATA, Lake
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import copies, what_is_wrong
 from keywatch.lake.folder import SET_ASIDE
-from keywatch.load.activity import add_activity, stored_parts
 from keywatch.operate.integrity import Fault, faults
+from keywatch.operate.rollups import (
+    ROLLUPS,
+    SCORED_AGAIN,
+    Locator,
+    locate_missing,
+    roll_up_again,
+)
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
 from keywatch.text.secrets import SECRET_FILE, load_or_create_secret
 
 _MOST_NAMED = 20
-_ADDRESSES_AT_ONCE = 20_000
-_ROLLUPS = {
-    "activity": "day",
-    "activity_hours": "hour::DATE",
-    "transitions": "day",
-    "sessions": "day",
-}
 _EVENTS = ("events", "keyless_events")
-_SCORED_AGAIN = ("replays", "replayed_visits", "reviews")
-"""What is made anew when it is asked for."""
-_MENDED = {*_ROLLUPS, *_EVENTS, *_SCORED_AGAIN, "ingested_files", "origins", "format", "identity"}
+_MENDED = {*ROLLUPS, *_EVENTS, *SCORED_AGAIN, "ingested_files", "origins", "format", "identity"}
 _AGAIN = {
     "keys": "import the inventory again",
     "unlisted_keys": "import the inventory again",
@@ -59,13 +54,6 @@ _AGAIN = {
     "rejects": "the rejected lines are lost",
     "path_templates": "ids in paths are learnt again from the next loads",
 }
-
-
-class Locator(Protocol):
-    """What a repair needs of `keywatch.load.origins.OriginReader`."""
-
-    def locate(self, addresses: Sequence[str]) -> pa.Table:
-        """One row an address, with the columns of ``lake.origins``."""
 
 
 @dataclass
@@ -129,7 +117,8 @@ class _Repair:
         ):
             self._mark_to_load_again(lake)
             self._rebuild_rollups(lake)
-            self._locate_again(lake, locator)
+            if located := locate_missing(lake, locator):
+                self._report.done.append(f"{count(located, 'address', 'addresses')} located again")
             self._mend_secret(lake, new_secret)
             if self._report.done or self._report.left:
                 lake.execute("DELETE FROM lake.reviews")
@@ -292,7 +281,7 @@ class _Repair:
             )
         elif (
             not fault.file.current
-            or table in {*_ROLLUPS, *_SCORED_AGAIN, "origins", "format", "identity"}
+            or table in {*ROLLUPS, *SCORED_AGAIN, "origins", "format", "identity"}
             or table in {*_EVENTS, "ingested_files"}
         ):
             self._report.done.append(text)
@@ -360,7 +349,7 @@ class _Repair:
 
         What was rolled up of events that were pruned since stays as it is.
         """
-        lost = [each for each in self._lost if each[0] in {*_ROLLUPS, "events"}]
+        lost = [each for each in self._lost if each[0] in {*ROLLUPS, "events"}]
         of_lost = " OR ".join(
             f"(load_id BETWEEN {low} AND {high} AND day BETWEEN DATE '{first}' AND DATE '{last}')"
             for _, low, high, first, last in lost
@@ -371,7 +360,7 @@ class _Repair:
             + " UNION ALL ".join(
                 f"SELECT '{table}' AS rollup, load_id, {day} AS day, sum(events) AS events "
                 f"FROM lake.{table} GROUP BY ALL"
-                for table, day in _ROLLUPS.items()
+                for table, day in ROLLUPS.items()
             )
         )
         lake.execute(
@@ -385,7 +374,7 @@ class _Repair:
                 SELECT rollup, load_id, day,
                     CASE WHEN rollup = 'sessions' THEN nullif(in_sessions, 0)
                         ELSE events END AS events
-                FROM counted, unnest({list(_ROLLUPS)}) AS r(rollup)
+                FROM counted, unnest({list(ROLLUPS)}) AS r(rollup)
             ),
             wrong AS (
                 SELECT load_id, day FROM expected AS e
@@ -402,48 +391,14 @@ class _Repair:
         wrong = lake.rows("FROM to_roll_up ORDER BY ALL")
         if not wrong:
             return
-        for table, day in _ROLLUPS.items():
-            lake.execute(
-                f"DELETE FROM lake.{table} WHERE (load_id, {day}) IN "
-                "(SELECT (load_id, day) FROM to_roll_up)"
-            )
-        for load_id, day, events in wrong:
-            if events:
-                self._roll_up(lake, load_id, day)
+        roll_up_again(lake, wrong)
         days = count(len({day for _, day, _ in wrong}), "day")
         self._report.done.append(
             f"activity, hours, transitions and sessions of {days} rebuilt from the events"
         )
         # Replays that read them before are not to be trusted.
-        for table in _SCORED_AGAIN:
+        for table in SCORED_AGAIN:
             lake.execute(f"DELETE FROM lake.{table}")
-
-    def _roll_up(self, lake: Lake, load_id: int, day: date) -> None:
-        rows = lake.table(
-            "SELECT * EXCLUDE (load_id) FROM lake.events WHERE load_id = $load_id AND day = $day "
-            "ORDER BY coalesce(principal, key_id), address, ts",
-            load_id=load_id,
-            day=day,
-        )
-        for part in stored_parts(rows):
-            add_activity(lake, part, load_id)
-
-    def _locate_again(self, lake: Lake, locator: Locator) -> None:
-        """Ask where the addresses are of which the lake does not know it any more."""
-        unknown = [
-            address
-            for (address,) in lake.rows(
-                "SELECT DISTINCT address FROM lake.activity WHERE address IS NOT NULL "
-                "AND address NOT IN (SELECT address FROM lake.origins) ORDER BY address"
-            )
-        ]
-        load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
-        for start in range(0, len(unknown), _ADDRESSES_AT_ONCE):
-            located = locator.locate(unknown[start : start + _ADDRESSES_AT_ONCE])
-            ids = pa.repeat(pa.scalar(load_id, pa.int64()), located.num_rows)
-            lake.append("origins", located.append_column("load_id", ids))
-        if unknown:
-            self._report.done.append(f"{count(len(unknown), 'address', 'addresses')} located again")
 
 
 _TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
