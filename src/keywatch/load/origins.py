@@ -27,6 +27,7 @@ import maxminddb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from geoip2.errors import AddressNotFoundError
 
@@ -149,6 +150,8 @@ _ORDINARY_OCTETS = frozenset(
     )
 )
 """What IPv4 addresses begin with that are global, whatever follows: most are of these."""
+_ORDINARY = rf"^(?:{'|'.join(sorted(_ORDINARY_OCTETS))})(?:\.{_OCTET}){{3}}$"
+"""These, for RE2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,36 @@ def prefix_of(ip: str) -> str:
     if ":" not in bare:
         return bare.rpartition(".")[0] + ".0/24"
     return socket.inet_ntop(socket.AF_INET6, _packed(bare)[:6] + bytes(10)) + "/48"
+
+
+class _Parsed(NamedTuple):
+    """Address texts as columns of equal length, as `ParsedAddress` has them."""
+
+    text: pa.StringArray
+    ip: pa.StringArray
+    kind: pa.StringArray
+
+    @classmethod
+    def of(cls, addresses: Sequence[str]) -> Self:
+        """The distinct ones of `addresses`, in their order; ordinary ones are read at once."""
+        text = pa.array([*dict.fromkeys(addresses)], pa.string())
+        others = pc.invert(pc.match_substring_regex(text, _ORDINARY))
+        parsed = [parse_address(one) for one in text.filter(others).to_pylist()]
+        ips, kinds = [one.ip for one in parsed], [one.kind for one in parsed]
+        return cls(
+            text,
+            pc.replace_with_mask(text, others, pa.array(ips, pa.string())),
+            pc.replace_with_mask(
+                pa.repeat(pa.scalar("global"), len(text)), others, pa.array(kinds, pa.string())
+            ),
+        )
+
+    def prefixes(self) -> pa.StringArray:
+        """`prefix_of` each address."""
+        short = pc.replace_substring_regex(self.ip, r"\.[0-9]+$", ".0/24")
+        is_ipv6 = pc.match_substring(self.ip, ":").fill_null(False)
+        long = [prefix_of(ip) for ip in self.ip.filter(is_ipv6).to_pylist()]
+        return pc.replace_with_mask(short, is_ipv6, pa.array(long, pa.string()))
 
 
 # --- the hosting and VPN lists -----------------------------------------------------------
@@ -507,39 +540,38 @@ class _Database:
             "from the GeoIP settings to use the bundled one"
         )
 
-    def look_up(self, ips: Sequence[tuple[bytes, str]]) -> list[_Said]:
-        """Return what it says of each (packed, text) address; these must be sorted.
+    def look_up(self, packed: _Bytes16) -> tuple[list[_Said], _Ints]:
+        """Return what it says, and which of that of each address; these must be sorted.
 
-        Neighbours in one network share one answer.
+        A network is looked up once.
         """
-        query = getattr(self._reader, self._layout.method)
-        read = self._layout.read
-        answers: list[_Said] = []
-        distinct: dict[_Said, _Said] = {}
-        said, said_until = _NOTHING, b""
-        for packed, ip in ips:
-            if packed > said_until:
-                network = None
-                try:
-                    if not self._has_ipv6 and ":" in ip:
-                        said = _NOTHING
-                    else:
-                        model = query(ip)
-                        said = read(model)
-                        said = distinct.setdefault(said, said)
-                        network = getattr(model, "traits", model).network
-                except AddressNotFoundError as error:
-                    said, network = _NOTHING, error.network
-                except (
-                    maxminddb.InvalidDatabaseError,
-                    TypeError,
-                    AttributeError,
-                    ValueError,
-                ) as error:
-                    raise self._damaged(str(error)) from error
-                said_until = _packed(str(network.broadcast_address)) if network else b""
-            answers.append(said)
-        return answers
+        said: dict[_Said, int] = {}
+        of_row = np.empty(len(packed), np.int64)
+        row = 0
+        while row < len(packed):
+            one, last = self._look_up(packed[row].ljust(16, b"\0"))
+            end = max(row + 1, int(np.searchsorted(packed, last, side="right")))
+            of_row[row:end] = said.setdefault(one, len(said))
+            row = end
+        return [*said], of_row
+
+    def _look_up(self, packed: bytes) -> tuple[_Said, bytes]:
+        """What it says of an address, and the last address of which it says the same."""
+        is_ipv4 = packed.startswith(_MAPPED)
+        if not self._has_ipv6 and not is_ipv4:
+            return _NOTHING, packed
+        if is_ipv4:
+            ip = socket.inet_ntoa(packed[12:])
+        else:
+            ip = socket.inet_ntop(socket.AF_INET6, packed)
+        try:
+            model = getattr(self._reader, self._layout.method)(ip)
+            said, network = self._layout.read(model), getattr(model, "traits", model).network
+        except AddressNotFoundError as error:
+            said, network = _NOTHING, error.network
+        except (maxminddb.InvalidDatabaseError, TypeError, AttributeError, ValueError) as error:
+            raise self._damaged(str(error)) from error
+        return said, _packed(str(network.broadcast_address)) if network else packed
 
     def close(self) -> None:
         self._reader.close()
@@ -548,43 +580,53 @@ class _Database:
 class _Known:
     """What is known of each distinct address, one row each, gathered database by database."""
 
-    def __init__(self, ips: Sequence[tuple[bytes, str]]) -> None:
-        self.ips = ips
-        self.place: list[_Place | None] = [None] * len(ips)
-        self.network: list[_Network | None] = [None] * len(ips)
-        self.anonymity: list[_Anonymity | None] = [None] * len(ips)
-        self.said_by = [0] * len(ips)  # bit n: the nth database said something of use
+    def __init__(self, packed: _Bytes16) -> None:
+        """`packed` is sorted, each address once."""
+        self.packed = packed
+        self.values: dict[str, list[Any]] = {what: [None] for what in _Said._fields}
+        """What databases said, of each of `_Said`; the first stands for nothing."""
+        self.of_row = {what: np.zeros(len(packed), np.int64) for what in _Said._fields}
+        """Which of the values is known of each row."""
+        self.said_by = np.zeros(len(packed), np.int64)  # bit n: the nth database said something
 
     def ask(self, database: _Database, bit: int) -> None:
         """Fill in what is still lacking and this database can say."""
-        columns = [(what, getattr(self, what)) for what in database.says]
-        lacking = {row for _, column in columns for row, had in enumerate(column) if had is None}
-        rows = sorted(lacking)
-        answers = database.look_up([self.ips[row] for row in rows])
-        for row, said in zip(rows, answers, strict=True):
-            for what, column in columns:
-                value = getattr(said, what)
-                if value is not None and column[row] is None:
-                    column[row] = value
-                    self.said_by[row] |= 1 << bit
+        rows = np.flatnonzero(np.any([self.of_row[what] == 0 for what in database.says], axis=0))
+        answers, of_row = database.look_up(self.packed[rows])
+        for what in database.says:
+            values, known = self.values[what], self.of_row[what]
+            said = [getattr(answer, what) for answer in answers]
+            at = np.array([0 if one is None else len(values) + n for n, one in enumerate(said)])
+            values += said
+            new = at[of_row] if len(rows) else of_row
+            lacking = (known[rows] == 0) & (new > 0)
+            known[rows[lacking]] = new[lacking]
+            self.said_by[rows[lacking]] |= 1 << bit
 
-    def classify(self, lists: _Lists) -> tuple[list[str], list[str | None]]:
+    def column(self, what: str, field: str) -> _Names:
+        """A field of what is known of each row, None where nothing is."""
+        values = [None if one is None else getattr(one, field) for one in self.values[what]]
+        return _objects(values)[self.of_row[what]]
+
+    @property
+    def located(self) -> npt.NDArray[np.bool_]:
+        """Whether the place or the network of each row is known."""
+        return (self.of_row["place"] > 0) | (self.of_row["network"] > 0)
+
+    def classify(self, lists: _Lists) -> tuple[_Names, _Names]:
         """Return class and provider of each address, the strongest source first."""
-        if not self.ips:
-            return [], []
-        asns = np.array([network.asn if network else -1 for network in self.network])
-        packed = np.frombuffer(b"".join(packed for packed, _ in self.ips), dtype="S16")
-        flags = [said or _NOT_SAID for said in self.anonymity]
-        flag_providers = np.array([said.provider for said in flags], dtype=object)
+        asns = [one.asn if one else -1 for one in self.values["network"]]
+        flags = [one or _NOT_SAID for one in self.values["anonymity"]]
+        flagged = self.of_row["anonymity"]
         said = [
-            (np.array([said.rank for said in flags]), flag_providers),
-            lists.by_range(packed),
-            lists.by_asn(asns),
+            (
+                np.array([one.rank for one in flags])[flagged],
+                _objects([one.provider for one in flags])[flagged],
+            ),
+            lists.by_range(self.packed),
+            lists.by_asn(np.array(asns)[self.of_row["network"]]),
         ]
-        located = [
-            bool(place or network) for place, network in zip(self.place, self.network, strict=True)
-        ]
-        best = np.where(located, _ISP, _UNKNOWN)
+        best = np.where(self.located, _ISP, _UNKNOWN)
         for rank, _ in said:
             best = np.minimum(best, rank)
         classes = _CLASS_OF_RANK[best]
@@ -592,7 +634,14 @@ class _Known:
         for rank, name in reversed(said):
             agrees = (_CLASS_OF_RANK[rank] == classes) & np.not_equal(name, _NO_NAME)
             provider = np.where(agrees, name, provider)
-        return classes.tolist(), provider.tolist()
+        return classes, provider
+
+
+def _objects(values: list[Any]) -> _Names:
+    """`values` as an array of objects, whatever they are."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 class OriginReader:
@@ -657,13 +706,17 @@ class OriginReader:
         UTC build day of the oldest of them (null when none said anything). `asked` names all
         databases and lists that were asked, with their days.
         """
-        parsed = [parse_address(text) for text in dict.fromkeys(addresses)]
-        ips = {each.ip for each in parsed if each.ip is not None and each.kind == "global"}
-        known = _Known(sorted((_packed(ip), ip) for ip in ips))
+        parsed = _Parsed.of(addresses)
+        is_global = pc.equal(parsed.kind, "global")
+        packed = b"".join(map(_packed, parsed.ip.filter(is_global).to_pylist()))
+        distinct, row_of = np.unique(np.frombuffer(packed, dtype="S16"), return_inverse=True)
+        known = _Known(distinct)
         for bit, database in enumerate(self._databases):
             known.ask(database, bit)
+        rows = np.full(len(parsed.text), -1)
+        rows[is_global.to_numpy(zero_copy_only=False)] = row_of
         asked = ", ".join(f"{each.name} {each.built_on}" for each in self.databases)
-        return _to_table(parsed, known, known.classify(self._lists), self._databases, asked)
+        return _to_table(parsed, rows, known, known.classify(self._lists), self._databases, asked)
 
 
 def _bundled(role: str) -> Path | None:
@@ -678,46 +731,37 @@ def _sources(bits: int, databases: Sequence[_Database]) -> tuple[str | None, dat
 
 
 def _to_table(
-    parsed: Sequence[ParsedAddress],
+    parsed: _Parsed,
+    rows: _Ints,
     known: _Known,
-    classified: tuple[Sequence[str], Sequence[str | None]],
+    classified: tuple[_Names, _Names],
     databases: Sequence[_Database],
     asked: str,
 ) -> pa.Table:
-    """Join the parsed texts with what is known of their addresses, as ORIGIN_SCHEMA."""
+    """Join the parsed texts with what is known of their addresses, as ORIGIN_SCHEMA.
+
+    `rows` are those of `known`, -1 for an address that is not looked up.
+    """
+
+    def column(name: str, of_known: _Names) -> pa.Array:
+        # Last, where -1 leads to.
+        return pa.array(np.append(of_known, _NO_NAME)[rows], ORIGIN_SCHEMA.field(name).type)
+
     classes, providers = classified
-    row_of = {ip: row for row, (_, ip) in enumerate(known.ips)}
-    rows = [row_of.get(each.ip) if each.ip else None for each in parsed]
-
-    def pick(column: Sequence[Any]) -> list[Any]:
-        return [None if row is None else column[row] for row in rows]
-
-    no_place, no_network = (None,) * len(_Place._fields), (None,) * len(_Network._fields)
-    places = [place or no_place for place in pick(known.place)]
-    networks = [network or no_network for network in pick(known.network)]
-    said_by = [bits or 0 for bits in pick(known.said_by)]
-    sources = {bits: _sources(bits, databases) for bits in set(said_by)}
+    said_by, which = np.unique(known.said_by, return_inverse=True)
+    sources = [_sources(int(bits), databases) for bits in said_by]
+    located = np.append(known.located, False)[rows]
     columns = {
-        "address": [each.text for each in parsed],
-        "ip": [each.ip for each in parsed],
-        "prefix": [each.ip and prefix_of(each.ip) for each in parsed],
-        "asn": [network[0] for network in networks],
-        "organization": [network[1] for network in networks],
-        "country": [place[0] for place in places],
-        "latitude": [place[1] for place in places],
-        "longitude": [place[2] for place in places],
-        "accuracy_km": [place[3] for place in places],
-        "class": [
-            each.kind if row is None else classes[row]
-            for each, row in zip(parsed, rows, strict=True)
-        ],
-        "provider": pick(providers),
-        "located": [
-            place[0] is not None or network[0] is not None
-            for place, network in zip(places, networks, strict=True)
-        ],
-        "database": [sources[bits][0] for bits in said_by],
-        "built_on": [sources[bits][1] for bits in said_by],
-        "asked": [asked] * len(parsed),
+        "address": parsed.text,
+        "ip": parsed.ip,
+        "prefix": parsed.prefixes(),
+        "class": pc.coalesce(column("class", classes), parsed.kind),
+        "provider": column("provider", providers),
+        "located": pa.array(located),
+        "database": column("database", _objects([name for name, _ in sources])[which]),
+        "built_on": column("built_on", _objects([built for _, built in sources])[which]),
+        "asked": pa.repeat(pa.scalar(asked), len(rows)),
     }
-    return pa.table(columns, schema=ORIGIN_SCHEMA)
+    for what, kind in (("network", _Network), ("place", _Place)):
+        columns |= {name: column(name, known.column(what, name)) for name in kind._fields}
+    return pa.table([columns[name] for name in ORIGIN_SCHEMA.names], schema=ORIGIN_SCHEMA)
