@@ -47,6 +47,8 @@ _MOST_CHARACTERS = {
     "address": 2**31 - 1, "endpoint": 200, "object": 300,
 }  # fmt: skip
 """Of the texts that are redacted; an address is cut when it is read."""
+_PAGE = 64
+"""Texts that are searched for secrets at once: it takes longer to begin a search than to go on."""
 _REPEATED = ("key_id", "key", "principal", "method", "path", "user_agent", "address", "endpoint",
              "object")  # fmt: skip
 
@@ -217,6 +219,7 @@ class Parser:
         self._alike: Counter[tuple[int, datetime, str | None, str]] = Counter()
         self._templates_sql = sql_text("templates", __package__)
         self._redacted_sql = sql_text("redacted", __package__)
+        self._suspect_pages_sql = sql_text("suspect_pages", __package__)
 
     def __enter__(self) -> Parser:
         """The parser itself."""
@@ -354,15 +357,13 @@ class Parser:
         """What has to be replaced in the distinct texts of each column (n, text, exposed)."""
         texts = [columns[name].dictionary for name in _MOST_CHARACTERS]
         sizes = [len(each) for each in texts]
-        numbered = {
-            "n": np.arange(sum(sizes)),
-            "text": pa.chunked_array(texts, pa.string()),
-            "most": np.repeat([*_MOST_CHARACTERS.values()], sizes),
-        }
+        every = pa.concat_arrays(texts)
+        most = np.repeat([*_MOST_CHARACTERS.values()], sizes)
+        patterns = {kind: suspect_pattern(kind) for kind in KINDS}
+        where = np.flatnonzero(self._may_be_suspect(every, most, patterns))
+        numbered = {"n": where, "text": every.take(pa.array(where)), "most": most[where]}
         with self._scratch.registered("texts", pa.table(numbered)):
-            found = self._scratch.planned(
-                self._redacted_sql, **{kind: suspect_pattern(kind) for kind in KINDS}
-            )
+            found = self._scratch.planned(self._redacted_sql, **patterns)
         numbers, first = found["n"].to_numpy(), 0
         for name, size in zip(_MOST_CHARACTERS, sizes, strict=True):
             begin, end = np.searchsorted(numbers, (first, first + size))
@@ -370,6 +371,21 @@ class Parser:
                 of_column = found.slice(begin, end - begin)
                 yield name, of_column.set_column(0, "n", pa.array(numbers[begin:end] - first))
             first += size
+
+    def _may_be_suspect(
+        self, texts: pa.Array, most: npt.NDArray[np.int64], patterns: Mapping[str, str]
+    ) -> npt.NDArray[np.bool_]:
+        """Of which texts each has to be looked at: most lines of a page of them show nothing."""
+        firsts = np.append(np.arange(0, len(texts), _PAGE), len(texts)).astype(np.int32)
+        pages = pa.ListArray.from_arrays(pa.array(firsts), texts.fill_null(""))
+        numbered = pa.table({"n": np.arange(len(pages)), "text": pc.binary_join(pages, "\n")})
+        with self._scratch.registered("pages", numbered):
+            found = self._scratch.planned(self._suspect_pages_sql, **patterns)["n"].to_numpy()
+        suspect = np.zeros(len(pages), np.bool_)
+        suspect[found] = True
+        too_long = pc.greater(pc.binary_length(texts), pa.array(most)).fill_null(False)
+        shown: npt.NDArray[np.bool_] = np.repeat(suspect, np.diff(firsts))
+        return shown | too_long.to_numpy(zero_copy_only=False)
 
     def _masked(
         self, keys: pa.DictionaryArray, is_id: pa.ChunkedArray, suspect: npt.NDArray[np.bool_]
