@@ -37,7 +37,7 @@ from keywatch.review.least_privilege import LeastPrivilege, least_privilege
 from keywatch.review.stored import ToldReview
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
-from keywatch.settings import GeoIPSettings, Settings
+from keywatch.settings import GeoIPSettings, LakeSettings, Settings
 from keywatch.text.phrases import count, iso_week
 from keywatch.vendors import catalogue_by_source
 
@@ -92,7 +92,7 @@ def ingest(
     on_size(sum(file.size_bytes for file in files))
     with (
         OriginReader(geoip_paths(settings.geoip)) as reader,
-        Lake.open(lake_folder, settings.storage, create=True) as lake,
+        Lake.open(lake_folder, _for_loads(settings.storage), create=True) as lake,
     ):
         report = load_files(lake, files, settings.ingest, reader, format_said, on_bytes)
         _publish(lake, settings, utc_now())
@@ -107,6 +107,14 @@ def ingest(
 
 
 _MOST_FILES_NAMED = 5
+
+
+def _for_loads(storage: LakeSettings) -> LakeSettings:
+    """Settings with which a load stores: on one core, unless the user said another number.
+
+    It reads lines on another core meanwhile, and to share one insert costs more than it saves.
+    """
+    return storage.model_copy(update={"threads": storage.threads or 1})
 
 
 def new_source(
@@ -187,7 +195,7 @@ def ingest_new(
     from keywatch.text.secrets import Redactor
 
     found = _files_of(settings, places)
-    with Lake.open(lake_folder, settings.storage, create=True) as lake:
+    with Lake.open(lake_folder, _for_loads(settings.storage), create=True) as lake:
         known = {
             (path, size): (loaded_at, waits_until)
             for path, size, loaded_at, waits_until in lake.rows(

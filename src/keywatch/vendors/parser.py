@@ -384,8 +384,10 @@ class Parser:
         suspect = np.zeros(len(pages), np.bool_)
         suspect[found] = True
         too_long = pc.greater(pc.binary_length(texts), pa.array(most)).fill_null(False)
-        shown: npt.NDArray[np.bool_] = np.repeat(suspect, np.diff(firsts))
-        return shown | too_long.to_numpy(zero_copy_only=False)
+        held: npt.NDArray[np.bool_] = np.repeat(suspect, np.diff(firsts)) | too_long.to_numpy(
+            zero_copy_only=False
+        )
+        return held
 
     def _masked(
         self, keys: pa.DictionaryArray, is_id: pa.ChunkedArray, suspect: npt.NDArray[np.bool_]
