@@ -183,7 +183,11 @@ class Lake:
     @classmethod
     def scratch(cls) -> Lake:
         """A database without tables that never touches the disk: for text not yet redacted."""
-        connection = duckdb.connect(config=_CONFIG | {"temp_directory": "", "threads": 1})
+        # Arrow has no dictionary of string views: they would be copied once more.
+        connection = duckdb.connect(
+            config=_CONFIG
+            | {"temp_directory": "", "threads": 1, "produce_arrow_string_view": "false"}
+        )
         connection.execute(sql_text("macros"))
         return cls(connection, None, LakeSettings())
 

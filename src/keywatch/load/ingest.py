@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -384,6 +385,17 @@ def _chunk(
     return _Chunk(source, pa.concat_tables(parts), unread, frozenset(whole))
 
 
+def _one_of(values: npt.NDArray[np.int64], few: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of `values` are among `few`; `numpy.isin` would sort them all."""
+    if not len(few):
+        return np.zeros(len(values), np.bool_)
+    few = np.sort(few)
+    found: npt.NDArray[np.bool_] = (
+        few[np.searchsorted(few, values).clip(max=len(few) - 1)] == values
+    )
+    return found
+
+
 def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     """The rows for which `mask` is true; not copied where it is so for all."""
     return rows if pc.all(mask).as_py() else rows.filter(mask)
@@ -675,7 +687,7 @@ class _Load:
         in_order = np.sort(hashes)
         twice = in_order[1:][in_order[1:] == in_order[:-1]]
         # Few are alike by their hash: only these are compared.
-        alike = np.isin(hashes, np.concatenate([twice, stored]))
+        alike = _one_of(hashes, np.concatenate([twice, stored]))
         found = [_REPEATED, *([_STORED_BEFORE] if len(stored) else [])]
         if (pruned_before := self._pruned_before) is not None:
             alike |= identities["day"].to_numpy() < np.datetime64(pruned_before)
