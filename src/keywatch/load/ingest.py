@@ -623,15 +623,16 @@ class _Load:
         self._store("held_back", chunk.source, _only(rows, is_ahead))
         on_time = pc.and_not(accepted, is_ahead)
         self._count("lines", rows)
-        self._count("rejects", _only(rows, pc.invert(good)))
-        self._count("duplicates", _only(rows, seen))
+        files = rows.select(["file_id"])
+        self._count("rejects", _only(files, pc.invert(good)))
+        self._count("duplicates", _only(files, seen))
         events = _only(rows, pc.and_not(on_time, keyless))
         self._store("events", chunk.source, events)
         if events:
             add_activity(self._lake, events, self.load_id)
         self._store("keyless", chunk.source, _only(rows, pc.and_(on_time, keyless)))
         self.address_lists += chunk.address_lists
-        return self._new_addresses(_only(rows, accepted))
+        return self._new_addresses(_only(rows.select(["address"]), accepted))
 
     def _count(self, what: str, rows: pa.Table) -> None:
         """Add the rows of each file to its count of `what`."""
