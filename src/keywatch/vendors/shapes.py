@@ -90,6 +90,8 @@ def _with_wrappers(value: object, shape: Shape) -> Iterator[tuple[Record, Shape]
         return
     yield value, shape
     for wrapper in wrappers():
+        if wrapper.steps[0].name not in value:
+            continue
         # A list may be longer than a line may be.
         is_lines = shape.is_lines and (shape.is_prefixed or not wrapper.list_name)
         for record in islice(wrapper.found_in(value), _OF_EACH):
