@@ -24,7 +24,10 @@ from keywatch.vendors.catalogue import Endpoint
 GRAINS = ("visit", "key_day", "key")
 FACT_ACTIONS = ACTIONS[:-1]
 HISTORIES = ("none", "own", "owner", "peers")
-"""Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'."""
+"""Whose past a detector reads: nobody's, the key's own, also its owner's keys', also its peers'.
+
+How far the log reaches is part of each: that a key is silent shows only as long as there is a log.
+"""
 
 _REQUIRED = ("title", "kind", "family", "grain", "status", "technique", "history",
              "known_gaps", "false_positives")  # fmt: skip
