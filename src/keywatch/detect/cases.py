@@ -10,7 +10,7 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def run_case(lake: Lake, detector: Detector, file: Path) -> CaseResult:
         days = case.get("baseline_days", 90)
         detectors.prepare(lake, window, days, catalogue_by_source(), only=detector)
         params = {**detector.params, **case.get("params", {})}
-        detectors.run(lake, Detector(**{**vars(detector), "params": params}), window)
+        detectors.run(lake, replace(detector, params=params), window)
         actual = [
             _plain(row)
             for row in lake.records(
