@@ -261,8 +261,8 @@ def _run_notebooks(out: Path) -> int:
     folder = out / "notebooks"
     folder.mkdir()
     env = os.environ | {"KEYWATCH_LAKE": str(out / LAKE), "TMPDIR": str(folder)}
+    exported(folder, env, "--include-outputs")
     for source in SOURCES:
-        exported(source, folder, env, "--include-outputs")
         subprocess.run(
             [BIN / "marimo", "export", "html", source, "-o", folder / f"{source.stem}.html"],
             cwd=folder, env=env, check=True, capture_output=True,
