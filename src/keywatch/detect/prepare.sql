@@ -506,39 +506,24 @@ addresses AS (
     GROUP BY ALL
 ),
 
-endpoints AS (
-    SELECT key_id, day, count(*) AS endpoints
+uses AS (
+    SELECT key_id, day, count(endpoint) AS endpoints, count(agent) AS agents
     FROM (
-        SELECT key_id, unnest(days_in(days, getvariable('baseline_start'))) AS day
+        SELECT key_id, endpoint, agent,
+            unnest(days_in(days, getvariable('baseline_start'))) AS day
         FROM (
-            SELECT key_id, endpoint, bit_or(days) AS days
+            SELECT key_id, endpoint, agent, bit_or(days) AS days
             FROM baseline_uses
-            WHERE endpoint IS NOT NULL
-            GROUP BY ALL
-        )
-    )
-    GROUP BY ALL
-),
-
-agents AS (
-    SELECT key_id, day, count(*) AS agents
-    FROM (
-        SELECT key_id, unnest(days_in(days, getvariable('baseline_start'))) AS day
-        FROM (
-            SELECT key_id, agent, bit_or(days) AS days
-            FROM baseline_uses
-            WHERE agent IS NOT NULL
-            GROUP BY ALL
+            GROUP BY GROUPING SETS ((key_id, endpoint), (key_id, agent))
         )
     )
     GROUP BY ALL
 )
 
-SELECT s.*, a.addresses, coalesce(e.endpoints, 0) AS endpoints, coalesce(g.agents, 0) AS agents
+SELECT s.*, a.addresses, u.endpoints, u.agents
 FROM sums AS s
 JOIN addresses AS a USING (key_id, day)
-LEFT JOIN endpoints AS e USING (key_id, day)
-LEFT JOIN agents AS g USING (key_id, day);
+JOIN uses AS u USING (key_id, day);
 
 -- grain: key_id, endpoint; days = days seen, of which denied_days with a denied call
 CREATE OR REPLACE TEMP TABLE baseline_endpoints AS
