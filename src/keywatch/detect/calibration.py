@@ -191,10 +191,14 @@ class Families:
         habits = np.sqrt(np.where(is_move, 0.0, for_owner**2).sum(axis=1, keepdims=True))
         where = np.where(is_origin, adds, 0.0).sum(axis=1, keepdims=True)
         what = np.where(is_origin, 0.0, adds).sum(axis=1, keepdims=True)
-        deeds = np.log2(self.imitators + (1 - self.imitators) * np.exp2(what - habits))
-        left = np.maximum(where + move + deeds, 0.0)
-        shared: Floats = left * _parts(adds)
+        shared: Floats = self._left(where, move, what, habits) * _parts(adds)
         return shared
+
+    def _left(self, where: Floats, move: Floats, what: Floats, habits: Floats) -> Floats:
+        """What is left of a strange place and strange deeds by what speaks for the owner."""
+        deeds = np.log2(self.imitators + (1 - self.imitators) * np.exp2(what - habits))
+        left: Floats = np.maximum(where + move + deeds, 0.0)
+        return left
 
     def _against(self, counted: Floats) -> Floats:
         """What speaks against the owner: of each question the strongest detector's bits."""
@@ -217,34 +221,23 @@ class Families:
 
     def total(self, detectors: Floats) -> Floats:
         """The bits of each visit, never below 0: the sum of `shares`, a column at a time."""
-        where, what, move, habits = np.zeros((4, len(detectors)))
+        counted = self.capped(detectors)
+        where, what, move, habits = np.zeros((4, len(counted)))
         for columns in self._questions:
-            counted = [self._counted(detectors, column) for column in columns]
-            for column, bits in zip(columns, counted, strict=True):
-                for_owner = np.minimum(bits, 0.0)
+            for column in columns:
+                for_owner = np.minimum(counted[:, column], 0.0)
                 if self.of_move is not None and self.of_move[column]:
                     move += for_owner
                 else:
                     habits += for_owner**2
-            against = np.maximum(np.max(counted, axis=0), 0.0) ** 2
-            is_origin = self.of_detector[columns] == self.origin
-            if is_origin.all() or not is_origin.any():
-                (where if is_origin.all() else what)[:] += against
-            else:
-                at_origin = is_origin[np.argmax(counted, axis=0)]
-                where += np.where(at_origin, against, 0.0)
-                what += np.where(at_origin, 0.0, against)
+            said = counted[:, columns]
+            against = np.maximum(said.max(axis=1), 0.0) ** 2
+            is_origin = (self.of_detector[columns] == self.origin)[said.argmax(axis=1)]
+            where += np.where(is_origin, against, 0.0)
+            what += np.where(is_origin, 0.0, against)
         where, what, habits = np.sqrt(where), np.sqrt(what), np.sqrt(habits)
-        deeds = np.log2(self.imitators + (1 - self.imitators) * np.exp2(what - habits))
-        total: Floats = np.where(where + what > 0, np.maximum(where + move + deeds, 0.0), 0.0)
+        total: Floats = np.where(where + what > 0, self._left(where, move, what, habits), 0.0)
         return total
-
-    def _counted(self, detectors: Floats, column: int) -> Floats:
-        most = self.caps[self.of_detector[column]]
-        counted: Floats = (
-            np.minimum(detectors[:, column], most) if most > 0 else np.zeros(len(detectors))
-        )
-        return counted
 
     @cached_property
     def _questions(self) -> list[Ints]:
