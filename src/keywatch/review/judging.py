@@ -135,9 +135,9 @@ def keep(
     """
     weekly = is_newest_week(lake, answer.window)
     is_new = scored is not None and not _is_stored(lake, answer)
-    told = None if scored is None else stored.ToldReview.of(lake, answer, scored)
+    is_unread = scored is not None and _is_unread(lake, answer, state)
     upkeep = weekly and outbox.upkeep_is_due(lake, answer)
-    if judged is None and not (is_new or _is_unread(lake, told, state) or upkeep):
+    if judged is None and not (is_new or is_unread or upkeep):
         return
     with lake.writing():
         late.leave(lake, judged)
@@ -147,18 +147,17 @@ def keep(
             _keep_run(lake, answer, scored)
             changes = _changes(lake, answer, settings, judged)
             outbox.tell(lake, changes)
-        if told is not None and state is not None and _is_unread(lake, told, state):
-            stored.keep(lake, told, state)
+        if scored is not None and state is not None and _is_unread(lake, answer, state):
+            stored.keep(lake, stored.ToldReview.of(lake, answer, scored), state)
         if weekly:
             outbox.enqueue_upkeep(lake, answer)
     lake.keep_copy(utc_now())
 
 
-def _is_unread(lake: Lake, told: stored.ToldReview | None, state: stored.State | None) -> bool:
+def _is_unread(lake: Lake, answer: Review, state: stored.State | None) -> bool:
     """Whether what was scored can't be read from the lake the next time."""
-    if told is None or state is None:
-        return False
-    return not stored.is_kept(lake, state, whole=told.whole)
+    whole = stored.is_whole(answer)
+    return state is not None and not stored.is_kept(lake, state, whole=whole)
 
 
 def _changes(lake: Lake, answer: Review, settings: Settings, judged: Queued | None) -> list[Change]:

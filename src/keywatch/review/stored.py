@@ -64,8 +64,7 @@ class ToldReview:
             for one in scored.cases
             if one.day is not None and one.prefix is not None
         }
-        whole = not any(recommend.is_brief(case) for case in review.cases)
-        return cls(review, tuple(scored.suspicious_visits(lake)), worst, whole)
+        return cls(review, tuple(scored.suspicious_visits(lake)), worst, is_whole(review))
 
     def in_full(self, lake: Lake, case: Case, baseline_days: int) -> Case:
         """`case`, one of the review's, in full.
@@ -77,6 +76,11 @@ class ToldReview:
         recommend.prepare_for(lake, case.key_id, self.review.window, baseline_days)
         day, prefix = self.worst.get(case.key_id, (None, None))
         return recommend.in_full(lake, case, day, prefix)
+
+
+def is_whole(review: Review) -> bool:
+    """Whether all its cases are told in full."""
+    return not any(recommend.is_brief(case) for case in review.cases)
 
 
 def state_of(lake: Lake, window: Window, settings: Settings) -> State:
