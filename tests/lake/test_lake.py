@@ -20,6 +20,7 @@ import pytest
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
 from keywatch.lake import FORMAT_VERSION, METADATA, Lake, utc_now
+from keywatch.lake import lake as lake_module
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 from tests.forked import Forked
@@ -54,6 +55,25 @@ def wait_for(condition: Callable[[], Any], process: Forked) -> None:
 
 
 # --------------------------------------------------------------------------------- opening a lake
+
+
+def test_a_small_lake_is_read_on_one_core(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading.take(events(1), "one.jsonl")
+    folder = loading.lake.folder
+    assert folder is not None
+    monkeypatch.delitem(lake_module._CONFIG, "threads")
+
+    def threads(settings: LakeSettings) -> int:
+        with Lake.open(folder, settings) as lake:
+            return int(lake.value("SELECT current_setting('threads')"))
+
+    assert threads(LakeSettings()) == 1
+    assert threads(LakeSettings(threads=3)) == 3
+    monkeypatch.setattr(lake_module, "_SMALL_ROWS", 0)
+    monkeypatch.setitem(lake_module._CONFIG, "threads", 5)
+    assert threads(LakeSettings()) == 5
 
 
 def test_a_lake_must_be_made_first(tmp_path: Path) -> None:

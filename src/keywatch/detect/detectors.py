@@ -44,8 +44,6 @@ _ADDRESSES = """
     WHERE coalesce(prefix, address) IN (
         SELECT coalesce(prefix, address) FROM lake.origins SEMI JOIN known_activity USING (address))
 """
-_SMALL_ROWS = 100_000
-"""Of ``activity``: as many are kept in memory for the time of a review."""
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
 _CONTRACT = {"key_id": "VARCHAR", "day": "DATE", "prefix": "VARCHAR", "bits": "DOUBLE",
              "typical": "VARCHAR", "actual": "VARCHAR", "explanation": "VARCHAR"}  # fmt: skip
@@ -303,7 +301,7 @@ def prepare_window(
 
 def _keep_small(lake: Lake, tables: Set[str] | None) -> None:
     """Read small roll-ups once: to ask the lake's catalogue for their files takes longer."""
-    if lake.value("SELECT count(*) FROM lake.activity") > _SMALL_ROWS:
+    if not lake.is_small():
         return
     for name in _ROLL_UPS:
         if tables is None or name in tables:

@@ -73,6 +73,8 @@ _OFTEN_EMPTY = (
     "verdicts",
 )  # fmt: skip
 """Tables that have no row in many a lake, for long."""
+_SMALL_ROWS = 100_000
+"""Of ``activity``: what is read of so many costs less on one core than to share it out."""
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
 _LEFT_ALONE_MS = 86_400_000
 _BATCH_ROWS = 20_480
@@ -264,7 +266,10 @@ class Lake:
             self.connection.execute("BEGIN")
             self._check_owner()
             _make_macros(self.connection)
+            is_small = self.is_small()
             self.connection.execute("COMMIT")
+            if self._settings.threads is None and is_small:
+                self.connection.execute("SET threads = 1")
             if self.sqlite_file is not None:
                 self._lock_down()
 
@@ -367,6 +372,10 @@ class Lake:
                 raise told from e
             raise self._damaged(f"the catalogue can't be opened: {first_line(e)}") from e
         return True
+
+    def is_small(self) -> bool:
+        """Whether it costs less to read its roll-ups whole than to look for a part of them."""
+        return bool(self.value("SELECT count(*) FROM lake.activity") <= _SMALL_ROWS)
 
     def _may_write(self) -> bool:
         """Whether the role in PostgreSQL may commit, or only read."""

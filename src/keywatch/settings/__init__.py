@@ -52,8 +52,8 @@ class LakeSettings(_Section):
     memory_limit: str = "1GB"
     """The limit of DuckDB; the process needs about 1.5 times as much."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """Cores that a command uses; by default all, in a load one to read lines and one to store
-    them. For a small lake, one is the cheapest."""
+    """Cores that a command uses; by default all, but for a small lake one, and in a load one to
+    read lines and one to store them."""
 
 
 class IngestSettings(_Section):
