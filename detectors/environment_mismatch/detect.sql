@@ -18,10 +18,11 @@ divided AS (
 
 known_objects AS (
     SELECT k.owner, b.endpoint, b.object, min(k.environment) AS environment,
-        count(DISTINCT k.environment) = 1 AND sum(b.days) >= $fewest_days AS is_of_one
+        min(k.environment) = max(k.environment) AND sum(b.days) >= $fewest_days AS is_of_one
     FROM baseline_objects AS b
     JOIN keys AS k USING (key_id)
     SEMI JOIN divided AS d ON d.owner = k.owner
+    SEMI JOIN visit_objects AS v ON v.object = b.object
     WHERE k.environment IS NOT NULL
     GROUP BY ALL
 ),

@@ -11,7 +11,7 @@ import pytest
 
 from keywatch.detect.calibration import Calibration, q_values_of_groups
 from keywatch.detect.detectors import load_detectors
-from keywatch.detect.replay import NOTHING, LeftOut, Replay, Replays, to_leave_out
+from keywatch.detect.replay import NOTHING, LeftOut, Replay, Replayed, Replays, to_leave_out
 from keywatch.detect.scoring import ScoredCase, WindowEvidence, counting, families_of, judge_cases
 from keywatch.model import Window
 from keywatch.settings import Settings
@@ -138,6 +138,32 @@ def test_of_ordinary_weeks_hardly_anything_is_left_out() -> None:
     # Of 20,000 keys; a fifth more is what 20 samples of 1,600 replayed cases leave to chance.
     for share, found in rare.items():
         assert found <= share * 20_000 * 1.2
+
+
+def test_the_like_windows_are_scored_once_and_others_anew() -> None:
+    first = Replayed.of(replays([]), FAMILIES, SETTINGS)
+    assert Replayed.of(replays([]), FAMILIES, SETTINGS) is first
+    for other in (
+        Replayed.of(replays([{"key_x": ODD}]), FAMILIES, SETTINGS),
+        Replayed.of(stolen_in_each(replays([])), FAMILIES, SETTINGS),
+        Replayed.of(Replays("m", 1, replays([]).replays[1:]), FAMILIES, SETTINGS),
+        Replayed.of(replays([]), replace(FAMILIES, imitators=0.5), SETTINGS),
+        Replayed.of(replays([]), FAMILIES, with_scoring(investigate_per_1000_keys=1)),
+    ):
+        again = Replayed.of(replays([]), FAMILIES, SETTINGS)
+        assert other is not again
+        assert again.cases == first.cases
+        assert other.remaining is other.remaining
+    assert Replayed.of(replays([]), FAMILIES, SETTINGS) is again
+
+
+def stolen_in_each(found: Replays) -> Replays:
+    stolen = frozenset({found.replays[0].evidence.visits[0][0]})
+    return replace(found, replays=tuple(replace(each, stolen=stolen) for each in found.replays))
+
+
+def with_scoring(**values: float) -> Settings:
+    return SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update=values)})
 
 
 def test_a_single_window_is_never_outlying() -> None:

@@ -26,13 +26,17 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from keywatch.model import FAMILIES
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -83,6 +87,22 @@ def fold_of(key_id: str) -> int:
     [0, 1]
     """
     return zlib.crc32(key_id.encode()) % FOLDS
+
+
+def alike(one: DataclassInstance, other: DataclassInstance) -> bool:
+    """Whether two of one class have the same values, arrays the same elements.
+
+    >>> ones, others = (Families(np.array([0]), caps=np.full(1, cap)) for cap in (20.0, 10.0))
+    >>> alike(ones, ones), alike(ones, others)
+    (True, False)
+    """
+    pairs = [(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)]
+    return all(
+        np.array_equal(value, another)
+        if isinstance(value, np.ndarray)
+        else type(value) is type(another) and value == another
+        for value, another in pairs
+    )
 
 
 def concatenate(parts: Sequence[Visits], detectors: int) -> Visits:

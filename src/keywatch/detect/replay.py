@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from keywatch import __version__
-from keywatch.detect.calibration import Calibration, Families, concatenate
+from keywatch.detect.calibration import Calibration, Families, alike, concatenate
 from keywatch.detect.detectors import Detector
 from keywatch.detect.scoring import (
     ScoredCase,
@@ -246,6 +247,8 @@ class Replayed:
 
     `cases` are those of each window as the others score it; `left_out` is what of them is no part
     of ordinary weeks, and `calibration` what the rest give: None where nothing can be replayed.
+    Where the last call of this process was about the like windows, `of` gives the same object: the
+    feed scores one week again and again.
     """
 
     replays: Replays
@@ -258,21 +261,42 @@ class Replayed:
     @classmethod
     def of(cls, replays: Replays, families: Families, settings: Settings) -> Replayed:
         """What `replays` give."""
+        for last in _last:
+            if last._is_of(replays, families, settings):
+                return last
         cases = replays.judged(families, settings)
         left_out = to_leave_out(cases)
         calibration = replays.calibration(families, left_out)
-        return cls(replays, families, settings, cases, left_out, calibration)
+        _last[:] = [cls(replays, families, settings, cases, left_out, calibration)]
+        return _last[0]
+
+    def _is_of(self, replays: Replays, families: Families, settings: Settings) -> bool:
+        return (
+            self.settings.scoring == settings.scoring
+            and alike(self.families, families)
+            and len(self.replays.replays) == len(replays.replays)
+            and all(
+                (one.window, one.stolen) == (other.window, other.stolen)
+                and alike(one.evidence, other.evidence)
+                for one, other in zip(self.replays.replays, replays.replays, strict=True)
+            )
+        )
 
     @property
     def scale(self) -> Calibration | Families:
         """What a window is scored by: the calibration, or the families alone."""
         return self.calibration or self.families
 
+    @cached_property
     def remaining(self) -> Sequence[Sequence[ScoredCase]]:
         """`cases`, less what is left out, as what remains scores them."""
         if not self.left_out:
             return self.cases
         return self.replays.judged(self.families, self.settings, self.left_out)
+
+
+_last: list[Replayed] = []
+"""What `Replayed.of` gave last, if anything."""
 
 
 def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:

@@ -90,11 +90,13 @@ class ScoredWindow:
     Columns of `evidence`: as the table that `detectors.run` adds to; of `visit_scores`: key_id,
     day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
     class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
-    in full. `judged` is the same evidence by visit, as it is scored and replayed.
+    in full. `replays` are the windows before it that it was calibrated by. `judged` is the same
+    evidence by visit, as it is scored and replayed.
     """
 
     window: Window
     detectors: tuple[Detector, ...]
+    replays: Replays
     replayed: Replayed
     cases: tuple[ScoredCase, ...]
     groups: tuple[Group, ...]
@@ -102,11 +104,6 @@ class ScoredWindow:
     visit_scores: pa.Table
     case_visits: pa.Table
     judged: WindowEvidence
-
-    @property
-    def replays(self) -> Replays:
-        """The windows before it that it was calibrated by."""
-        return self.replayed.replays
 
     @contextmanager
     def tables(self, lake: Lake) -> Iterator[None]:
@@ -199,7 +196,8 @@ def score_window(
         return judged[window]
 
     families = scoring.families_of(loaded, settings.scoring)
-    replayed = Replayed.of(replay(lake, window, settings, loaded, judge_once), families, settings)
+    replays = replay(lake, window, settings, loaded, judge_once)
+    replayed = Replayed.of(replays, families, settings)
     evidence = judged[window] = judge(window)
     groups = find_groups(lake, loaded)
     cases, visit_scores = scoring.score(
@@ -208,12 +206,13 @@ def score_window(
         replayed.scale,
         settings.scoring,
         [group.key_ids for group in groups if group.kind == "campaign"],
-        [each.evidence for each in replayed.replays.replays],
+        [each.evidence for each in replays.replays],
     )
     cases = raise_together(cases, groups)
     return ScoredWindow(
         window=window,
         detectors=tuple(loaded),
+        replays=replays,
         replayed=replayed,
         cases=tuple(cases),
         groups=tuple(groups),

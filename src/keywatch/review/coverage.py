@@ -35,7 +35,7 @@ def _calibration(replayed: Replayed) -> CalibrationSummary | None:
         left_out=sum(map(len, left_out.thefts)),
         noisy_keys=len(left_out.noisy),
         outlying_windows=len(left_out.outlying),
-        remaining_revokes=revokes(replayed.remaining()),
+        remaining_revokes=revokes(replayed.remaining),
     )
 
 
