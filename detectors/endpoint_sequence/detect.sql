@@ -1,4 +1,5 @@
--- grain: visit; reads visit_transitions, baseline_transitions, key_history
+-- grain: visit; reads visit_transitions, baseline_transitions, key_history,
+-- everybody, everybody_in_all
 -- Log-likelihood ratio of a visit's steps from one call to the next: somebody who knows the API,
 -- and what this key calls, against the key's own routine (order 1, backing off to the key's own
 -- calls; the mass of new steps by Witten and Bell 1991). A step counts once a day, and adds to
@@ -12,8 +13,11 @@ totals AS (
     SELECT key_id, sum(days) AS days, count(*) AS endpoints FROM calls GROUP BY ALL
 ),
 
-everybody AS (
-    SELECT endpoint, count(*) / (SELECT count(*) FROM calls) AS share FROM calls GROUP BY ALL
+at_large AS (
+    SELECT e.value AS endpoint, e.keys / i.uses AS share
+    FROM everybody AS e
+    JOIN everybody_in_all AS i USING (kind)
+    WHERE kind = 'call'
 ),
 
 befores AS (
@@ -32,7 +36,7 @@ steps AS (
     FROM visit_transitions AS v
     JOIN calls AS c ON c.key_id = v.key_id AND c.endpoint = v.endpoint
     JOIN totals AS t ON t.key_id = v.key_id
-    JOIN everybody AS e ON e.endpoint = v.endpoint
+    JOIN at_large AS e ON e.endpoint = v.endpoint
     LEFT JOIN befores AS p ON p.key_id = v.key_id AND p.previous = v.previous
     LEFT JOIN baseline_transitions AS b
         ON b.key_id = v.key_id AND b.previous = v.previous AND b.endpoint = v.endpoint

@@ -1,5 +1,5 @@
 -- grain: visit; reads visits, stays, stay_hours, baseline_rhythms, baseline_hours_of_week,
--- baseline_days, window_hours
+-- baseline_days, window_reach
 -- Log-likelihood ratio of a stay at a network that is new to the key: requests in an hour with
 -- requests, and the hours with requests of a day, each log-normal; as keys at large have them
 -- against as this key has them. A stay that begins at noon is compared with the key's hours after
@@ -49,8 +49,10 @@ expected AS (
         greatest(1.0, sum(s.share)) AS expected_hours
     FROM stay_days AS d
     JOIN stays AS y USING (key_id, network)
-    CROSS JOIN (SELECT coalesce(max(hour), getvariable('window_end')) AS last_hour
-        FROM window_hours) AS l
+    CROSS JOIN (
+        SELECT coalesce(date_trunc('hour', last_ts), getvariable('window_end')) AS last_hour
+        FROM window_reach
+    ) AS l
     LEFT JOIN shares AS s ON s.key_id = d.key_id AND s.is_weekend = (isodow(d.day) > 5)
         AND d.day + to_hours(s.hour_of_day) >= date_trunc('hour', y.since)
         AND d.day + to_hours(s.hour_of_day) <= l.last_hour

@@ -1,5 +1,4 @@
--- grain: visit; reads visits, visit_addresses, visit_endpoints, visit_agents, baseline_prefixes,
---   baseline_networks, baseline_endpoints, baseline_agents, keys
+-- grain: visit; reads arrivals, new_endpoints
 -- How improbable it is that so many owners' keys come upon one place (an address or its prefix)
 -- that is new to all of them, and that so many of them do there what they never did. The first is
 -- the tail of a Gamma-Poisson of shape 1 (a geometric distribution) whose mean is how many owners
@@ -7,54 +6,26 @@
 -- whose rate is that of the network's new places with one owner, backing off to all networks. Keys
 -- that behave as ever are the campaign's only as far as the others are.
 -- To a key without a past nothing is new.
-WITH new_endpoints AS (
-    SELECT e.key_id, e.day, e.prefix, e.endpoint
-    FROM visit_endpoints AS e
-    SEMI JOIN baseline_networks AS n ON n.key_id = e.key_id
-    ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
-),
-
--- What several owners' keys begin to call from where they always ran.
-released AS (
-    SELECT n.endpoint
-    FROM new_endpoints AS n
-    JOIN visits AS v USING (key_id, day, prefix)
-    SEMI JOIN baseline_networks AS b ON b.key_id = v.key_id AND b.network = v.network
-    LEFT JOIN keys AS k USING (key_id)
-    GROUP BY n.endpoint
-    HAVING count(DISTINCT coalesce(k.owner, n.key_id)) >= $release_owners
+-- Released are endpoints that several owners' keys begin to call from where they always ran.
+WITH released AS (
+    SELECT endpoint
+    FROM new_endpoints
+    WHERE at_usual
+    GROUP BY endpoint
+    HAVING count(DISTINCT owner) >= $release_owners
 ),
 
 -- What a key never did.
 deeds AS (
-    SELECT key_id, day, prefix FROM new_endpoints ANTI JOIN released USING (endpoint)
-    UNION
-    SELECT g.key_id, g.day, g.prefix
-    FROM visit_agents AS g
-    SEMI JOIN baseline_networks AS n ON n.key_id = g.key_id
-    ANTI JOIN baseline_agents AS b ON b.key_id = g.key_id AND b.product = g.product
+    SELECT DISTINCT key_id, day, prefix
+    FROM new_endpoints ANTI JOIN released USING (endpoint)
+    WHERE has_past
 ),
 
-arrivals AS (
-    SELECT v.key_id, v.day, v.prefix, v.network, v.place, a.address, a.ip,
-        coalesce(k.owner, v.key_id) AS owner,
-        EXISTS (FROM deeds AS d
-            WHERE d.key_id = v.key_id AND d.day = v.day AND d.prefix = v.prefix) AS is_stranger
-    FROM visits AS v
-    JOIN visit_addresses AS a USING (key_id, day, prefix)
-    LEFT JOIN keys AS k USING (key_id)
-    WHERE v.located
-),
-
--- Where an owner's key came from before is no new place to the others.
 fresh AS (
-    SELECT a.*
+    SELECT a.*, a.new_client OR d.key_id IS NOT NULL AS is_stranger
     FROM arrivals AS a
-    ANTI JOIN (
-        SELECT DISTINCT coalesce(k.owner, b.key_id) AS owner, b.prefix
-        FROM baseline_prefixes AS b
-        LEFT JOIN keys AS k USING (key_id)
-    ) AS o ON o.owner = a.owner AND o.prefix = a.prefix
+    LEFT JOIN deeds AS d USING (key_id, day, prefix)
 ),
 
 at_places AS (

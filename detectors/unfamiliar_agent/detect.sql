@@ -1,12 +1,13 @@
--- grain: visit; reads visits, visit_agents, key_history, baseline_agents
+-- grain: visit; reads visits, visit_agents, key_history, baseline_agents, everybody,
+-- everybody_in_all
 -- A new product is as surprising as the key's own past makes it; a new major version of a known
 -- product hardly. Less than 0 bits: by how much more probable its usual client is for this key than
 -- for keys at large, as far as thieves do not have the owner's client.
-WITH everybody AS (
-    SELECT agent,
-        count(DISTINCT key_id) / (SELECT count(DISTINCT key_id) FROM baseline_agents) AS share
-    FROM baseline_agents
-    GROUP BY agent
+WITH at_large AS (
+    SELECT e.value AS agent, e.keys / i.keys AS share
+    FROM everybody AS e
+    JOIN everybody_in_all AS i USING (kind)
+    WHERE kind = 'agent'
 ),
 
 scored AS (
@@ -28,7 +29,7 @@ scored AS (
     LEFT JOIN baseline_agents AS a ON a.key_id = v.key_id AND a.agent = v.agent
     LEFT JOIN (SELECT DISTINCT key_id, product FROM baseline_agents) AS q
         ON q.key_id = v.key_id AND q.product = v.product
-    LEFT JOIN everybody AS e ON e.agent = v.agent
+    LEFT JOIN at_large AS e ON e.agent = v.agent
     WHERE h.active_days > 0
 )
 

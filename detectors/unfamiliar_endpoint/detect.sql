@@ -1,33 +1,9 @@
--- grain: visit; reads visits, visit_endpoints, key_history, baseline_endpoints, baseline_networks,
---   peers, expected_endpoints, keys, source_catalogue
+-- grain: visit; reads new_calls, uses, key_history, peers, expected_endpoints
 -- A key does something new today (own past), and then for each new endpoint, rarest first, how rare
 -- it is with its peers, backing off to keys that are used alike (non-negative matrix factorisation)
 -- and to all keys, whichever expect it more. Or its peers, or some keys of any kind, begin with it
 -- too (few suffice where nobody called it before): a release. The more probable story counts.
-WITH candidates AS (
-    SELECT e.*
-    FROM visit_endpoints AS e
-    ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
-    JOIN keys AS k ON k.key_id = e.key_id
-    -- What any key may call and what gives nothing away (who am I?) is nobody's habit.
-    ANTI JOIN (FROM source_catalogue WHERE any_key AND sensitivity = 'none') AS c
-        ON c.source = k.source AND c.endpoint = e.endpoint
-),
-
--- Use that others may go by: before the window, or in it from where the key always ran. One thief
--- with many keys is no release; nor are keys without a past, which begin with everything.
-uses AS (
-    SELECT key_id, endpoint, false AS begins FROM baseline_endpoints
-    UNION ALL
-    SELECT DISTINCT c.key_id, c.endpoint, h.active_days > 0
-    FROM candidates AS c
-    JOIN visits AS v USING (key_id, day, prefix)
-    JOIN key_history AS h USING (key_id)
-    WHERE c.succeeded > 0 AND (h.active_days = 0 OR EXISTS (FROM baseline_networks AS b
-        WHERE b.key_id = v.key_id AND b.network = v.network))
-),
-
-peer_users AS (
+WITH peer_users AS (
     SELECT g.peer_group, u.endpoint, count(*) AS keys, count(*) FILTER (u.begins) AS beginning
     FROM uses AS u
     JOIN peers AS g USING (key_id)
@@ -60,7 +36,7 @@ fresh AS (
         coalesce(p.beginning, 0) - (o.key_id IS NOT NULL)::INT AS peers_beginning,
         coalesce(a.beginning, 0) - (o.key_id IS NOT NULL)::INT AS all_beginning, g.all_keys,
         coalesce(a.keys, 0) = coalesce(a.beginning, 0) AS is_new_to_all
-    FROM candidates AS c
+    FROM new_calls AS c
     JOIN key_history AS h USING (key_id)
     JOIN groups AS g USING (key_id)
     LEFT JOIN peer_users AS p ON p.endpoint = c.endpoint AND p.peer_group = g.peer_group

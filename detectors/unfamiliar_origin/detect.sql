@@ -1,26 +1,13 @@
 -- grain: visit; reads visits, visit_addresses, key_history, baseline_addresses, baseline_prefixes,
--- keys
+-- keys, everybody, everybody_in_all
 -- How much less probable a new origin is for the key than for keys at large (Freeman et al. 2016),
 -- by a hierarchy of predictives, a form of Pitman-Yor back-off (Sanna Passino and Heard 2019). An
 -- address is new in so many days; its prefix then is known or new in so many addresses, its network
 -- in so many prefixes, its country in so many networks. What is new comes from where the owner's
 -- other keys are, or by the level above. So a small network that the key knows explains a new
 -- prefix, a provider that everybody rents from hardly, and the owner's own office wholly.
-WITH everybody AS (
-    -- grain: level, value; keys = how many keys have been there
-    SELECT level, value, count(DISTINCT key_id) AS keys
-    FROM (
-        SELECT key_id, unnest(['prefix', 'network', 'country']) AS level,
-            unnest([prefix, network, country]) AS value
-        FROM baseline_prefixes
-    )
-    GROUP BY ALL
-),
-
-everybody_in_all AS (SELECT level, sum(keys) AS uses FROM everybody GROUP BY level),
-
--- grain: owner, level, value; keys = how many of the owner's keys were there for some days
-owners AS (
+WITH owners AS (
+    -- grain: owner, level, value; keys = how many of the owner's keys were there for some days
     SELECT owner, level, value, count(DISTINCT key_id) AS keys
     FROM (
         SELECT k.owner, b.key_id, unnest(['address', 'prefix', 'network', 'country']) AS level,
@@ -113,8 +100,8 @@ ratios AS (
     LEFT JOIN known AS n USING (key_id, level, value)
     -- An address is as common as its prefix.
     LEFT JOIN everybody AS e
-        ON e.level = replace(l.level, 'address', 'prefix') AND e.value = l.within
-    LEFT JOIN everybody_in_all AS i ON i.level = replace(l.level, 'address', 'prefix')
+        ON e.kind = replace(l.level, 'address', 'prefix') AND e.value = l.within
+    LEFT JOIN everybody_in_all AS i ON i.kind = replace(l.level, 'address', 'prefix')
     LEFT JOIN owners_at_all AS w
         ON w.owner = l.owner AND w.level = replace(l.level, 'address', 'prefix')
             AND w.value = l.within

@@ -299,6 +299,11 @@ def prepare_window(
     )
 
 
+def make_again(lake: Lake, tables: Iterable[str]) -> None:
+    """Make these of a window's tables anew, of what those they are made of contain now."""
+    _make(lake, "prepare", frozenset(tables))
+
+
 def _keep_small(lake: Lake, tables: Set[str] | None) -> None:
     """Read small roll-ups once: to ask the lake's catalogue for their files takes longer."""
     if not lake.is_small():

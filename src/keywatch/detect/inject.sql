@@ -132,6 +132,7 @@ CREATE OR REPLACE TEMP TABLE visit_rates AS FROM own_visit_rates LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_hours AS
 SELECT key_id, first_ts AS hour, events FROM visits LIMIT 0;
 CREATE OR REPLACE TEMP TABLE window_days AS FROM own_window_days LIMIT 0;
+CREATE OR REPLACE TEMP TABLE window_reach AS SELECT NULL::TIMESTAMP AS last_ts;
 
 -- The owner goes on meanwhile.
 CREATE OR REPLACE TEMP TABLE new_networks AS

@@ -58,6 +58,7 @@ def power_of_keys(
         lake.execute(f"SET VARIABLE injected_keys = {drawn}")
         lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
         lake.execute(sql_text("inject", __package__))
+        detectors.make_again(lake, _FOLLOWING)
         for detector in loaded:
             if detector.grain == "visit" and not detector.needs_other_visits:
                 detectors.run(lake, detector, window)
@@ -81,22 +82,25 @@ def power_of_keys(
 _OF_WINDOW = (
     "evidence", "visits", "visit_endpoints", "visit_addresses", "visit_agents", "visit_transitions",
     "visit_objects", "visit_rates", "window_activity", "window_hours", "window_days",
-    "new_networks", "stays", "stay_hours",
+    "window_reach", "new_networks", "stays", "stay_hours",
 )  # fmt: skip
 """What ``detect/inject.sql`` makes in place of the window's tables."""
+_FOLLOWING = ("new_endpoints", "new_calls", "uses", "arrivals")
+"""What ``detect/prepare.sql`` makes of them."""
 
 
 @contextmanager
 def _set_aside(lake: Lake) -> Iterator[None]:
     """Keep the window's tables under another name, ``own_…``, for the time inside."""
-    lake.execute("".join(f"ALTER TABLE {name} RENAME TO own_{name};" for name in _OF_WINDOW))
+    names = (*_OF_WINDOW, *_FOLLOWING)
+    lake.execute("".join(f"ALTER TABLE {name} RENAME TO own_{name};" for name in names))
     try:
         yield
     finally:
         lake.execute(
             "".join(
                 f"DROP TABLE IF EXISTS {name}; ALTER TABLE own_{name} RENAME TO {name};"
-                for name in _OF_WINDOW
+                for name in names
             )
         )
 

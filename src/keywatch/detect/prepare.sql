@@ -70,6 +70,10 @@ JOIN places AS p USING (place_id);
 -- grain: key_id
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
+-- grain: one row; how far the log of the window reaches
+CREATE OR REPLACE TEMP TABLE window_reach AS
+SELECT max(last_ts) AS last_ts FROM visits;
+
 -- grain: key_id; the inventory in force, and keys that no inventory knows; environments by one word
 -- each
 CREATE OR REPLACE TEMP TABLE keys AS
@@ -831,7 +835,7 @@ missing_days AS (
         SELECT unnest(generate_series(
             s.silent_since + INTERVAL 1 HOUR,
             coalesce(s.silent_until - INTERVAL 1 HOUR,
-                date_trunc('hour', (SELECT max(last_ts) FROM visits))),
+                date_trunc('hour', (SELECT last_ts FROM window_reach))),
             INTERVAL 1 HOUR)) AS hour) AS t
     JOIN rates AS r
         ON r.key_id = a.key_id AND r.is_weekend = (isodow(t.hour) > 5)
@@ -909,3 +913,78 @@ SELECT key_id, count(*) AS days, avg(rate) AS rate, var_pop(rate) AS rate_varian
     var_pop(hours) AS hours_variance
 FROM days
 GROUP BY key_id;
+
+-- What keys at large do. Each table by key is small: what a key says of itself to all others.
+
+-- grain: key_id, kind, value; what the key used before: the prefix, network and country of its
+-- places, each agent, and each call of its routine
+CREATE OR REPLACE TEMP TABLE traits AS
+SELECT DISTINCT key_id, unnest(['prefix', 'network', 'country']) AS kind,
+    unnest([prefix, network, country]) AS value
+FROM baseline_prefixes
+UNION ALL
+SELECT key_id, 'agent', agent FROM baseline_agents
+UNION ALL
+SELECT DISTINCT key_id, 'call', endpoint FROM baseline_transitions;
+
+-- grain: kind, value; keys that used it
+CREATE OR REPLACE TEMP TABLE everybody AS
+SELECT kind, value, count(*) AS keys FROM traits GROUP BY ALL;
+
+-- grain: kind; keys with any value, and what everybody's keys add up to
+CREATE OR REPLACE TEMP TABLE everybody_in_all AS
+SELECT kind, count(DISTINCT key_id) AS keys, count(*) AS uses FROM traits GROUP BY kind;
+
+-- grain: key_id, day, prefix, endpoint; of the window, that the key never called; at_usual: from a
+-- network that is usual for it, which a key without a past has none of (has_past)
+CREATE OR REPLACE TEMP TABLE new_endpoints AS
+SELECT e.key_id, e.day, e.prefix, e.endpoint, e.succeeded, coalesce(k.owner, e.key_id) AS owner,
+    n.key_id IS NOT NULL AS at_usual, p.key_id IS NOT NULL AS has_past
+FROM visit_endpoints AS e
+JOIN visits AS v USING (key_id, day, prefix)
+ANTI JOIN baseline_endpoints AS b ON b.key_id = e.key_id AND b.endpoint = e.endpoint
+LEFT JOIN keys AS k ON k.key_id = e.key_id
+LEFT JOIN (SELECT DISTINCT key_id, network FROM baseline_networks) AS n
+    ON n.key_id = v.key_id AND n.network = v.network
+LEFT JOIN (SELECT DISTINCT key_id FROM baseline_networks) AS p ON p.key_id = v.key_id;
+
+-- grain: key_id, day, prefix, endpoint; the same as far as a call can be a habit: what any key may
+-- call and what gives nothing away (who am I?) is none
+CREATE OR REPLACE TEMP TABLE new_calls AS
+SELECT e.*
+FROM new_endpoints AS e
+JOIN keys AS k ON k.key_id = e.key_id
+ANTI JOIN (FROM source_catalogue WHERE any_key AND sensitivity = 'none') AS c
+    ON c.source = k.source AND c.endpoint = e.endpoint;
+
+-- grain: key_id, endpoint; use that others may go by: before the window, or in it (begins) from
+-- where the key always ran. One thief with many keys is no release; nor are keys without a past,
+-- which begin with everything.
+CREATE OR REPLACE TEMP TABLE uses AS
+SELECT key_id, endpoint, false AS begins FROM baseline_endpoints
+UNION ALL
+SELECT DISTINCT c.key_id, c.endpoint, h.active_days > 0
+FROM new_calls AS c
+JOIN key_history AS h USING (key_id)
+WHERE c.succeeded > 0 AND (h.active_days = 0 OR c.at_usual);
+
+-- grain: key_id, day, address; of the window, at a prefix where no key of the owner was before;
+-- new_client: with a product that the key never used, if it has a past
+CREATE OR REPLACE TEMP TABLE arrivals AS
+SELECT v.key_id, v.day, v.prefix, v.network, v.place, a.address, a.ip,
+    coalesce(k.owner, v.key_id) AS owner, c.key_id IS NOT NULL AS new_client
+FROM visits AS v
+JOIN visit_addresses AS a USING (key_id, day, prefix)
+LEFT JOIN keys AS k USING (key_id)
+LEFT JOIN (
+    SELECT DISTINCT g.key_id, g.day, g.prefix
+    FROM visit_agents AS g
+    SEMI JOIN baseline_networks AS n ON n.key_id = g.key_id
+    ANTI JOIN baseline_agents AS b ON b.key_id = g.key_id AND b.product = g.product
+) AS c USING (key_id, day, prefix)
+ANTI JOIN (
+    SELECT DISTINCT coalesce(k.owner, b.key_id) AS owner, b.prefix
+    FROM baseline_prefixes AS b
+    LEFT JOIN keys AS k USING (key_id)
+) AS o ON o.owner = coalesce(k.owner, v.key_id) AND o.prefix = v.prefix
+WHERE v.located;
