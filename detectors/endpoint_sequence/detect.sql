@@ -48,7 +48,7 @@ scored AS (
     SELECT key_id, day, prefix, count(*) AS steps, count(*) FILTER (is_new) AS new_steps,
         arg_max(CASE WHEN previous = '' THEN format('starts with {}', endpoint)
             ELSE format('{} after {}', endpoint, previous) END,
-            (is_new::INT, -of_routine, endpoint)) AS strangest,
+            (is_new::INT, -of_routine, endpoint, previous)) AS strangest,
         sum(log2((of_key + of_everybody) / 2 / of_routine)) AS ratio_bits
     FROM steps
     GROUP BY ALL

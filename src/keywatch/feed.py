@@ -18,6 +18,7 @@ from keywatch.errors import LakeBusyError, SecretError, UsageError
 from keywatch.notices import is_stopping, notice, notices_to, stopped_when
 from keywatch.report import render_failure, render_load
 from keywatch.review.alerts import Change
+from keywatch.review.rescoring import LastScoring
 from keywatch.review.watch import render_watched
 from keywatch.settings import Settings
 
@@ -35,6 +36,7 @@ class Feed:
     Attributes:
         places: As of `keywatch.pipeline.ingest_new`.
         changes: Of the alerts, in the last run.
+        last: What the last run found of the week, where runs follow in one process.
     """
 
     lake: Path
@@ -43,6 +45,7 @@ class Feed:
     tell: Callable[[str], None]
     send: bool = True
     changes: Sequence[Change] = ()
+    last: LastScoring | None = None
     _told_idle: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -68,7 +71,7 @@ class Feed:
         self._tell("load", text, idle=loaded is None or len(loaded.left_out) == len(loaded.files))
 
     def _score(self) -> None:
-        watched = pipeline.watch(self.lake, self.settings)
+        watched = pipeline.watch(self.lake, self.settings, last=self.last)
         self.changes = watched.changes
         self._tell("score", render_watched(watched), idle=not (watched.windows or watched.changes))
 
@@ -118,6 +121,7 @@ def stand(feed: Feed, every: timedelta, say: Callable[[str], None]) -> None:
         raise UsageError("--every needs a pause of 1s or more")
     _check_places(feed)
     feed.settings = _sending_briefly(feed.settings)
+    feed.last = LastScoring()
     said = _Said(say)
     seen: object = None
     next_run, failed = 0.0, False

@@ -34,6 +34,7 @@ from keywatch.operate import maintain as upkeep
 from keywatch.review import alerts, history, judging, key_list, stored, verdict_visits, verdicts
 from keywatch.review.history import Details
 from keywatch.review.least_privilege import LeastPrivilege, least_privilege
+from keywatch.review.rescoring import LastScoring
 from keywatch.review.stored import ToldReview
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
@@ -788,10 +789,16 @@ def settle_revoke(
         ] or [f"{alert_id} is closed: nothing to decline"]
 
 
-def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) -> Watched:
+def watch(
+    lake_folder: Path,
+    settings: Settings,
+    now: datetime | None = None,
+    last: LastScoring | None = None,
+) -> Watched:
     """Judge what came in since the last time (`keywatch.review.watch.watch`); nothing is sent yet.
 
-    That it ran at `now` is kept, for the health to know whether the feed goes on.
+    That it ran at `now` is kept, for the health to know whether the feed goes on. `last` is what
+    the run before left in this process, and gets what this one leaves.
 
     Raises:
         LakeError: there is no lake, or it stayed busy; nothing is lost.
@@ -800,7 +807,7 @@ def watch(lake_folder: Path, settings: Settings, now: datetime | None = None) ->
 
     with Lake.open(lake_folder, settings.storage) as lake:
         let_in_due(lake, settings.ingest)
-        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver))
+        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver), last)
         upkeep.maintain_if_due(lake, settings.storage)
         try:
             remember_run(lake, now or utc_now())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pyarrow as pa
@@ -37,6 +38,12 @@ _WORDS = re.compile(r"\w+")
 _PARAMETERS = re.compile(r"\$([a-z_][a-z0-9_]*)")
 _STANDARD = {"start", "end"}
 _SCRIPTS = ("roll_ups", "span", "prepare")
+BY_KEY = (
+    "traits", "uses", "peers", "new_endpoints", "arrivals", "baseline_rhythms", "baseline_sessions",
+)  # fmt: skip
+"""Tables that are read of all keys, whichever are scored: small, and each row is one key's."""
+OF_ALL = ("expected_endpoints", "window_reach")
+"""Tables that are made of all keys at once."""
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
 # What a verdict says of a prefix may be known by another address of it.
 _ADDRESSES = """
@@ -229,37 +236,44 @@ def prepare_span(
         _load_catalogue(lake, catalogue)
 
 
-def prepare_key(
+def prepare_keys(
     lake: Lake,
-    key_id: str,
+    key_ids: Sequence[str],
     window: Window,
     baseline_days: int,
     catalogue: Sequence[tuple[str, Endpoint]],
-    sql: str,
+    *,
+    sql: str | None = None,
+    others: Mapping[str, pa.Table] | None = None,
 ) -> None:
-    """Make the temporary tables that `sql` reads, with what they say of one key.
+    """Make the temporary tables of some keys, those that `sql` reads or all.
 
-    Of other keys they have those of its owner and its predecessors alone: what is usual for the key
-    rests on these (``detect/kin.sql``).
+    Of other keys they have those of their owners and their predecessors alone (`kin`): what is
+    usual for the keys rests on these. What rests on keys at large needs `others`: the rows of all
+    other keys in the tables of `BY_KEY`, and those of `OF_ALL` as they are.
     """
-    tables = _rests_on(sql)
-    _begin_span(
-        lake, window.start.date() - timedelta(days=baseline_days), window.end.date(), tables
-    )
-    kin = lake.rows(sql_text("kin", __package__), key_id=key_id)
-    of_kin = f"IN ({', '.join(quoted(each) for (each,) in kin)})"
+    tables = None if sql is None else _rests_on(sql)
+    start, end = window.start.date(), window.end.date()
+    _begin_span(lake, start - timedelta(days=baseline_days), end, tables)
+    of_kin = f"IN ({', '.join(map(quoted, kin(lake, key_ids)))})"
     for name in _ROLL_UPS:
-        if name in tables:
+        if tables is None or name in tables:
             _keep_rows(lake, name, f"WHERE key_id {of_kin}")
     lake.execute(
         "CREATE OR REPLACE TEMP VIEW span_events AS FROM lake.events "
-        f"WHERE day >= DATE '{window.start.date()}' AND day < DATE '{window.end.date()}' "
+        f"WHERE day >= DATE '{start}' AND day < DATE '{end}' "
         f"AND (key_id {of_kin} OR principal {of_kin})"
     )
     lake.execute(f"SET VARIABLE span_addresses = ({_ADDRESSES})")
     _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
-    prepare_window(lake, window, baseline_days, tables)
+    prepare_window(lake, window, baseline_days, tables, others)
+
+
+def kin(lake: Lake, key_ids: Sequence[str]) -> list[str]:
+    """These keys and all whose past may count for them, by key (``detect/kin.sql``)."""
+    found = lake.rows(sql_text("kin", __package__), key_ids=list(key_ids))
+    return [key_id for (key_id,) in found]
 
 
 def _begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None) -> None:
@@ -276,20 +290,28 @@ def _keep_rows(lake: Lake, view: str, chosen: str = "") -> None:
 
 
 def prepare_window(
-    lake: Lake, window: Window, baseline_days: int, tables: Set[str] | None = None
+    lake: Lake,
+    window: Window,
+    baseline_days: int,
+    tables: Set[str] | None = None,
+    others: Mapping[str, pa.Table] | None = None,
 ) -> None:
     """Make the temporary tables of one window (``detect/prepare.sql``) from those of its span.
 
-    They take the place of another window's. With `tables`, only those are made.
+    They take the place of another window's. With `tables`, only those are made; `others` are as of
+    `prepare_keys`.
     """
     lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
     lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
     lake.execute(
         f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
     )
-    _make(lake, "prepare", tables)
+    _make(lake, "prepare", tables, others or {})
     if tables is None or "expected_endpoints" in tables:
-        with lake.registered("expected_rows", expected_endpoints(lake.table(_USED_ENDPOINTS))):
+        expected = (others or {}).get("expected_endpoints")
+        if expected is None:
+            expected = expected_endpoints(lake.table(_USED_ENDPOINTS))
+        with lake.registered("expected_rows", expected):
             lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
@@ -313,14 +335,32 @@ def _keep_small(lake: Lake, tables: Set[str] | None) -> None:
             _keep_rows(lake, name)
 
 
-def _make(lake: Lake, script: str, tables: Set[str] | None) -> None:
-    if tables is None:
+def _make(
+    lake: Lake,
+    script: str,
+    tables: Set[str] | None,
+    others: Mapping[str, pa.Table] = MappingProxyType({}),
+) -> None:
+    if tables is None and not others:
         lake.execute(sql_text(script, __package__))
         return
     for statement in sql_statements(script, __package__):
         made = _MADE.search(statement)
-        if made is None or made[1] in tables:
+        if made is None:
             lake.execute(statement)
+        elif tables is None or made[1] in tables:
+            lake.execute(statement)
+            _add_others(lake, made[1], others)
+
+
+def _add_others(lake: Lake, name: str, others: Mapping[str, pa.Table]) -> None:
+    if name not in others:
+        return
+    with lake.registered(f"others_{name}", others[name]):
+        if name in OF_ALL:
+            lake.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM others_{name}")
+        else:
+            lake.execute(f"INSERT INTO {name} BY NAME FROM others_{name}")
 
 
 @cache
@@ -359,10 +399,13 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> No
         lake.execute("CREATE OR REPLACE TEMP TABLE source_catalogue AS FROM catalogue_rows")
 
 
-def run(lake: Lake, detector: Detector, window: Window) -> None:
+def run(
+    lake: Lake, detector: Detector, window: Window, fitted: dict[str, Any] | None = None
+) -> None:
     """Add what `detector` says to the temporary table ``evidence``; rows of 0 bits are left out.
 
-    Less than 0 bits speaks for the owner.
+    Less than 0 bits speaks for the owner. `fitted` has the models of earlier runs by detector, and
+    gets those that are fitted here.
 
     Raises:
         DetectorError: its query fails or gives other columns than the contract's.
@@ -374,7 +417,9 @@ def run(lake: Lake, detector: Detector, window: Window) -> None:
         if evidence is None:
             _add(lake, detector, f"({detector.sql})", query)
         else:
-            rows = evidence(lake.table(detector.sql, **query), detector.params)
+            known = {} if fitted is None else fitted
+            asked = lake.table(detector.sql, **query)
+            rows, known[detector.id] = evidence(asked, detector.params, known.get(detector.id))
             with lake.registered(f"said_by_{detector.id}", rows):
                 _add(lake, detector, f"said_by_{detector.id}", {})
     except (lake.Error, UsageError, KeyError) as e:
@@ -520,7 +565,7 @@ __all__ = [
     "load_detector",
     "load_detectors",
     "prepare",
-    "prepare_key",
+    "prepare_keys",
     "prepare_span",
     "prepare_window",
     "run",

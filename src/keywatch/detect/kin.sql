@@ -1,5 +1,5 @@
--- grain: key_id; a key, those of its owner, the predecessors of all of these by the inventory, the
--- keys of their owners, and so on. A guessed predecessor is its owner's.
+-- grain: key_id; some keys, those of their owners, the predecessors of all of these by the
+-- inventory, the keys of their owners, and so on. A guessed predecessor is its owner's.
 WITH RECURSIVE inventory AS (
     FROM inventory_in_force()
 ),
@@ -13,7 +13,7 @@ links AS (
 ),
 
 kin AS (
-    SELECT 'key' AS kind, $key_id AS name
+    SELECT 'key' AS kind, unnest($key_ids::VARCHAR[]) AS name
     UNION
     SELECT l.to_kind, l.to_name
     FROM kin AS k

@@ -1,6 +1,6 @@
 -- The log and its roll-ups of the span. Variables: span_start, span_end (days, half open).
 -- Views: a large lake is not copied; of a small one `detectors.prepare_span` keeps the rows, and
--- of a few keys `detectors.prepare_key` those of the keys.
+-- of a few keys `detectors.prepare_keys` those of the keys.
 
 -- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up; of all days
 -- until the span's end

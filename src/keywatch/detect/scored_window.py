@@ -7,10 +7,11 @@ its `ScoredWindow`, whatever the connection scores after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -91,7 +92,8 @@ class ScoredWindow:
     day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
     class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
     in full. `replays` are the windows before it that it was calibrated by. `judged` is the same
-    evidence by visit, as it is scored and replayed.
+    evidence by visit, as it is scored and replayed; `fitted` has the models that found it, by
+    detector.
     """
 
     window: Window
@@ -104,6 +106,7 @@ class ScoredWindow:
     visit_scores: pa.Table
     case_visits: pa.Table
     judged: WindowEvidence
+    fitted: Mapping[str, Any]
 
     @contextmanager
     def tables(self, lake: Lake) -> Iterator[None]:
@@ -145,9 +148,15 @@ def ordinary_case(lake: Lake, one: ScoredCase) -> Iterator[None]:
 
 
 def judge_of(
-    lake: Lake, window: Window, settings: Settings, loaded: Sequence[Detector] | None = None
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    loaded: Sequence[Detector] | None = None,
+    fitted: dict[str, Any] | None = None,
 ) -> tuple[list[Detector], Judge]:
     """The detectors (those `loaded`, else the settings'), and what has them judge a window.
+
+    `fitted` gets the models that judged `window`, by detector.
 
     Drafts are left out: they run in their own cases and in the workbench only. Of a window before
     `window`, which is replayed for it, only what counts is asked for.
@@ -164,8 +173,9 @@ def judge_of(
 
     def judge(asked: Window) -> WindowEvidence:
         detectors.prepare_window(lake, asked, days)
-        for detector in loaded if asked == window else scoring.gathered(loaded):
-            detectors.run(lake, detector, asked)
+        is_last = asked == window
+        for detector in loaded if is_last else scoring.gathered(loaded):
+            detectors.run(lake, detector, asked, fitted if is_last else None)
         return scoring.gather(lake, loaded)
 
     return loaded, judge
@@ -187,7 +197,8 @@ def score_window(
     this lake with these settings and detectors judged, and is added to. `loaded` are the detectors,
     the settings' when not given.
     """
-    loaded, judge = judge_of(lake, window, settings, loaded)
+    fitted: dict[str, Any] = {}
+    loaded, judge = judge_of(lake, window, settings, loaded, fitted)
     judged = {} if judged is None else judged
 
     def judge_once(window: Window) -> WindowEvidence:
@@ -218,14 +229,16 @@ def score_window(
         groups=tuple(groups),
         evidence=lake.table("FROM evidence"),
         visit_scores=visit_scores,
-        case_visits=_case_visits(lake, cases, visit_scores, whole=whole),
+        case_visits=marked_visits(lake, cases, visit_scores, whole=whole),
         judged=evidence,
+        fitted=fitted,
     )
 
 
-def _case_visits(
+def marked_visits(
     lake: Lake, cases: Sequence[ScoredCase], visit_scores: pa.Table, *, whole: bool
 ) -> pa.Table:
+    """`ScoredWindow.case_visits` of these cases, those with an action or, `whole`, all."""
     with (
         lake.registered("visit_scores", visit_scores),
         lake.registered("scored_cases", _case_table(cases)),

@@ -16,7 +16,7 @@ from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import is_newest_week
 from keywatch.load import late
 from keywatch.load.late import Queued
-from keywatch.model import HygieneFinding, Review, Run, Standing, Window
+from keywatch.model import Coverage, HygieneFinding, Review, Run, Standing, Window
 from keywatch.review import alerts, coverage, new_networks, recommend, settled, stored
 from keywatch.review.alerts import Change, Outbox
 from keywatch.settings import Settings
@@ -40,21 +40,36 @@ def make_review(
     The arguments are as of `score_window`.
     """
     scored = score_window(lake, window, settings, whole=whole, judged=judged, loaded=loaded)
+    return review_of(lake, scored, settings, whole=whole), scored
+
+
+def review_of(
+    lake: Lake,
+    scored: ScoredWindow,
+    settings: Settings,
+    *,
+    whole: bool,
+    covered: Coverage | None = None,
+) -> Review:
+    """The review that `scored` is made into; the temporary tables are its own.
+
+    Where `scored` is a part of the keys, `covered` is the coverage of all, and the rest of the
+    review is about the part.
+    """
     standings = _standings(lake, settings.review.warm_up_days)
     built = recommend.build_cases(lake, scored, standings, whole=whole)
-    cases = settled.with_verdicts(lake, scored, built, settings)
+    if covered is None:
+        covered = coverage.of_run(lake, scored, standings, settings)
     answer = Review(
-        window=window,
+        window=scored.window,
         run=_run(lake, scored, settings),
-        coverage=coverage.as_of_now(
-            lake, coverage.of_run(lake, scored, standings, settings), window, settings
-        ),
-        cases=cases,
+        coverage=coverage.as_of_now(lake, covered, scored.window, settings),
+        cases=settled.with_verdicts(lake, scored, built, settings),
         groups=scored.groups,
         hygiene=_hygiene(lake, scored),
         standings=standings,
     )
-    return replace(answer, new_networks=new_networks.find(lake, scored, answer)), scored
+    return replace(answer, new_networks=new_networks.find(lake, scored, answer))
 
 
 def _hygiene(lake: Lake, scored: ScoredWindow) -> tuple[HygieneFinding, ...]:

@@ -81,9 +81,9 @@ def in_full(lake: Lake, case: Case, day: date | None, prefix: str | None) -> Cas
 
 def prepare_for(lake: Lake, key_id: str, window: Window, baseline_days: int) -> None:
     """Make the temporary tables that `in_full` reads, of the key and of what its past rests on."""
-    detectors.prepare_key(
-        lake, key_id, window, baseline_days, catalogue_by_source(),
-        sql_text("facts", __package__) + ORDINARY_VISITS,
+    detectors.prepare_keys(
+        lake, [key_id], window, baseline_days, catalogue_by_source(),
+        sql=sql_text("facts", __package__) + ORDINARY_VISITS,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from keywatch.load.late import Queued
 from keywatch.model import Window
 from keywatch.review import alerts, judging
 from keywatch.review.alerts import Change, Outbox
+from keywatch.review.rescoring import LastScoring
 from keywatch.settings import Settings
 from keywatch.text.phrases import count, window_label
 from keywatch.text.safe_text import printable
@@ -35,7 +36,9 @@ class Watched:
     changes: tuple[Change, ...] = ()
 
 
-def watch(lake: Lake, settings: Settings, outbox: Outbox) -> Watched:
+def watch(
+    lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | None = None
+) -> Watched:
     """Judge the weeks that wait for it (`late`), the oldest first, as far as they came.
 
     And say of revoked keys whether they are still in use (`keywatch.review.alerts.follow_up`).
@@ -44,18 +47,23 @@ def watch(lake: Lake, settings: Settings, outbox: Outbox) -> Watched:
     feed opened is the one that the review finds. What changes about an earlier week is told as
     late; of one more than ``review.late_weeks`` back it is kept and not told. A week leaves the
     queue in the transaction that keeps what was judged, so a feed that was killed goes on there.
+    `last` is what the run before left in this process: then the newest of the weeks is scored as
+    far as it has changed (`keywatch.review.rescoring`).
     """
     # A review without detection power: it says nothing of an alert, and takes longer than one.
     quick = settings.without_power()
     windows = _next(late.queued(lake, settings.review.late_weeks))
     events, keys = _new(lake, windows)
     changes: list[Change] = []
+    newest = max((window.start for window in windows), default=None)
     for window in windows:
+        scoring = (last or LastScoring()) if window.start == newest else LastScoring()
         with lake.reading():
             judged = late.waiting(lake, window, settings.review.late_weeks)
-            answer, scored = judging.make_review(lake, window, quick, whole=False)
+            answer, scored = scoring.review(lake, window, quick)
         with lake.writing():
             changes += judging.keep_news(lake, answer, scored, quick, outbox, judged)
+        scoring.keep()
     changes += _follow_up(lake, settings, outbox)
     return Watched(events, keys, tuple(windows), tuple(changes))
 

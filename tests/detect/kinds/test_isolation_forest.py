@@ -33,7 +33,8 @@ def test_the_strange_day_stands_out_and_the_others_do_not() -> None:
     rows = [row for k in range(20) for row in days(rng, f"key_{k}", 10 + 30 * k)]
     strange = next(row for row in rows if row["key_id"] == "key_3" and row["is_window"])
     strange.update(events=9_000, endpoints=25, addresses=12)
-    found = key_day_evidence(pa.Table.from_pylist(rows), PARAMS).to_pylist()
+    evidence, _ = key_day_evidence(pa.Table.from_pylist(rows), PARAMS)
+    found = evidence.to_pylist()
     (said,) = [r for r in found if (r["key_id"], r["day"]) == ("key_3", strange["day"])]
     # A forest can't tell how far beyond all it saw a day is: it ties with the strangest.
     assert said["bits"] > 0.5 * max(row["bits"] for row in found)
@@ -44,11 +45,13 @@ def test_the_strange_day_stands_out_and_the_others_do_not() -> None:
 
 def test_the_same_days_give_the_same_evidence() -> None:
     rows = pa.Table.from_pylist(days(np.random.default_rng(1), "key_1", 20))
-    assert key_day_evidence(rows, PARAMS) == key_day_evidence(rows, PARAMS)
+    found, fitted = key_day_evidence(rows, PARAMS)
+    assert key_day_evidence(rows, PARAMS)[0] == found
+    assert key_day_evidence(rows, PARAMS, fitted)[0] == found
 
 
 def test_without_a_past_or_a_present_nothing_is_said() -> None:
     rows = days(np.random.default_rng(1), "key_1", 20)
     for is_window in (True, False):
         only = [row for row in rows if row["is_window"] is is_window]
-        assert key_day_evidence(pa.Table.from_pylist(only), PARAMS).num_rows == 0
+        assert key_day_evidence(pa.Table.from_pylist(only), PARAMS)[0].num_rows == 0

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyarrow as pa
 
-Kind = Callable[[pa.Table, Mapping[str, float | str]], pa.Table]
-"""The rows of the detector's query and its parameters → rows of the evidence's columns."""
+Kind = Callable[[pa.Table, Mapping[str, float | str], Any], tuple[pa.Table, Any]]
+"""The rows of the detector's query, its parameters and what was fitted before, or None → rows of
+the evidence's columns, and what was fitted."""
 
 
-def _isolation_forest(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Table:
+def _isolation_forest(
+    rows: pa.Table, params: Mapping[str, float | str], fitted: Any
+) -> tuple[pa.Table, Any]:
     # scikit-learn takes a second to load: only when it is used.
     from keywatch.detect.kinds.isolation_forest import key_day_evidence
 
-    return key_day_evidence(rows, params)
+    return key_day_evidence(rows, params, fitted)
 
 
 def expected_endpoints(used: pa.Table) -> pa.Table:

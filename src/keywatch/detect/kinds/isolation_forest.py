@@ -7,6 +7,7 @@ past (robust z-scores), so that one forest serves all keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,23 @@ _LEAST_SPREAD = 0.25
 """Of a logarithm: about a quarter more or less is never strange."""
 
 
-def key_day_evidence(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Table:
-    """Evidence of the window's key-days.
+@dataclass(frozen=True)
+class Fitted:
+    """A forest, and how strange the days before the window are to it, in order."""
+
+    forest: IsolationForest
+    ordinary: npt.NDArray[np.float64]
+
+
+def key_day_evidence(
+    rows: pa.Table, params: Mapping[str, float | str], fitted: Fitted | None = None
+) -> tuple[pa.Table, Fitted | None]:
+    """Evidence of the window's key-days, and what it was found by.
 
     `rows` has key_id, day, is_window and one column a feature (counts ≥ 0), a row a key-day. The
-    forest learns the days before the window. A day's bits are those of the share of these days
-    that score at least as strange, less those of ``ordinary_share``: 0 where so many do.
+    forest learns the days before the window, unless it is already `fitted`; None where there are
+    none. A day's bits are those of the share of these days that score at least as strange, less
+    those of ``ordinary_share``: 0 where so many do.
     """
     features = [name for name in rows.column_names if name not in _FIXED]
     values = np.log1p(
@@ -36,8 +48,30 @@ def key_day_evidence(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Ta
     relative = (values - middle[codes]) / spread[codes]
     has_past = np.isfinite(relative).all(axis=1)
     past, now = relative[has_past & ~is_window], np.flatnonzero(has_past & is_window)
-    if not len(past) or not len(now):
-        return _table(rows, now[:0], np.zeros(0), [], [])
+    if fitted is None and len(past) and len(now):
+        fitted = _fit(past, params)
+    if fitted is None or not len(now):
+        return _table(rows, now[:0], np.zeros(0), [], []), fitted
+    ordinary, strange = fitted.ordinary, _strangeness(fitted.forest, relative[now])
+    as_strange = len(ordinary) - np.searchsorted(ordinary, strange, side="left")
+    share = (as_strange + 1) / (len(ordinary) + 1)
+    bits = np.maximum(np.log2(float(params["ordinary_share"]) / share), 0.0)
+    now, bits = now[bits > 0], bits[bits > 0]
+    most_odd = np.abs(relative[now]).argmax(axis=1) if len(now) else np.zeros(0, np.int64)
+    names = [features[column].replace("_", " ") for column in most_odd]
+    typical = np.expm1(middle[codes[now], most_odd])
+    actual = np.expm1(values[now, most_odd])
+    found = _table(
+        rows,
+        now,
+        bits,
+        [f"{value:.0f} {name} a day" for value, name in zip(typical, names, strict=True)],
+        [f"{value:.0f} {name}" for value, name in zip(actual, names, strict=True)],
+    )
+    return found, fitted
+
+
+def _fit(past: npt.NDArray[np.float64], params: Mapping[str, float | str]) -> Fitted:
     rng = np.random.default_rng(int(params["seed"]))
     most = min(len(past), int(params["most_training_rows"]))
     past = past[np.sort(rng.choice(len(past), most, replace=False))]
@@ -49,23 +83,13 @@ def key_day_evidence(rows: pa.Table, params: Mapping[str, float | str]) -> pa.Ta
             max_samples=min(int(params["rows_a_tree"]), most),
             random_state=int(params["seed"]),
         ).fit(past)
-        strangeness = -forest.score_samples(np.concatenate([past, relative[now]]))
-    ordinary, strange = np.sort(strangeness[: len(past)]), strangeness[len(past) :]
-    as_strange = len(ordinary) - np.searchsorted(ordinary, strange, side="left")
-    share = (as_strange + 1) / (len(ordinary) + 1)
-    bits = np.maximum(np.log2(float(params["ordinary_share"]) / share), 0.0)
-    now, bits = now[bits > 0], bits[bits > 0]
-    most_odd = np.abs(relative[now]).argmax(axis=1) if len(now) else np.zeros(0, np.int64)
-    names = [features[column].replace("_", " ") for column in most_odd]
-    typical = np.expm1(middle[codes[now], most_odd])
-    actual = np.expm1(values[now, most_odd])
-    return _table(
-        rows,
-        now,
-        bits,
-        [f"{value:.0f} {name} a day" for value, name in zip(typical, names, strict=True)],
-        [f"{value:.0f} {name}" for value, name in zip(actual, names, strict=True)],
-    )
+    return Fitted(forest, np.sort(_strangeness(forest, past)))
+
+
+def _strangeness(forest: IsolationForest, days: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        strangeness: npt.NDArray[np.float64] = -forest.score_samples(days)
+    return strangeness
 
 
 def _by_key(
