@@ -1,0 +1,100 @@
+"""The cost of growth: what is measured of a size, what is compared, and its picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from benchmarks import growth
+from benchmarks.growth import FIRST, LOAD, NEXT, STEPS, WEEKS_LOAD, Figure, Ratio, Size
+from tools import draw_growth
+
+
+def figure(step: str, cpu_seconds: float, keys: int = 1000, weeks: int = 13) -> Figure:
+    return Figure("2026-10-05 00:00", keys, weeks, step, 1000 * keys, cpu_seconds, 9.0, 500)
+
+
+def test_pairs_of_one_run_are_compared_by_turns() -> None:
+    figures = [
+        figure(LOAD, 10),
+        figure(LOAD, 60, keys=5000),
+        figure(FIRST, 30),
+        figure(FIRST, 120, keys=5000),
+        *(figure(NEXT, cpu) for cpu in (10, 20, 40)),
+        *(figure(NEXT, cpu, keys=5000) for cpu in (40, 60, 40)),
+        *(figure(NEXT, cpu, weeks=26) for cpu in (12, 22, 48)),
+    ]
+    assert growth.ratios(figures) == [
+        Ratio("an event's load, 5,000 keys, 13 weeks beside 1,000 keys", 1.2, 1.1),
+        Ratio("first review, 5,000 keys, 13 weeks beside 1,000 keys", 4.0, 5.5),
+        Ratio("next week's review, 5,000 keys, 13 weeks beside 1,000 keys", 3.0, 5.5),
+        Ratio("first review beside next week's review, 1,000 keys, 13 weeks", 3.0, 4.0),
+        Ratio("next week's review, 1,000 keys, 26 weeks beside 13 weeks", 1.2, 1.1),
+        Ratio("first review beside next week's review, 5,000 keys, 13 weeks", 3.0, 4.0),
+    ]
+
+
+def test_what_was_not_measured_is_not_compared() -> None:
+    loads = [figure(LOAD, 10), figure(LOAD, 50, keys=5000)]
+    assert [ratio.name for ratio in growth.ratios(loads)] == [
+        "an event's load, 5,000 keys, 13 weeks beside 1,000 keys"
+    ]
+    # With less history, a first review replays fewer weeks.
+    assert growth.ratios([figure(step, 10, weeks=4) for step in STEPS]) == []
+
+
+def test_a_ratio_says_whether_it_meets_its_target() -> None:
+    assert str(Ratio("a beside b", 1.1, 1.1)) == "a beside b: 1.10 (target: at most 1.1; met)"
+    assert str(Ratio("a beside b", 1.2, 1.1)) == "a beside b: 1.20 (target: at most 1.1; not met)"
+
+
+@pytest.mark.parametrize("text", ["5000", "1x4", "10x0", "10x4x2", "x"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    assert Size.parse("5000x13") == Size(5000, 13)
+    with pytest.raises(ValueError):  # noqa: PT011 - int's own too
+        Size.parse(text)
+
+
+@pytest.mark.slow
+def test_each_step_of_a_lake_is_measured(tmp_path: Path) -> None:
+    sizes = [Size(12, 1), Size(12, 2)]
+    worlds = {size: growth.made_world(tmp_path, size, sizes) for size in sizes}
+    shorter, longer = worlds.values()
+    assert shorter.logs == longer.logs[-14:]
+    assert (len(longer.logs), longer.end) == (21, date(2026, 10, 5))
+
+    figures = list(growth.measured(worlds, tmp_path, runs=2))
+    steps = [LOAD, FIRST, WEEKS_LOAD, NEXT, NEXT]
+    assert [(each.size, each.step) for each in figures] == [
+        *((size, step) for step in steps for size in sizes)
+    ]
+    events = {(each.size, each.step): each.events for each in figures}
+    for size in sizes:
+        assert events[size, FIRST] == events[size, LOAD] > 0
+        assert events[size, NEXT] == events[size, LOAD] + events[size, WEEKS_LOAD]
+    assert all(each.cpu_seconds > 0 and each.peak_mib > 0 for each in figures)
+    assert [path.name for path in tmp_path.iterdir()] == ["growth-12-keys-3-weeks"]
+
+
+def test_the_picture_has_each_step_over_keys_and_over_weeks(tmp_path: Path) -> None:
+    figures = [
+        figure(step, keys / 100 + weeks, keys, weeks)
+        for step in STEPS
+        for keys, weeks in ((1000, 4), (1000, 13), (5000, 13))
+    ]
+    again = [replace(each, cpu_seconds=each.cpu_seconds + 2) for each in figures]
+    medians = draw_growth.medians([*figures, *again], "weeks", "cpu_seconds")
+    assert [(row["size"], row["cost"]) for row in medians if row["step"] == LOAD] == [
+        (4, 15.0),
+        (13, 44.0),
+    ]
+    assert draw_growth.proportional(medians)[:2] == [
+        {"step": LOAD, "size": 4, "cost": 15.0, "kind": "in proportion"},
+        {"step": LOAD, "size": 13, "cost": 48.75, "kind": "in proportion"},
+    ]
+    picture = tmp_path / "growth.png"
+    draw_growth.growth_chart(figures).save(str(picture), scale_factor=2)
+    assert picture.read_bytes().startswith(b"\x89PNG")
