@@ -4,10 +4,10 @@ For each size, `KEYSxWEEKS`, a lake is loaded and reviewed as in its first two w
 the log but its last week is loaded, its last week then is reviewed (the first review, which replays
 up to eight weeks before), the week after is loaded, and reviewed. Each step is a whole process, and
 all sizes take turns at each step, so that a machine that is busy for a while weighs on all; what
-counts are the ratios of one run, of processor seconds. Each figure is added to a file of JSON
+counts are the ratios of one run, of processor seconds. The figures of a run are a file of JSON
 Lines, which `tools/draw_growth.py` draws.
 
-    python -m benchmarks.growth [--full | SIZE ...] [--runs 2] [--figures docs/growth.jsonl]
+    python -m benchmarks.growth [--full | SIZE ...] [--runs 2] [--figures FILE]
 
 A thousand keys have a million events in 13 weeks. Logs (`keywatch.sample`) are not timed and are
 kept for the next time: 0.3 GB on disk for a million events, and 0.3 GB of memory while they are
@@ -33,7 +33,7 @@ from benchmarks.review import forget_reviews, measure
 EVENTS_PER_KEY_DAY = 12.3
 WEEK_DAYS = 7
 REPLAYING_WEEKS = 13
-"""From so many weeks on, the first review replays all eight windows."""
+"""From so many weeks on, the first review replays all eight weeks that it may."""
 
 LOAD, FIRST, WEEKS_LOAD, NEXT = "load", "first review", "week's load", "next week's review"
 STEPS = (LOAD, FIRST, WEEKS_LOAD, NEXT)
@@ -75,7 +75,7 @@ FULL = [
 
 @dataclass(frozen=True)
 class Figure:
-    """One process, a step of a size; `run` is when its run began.
+    """One process, a step of a size; `run` is when its run began, in UTC.
 
     `events` counts lines: of a load those that it read, of a review all that were loaded before.
     """
@@ -115,8 +115,8 @@ def main() -> int:
     sizes = given.sizes or (FULL if given.full else QUICK)
     worlds = {size: made_world(given.cache, size, sizes) for size in sizes}
     figures = []
-    with given.figures.open("a", encoding="utf-8") as file:
-        for figure in measured(worlds, given.cache, given.runs, only_loads=given.loads):
+    with given.figures.open("w", encoding="utf-8") as file:
+        for figure in measured(worlds, given.cache, given.runs):
             figures.append(figure)
             file.write(json.dumps(asdict(figure)) + "\n")
             file.flush()
@@ -142,10 +142,9 @@ def _arguments() -> argparse.Namespace:
                         help="such as 5000x13 (default: 1000x4 1000x13 1000x26)")  # fmt: skip
     parser.add_argument("--full", action="store_true",
                         help="up to 50,000 keys and up to 52 weeks; takes hours")  # fmt: skip
-    parser.add_argument("--loads", action="store_true", help="the first load alone, no reviews")
     parser.add_argument("--runs", type=int, default=2, help="reviews of each lake's next week")
     parser.add_argument("--cache", type=Path, default=cache, help="where logs are kept")
-    parser.add_argument("--figures", type=Path, help="a file to add to (default: in the cache)")
+    parser.add_argument("--figures", type=Path, help="file to write (default: in the cache)")
     given = parser.parse_args()
     given.cache.mkdir(parents=True, exist_ok=True)
     given.figures = given.figures or given.cache / "growth.jsonl"
@@ -179,9 +178,7 @@ def made_world(cache: Path, size: Size, sizes: Sequence[Size]) -> World:
     return World(tuple(logs), folder / "inventory.jsonl", end)
 
 
-def measured(
-    worlds: dict[Size, World], cache: Path, runs: int, *, only_loads: bool = False
-) -> Iterator[Figure]:
+def measured(worlds: dict[Size, World], cache: Path, runs: int) -> Iterator[Figure]:
     """Each step of each size as it ends; the next week's review `runs` times."""
     began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     with tempfile.TemporaryDirectory(prefix="growth-", dir=cache) as name:
@@ -213,8 +210,6 @@ def measured(
 
         for size, world in worlds.items():
             yield load(size, LOAD, world.logs[:-WEEK_DAYS])
-        if only_loads:
-            return
         for size, world in worlds.items():
             lake = ["--lake", str(lakes[size])]
             measure([*_KEYWATCH, "keys", "import", str(world.inventory), *lake])

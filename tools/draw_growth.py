@@ -1,9 +1,10 @@
-"""Draw docs/growth.png: what loads and reviews cost, from the figures of `benchmarks.growth`.
+"""Draw docs/growth.png: what loads and reviews cost, from figures of `benchmarks.growth`.
 
-    python tools/draw_growth.py docs/growth.jsonl [docs/growth.png]
+    python tools/draw_growth.py docs/growth_keys.jsonl docs/growth_weeks.jsonl
 
-Both axes are logarithmic; a dashed line is growth in proportion, from the smallest size on. A
-point is the median of all figures of its size.
+Each file is one run: lakes that differ in keys, and lakes that differ in weeks. Both axes are
+logarithmic; a dashed line is growth in proportion, from the smallest size on. A point is the median
+of the figures of its size.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ import altair as alt
 from benchmarks.growth import MOST_PEAK_MIB, STEPS, Figure, Size
 from keywatch.report.charts import THEMES
 
-ROOT = Path(__file__).resolve().parents[1]
-WEEKS, KEYS = 13, 1_000
-"""What stays the same while the other grows."""
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "growth.png"
 _COLORS = ("#5b84b1", "#d1343f", "#8fb8de", "#d97d0d")
 _MEASURED, _PROPORTION = "measured", "in proportion"
 
@@ -32,11 +31,9 @@ def figures_of(file: Path) -> list[Figure]:
     return [Figure(**json.loads(line)) for line in file.read_text("utf-8").splitlines()]
 
 
-def growth_chart(figures: Sequence[Figure]) -> alt.VConcatChart:
-    by_keys = [each for each in figures if each.weeks == WEEKS]
-    by_weeks = [each for each in figures if each.keys == KEYS]
-    keys = f"keys, each with 1,000 events in {WEEKS} weeks"
-    weeks = f"weeks of history, {KEYS:,} keys"
+def growth_chart(by_keys: Sequence[Figure], by_weeks: Sequence[Figure]) -> alt.VConcatChart:
+    keys = f"keys, {by_keys[0].weeks} weeks"
+    weeks = f"weeks of log, {by_weeks[0].keys:,} keys"
     rows = [
         alt.hconcat(
             _panel(by_keys, "keys", keys, measure, title),
@@ -44,11 +41,8 @@ def growth_chart(figures: Sequence[Figure]) -> alt.VConcatChart:
         )
         for measure, title in (("cpu_seconds", "processor seconds"), ("peak_mib", "peak MiB"))
     ]
-    return cast("alt.VConcatChart", alt.vconcat(*rows).configure(**_theme()))
-
-
-def _theme() -> dict[str, Any]:
-    return THEMES["light"] | {"background": "#ffffff"}
+    theme = THEMES["light"] | {"background": "#ffffff"}
+    return cast("alt.VConcatChart", alt.vconcat(*rows).configure(**theme))
 
 
 def _panel(
@@ -103,8 +97,9 @@ def proportional(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def main(figures: str, picture: str = str(ROOT / "docs" / "growth.png")) -> int:
-    growth_chart(figures_of(Path(figures))).save(picture, scale_factor=2)
+def main(by_keys: str, by_weeks: str, picture: str = str(PICTURE)) -> int:
+    chart = growth_chart(figures_of(Path(by_keys)), figures_of(Path(by_weeks)))
+    chart.save(picture, scale_factor=2)
     return 0
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
@@ -79,22 +80,19 @@ def test_each_step_of_a_lake_is_measured(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["growth-12-keys-3-weeks"]
 
 
-def test_the_picture_has_each_step_over_keys_and_over_weeks(tmp_path: Path) -> None:
-    figures = [
-        figure(step, keys / 100 + weeks, keys, weeks)
-        for step in STEPS
-        for keys, weeks in ((1000, 4), (1000, 13), (5000, 13))
-    ]
-    again = [replace(each, cpu_seconds=each.cpu_seconds + 2) for each in figures]
-    medians = draw_growth.medians([*figures, *again], "weeks", "cpu_seconds")
-    assert [(row["size"], row["cost"]) for row in medians if row["step"] == LOAD] == [
-        (4, 15.0),
-        (13, 44.0),
-    ]
-    assert draw_growth.proportional(medians)[:2] == [
-        {"step": LOAD, "size": 4, "cost": 15.0, "kind": "in proportion"},
-        {"step": LOAD, "size": 13, "cost": 48.75, "kind": "in proportion"},
-    ]
+def test_the_picture_has_a_median_of_each_size_and_what_is_in_proportion(tmp_path: Path) -> None:
+    by_weeks = [figure(step, cpu, weeks=w) for step in STEPS for w, cpu in ((4, 10), (13, 20))]
+    again = [replace(each, cpu_seconds=each.cpu_seconds + 2) for each in by_weeks]
+    medians = draw_growth.medians([*by_weeks, *again], "weeks", "cpu_seconds")
+    loads = [row for row in medians if row["step"] == LOAD]
+    assert [(row["size"], row["cost"]) for row in loads] == [(4, 11), (13, 21)]
+    proportional = draw_growth.proportional(loads)
+    assert [(row["size"], row["cost"]) for row in proportional] == [(4, 11), (13, 35.75)]
+
+    by_keys = [figure(step, cpu, keys=k) for step in STEPS for k, cpu in ((1000, 9), (5000, 50))]
+    for name, run in (("keys", by_keys), ("weeks", by_weeks)):
+        lines = (json.dumps(asdict(each)) + "\n" for each in run)
+        (tmp_path / name).write_text("".join(lines), encoding="utf-8")
     picture = tmp_path / "growth.png"
-    draw_growth.growth_chart(figures).save(str(picture), scale_factor=2)
+    draw_growth.main(str(tmp_path / "keys"), str(tmp_path / "weeks"), str(picture))
     assert picture.read_bytes().startswith(b"\x89PNG")
