@@ -18,10 +18,21 @@ from keywatch.load.late import queued
 from keywatch.review import judging, rescoring
 from keywatch.review.rescoring import LastScoring
 from keywatch.review.watch import Watched
-from tests.test_pipeline import AWAY, HOME, SETTINGS, WEEK, crowd, daily, key, line, theft
+from tests.test_pipeline import (
+    AWAY,
+    HOME,
+    NO_REPLAY,
+    SETTINGS,
+    WEEK,
+    crowd,
+    daily,
+    key,
+    lake_of,
+    line,
+    theft,
+)
 
 THURSDAY = date(2026, 10, 1)
-Loader = Callable[[Iterable[dict[str, Any]]], None]
 
 
 @pytest.fixture
@@ -29,11 +40,7 @@ def lake(tmp_path: Path) -> Path:
     """A lake until Wednesday, not watched yet."""
     events = [each for each in daily(date(2026, 8, 1), 65) + crowd()
               if each["timestamp"] < f"{THURSDAY}"]  # fmt: skip
-    load(tmp_path / "lake", tmp_path, events)
-    inventory = tmp_path / "keys.jsonl"
-    inventory.write_text(json.dumps(key()) + "\n", encoding="utf-8")
-    pipeline.import_keys(tmp_path / "lake", inventory, SETTINGS)
-    return tmp_path / "lake"
+    return lake_of(tmp_path, events, [key()])
 
 
 def load(lake: Path, folder: Path, events: Iterable[dict[str, Any]]) -> None:
@@ -111,10 +118,10 @@ def test_where_more_than_some_keys_has_changed_all_are_scored(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]], change: Callable[[Path], None]
 ) -> None:
     last = LastScoring()
-    pipeline.watch(lake, SETTINGS, last=last)
+    pipeline.watch(lake, NO_REPLAY, last=last)
     change(lake)
     load(lake, tmp_path, [line(f"{THURSDAY}T23:00:00", key_id="crowd_07")])
-    assert pipeline.watch(lake, SETTINGS, last=last).windows
+    assert pipeline.watch(lake, NO_REPLAY, last=last).windows
     assert parts == []
 
 
@@ -123,11 +130,11 @@ def test_all_keys_are_scored_once_an_hour(
 ) -> None:
     now = 0.0
     last = LastScoring(lambda: now)
-    pipeline.watch(lake, SETTINGS, last=last)
+    pipeline.watch(lake, NO_REPLAY, last=last)
     for minute, expected in ((59, 1), (61, 1), (62, 2)):
         now = 60.0 * minute
         load(lake, tmp_path, [line(f"{THURSDAY}T22:{minute % 60:02}:00", key_id="crowd_07")])
-        pipeline.watch(lake, SETTINGS, last=last)
+        pipeline.watch(lake, NO_REPLAY, last=last)
         assert len(parts) == expected
 
 

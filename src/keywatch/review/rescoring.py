@@ -90,7 +90,9 @@ class LastScoring:
         if new is None:
             return None
         load_id = _newest_load(lake)
-        part = score_part(lake, last.known, new | last.looked_at, settings)
+        # Whoever has flagged them, what is suspicious in the week is told of all of them.
+        asked = new | last.looked_at | _flagged(lake, window)
+        part = score_part(lake, last.known, asked, settings)
         if part is None:
             return None
         scored, known = part
@@ -113,6 +115,16 @@ def _looked_at(answer: Review) -> frozenset[str]:
         for case in answer.cases
         if case.action != "none" or case.as_scored != "none" or case.verdict is not None
     )
+
+
+def _flagged(lake: Lake, window: Window) -> frozenset[str]:
+    rows = lake.rows(
+        "SELECT DISTINCT key_id FROM lake.flagged_visits "
+        "WHERE window_start = $start AND window_end = $end",
+        start=window.start,
+        end=window.end,
+    )
+    return frozenset(key_id for (key_id,) in rows)
 
 
 def _newest_load(lake: Lake) -> int:
