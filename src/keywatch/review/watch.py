@@ -57,13 +57,18 @@ def watch(
     changes: list[Change] = []
     newest = max((window.start for window in windows), default=None)
     for window in windows:
-        scoring = (last or LastScoring()) if window.start == newest else LastScoring()
+        going_on = last if window.start == newest else None
         with lake.reading():
             judged = late.waiting(lake, window, settings.review.late_weeks)
-            answer, scored = scoring.review(lake, window, quick)
+            answer, scored = (
+                going_on.review(lake, window, quick)
+                if going_on
+                else judging.make_review(lake, window, quick, whole=False)
+            )
         with lake.writing():
             changes += judging.keep_news(lake, answer, scored, quick, outbox, judged)
-        scoring.keep()
+        if going_on:
+            going_on.keep()
     changes += _follow_up(lake, settings, outbox)
     return Watched(events, keys, tuple(windows), tuple(changes))
 
