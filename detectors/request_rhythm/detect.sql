@@ -46,7 +46,11 @@ stay_days AS (
 
 expected AS (
     SELECT d.key_id, d.network, d.day, d.events, d.hours,
-        greatest(1.0, sum(s.share)) AS expected_hours
+        -- A filter, not a condition of the join, which would become a nested loop of all keys.
+        greatest(1.0, sum(s.share) FILTER (
+            d.day + to_hours(s.hour_of_day) >= date_trunc('hour', y.since)
+            AND d.day + to_hours(s.hour_of_day) <= l.last_hour
+        )) AS expected_hours
     FROM stay_days AS d
     JOIN stays AS y USING (key_id, network)
     CROSS JOIN (
@@ -54,8 +58,6 @@ expected AS (
         FROM window_reach
     ) AS l
     LEFT JOIN shares AS s ON s.key_id = d.key_id AND s.is_weekend = (isodow(d.day) > 5)
-        AND d.day + to_hours(s.hour_of_day) >= date_trunc('hour', y.since)
-        AND d.day + to_hours(s.hour_of_day) <= l.last_hour
     GROUP BY ALL
 ),
 
