@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from keywatch import pipeline
+from keywatch.content import content_path
 from keywatch.detect import part
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake
@@ -18,6 +20,7 @@ from keywatch.load.late import queued
 from keywatch.review import judging, rescoring
 from keywatch.review.rescoring import LastScoring
 from keywatch.review.watch import Watched
+from keywatch.settings import ContentSettings
 from tests.test_pipeline import (
     AWAY,
     HOME,
@@ -155,6 +158,39 @@ def test_what_could_not_be_stored_is_scored_again(
     found = told(pipeline.watch(lake, SETTINGS, last=last))
     assert [each[1] for each in found] == [("key_1",)]
     assert parts == [frozenset({"key_1"})] * 2
+
+
+def test_what_is_new_to_the_other_keys_is_still_told(
+    lake: Path, tmp_path: Path, parts: list[frozenset[str]]
+) -> None:
+    last = LastScoring()
+    load(lake, tmp_path, [line(f"{THURSDAY}T01:00:00", key_id="crowd_09", ip="85.214.132.117")])
+    pipeline.watch(lake, SETTINGS, last=last)
+    load(lake, tmp_path, theft())
+    assert pipeline.watch(lake, SETTINGS, last=last).changes
+    assert len(parts) == 1
+    with Lake.open(lake) as opened:
+        kept = opened.rows("SELECT DISTINCT key_id FROM lake.new_networks ORDER BY key_id")
+    assert kept == [("crowd_09",), ("key_1",)]
+
+
+def test_a_detector_of_one_s_own_that_compares_with_peers_sees_all_keys(
+    lake: Path, tmp_path: Path, parts: list[frozenset[str]]
+) -> None:
+    for history, expected in (("own", 1), ("peers", 1)):
+        mine = tmp_path / history / "detectors" / f"{history}_days"
+        shutil.copytree(content_path("detectors") / "dormant_wake", mine)
+        toml = mine / "detector.toml"
+        text = toml.read_text("utf-8").replace('history = "own"', f'history = "{history}"')
+        toml.write_text(text, encoding="utf-8")
+        content = ContentSettings(folders=(tmp_path / history,))
+        settings = NO_REPLAY.model_copy(update={"content": content})
+        last = LastScoring()
+        for minute in range(2):
+            moment = f"{THURSDAY}T{20 + len(history) % 4}:0{minute}:00"
+            load(lake, tmp_path, [line(moment, key_id="crowd_07")])
+            pipeline.watch(lake, settings, last=last)
+        assert len(parts) == expected
 
 
 def test_a_part_says_what_a_scoring_of_all_says_of_its_keys(

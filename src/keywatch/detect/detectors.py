@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from keywatch.content import folders_of
+from keywatch.content import content_path, folders_of
 from keywatch.detect.kinds import KINDS, QUERY_PARAMETERS, expected_endpoints
 from keywatch.errors import ContentError, DetectorError, UsageError
 from keywatch.lake import Lake, quoted, sql_statements, sql_text
@@ -107,6 +107,11 @@ class Detector:
             false_positives=" ".join(self.false_positives.split()),
             known_gaps=" ".join(self.known_gaps.split()),
         )
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether it is one of Keywatch's own, and none of a folder outside."""
+        return self.folder.is_relative_to(content_path("detectors"))
 
     @property
     def counts(self) -> bool:

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 
 from keywatch.detect import detectors, scoring
 from keywatch.detect.detectors import Detector
-from keywatch.detect.groups import find_groups, raise_together
 from keywatch.detect.replay import Replayed, Replays
-from keywatch.detect.scored_window import ScoredWindow, marked_visits
+from keywatch.detect.scored_window import ScoredWindow, scored_of
 from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Window
@@ -44,21 +43,27 @@ class Known:
     replays: Replays
     replayed: Replayed
     judged: WindowEvidence
-    key_ids: frozenset[str]
+    key_ids: Set[str]
     rows: Mapping[str, pa.Table]
     fitted: Mapping[str, Any]
 
     @classmethod
-    def of(cls, lake: Lake, scored: ScoredWindow) -> Known:
-        """What `scored` leaves; the temporary tables are its own, and of all keys."""
+    def of(cls, lake: Lake, scored: ScoredWindow, others: Set[str] = frozenset()) -> Known:
+        """What `scored` leaves once it is stored, with `others` in use beside its keys.
+
+        The temporary tables are its own.
+        """
+        stored = tuple(replace(each, is_new=False) for each in scored.replays.replays)
         return cls(
             window=scored.window,
             detectors=scored.detectors,
-            replays=scored.replays,
+            replays=replace(scored.replays, replays=stored),
             replayed=scored.replayed,
             judged=scored.judged,
-            key_ids=frozenset(key_id for (key_id,) in lake.rows("FROM window_keys")),
-            rows=_rows(lake),
+            key_ids=others | {key_id for (key_id,) in lake.rows("FROM window_keys")},
+            rows={
+                name: lake.table(f"FROM {name}") for name in (*detectors.BY_KEY, *detectors.OF_ALL)
+            },
             fitted=scored.fitted,
         )
 
@@ -73,64 +78,48 @@ class Known:
         }
 
 
-def score_part(
-    lake: Lake, known: Known, key_ids: Set[str], settings: Settings
-) -> tuple[ScoredWindow, Known] | None:
-    """The window's scoring of these keys and their kin, and what is known of all keys then.
+@dataclass(frozen=True)
+class Part:
+    """Keys that were scored, closed under kinship; `known` is what is known of all keys then.
 
-    The cases, groups and evidence are those of the part, without upkeep; how rare each is, is told
-    among all keys.
+    The cases, groups and evidence of `scored` are theirs, without upkeep.
+    """
+
+    key_ids: Set[str]
+    scored: ScoredWindow
+    known: Known
+
+
+def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) -> Part | None:
+    """The window's scoring of these keys and their kin; how rare each is, is told among all keys.
+
     Afterwards the temporary tables are those of the part, with the others' rows in
     `detectors.BY_KEY`. None where this is no less work than to score all keys, or does not do: a
-    key beside the part would be acted on.
+    key beside the part would be acted on, or a detector that is not ours compares with peers, by
+    tables that may not have them.
     """
-    found = None
-    part: Set[str] = key_ids
+    if any(each.history == "peers" and not each.is_bundled for each in known.detectors):
+        return None
+    part = key_ids
     for _ in range(_MOST_ROUNDS):
         part = frozenset(detectors.kin(lake, sorted(part)))
         if len(part & known.key_ids) > _MOST_SHARE * len(known.key_ids):
             return None
         companions = _judge(lake, known, part, settings)
         if not companions:
-            found = part
             break
         part |= companions
-    if found is None:
+    else:
         return None
-    evidence = scoring.gather(lake, known.detectors)
-    merged = _merged(known, evidence, found)
-    groups = find_groups(lake, known.detectors)
-    cases, visit_scores = scoring.score(
-        lake,
-        merged,
-        known.replayed.scale,
-        settings.scoring,
-        [group.key_ids for group in groups if group.kind == "campaign"],
-        [each.evidence for each in known.replays.replays],
-    )
-    cases = raise_together(cases, groups)
-    if any(case.recommended != "none" for case in cases if case.key_id not in found):
+    merged = _merged(known, scoring.gather(lake, known.detectors), part)
+    scored = scored_of(
+        lake, known.window, known.detectors, known.replays, known.replayed, merged, settings,
+        known.fitted, whole=False,
+    )  # fmt: skip
+    if any(case.recommended != "none" for case in scored.cases if case.key_id not in part):
         return None
-    own = [case for case in cases if case.key_id in found]
-    scored = ScoredWindow(
-        window=known.window,
-        detectors=known.detectors,
-        replays=replace(
-            known.replays,
-            replays=tuple(replace(each, is_new=False) for each in known.replays.replays),
-        ),
-        replayed=known.replayed,
-        cases=tuple(own),
-        groups=tuple(groups),
-        evidence=lake.table("FROM evidence"),
-        visit_scores=visit_scores,
-        case_visits=marked_visits(lake, own, visit_scores, whole=False),
-        judged=evidence,
-        fitted=known.fitted,
-    )
-    in_use = {key_id for (key_id,) in lake.rows("FROM window_keys")}
-    after = replace(known, judged=merged, key_ids=known.key_ids | in_use, rows=_rows(lake))
-    return scored, after
+    own = tuple(case for case in scored.cases if case.key_id in part)
+    return Part(part, replace(scored, cases=own), Known.of(lake, scored, known.key_ids))
 
 
 def _judge(lake: Lake, known: Known, part: Set[str], settings: Settings) -> frozenset[str]:
@@ -148,17 +137,16 @@ def _judge(lake: Lake, known: Known, part: Set[str], settings: Settings) -> froz
     for detector in known.detectors:
         if not detector.hygiene:
             detectors.run(lake, detector, window, fitted)
+    beside = "key_id NOT IN (SELECT unnest($part::VARCHAR[]))"
     rows = lake.rows(
-        """
+        f"""
         SELECT DISTINCT key_id FROM evidence
-        WHERE NOT list_contains($part::VARCHAR[], key_id) AND (detector, subject) IN (
-            SELECT (detector, subject) FROM evidence WHERE list_contains($part::VARCHAR[], key_id))
+        WHERE {beside} AND (detector, subject) IN (
+            SELECT (detector, subject) FROM evidence WHERE NOT {beside})
         """,
         part=sorted(part),
     )
-    lake.execute(
-        "DELETE FROM evidence WHERE NOT list_contains($part::VARCHAR[], key_id)", part=sorted(part)
-    )
+    lake.execute(f"DELETE FROM evidence WHERE {beside}", part=sorted(part))
     return frozenset(key_id for (key_id,) in rows)
 
 
@@ -170,11 +158,6 @@ def _reach(lake: Lake, window: Window) -> pa.Table:
         first=first,
         end=end,
     )
-
-
-def _rows(lake: Lake) -> dict[str, pa.Table]:
-    names = (*detectors.BY_KEY, *detectors.OF_ALL)
-    return {name: lake.table(f"FROM {name}") for name in names}
 
 
 def _merged(known: Known, evidence: WindowEvidence, part: Set[str]) -> WindowEvidence:

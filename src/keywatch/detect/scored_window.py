@@ -209,11 +209,33 @@ def score_window(
     families = scoring.families_of(loaded, settings.scoring)
     replays = replay(lake, window, settings, loaded, judge_once)
     replayed = Replayed.of(replays, families, settings)
-    evidence = judged[window] = judge(window)
+    judged[window] = judge(window)
+    return scored_of(
+        lake, window, loaded, replays, replayed, judged[window], settings, fitted, whole=whole
+    )
+
+
+def scored_of(
+    lake: Lake,
+    window: Window,
+    loaded: Sequence[Detector],
+    replays: Replays,
+    replayed: Replayed,
+    judged: WindowEvidence,
+    settings: Settings,
+    fitted: Mapping[str, Any],
+    *,
+    whole: bool,
+) -> ScoredWindow:
+    """`window` as the detectors `judged` it, scored by what `replayed` gives.
+
+    Reads ``evidence`` and the temporary tables of the window, or of a part of its keys: then the
+    cases of the others have no tables to be told by.
+    """
     groups = find_groups(lake, loaded)
     cases, visit_scores = scoring.score(
         lake,
-        evidence,
+        judged,
         replayed.scale,
         settings.scoring,
         [group.key_ids for group in groups if group.kind == "campaign"],
@@ -229,16 +251,15 @@ def score_window(
         groups=tuple(groups),
         evidence=lake.table("FROM evidence"),
         visit_scores=visit_scores,
-        case_visits=marked_visits(lake, cases, visit_scores, whole=whole),
-        judged=evidence,
+        case_visits=_case_visits(lake, cases, visit_scores, whole=whole),
+        judged=judged,
         fitted=fitted,
     )
 
 
-def marked_visits(
+def _case_visits(
     lake: Lake, cases: Sequence[ScoredCase], visit_scores: pa.Table, *, whole: bool
 ) -> pa.Table:
-    """`ScoredWindow.case_visits` of these cases, those with an action or, `whole`, all."""
     with (
         lake.registered("visit_scores", visit_scores),
         lake.registered("scored_cases", _case_table(cases)),

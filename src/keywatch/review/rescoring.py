@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keywatch.detect.part import Known, score_part
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
-from keywatch.model import Coverage, Review, Window
+from keywatch.model import Coverage, NewNetwork, Review, Window
 from keywatch.review import judging
 from keywatch.settings import Settings
 
@@ -32,6 +32,7 @@ class _Found:
     load_id: int
     state: tuple[Any, ...]
     coverage: Coverage
+    new_networks: tuple[NewNetwork, ...]
     looked_at: frozenset[str]
     """Keys with a recommendation or a verdict."""
     whole_at: float
@@ -70,6 +71,7 @@ class LastScoring:
             load_id=load_id,
             state=_state(lake, window, load_id),
             coverage=answer.coverage,
+            new_networks=answer.new_networks,
             looked_at=_looked_at(answer),
             whole_at=self._clock(),
         )
@@ -95,18 +97,20 @@ class LastScoring:
         part = score_part(lake, last.known, asked, settings)
         if part is None:
             return None
-        scored, known = part
-        answer = judging.review_of(lake, scored, settings, whole=False, covered=last.coverage)
+        answer = judging.review_of(lake, part.scored, settings, whole=False, covered=last.coverage)
+        others = tuple(one for one in last.new_networks if one.key_id not in part.key_ids)
+        answer = replace(answer, new_networks=answer.new_networks + others)
         self._next = _Found(
-            known=known,
+            known=part.known,
             config_hash=last.config_hash,
             load_id=load_id,
             state=_state(lake, window, load_id),
             coverage=last.coverage,
+            new_networks=answer.new_networks,
             looked_at=_looked_at(answer),
             whole_at=last.whole_at,
         )
-        return answer, scored
+        return answer, part.scored
 
 
 def _looked_at(answer: Review) -> frozenset[str]:
