@@ -47,6 +47,12 @@ def test_never_longer_than_asked_and_cut_only_when_it_must(text: str, length: in
         assert whole.startswith(shown[:-1])
 
 
+@given(st.text(st.characters(codec="ascii"), max_size=60), st.integers(1, 80))
+def test_plain_text_is_shown_as_it_is_among_other_text(text: str, length: int) -> None:
+    # Any letter beyond ASCII has each character looked at.
+    assert printable("é" + text, length + 1) == "é" + printable(text, length)
+
+
 @given(ANY_TEXT | TRICKS)
 def test_what_was_made_printable_stays_as_it_is(text: str) -> None:
     assert printable(printable(text)) == printable(text)

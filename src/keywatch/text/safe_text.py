@@ -39,6 +39,8 @@ def printable(text: str, max_length: int = MAX_LENGTH) -> str:
     At most `max_length` (≥ 1) characters come back, the last one ``…`` when something was cut; an
     escape is never cut in two. Safe for a terminal, not for markup: HTML needs its own escaping.
     """
+    if len(text) <= max_length and text.isascii() and text.isprintable():
+        return text  # nearly every text, and without a look at each character
     pieces: list[str] = []
     length = marks = 0
     for char in text[: max_length + 1]:
