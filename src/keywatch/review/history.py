@@ -390,20 +390,23 @@ def shown_keys(lake: Lake, key_ids: Iterable[str]) -> dict[str, ShownKey]:
 
 
 def used_scopes(
-    lake: Lake, key_ids: Iterable[str], window: Window, baseline_days: int
+    lake: Lake, key_ids: Iterable[str] | None, window: Window, baseline_days: int
 ) -> dict[str, tuple[str, ...]]:
     """The scopes that each key needed in the baseline and the window, by the API catalogues.
 
-    Only requests that succeeded count. A key of which no call is in a catalogue is left out.
+    Of `key_ids`, or of all keys. Only requests that succeeded count. A key of which no call is in a
+    catalogue is left out.
     """
-    _name_keys(lake, key_ids)
+    of_keys = ""
+    if key_ids is not None:
+        _name_keys(lake, key_ids)
+        of_keys = "SEMI JOIN history_keys USING (key_id)"
     _name_endpoints(lake)
     rows = lake.rows(
-        """
+        f"""
         SELECT a.key_id, list(DISTINCT c.scope ORDER BY c.scope)
         FROM (
-            SELECT DISTINCT key_id, endpoint FROM lake.activity
-            SEMI JOIN history_keys USING (key_id)
+            SELECT DISTINCT key_id, endpoint FROM lake.activity {of_keys}
             WHERE day >= $start AND day < $end AND status_class LIKE '2%'
         ) AS a
         JOIN history_catalogue AS c USING (endpoint)

@@ -63,8 +63,7 @@ def list_keys(
     end = (last_event(lake, now) or now).date() + timedelta(days=1)
     rows = _rows(lake, now, end - timedelta(days=LISTED_DAYS), end)
     window = Window(_midnight(end), _midnight(end))
-    granting = [row["key_id"] for row in rows if row["scopes"]]
-    used = used_scopes(lake, granting, window, LISTED_DAYS)
+    used = used_scopes(lake, None, window, LISTED_DAYS)
     leaked = _leaked(lake, rows)
     rotation_days = _rotation_days(settings)
     keys = [
@@ -88,7 +87,7 @@ def _midnight(day: date) -> datetime:
 
 
 def _rows(lake: Lake, now: datetime, first: date, end: date) -> list[dict[str, Any]]:
-    return lake.records(
+    rows = lake.records(
         """
         WITH inventory AS (FROM inventory_in_force()),
 
@@ -99,38 +98,32 @@ def _rows(lake: Lake, now: datetime, first: date, end: date) -> list[dict[str, A
             GROUP BY key_id
         ),
 
-        places AS (
-            SELECT a.key_id, count(DISTINCT p.network) AS networks,
-                list(DISTINCT p.country ORDER BY p.country) FILTER (p.country <> '-') AS countries
-            FROM (
-                SELECT DISTINCT key_id, address FROM lake.activity
-                WHERE day >= $first AND day < $end
-            ) AS a
-            JOIN known_places() AS p USING (address)
-            GROUP BY a.key_id
-        ),
+        -- Of an origin no more is read than what is named before the join.
+        located AS (SELECT address, network, country FROM known_places()),
 
-        -- Without an inventory the masked form is the log's.
-        shown AS (
-            SELECT key_id, arg_max("key", ts) AS "key"
-            FROM lake.events
-            ANTI JOIN inventory USING (key_id)
-            WHERE principal IS NULL AND day >= $first AND day < $end
-                AND (SELECT count(*) FROM used ANTI JOIN inventory USING (key_id)) > 0
+        places AS (
+            SELECT key_id, count(DISTINCT network) AS networks,
+                list(DISTINCT country ORDER BY country) FILTER (country <> '-') AS countries
+            FROM (
+                SELECT DISTINCT a.key_id, p.network, p.country
+                FROM (
+                    SELECT DISTINCT key_id, address FROM lake.activity
+                    WHERE day >= $first AND day < $end
+                ) AS a
+                JOIN located AS p USING (address)
+            )
             GROUP BY key_id
         ),
 
         known AS (
-            SELECT key_id, coalesce(i."key", s."key") AS "key", i.name, i.owner,
-                environment_word(coalesce(i.environment, environment_of(s."key"))) AS environment,
+            SELECT key_id, i."key", i.name, i.owner, environment_word(i.environment) AS environment,
                 i.created_at, i.scopes, i.revoked_at, i.expires_at, i.key_id IS NOT NULL AS listed,
                 u.last_use, coalesce(u.requests, 0) AS requests
             FROM inventory AS i
             FULL JOIN used AS u USING (key_id)
-            LEFT JOIN shown AS s USING (key_id)
         )
 
-        SELECT k.* EXCLUDE (revoked_at, expires_at, listed),
+        SELECT k.* EXCLUDE (revoked_at, expires_at),
             coalesce(p.networks, 0) AS networks, p.countries,
             CASE
                 WHEN k.revoked_at <= $now THEN 'revoked'
@@ -147,6 +140,38 @@ def _rows(lake: Lake, now: datetime, first: date, end: date) -> list[dict[str, A
         first=first,
         end=end,
     )
+    shown = _shown(lake, [row["key_id"] for row in rows if not row["listed"]], first, end)
+    for row in rows:
+        if not row.pop("listed"):
+            row["key"], row["environment"] = shown.get(row["key_id"], (None, None))
+    return rows
+
+
+def _shown(
+    lake: Lake, key_ids: Sequence[str], first: date, end: date
+) -> dict[str, tuple[str | None, str | None]]:
+    """Masked form and environment of keys of no inventory, as the log has them.
+
+    Events are read for it, which are many, so there is no question where there is no such key.
+    """
+    if not key_ids:
+        return {}
+    rows = lake.rows(
+        """
+        SELECT key_id, "key", environment_word(environment_of("key"))
+        FROM (
+            SELECT key_id, arg_max("key", ts) AS "key"
+            FROM lake.events
+            SEMI JOIN (SELECT unnest($key_ids::VARCHAR[]) AS key_id) USING (key_id)
+            WHERE principal IS NULL AND day >= $first AND day < $end
+            GROUP BY key_id
+        )
+        """,
+        key_ids=list(key_ids),
+        first=first,
+        end=end,
+    )
+    return {key_id: (key, environment) for key_id, key, environment in rows}
 
 
 def _leaked(lake: Lake, rows: Sequence[dict[str, Any]]) -> set[str]:
