@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from keywatch.detect import detectors, scoring
 from keywatch.detect.detectors import Detector
@@ -69,6 +68,8 @@ class Known:
 
     def beside(self, key_ids: Iterable[str]) -> dict[str, pa.Table]:
         """The rows of all other keys, and what is of all."""
+        import pyarrow.compute as pc
+
         own = pa.array(sorted(key_ids), pa.string())
         return {
             name: rows

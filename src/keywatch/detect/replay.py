@@ -21,7 +21,6 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from keywatch import __version__
 from keywatch.detect.calibration import Calibration, Families, alike, concatenate
@@ -474,6 +473,8 @@ def _stored(
     }
     if not cases:
         return {}
+    import pyarrow.compute as pc
+
     visits = lake.table(
         "SELECT method, window_start, window_end, key_id, day, prefix, bits, network, goes_on, "
         f"ruled, moved FROM lake.replayed_visits WHERE {those} ORDER BY key_id, day, prefix",
@@ -489,6 +490,8 @@ def _from_lake(
     window: Window, visits: pa.Table, detectors: tuple[str, ...], cases: Sequence[int]
 ) -> Replay:
     """The replay of `window`, whose visits are among `visits`."""
+    import pyarrow.compute as pc
+
     is_its = (pc.field("window_start") == window.start) & (pc.field("window_end") == window.end)
     rows = visits.filter(is_its)
     columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from keywatch.errors import InputError
 from keywatch.vendors.files import Lines, LogFile
@@ -71,7 +70,9 @@ def _batches(
     stream.seek(0)
     try:
         if mark.startswith(_PARQUET):
-            parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            from pyarrow.parquet import ParquetFile
+
+            parquet = ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             names = parquet.schema_arrow.names
             wanted = names if columns is None else [name for name in names if name in columns]
             batches = parquet.iter_batches(_ROWS_AT_ONCE, columns=wanted)

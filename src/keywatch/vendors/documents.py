@@ -10,7 +10,6 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from keywatch.errors import InputError
 from keywatch.vendors.files import (
@@ -49,6 +48,8 @@ def json_lines(file: LogFile, shape: Shape, on_bytes: Callable[[int], None]) -> 
     for lines in numbered_lines(file, on_bytes):
         texts = lines.texts
         if shape.is_prefixed:
+            import pyarrow.compute as pc
+
             texts = pc.replace_substring_regex(texts, r"^[^{]*\{", "{", max_replacements=1)
         if shape.wrapper is None and not _may_hold_several(texts):
             yield lines._replace(texts=texts)

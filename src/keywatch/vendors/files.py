@@ -20,14 +20,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from keywatch.errors import InputError
 from keywatch.lake import utc_now
+
+if TYPE_CHECKING:
+    import pyarrow.fs as pafs
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -457,6 +459,8 @@ def _members(file: LogFile) -> Iterator[LogFile]:
 
 
 def _remote(uri: str) -> Iterator[LogFile]:
+    import pyarrow.fs as pafs
+
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
         info = filesystem.get_file_info(path)
