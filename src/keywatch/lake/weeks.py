@@ -20,9 +20,13 @@ def last_event(lake: Lake, now: datetime | None = None) -> datetime | None:
     What is ahead of the clock does not decide which weeks there are. Where all of a log is, it is
     the clock that is wrong.
     """
-    last: datetime | None = lake.steady_value(
-        "SELECT coalesce(max(last_ts) FILTER (day <= $today), max(last_ts)) FROM lake.activity",
+    day = lake.steady_value(
+        "SELECT coalesce(max(day) FILTER (day <= $today), max(day)) FROM lake.activity",
         today=(now or utc_now()).date(),
+    )
+    # Of a day that is named, nearly all files are left unread.
+    last: datetime | None = lake.steady_value(
+        "SELECT max(last_ts) FROM lake.activity WHERE day = $day", day=day
     )
     return last
 

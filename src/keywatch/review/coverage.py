@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from keywatch.detect import power
 from keywatch.detect.calibration import RANK_CASES
@@ -90,17 +90,16 @@ def of_run(
 def as_of_now(lake: Lake, found: Coverage, window: Window, settings: Settings) -> Coverage:
     """`found`, with what the lake says now of lines that no run reads, and of verdicts."""
     start, end = window.start.date(), window.end.date()
-    keyless, rejected, held_back, first, last = lake.rows(
+    keyless, rejected, held_back = lake.rows(
         """
         SELECT (SELECT count(*) FROM lake.keyless_events WHERE day >= $start AND day < $end),
             (SELECT count(*) FROM lake.rejects),
-            (SELECT count(*) FROM lake.held_back),
-            min(first_ts), max(last_ts) FILTER (day < $end)
-        FROM lake.activity
+            (SELECT count(*) FROM lake.held_back)
         """,
         start=start,
         end=end,
     )[0]
+    first, last = _reach(lake, end)
     history = (min(window.start, last) - first).total_seconds() / 86400 if first and last else 0.0
     return replace(
         found,
@@ -116,6 +115,18 @@ def as_of_now(lake: Lake, found: Coverage, window: Window, settings: Settings) -
         + _calibration_notes(found.calibration),
         calibration=found.calibration and _with_verdicts(lake, found.calibration),
         suppressions=verdicts.in_force(lake, window),
+    )
+
+
+def _reach(lake: Lake, end: date) -> tuple[datetime | None, datetime | None]:
+    """The log's first event, and its last one before the day `end`."""
+    first, last = lake.rows(
+        "SELECT min(day), max(day) FILTER (day < $end) FROM lake.activity", end=end
+    )[0]
+    # Of days that are named, nearly all files are left unread.
+    return (
+        lake.value("SELECT min(first_ts) FROM lake.activity WHERE day = $day", day=first),
+        lake.value("SELECT max(last_ts) FROM lake.activity WHERE day = $day", day=last),
     )
 
 

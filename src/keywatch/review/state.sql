@@ -8,7 +8,7 @@ SELECT
         WHERE key_id IS NOT NULL AND ts < $end),
     (SELECT max(load_id) FROM lake.path_templates),
     -- An address that is asked for again may be placed elsewhere.
-    (SELECT count(*) - count(DISTINCT address) FROM lake.origins),
+    (SELECT count(*) - count(DISTINCT hash(address)) FROM lake.origins),
     (SELECT max(import_id) FROM lake.keys),
     (SELECT count(*) FROM lake.verdicts),
     (SELECT count(*) FROM lake.leaked_keys),

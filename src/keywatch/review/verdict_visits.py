@@ -91,7 +91,7 @@ def key_ids(lake: Lake, key: str) -> list[str]:
     """
     found = lake.rows(
         """
-        SELECT key_id FROM lake.activity WHERE key_id = $key
+        (SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1)
         UNION
         SELECT key_id FROM lake.keys WHERE $key IN (key_id, "key", name)
         UNION
