@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -174,6 +176,41 @@ def test_a_review_waits_for_no_library_that_it_does_not_need(stolen: Path) -> No
         [sys.executable, "-c", code, str(stolen)], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+_SLOW_TO_IMPORT = {
+    "altair", "geoip2", "httpx", "jsonschema", "maxminddb", "pandas", "plotext", "prefect",
+    "pyarrow.compute", "pyarrow.fs", "pyarrow.parquet", "scipy", "sklearn",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "needless"),
+    [
+        (["--help"], _SLOW_TO_IMPORT | {"duckdb", "numpy", "pyarrow", "pydantic"}),
+        (["keys", "list"], _SLOW_TO_IMPORT),
+        (["case", "key_1", "--week", "2026-W40"], _SLOW_TO_IMPORT),
+    ],
+    ids=["help", "keys list", "case"],
+)
+def test_a_command_that_reads_waits_for_no_library_that_it_does_not_need(
+    stolen: Path, command: list[str], needless: set[str]
+) -> None:
+    pipeline.review(stolen, WEEK, Settings())  # what a case is read from
+    code = (
+        "import sys; from keywatch import cli\n"
+        "try: cli.main()\n"
+        "finally: print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False,
+        env=os.environ | {"KEYWATCH_LAKE": str(stolen)}, cwd=stolen.parent,
+    )  # fmt: skip
+
+    assert "key_1" in done.stdout or command == ["--help"]
+    imported = set(ast.literal_eval(done.stderr.splitlines()[-1]))
+    assert "keywatch.cli" in imported
+    assert needless & imported == set()
 
 
 def test_the_events_query_shows_the_stranger_and_nobody_else(stolen: Path, answer: Review) -> None:
