@@ -15,7 +15,6 @@ the evidence's columns, and what was fitted."""
 def _isolation_forest(
     rows: pa.Table, params: Mapping[str, float | str], fitted: Any
 ) -> tuple[pa.Table, Any]:
-    # scikit-learn takes a second to load: only when it is used.
     from keywatch.detect.kinds.isolation_forest import key_day_evidence
 
     return key_day_evidence(rows, params, fitted)

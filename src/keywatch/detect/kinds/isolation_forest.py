@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn import config_context
-from sklearn.ensemble import IsolationForest
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import IsolationForest
 
 _FIXED = ("key_id", "day", "is_window")
 _LEAST_SPREAD = 0.25
@@ -72,6 +74,10 @@ def key_day_evidence(
 
 
 def _fit(past: npt.NDArray[np.float64], params: Mapping[str, float | str]) -> Fitted:
+    # scikit-learn takes a second to load: only where there is something to fit.
+    from sklearn import config_context
+    from sklearn.ensemble import IsolationForest
+
     rng = np.random.default_rng(int(params["seed"]))
     most = min(len(past), int(params["most_training_rows"]))
     past = past[np.sort(rng.choice(len(past), most, replace=False))]
@@ -87,6 +93,8 @@ def _fit(past: npt.NDArray[np.float64], params: Mapping[str, float | str]) -> Fi
 
 
 def _strangeness(forest: IsolationForest, days: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    from sklearn import config_context
+
     with config_context(assume_finite=True, skip_parameter_validation=True):
         strangeness: npt.NDArray[np.float64] = -forest.score_samples(days)
     return strangeness

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import NMF
 
 _MOST_WAYS_OF_USE = 12
 _ITERATIONS = 30
@@ -33,6 +31,10 @@ def expected_endpoints(used: pa.Table) -> pa.Table:
     shape = (len(keys.dictionary), len(endpoints.dictionary))
     if shape[0] < _FEWEST_KEYS or shape[1] < 2:
         return _SCHEMA.empty_table()
+    # scikit-learn takes a second to load: only where there is something to fit.
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import NMF
+
     matrix = csr_matrix(
         (np.ones(len(used)), (keys.indices.to_numpy(), endpoints.indices.to_numpy())), shape
     )
