@@ -112,7 +112,7 @@ def evidence(world: World, settings: Settings) -> pd.DataFrame:
         names = list(found.detectors)
         visits = pd.DataFrame(found.bits, columns=names)
         visits["facts"] = found.facts
-        visits["key_id"] = [visit[0] for visit in found.visits]
+        visits["key_id"] = found.visits["key_id"].to_pylist()
         return features(visits)
 
     return world.keep_frame("evidence", (lake.name, engine(), settings.config_hash), fresh)

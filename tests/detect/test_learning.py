@@ -40,6 +40,7 @@ from keywatch.report import (
 from keywatch.settings import IngestSettings, ReviewSettings, Settings
 from keywatch.text.document import rehearsal_document
 from keywatch.vendors import catalogue_by_source, find_files
+from tests.detect.evidence import visits_of
 from tests.test_pipeline import (
     AWAY,
     HOME,
@@ -385,8 +386,10 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
     detectors_ = ("a", "b")
     judged = WindowEvidence(
         detectors=detectors_,
-        visits=tuple((f"key_{n}", FIRST, "192.0.2.0/24") for n in range(4)),
-        networks=("AS1", "", "AS2", "AS3"),
+        visits=visits_of(
+            (f"key_{n}", FIRST, "192.0.2.0/24", network)
+            for n, network in enumerate(("AS1", "", "AS2", "AS3"))
+        ),
         goes_on=np.array([True, False, False, False]),
         bits=np.arange(8.0).reshape(4, 2),
         facts=np.array([0.0, 0.0, 0.0, 24.0 * has_facts]),

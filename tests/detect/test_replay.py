@@ -15,6 +15,7 @@ from keywatch.detect.replay import NOTHING, LeftOut, Replay, Replayed, Replays, 
 from keywatch.detect.scoring import ScoredCase, WindowEvidence, counting, families_of, judge_cases
 from keywatch.model import Window
 from keywatch.settings import Settings
+from tests.detect.evidence import visits_of
 
 DETECTORS = load_detectors()
 COLUMNS = [detector.id for detector in counting(DETECTORS)]
@@ -38,8 +39,7 @@ def evidence(strange: dict[str, float], rng: np.random.Generator) -> WindowEvide
     rows = len(bits)
     return WindowEvidence(
         detectors=tuple(COLUMNS),
-        visits=tuple((key_id, MONDAY, "192.0.2.0/24") for key_id in bits),
-        networks=("",) * rows,
+        visits=visits_of([(key_id, MONDAY, "192.0.2.0/24", "") for key_id in bits]),
         goes_on=np.zeros(rows, bool),
         bits=said,
         facts=np.zeros(rows),
@@ -158,7 +158,7 @@ def test_the_like_windows_are_scored_once_and_others_anew() -> None:
 
 
 def stolen_in_each(found: Replays) -> Replays:
-    stolen = frozenset({found.replays[0].evidence.visits[0][0]})
+    stolen = frozenset({found.replays[0].evidence.names()[0][0]})
     return replace(found, replays=tuple(replace(each, stolen=stolen) for each in found.replays))
 
 
@@ -200,6 +200,6 @@ def test_what_goes_on_is_revoked_only_where_its_first_week_would_be(
 
 def at_network(week: WindowEvidence, *, goes_on: bool) -> WindowEvidence:
     """The same, key_x being at a network that is new to it."""
-    is_x = np.array([key_id == "key_x" for key_id, _, _ in week.visits], bool)
-    networks = tuple("AS1" if x else "" for x in is_x.tolist())
-    return replace(week, networks=networks, goes_on=is_x & goes_on)
+    visits = [(*visit, "AS1" if visit[0] == "key_x" else "") for visit in week.names()]
+    is_x = week.is_of({"key_x"})
+    return replace(week, visits=visits_of(visits), goes_on=is_x & goes_on)

@@ -17,8 +17,8 @@ from keywatch.detect import scoring
 from keywatch.detect.calibration import (
     Calibration,
     Families,
+    Floats,
     Visits,
-    concatenate,
     fold_of,
     q_values,
     q_values_of_groups,
@@ -40,6 +40,7 @@ from keywatch.lake import Lake
 from keywatch.model import FAMILIES as ALL_FAMILIES
 from keywatch.model import Action, Family, Status
 from keywatch.settings import ScoringSettings
+from tests.detect.evidence import visits_of
 
 MONDAY, TUESDAY = date(2026, 9, 28), date(2026, 9, 29)
 HOME, AWAY = "84.151.10.0/24", "45.153.78.0/24"
@@ -283,13 +284,13 @@ def test_what_goes_on_adds_what_earlier_windows_said(lake: Lake) -> None:
     now = gather(lake, ALL)
     before = replace(now, bits=np.array([[0.0] * len(COLUMNS)]))
     before.bits[0, COLUMNS.index("unfamiliar_object")] = 5.0
-    elsewhere = replace(before, networks=("AS2",))
+    elsewhere = replace(before, visits=visits_of([(*before.names()[0], "AS2")]))
     scale = families_of(ALL, SETTINGS)
     (alone,) = score(lake, now, scale, SETTINGS, earlier=[elsewhere])
     (case,) = score(lake, now, scale, SETTINGS, earlier=[elsewhere, before])
     assert (alone.bits, case.bits) == (9, adds_up(9, 5))
     assert case.goes_on
-    assert now.begun().visits == ()
+    assert now.begun().names() == []
 
 
 def test_of_a_family_the_strongest_detector_is_told(lake: Lake) -> None:
@@ -369,7 +370,7 @@ def test_a_fact_that_is_no_theft_adds_nothing_and_asks_for_its_action(lake: Lake
         detectors = asks_for(action)
         evidence = gather(lake, detectors)
         # No visit of it is strange, and the key stays among the ordinary ones of a replay.
-        assert evidence.visits == evidence.without_facts().visits == ()
+        assert evidence.names() == evidence.without_facts().names() == []
         assert evidence.without_facts().keys == evidence.keys == 1
         case = only_case(lake, detectors=detectors)
         assert (case.bits, case.action, case.certain) == (0, "none", False)
@@ -383,7 +384,7 @@ def test_a_theft_s_key_is_no_ordinary_one(lake: Lake) -> None:
     evidence = gather(lake, asks_for("revoke"))
     assert evidence.keys == 2
     ordinary = evidence.without_facts()
-    assert (ordinary.keys, [key_id for key_id, _, _ in ordinary.visits]) == (1, ["key_2"])
+    assert (ordinary.keys, [key_id for key_id, _, _ in ordinary.names()]) == (1, ["key_2"])
 
 
 @pytest.mark.parametrize(
@@ -556,8 +557,7 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
     parts = [
         WindowEvidence(
             detectors=tuple(COLUMNS),
-            visits=tuple((key_id, MONDAY, AWAY) for key_id in week),
-            networks=("",) * len(week),
+            visits=visits_of((key_id, MONDAY, AWAY, "") for key_id in week),
             goes_on=np.zeros(len(week), bool),
             bits=np.array([row(origin, client) for origin, client in week.values()]),
             facts=np.zeros(len(week)),
@@ -567,7 +567,12 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
         ).as_visits()
         for week in weeks
     ]
-    return Calibration(concatenate(parts, len(COLUMNS)), families_of(ALL, SETTINGS))
+    return Calibration(parts, families_of(ALL, SETTINGS))
+
+
+def replayed_bits(fit: Calibration) -> Floats:
+    """What the families say of each replayed visit."""
+    return np.concatenate([fit.families.total(fit.calibrated(part)) for part in fit.replayed])
 
 
 def row(origin: float, client: float) -> list[float]:
@@ -612,7 +617,7 @@ def test_the_tail_is_monotone_and_never_above_the_rank(scores: list[float], keys
     asked = np.linspace(0, 60, 121)
     p = fit.p_values(asked)
     assert (np.diff(p) <= 1e-12).all()
-    replayed = np.sort(fit.families.total(fit.replayed_bits))
+    replayed = np.sort(replayed_bits(fit))
     rank = (1 + len(replayed) - np.searchsorted(replayed, asked)) / (keys + 1)
     assert (p[asked > 0] <= rank[asked > 0] + 1e-12).all()
     assert (p > 0).all()
@@ -636,7 +641,7 @@ def test_the_tail_by_hand() -> None:
     # Of 40 replayed scores the 20 largest, which exceed 2.0 by 0.1, 0.2, …, 2.0: 21 bits in all.
     # The prior: 5 cases at half of ln 2. The lower decile of a Gamma of 25 is 18.84.
     fit = calibration({f"old_{i}": (0.1 * i, 0.0) for i in range(1, 41)}, keys=100_000)
-    assert fit.families.total(fit.replayed_bits).max() == pytest.approx(4.0)
+    assert replayed_bits(fit).max() == pytest.approx(4.0)
     assert (fit.tail.start, fit.tail.cases) == (0.0, 40)  # 2 % of 100,000 are more than there are
     fit = calibration({f"old_{i}": (0.1 * i, 0.0) for i in range(1, 41)}, keys=1000)
     assert fit.tail.start == pytest.approx(2.0)
@@ -649,7 +654,7 @@ def test_a_rank_that_is_known_is_not_undercut_by_the_tail() -> None:
     alike = {f"alike_{i}": (6.0, 0.0) for i in range(20)}
     trifles = {f"trifle_{i}": (0.05 * i, 0.0) for i in range(1, 41)}
     fit = calibration(alike | trifles, keys=1000)
-    so_much = fit.families.total(fit.replayed_bits).max()
+    so_much = replayed_bits(fit).max()
     assert fit.p_values(np.array([so_much])) == pytest.approx(21 / 1001)
     assert fit.p_values(np.array([so_much + 20])) < 1 / 1001
 
@@ -824,8 +829,7 @@ def test_alone_a_case_is_decided_as_in_a_review_of_it_only(
     quiet = calibration({f"old_{i}": (i / 3, 1.0) for i in range(20)}, keys=1000)
     evidence = WindowEvidence(
         detectors=tuple(COLUMNS),
-        visits=(("k", MONDAY, AWAY),),
-        networks=("AS1",),
+        visits=visits_of([("k", MONDAY, AWAY, "AS1")]),
         goes_on=np.array([False]),
         bits=np.array([row(origin, client)]),
         facts=np.array([24.0 * (what == "certain")]),
@@ -972,7 +976,7 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
         )
 
     families = Families(np.arange(6), np.full(6, 14.0))
-    fit = Calibration(concatenate([week(300) for _ in range(4)], 6), families)
+    fit = Calibration([week(300) for _ in range(4)], families)
     p = fit.p_values(families.total(fit.calibrated(week(1000))))
     for level in (0.01, 0.05, 0.2):
         assert (p <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / 300)

@@ -58,9 +58,9 @@ TAIL_QUANTILE = 0.1
 
 @dataclass(frozen=True)
 class Visits:
-    """The evidence of the visits of one window or of several; a row a visit.
+    """The evidence of a window's visits; a row a visit.
 
-    `case` numbers the row's case (a key in a window); `fold` is its key's; `group` numbers the
+    `case` numbers the row's case (its key); `fold` is its key's; `group` numbers the
     visits that are judged as one (a key at a network that is new to it). `bits` has a column a
     detector, 0 where it says nothing; it is read by columns, so Fortran's order is faster. `cases`
     counts all keys in use, those without a row too, in each fold. `ruled` says where a rule speaks
@@ -73,11 +73,6 @@ class Visits:
     bits: Floats
     cases: Ints
     ruled: Flags
-
-    @property
-    def total(self) -> int:
-        """Cases of both folds."""
-        return int(self.cases.sum())
 
 
 def fold_of(key_id: str) -> int:
@@ -103,31 +98,6 @@ def alike(one: DataclassInstance, other: DataclassInstance) -> bool:
         else type(value) is type(another) and value == another
         for value, another in pairs
     )
-
-
-def concatenate(parts: Sequence[Visits], detectors: int) -> Visits:
-    """The visits of several windows; their cases stay apart."""
-    empty = np.zeros(0, np.int64)
-    return Visits(
-        case=_apart([part.case for part in parts]),
-        fold=np.concatenate([empty, *(part.fold for part in parts)]),
-        group=_apart([part.group for part in parts]),
-        bits=np.concatenate([np.zeros((0, detectors)), *(part.bits for part in parts)]),
-        cases=np.sum([part.cases for part in parts], axis=0)
-        if parts
-        else np.zeros(FOLDS, np.int64),
-        ruled=np.concatenate([np.zeros(0, bool), *(part.ruled for part in parts)]),
-    )
-
-
-def _apart(parts: Sequence[Ints]) -> Ints:
-    """The numbers of the parts, one after the other, so that none stands in two of them."""
-    numbers = [np.zeros(0, np.int64)]
-    first = 0
-    for part in parts:
-        numbers.append(part + first)
-        first += int(part.max(initial=-1)) + 1
-    return np.concatenate(numbers)
 
 
 def together(bits: Floats, group: Ints) -> Floats:
@@ -282,8 +252,9 @@ class Tail:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the replayed windows give: `replayed` are their visits, less those of noisy keys.
+    """What the replayed windows give: `replayed` are the visits of each, less those of noisy keys.
 
+    Windows are read one after the other, for the sake of memory: a row takes 8 bytes a detector.
     `own` are the scores of each noisy key in the `windows`: they speak for that key only. `weight`
     is how many cases each of the strange replayed ones stands for.
 
@@ -294,14 +265,14 @@ class Calibration:
     >>> replayed = Visits(nth, nth % 2, nth, (nth[:, np.newaxis] + 1) / 10, np.array([50, 49]),
     ...                   ruled=np.zeros(40, bool))
     >>> families = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
-    >>> calibration = Calibration(replayed, families)
+    >>> calibration = Calibration([replayed], families)
     >>> calibration.p_values(np.array([0.0, 0.01, 2.0, 10.0])).round(4).tolist()
     [1.0, 0.41, 0.22, 0.0029]
     >>> calibration.cases_of(1.0), calibration.tail.start
     (31, 2.0)
     """
 
-    replayed: Visits
+    replayed: Sequence[Visits]
     families: Families
     own: Mapping[str, Sequence[float]] = field(default_factory=dict)
     windows: int = 0
@@ -318,7 +289,7 @@ class Calibration:
         for column in range(visits.bits.shape[1]):
             above = np.flatnonzero(visits.bits[:, column] > 0)
             for fold in range(FOLDS):
-                count = int(self.replayed.cases.sum() - self.replayed.cases[fold])
+                count = self.total - int(self._cases[fold])
                 rows = above[visits.fold[above] == fold]
                 bits = visits.bits[rows, column]
                 ordered = self._ordered_by_fold[fold][column]
@@ -332,15 +303,11 @@ class Calibration:
     def _ordered_by_fold(self) -> list[list[Floats]]:
         """What the cases of the other folds had at most, in order; by fold and detector."""
         found: list[list[Floats]] = [[] for _ in range(FOLDS)]
-        for column in range(self.replayed.bits.shape[1]):
-            bits = self.replayed.bits[:, column]
-            rows = np.flatnonzero(bits > 0)
-            rows = rows[np.lexsort((bits[rows], self.replayed.case[rows]))]
-            # The last of each case.
-            case = self.replayed.case[rows]
-            rows = rows[np.append(np.diff(case) != 0, True)[: len(rows)]]
+        for column in range(len(self.families.of_detector)):
+            most = [_most_by_case(part, column) for part in self.replayed]
             for fold in range(FOLDS):
-                found[fold].append(np.sort(bits[rows[self.replayed.fold[rows] != fold]]))
+                others = [bits[folds != fold] for bits, folds in most]
+                found[fold].append(np.sort(np.concatenate(others)))
         return found
 
     def p_values(self, scores: Floats) -> Floats:
@@ -349,9 +316,9 @@ class Calibration:
         as_high = np.where(
             scores > 0,
             len(ordered) - np.searchsorted(ordered, scores, side="left"),
-            self.replayed.total,
+            self.total,
         )
-        p: Floats = (1 + as_high) / (self.replayed.total + 1)
+        p: Floats = (1 + as_high) / (self.total + 1)
         tail = self.tail
         beyond = tail.share * np.exp(-tail.rate * np.maximum(scores - tail.start, 0.0))
         p = np.where(as_high < RANK_CASES, np.minimum(p, beyond), p)
@@ -376,14 +343,14 @@ class Calibration:
     @property
     def ruled_share(self) -> float:
         """The share of replayed cases that a rule speaks against, the judged one included."""
-        return (1 + len(self._ruled_scores)) / (self.replayed.total + 1)
+        return (1 + len(self._ruled_scores)) / (self.total + 1)
 
     def ruled_below(self, score: float) -> float:
         """The share of replayed cases that a rule speaks against and that have less than `score`.
 
         That much more is looked at where those that a rule speaks against come first.
         """
-        return float((self._ruled_scores < score).sum()) / (self.replayed.total + 1)
+        return float((self._ruled_scores < score).sum()) / (self.total + 1)
 
     @cached_property
     def tail(self) -> Tail:
@@ -391,31 +358,58 @@ class Calibration:
         from scipy.special import gammaincinv
 
         ordered = self._ordered_scores
-        most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.replayed.total))
+        most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.total))
         start = float(ordered[-most - 1]) if len(ordered) > most else 0.0
         over = ordered[ordered > start] - start
         bits = over.sum() + PRIOR_CASES / PRIOR_RATE
         rate = float(gammaincinv(len(over) + PRIOR_CASES, TAIL_QUANTILE) / bits)
-        share = (len(over) + 1) / (self.replayed.total + 1)
+        share = (len(over) + 1) / (self.total + 1)
         return Tail(start, share, min(rate, math.log(2)), len(over))
 
-    @cached_property
-    def replayed_bits(self) -> Floats:
-        """The replayed visits on the common scale."""
-        return self.calibrated(self.replayed)
+    @property
+    def total(self) -> int:
+        """Cases of all windows, those without a row too."""
+        return int(self._cases.sum())
 
     @cached_property
-    def _scores(self) -> Floats:
-        bits = together(self.replayed_bits, self.replayed.group)
-        return most_of_case(self.replayed.case, self.families.total(bits))
+    def _cases(self) -> Ints:
+        """Cases of all windows by fold."""
+        cases: Ints = np.sum([part.cases for part in self.replayed], axis=0)
+        return cases
+
+    @cached_property
+    def _scores(self) -> list[Floats]:
+        """The score of each case of each window."""
+        return [
+            most_of_case(
+                part.case, self.families.total(together(self.calibrated(part), part.group))
+            )
+            for part in self.replayed
+        ]
 
     @cached_property
     def _ordered_scores(self) -> Floats:
-        return np.sort(self._scores[self._scores > 0])
+        scores = np.concatenate(self._scores)
+        return np.sort(scores[scores > 0])
 
     @cached_property
     def _ruled_scores(self) -> Floats:
-        return self._scores[np.unique(self.replayed.case[self.replayed.ruled])]
+        return np.concatenate(
+            [
+                scores[np.unique(part.case[part.ruled])]
+                for part, scores in zip(self.replayed, self._scores, strict=True)
+            ]
+        )
+
+
+def _most_by_case(visits: Visits, column: int) -> tuple[Floats, Ints]:
+    """The most that a detector says of each case that it says something against, and its fold."""
+    bits = visits.bits[:, column]
+    rows = np.flatnonzero(bits > 0)
+    rows = rows[np.lexsort((bits[rows], visits.case[rows]))]
+    # The last of each case.
+    rows = rows[np.append(np.diff(visits.case[rows]) != 0, True)[: len(rows)]]
+    return bits[rows], visits.fold[rows]
 
 
 def _parts(rows: Floats) -> Floats:

@@ -166,10 +166,9 @@ def _merged(known: Known, evidence: WindowEvidence, part: Set[str]) -> WindowEvi
     others = known.judged.without(part & known.key_ids)
     return replace(
         evidence,
-        visits=others.visits + evidence.visits,
-        networks=others.networks + evidence.networks,
+        visits=pa.concat_tables([others.visits, evidence.visits]),
         goes_on=np.concatenate([others.goes_on, evidence.goes_on]),
-        bits=np.concatenate([others.bits, evidence.bits]),
+        bits=np.asfortranarray(np.concatenate([others.bits, evidence.bits])),
         facts=np.concatenate([others.facts, evidence.facts]),
         ruled=np.concatenate([others.ruled, evidence.ruled]),
         moved=np.concatenate([others.moved, evidence.moved]),

@@ -71,7 +71,7 @@ def power_of_keys(
         key_id: dict.fromkeys(THEFTS)
         for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
     }
-    for (key_id, _, prefix), case in zip(evidence.visits, named, strict=True):
+    for (key_id, _, prefix), case in zip(evidence.names(), named, strict=True):
         theft, _, size = prefix.partition(":")
         if case.action != "none":
             least = found[key_id][theft]

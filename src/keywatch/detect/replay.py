@@ -23,15 +23,15 @@ import numpy as np
 import pyarrow as pa
 
 from keywatch import __version__
-from keywatch.detect.calibration import Calibration, Families, alike, concatenate
+from keywatch.detect.calibration import Calibration, Families, alike
 from keywatch.detect.detectors import Detector
 from keywatch.detect.scoring import (
+    VISITS,
     ScoredCase,
     WindowEvidence,
     counting,
     judge_cases,
     score_of_keys,
-    visit_table,
 )
 from keywatch.lake import Lake
 from keywatch.model import Window
@@ -226,9 +226,10 @@ class Replays:
             load_id=self.load_id,
             cases=replay.evidence.cases.tolist(),
         )
-        bits = pa.array(replay.evidence.bits.tolist(), pa.list_(pa.float64()))
-        table = visit_table(replay.evidence, bits)
-        table = table.append_column("network", pa.array(replay.evidence.networks, pa.string()))
+        rows, detectors = replay.evidence.bits.shape
+        each = np.arange(rows + 1, dtype=np.int32) * detectors
+        bits = pa.ListArray.from_arrays(each, pa.array(replay.evidence.bits.ravel()))
+        table = replay.evidence.visits.append_column("bits", bits)
         for name in ("goes_on", "ruled", "moved"):
             table = table.append_column(name, pa.array(getattr(replay.evidence, name), pa.bool_()))
         with lake.registered("replay_rows", table):
@@ -299,8 +300,8 @@ _last: list[Replayed] = []
 
 
 def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:
-    visits = concatenate([part.as_visits() for part in parts], len(families.of_detector))
-    return Calibration(visits, families) if visits.total else None
+    visits = [part.as_visits() for part in parts]
+    return Calibration(visits, families) if any(each.cases.any() for each in visits) else None
 
 
 def replay(
@@ -494,17 +495,15 @@ def _from_lake(
 
     is_its = (pc.field("window_start") == window.start) & (pc.field("window_end") == window.end)
     rows = visits.filter(is_its)
-    columns = [rows[name].to_pylist() for name in ("key_id", "day", "prefix")]
     bits = rows["bits"].combine_chunks().flatten().to_numpy()
     evidence = WindowEvidence(
         detectors=detectors,
-        visits=tuple(zip(*columns, strict=True)),
-        networks=tuple(rows["network"].to_pylist()),
-        goes_on=np.array(rows["goes_on"].to_pylist(), bool),
-        bits=bits.reshape(-1, len(detectors)),
+        visits=rows.select(VISITS.names).cast(VISITS),
+        goes_on=rows["goes_on"].to_numpy(),
+        bits=np.asfortranarray(bits.reshape(-1, len(detectors))),
         facts=np.zeros(len(rows)),
-        ruled=np.array(rows["ruled"].to_pylist(), bool),
-        moved=np.array(rows["moved"].to_pylist(), bool),
+        ruled=rows["ruled"].to_numpy(),
+        moved=rows["moved"].to_numpy(),
         cases=np.array(cases, np.int64),
     )
     return Replay(window, evidence, is_new=False)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -33,6 +33,7 @@ from keywatch.detect.calibration import (
     Ints,
     Visits,
     fold_of,
+    most_of_case,
     q_values_of_groups,
     together,
 )
@@ -42,7 +43,6 @@ from keywatch.model import FAMILIES, Action, Family, most_urgent
 from keywatch.settings import ScoringSettings
 
 _Name = TypeVar("_Name", bound=str)
-_Value = TypeVar("_Value", bound=Hashable)
 
 _FEWEST_FINDINGS = 2
 FEWEST_ODD_CASES = 5
@@ -61,22 +61,28 @@ _BITS_DIGITS = 6
 """A sum of doubles depends on their order: rounded, so that a tie is one and is broken by name."""
 
 
+VISITS = pa.schema(
+    {"key_id": pa.string(), "day": pa.date32(), "prefix": pa.string(), "network": pa.string()}
+)
+
+
 @dataclass(frozen=True)
 class WindowEvidence:
     """What the detectors say of one window's visits.
 
-    `visits` (key_id, day, prefix) stand beside the rows of `bits` (a column each of the counting
+    `visits` (columns: `VISITS`) stand beside the rows of `bits` (a column each of the counting
     `detectors` in their order), of `facts` (the bits, without a cap, of facts that are thefts), of
     `ruled` (what a rule says, where it is asked) and of `moved` (the key's usual places were silent
-    meanwhile). `networks` are those of the visits that are new to their keys, else empty; `goes_on`
+    meanwhile). The network of a visit is given where it is new to its key, else empty; `goes_on`
     says which of them were there before the window. `cases` counts all keys in use by fold, those
     without evidence too. `fact_actions` has what facts ask for, the most urgent of each key that
     has any; a key in it may have no visit.
+
+    Of 50,000 keys there are some 200,000 visits: so there is no object of Python for each.
     """
 
     detectors: tuple[str, ...]
-    visits: tuple[tuple[str, date, str], ...]
-    networks: tuple[str, ...]
+    visits: pa.Table
     goes_on: Flags
     bits: Floats
     facts: Floats
@@ -96,49 +102,73 @@ class WindowEvidence:
 
     @cached_property
     def _as_visits(self) -> Visits:
-        case, key_ids = _numbered([key_id for key_id, _, _ in self.visits])
-        group, _ = _numbered(
-            [
-                (visit[0], network) if network else visit
-                for visit, network in zip(self.visits, self.networks, strict=True)
-            ]
-        )
+        case, key_ids = self._keys
+        group, networks = _numbered(self.visits["network"])
+        # Those of no network, or of one that is known to the key, are each for themselves.
+        is_new = np.array(networks, bool)[group]
+        group = case * len(networks) + group
+        group[~is_new] = np.arange(len(group))[~is_new] + len(key_ids) * len(networks)
         return Visits(
             case=case,
             fold=np.array([fold_of(each) for each in key_ids], np.int64)[case],
-            group=group,
+            group=np.unique(group, return_inverse=True)[1],
             bits=np.asfortranarray(self.bits),
             cases=self.cases,
             ruled=self.ruled,
         )
 
     @cached_property
+    def _keys(self) -> tuple[Ints, list[str]]:
+        return _numbered(self.visits["key_id"])
+
+    @cached_property
     def by_name(self) -> Ints:
         """The place of each visit in their order by key, day and prefix."""
+        key_id, prefix = (_ranked(self.visits[name]) for name in ("key_id", "prefix"))
         places = np.empty(len(self.visits), np.int64)
-        places[sorted(range(len(self.visits)), key=self.visits.__getitem__)] = np.arange(
+        places[np.lexsort((prefix, self.visits["day"].to_numpy(), key_id))] = np.arange(
             len(self.visits)
         )
         return places
 
+    def names(self, rows: Sequence[int] | Ints | None = None) -> list[tuple[str, date, str]]:
+        """Key, day and prefix of the visits of these `rows`, or of all."""
+        visits = self.visits if rows is None else self.visits.take(np.asarray(rows, np.int64))
+        columns = (visits[name].to_pylist() for name in ("key_id", "day", "prefix"))
+        return list(zip(*columns, strict=True))
+
+    def most_by_key(self, bits: Floats) -> dict[str, float]:
+        """The most of the `bits` of each key's visits."""
+        case, key_ids = self._keys
+        return dict(zip(key_ids, most_of_case(case, bits).tolist(), strict=True))
+
+    def places(self, of: Flags) -> set[tuple[str, str]]:
+        """The networks, new to their keys, of the visits that are chosen: (key_id, network)."""
+        visits = self.visits.filter(of)
+        pairs = zip(visits["key_id"].to_pylist(), visits["network"].to_pylist(), strict=True)
+        return {(key_id, network) for key_id, network in pairs if network}
+
     def without_facts(self) -> WindowEvidence:
         """The same less the keys that are known to be stolen."""
-        return self.without(
-            {visit[0] for visit, bits in zip(self.visits, self.facts, strict=True) if bits}
-        )
+        return self.without({key_id for key_id, _, _ in self.names(np.flatnonzero(self.facts))})
 
     def without(self, key_ids: Set[str]) -> WindowEvidence:
         """The same less some of its keys."""
         if not key_ids:
             return self
         folds = np.array([fold_of(key_id) for key_id in key_ids], np.int64)
-        kept = self._only(np.array([visit[0] not in key_ids for visit in self.visits], bool))
+        kept = self._only(~self.is_of(key_ids))
         left = self.cases - np.bincount(folds, minlength=FOLDS)
         return replace(kept, cases=np.maximum(left, 0))
 
     def of(self, key_ids: Set[str]) -> WindowEvidence:
         """The visits of some of its keys."""
-        return self._only(np.array([visit[0] in key_ids for visit in self.visits], bool))
+        return self._only(self.is_of(key_ids))
+
+    def is_of(self, key_ids: Set[str]) -> Flags:
+        """Which visits are of one of the keys."""
+        case, names = self._keys
+        return np.array([key_id in key_ids for key_id in names], bool)[case]
 
     def begun(self) -> WindowEvidence:
         """The same less what goes on from earlier windows, which have judged it."""
@@ -146,30 +176,51 @@ class WindowEvidence:
 
     def at(self, places: Set[tuple[str, str]]) -> WindowEvidence:
         """The visits of some keys at networks that are new to them: (key_id, network)."""
-        visits = zip(self.visits, self.networks, strict=True)
-        return self._only(np.array([(one[0], network) in places for one, network in visits], bool))
+        case, key_ids = self._keys
+        number, networks = _numbered(self.visits["network"])
+        at = {key_id: nth for nth, key_id in enumerate(key_ids)}
+        also = {network: nth for nth, network in enumerate(networks)}
+        wanted = [
+            at[key_id] * len(networks) + also[network]
+            for key_id, network in places
+            if key_id in at and network in also
+        ]
+        return self._only(np.isin(case * len(networks) + number, wanted))
 
     def _only(self, kept: Flags) -> WindowEvidence:
         if kept.all():
             return self
-        rows = np.flatnonzero(kept).tolist()
         return replace(
             self,
-            visits=tuple(self.visits[i] for i in rows),
-            networks=tuple(self.networks[i] for i in rows),
+            visits=self.visits.filter(kept),
             goes_on=self.goes_on[kept],
-            bits=self.bits[kept],
+            bits=_rows_of(self.bits, kept),
             facts=self.facts[kept],
             ruled=self.ruled[kept],
             moved=self.moved[kept],
         )
 
 
-def _numbered(values: Sequence[_Value]) -> tuple[Ints, list[_Value]]:
-    """Each value's number, equal where the values are, and the values in order of their numbers."""
-    numbers: dict[_Value, int] = {}
-    each = np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
-    return each, list(numbers)
+def _rows_of(bits: Floats, kept: Flags) -> Floats:
+    """The rows that are kept, in Fortran's order."""
+    rows = np.empty((int(kept.sum()), bits.shape[1]), order="F")
+    for column in range(bits.shape[1]):
+        rows[:, column] = bits[kept, column]
+    return rows
+
+
+def _numbered(texts: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """Each text's number, equal where the texts are, and the texts in order of their numbers."""
+    found = texts.combine_chunks().dictionary_encode()
+    return found.indices.to_numpy().astype(np.int64), found.dictionary.to_pylist()
+
+
+def _ranked(texts: pa.ChunkedArray) -> Ints:
+    """The place of each text's like among them all, in order."""
+    numbers, found = _numbered(texts)
+    ranks = np.empty(len(found), np.int64)
+    ranks[sorted(range(len(found)), key=found.__getitem__)] = np.arange(len(found))
+    return ranks[numbers]
 
 
 @dataclass(frozen=True)
@@ -262,9 +313,10 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
         rules=rules,
     )
     sums = ", ".join(
-        f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0)" for name in columns
+        f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0) AS bits_{nth}"
+        for nth, name in enumerate(columns)
     )
-    rows = lake.rows(
+    said = lake.table(
         f"""
         WITH graded AS (
             SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
@@ -297,11 +349,12 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
                 AND v.day BETWEEN s.starts_on AND s.ends_on
         )
 
-        SELECT key_id, day, prefix, coalesce(any_value(n.network), ''),
-            coalesce(any_value(n.goes_on), false),
-            coalesce(bool_or(detector IN (FROM rules)), false),
-            coalesce(any_value(t.silence_bits), 0) >= $moved_bits,
-            {sums}, coalesce(sum(bits) FILTER (certain), 0)
+        SELECT key_id, day, prefix, coalesce(any_value(n.network), '') AS network,
+            coalesce(any_value(n.goes_on), false) AS goes_on,
+            coalesce(bool_or(detector IN (FROM rules)), false) AS ruled,
+            coalesce(any_value(t.silence_bits), 0) >= $moved_bits AS moved,
+            coalesce(sum(bits) FILTER (certain), 0) AS facts,
+            {sums}
         FROM by_visit AS b
         LEFT JOIN visits AS v USING (key_id, day, prefix)
         LEFT JOIN new_networks AS n USING (key_id, network)
@@ -317,16 +370,17 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
         moved_bits=MOVED_BITS,
     )
     folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
-    numbers = np.array([row[7:] for row in rows], np.float64).reshape(-1, len(columns) + 1)
+    bits = np.empty((len(said), len(columns)), order="F")
+    for nth in range(len(columns)):
+        bits[:, nth] = said[f"bits_{nth}"].to_numpy()
     return WindowEvidence(
         detectors=tuple(columns),
-        visits=tuple(row[:3] for row in rows),
-        networks=tuple(row[3] for row in rows),
-        goes_on=np.array([row[4] for row in rows], bool),
-        ruled=np.array([row[5] for row in rows], bool),
-        moved=np.array([row[6] for row in rows], bool),
-        bits=numbers[:, :-1],
-        facts=numbers[:, -1],
+        visits=said.select(VISITS.names).cast(VISITS),
+        goes_on=said["goes_on"].to_numpy(),
+        ruled=said["ruled"].to_numpy(),
+        moved=said["moved"].to_numpy(),
+        bits=bits,
+        facts=said["facts"].to_numpy(),
         cases=np.bincount(np.array(folds, np.int64), minlength=FOLDS),
         fact_actions=_fact_actions(lake),
     )
@@ -417,11 +471,7 @@ def _as_they_began(
     }
     if not more:
         return list(cases)
-    places = {
-        (visit[0], network)
-        for visit, network in zip(evidence.visits, evidence.networks, strict=True)
-        if network and visit[0] in more
-    }
+    places = evidence.places(evidence.is_of(more))
     stolen: set[str] = set()
     for window in earlier:
         began = window.begun().at(places)
@@ -475,9 +525,10 @@ def as_cases(
     of_family = _said(FAMILIES, families.bits(chosen))
     shares = _said(evidence.detectors, families.shares(chosen))
     findings, deeds = families.findings(chosen, settings.second_family_bits)
+    names = evidence.names(rows)
     return [
         ScoredCase(
-            *evidence.visits[i],
+            *names[row],
             bits=float(bits[i]),
             families=of_family[row],
             shares=shares[row],
@@ -519,8 +570,11 @@ def visit_bits(
     >>> flags, day = np.zeros(3, bool), date(2026, 10, 1)
     >>> evidence = WindowEvidence(
     ...     detectors=("unfamiliar_origin",),
-    ...     visits=(("key_1", day, "a"), ("key_1", day, "b"), ("key_2", day, "a")),
-    ...     networks=("AS64496", "AS64496", ""), goes_on=flags,
+    ...     visits=pa.table(
+    ...         [["key_1", "key_1", "key_2"], [day] * 3, ["a", "b", "a"], ["AS1", "AS1", ""]],
+    ...         schema=VISITS,
+    ...     ),
+    ...     goes_on=flags,
     ...     bits=np.array([[2.0], [7.0], [3.0]]),
     ...     facts=np.zeros(3), ruled=flags, moved=flags, cases=np.array([1, 1]),
     ... )
@@ -531,20 +585,13 @@ def visit_bits(
     >>> visit_bits(evidence.without({"key_1"}), scale)[1].tolist()
     [3.0]
     """
-    going_on = {
-        (visit[0], network)
-        for visit, network, goes_on in zip(
-            evidence.visits, evidence.networks, evidence.goes_on, strict=True
-        )
-        if goes_on
-    }
+    going_on = evidence.places(evidence.goes_on)
     parts = [evidence, *(one.at(going_on) for one in earlier if going_on)]
     whole = evidence
     if len(parts) > 1:
         whole = replace(
             evidence,
-            visits=tuple(visit for part in parts for visit in part.visits),
-            networks=tuple(network for part in parts for network in part.networks),
+            visits=pa.concat_tables(part.visits for part in parts),
             bits=np.concatenate([part.bits for part in parts]),
         )
     visits = whole.as_visits()
@@ -559,10 +606,7 @@ def visit_bits(
 def score_of_keys(evidence: WindowEvidence, scale: Calibration) -> dict[str, float]:
     """The bits of each key's strangest visit."""
     _, bits = visit_bits(evidence, scale)
-    most: dict[str, float] = {}
-    for (key_id, _, _), value in zip(evidence.visits, bits.tolist(), strict=True):
-        most[key_id] = max(most.get(key_id, 0.0), value)
-    return most
+    return evidence.most_by_key(bits)
 
 
 def decide(
@@ -665,7 +709,4 @@ def _uncalibrated(case: ScoredCase, settings: ScoringSettings) -> ScoredCase:
 
 def visit_table(evidence: WindowEvidence, bits: pa.Array) -> pa.Table:
     """The visits (key_id, day, prefix) with their `bits`."""
-    columns = zip(*evidence.visits, strict=True) if evidence.visits else ((), (), ())
-    types = (pa.string(), pa.date32(), pa.string())
-    arrays = [pa.array(column, type) for column, type in zip(columns, types, strict=True)]
-    return pa.table([*arrays, bits], ["key_id", "day", "prefix", "bits"])
+    return evidence.visits.drop_columns("network").append_column("bits", bits)

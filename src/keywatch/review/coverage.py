@@ -29,7 +29,7 @@ def _calibration(replayed: Replayed) -> CalibrationSummary | None:
     left_out = replayed.left_out
     return CalibrationSummary(
         windows=len(replayed.cases),
-        cases=replayed.calibration.replayed.total,
+        cases=replayed.calibration.total,
         nominal_rate=replayed.settings.scoring.false_revoke_rate,
         replayed_revokes=revokes(replayed.cases),
         left_out=sum(map(len, left_out.thefts)),
