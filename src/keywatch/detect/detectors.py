@@ -306,18 +306,32 @@ def prepare_window(
     They take the place of another window's. With `tables`, only those are made; `others` are as of
     `prepare_keys`.
     """
+    set_window(lake, window, baseline_days)
+    _make(lake, "prepare", tables, others or {})
+    if tables is None or "expected_endpoints" in tables:
+        expect_endpoints(lake, (others or {}).get("expected_endpoints"))
+    begin_evidence(lake)
+
+
+def set_window(lake: Lake, window: Window, baseline_days: int) -> None:
+    """Set the variables that ``detect/prepare.sql`` reads."""
     lake.execute(f"SET VARIABLE window_start = DATE '{window.start.date()}'")
     lake.execute(f"SET VARIABLE window_end = DATE '{window.end.date()}'")
     lake.execute(
         f"SET VARIABLE baseline_start = DATE '{window.start.date()}' - {int(baseline_days)}"
     )
-    _make(lake, "prepare", tables, others or {})
-    if tables is None or "expected_endpoints" in tables:
-        expected = (others or {}).get("expected_endpoints")
-        if expected is None:
-            expected = expected_endpoints(lake.table(_USED_ENDPOINTS))
-        with lake.registered("expected_rows", expected):
-            lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
+
+
+def expect_endpoints(lake: Lake, expected: pa.Table | None = None) -> None:
+    """Make ``expected_endpoints``, by default of what all keys in use have called before."""
+    if expected is None:
+        expected = expected_endpoints(lake.table(_USED_ENDPOINTS))
+    with lake.registered("expected_rows", expected):
+        lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
+
+
+def begin_evidence(lake: Lake) -> None:
+    """Make ``evidence``, which `run` adds to; nothing is in it."""
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE evidence (key_id VARCHAR, day DATE, prefix VARCHAR, "
         "detector VARCHAR, family VARCHAR, hygiene BOOLEAN, status VARCHAR, bits DOUBLE, "
@@ -329,6 +343,13 @@ def prepare_window(
 def make_again(lake: Lake, tables: Iterable[str]) -> None:
     """Make these of a window's tables anew, of what those they are made of contain now."""
     _make(lake, "prepare", frozenset(tables))
+
+
+@cache
+def tables_of_window() -> Mapping[str, bool]:
+    """The tables and views that ``detect/prepare.sql`` makes, and whether each is a table."""
+    statements = sql_statements("prepare", __package__)
+    return {made[1]: "TABLE" in made[0] for each in statements if (made := _MADE.search(each))}
 
 
 def _keep_small(lake: Lake, tables: Set[str] | None) -> None:

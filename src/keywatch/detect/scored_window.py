@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from keywatch.detect import detectors, scoring
+from keywatch.detect.buckets import Buckets
 from keywatch.detect.detectors import Detector
 from keywatch.detect.groups import find_groups, raise_together
 from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_before
@@ -167,12 +168,16 @@ def judge_of(
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
     )
-    detectors.prepare_span(
-        lake, first.date() - timedelta(days=days), window.end.date(), catalogue_by_source()
+    buckets = Buckets.of_span(
+        lake,
+        first.date() - timedelta(days=days),
+        window.end.date(),
+        catalogue_by_source(),
+        settings.storage.keys_at_once,
     )
 
     def judge(asked: Window) -> WindowEvidence:
-        detectors.prepare_window(lake, asked, days)
+        buckets.prepare_window(lake, asked, days)
         is_last = asked == window
         for detector in loaded if is_last else scoring.gathered(loaded):
             detectors.run(lake, detector, asked, fitted if is_last else None)

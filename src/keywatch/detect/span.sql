@@ -14,11 +14,12 @@ SELECT
 FROM known_places(among := getvariable('span_addresses'));
 
 -- grain: key_id, day, place_id; of all days until the span's end
-CREATE OR REPLACE TEMP TABLE place_days AS
+CREATE OR REPLACE TEMP TABLE kept_place_days AS
 SELECT a.key_id, a.day, p.place_id
 FROM known_activity AS a
 JOIN places AS p USING (address)
 GROUP BY ALL;
+CREATE OR REPLACE TEMP VIEW place_days AS FROM kept_place_days;
 
 -- grain: key_id, window_start, window_end; the verdict in force
 CREATE OR REPLACE TEMP TABLE span_verdicts AS FROM verdicts_in_force();
@@ -60,15 +61,17 @@ WHERE q.is_late;
 
 -- grain: key_id, place_id; when the key first came from there, in all of the lake: a baseline
 -- forgets
-CREATE OR REPLACE TEMP TABLE first_places AS
+CREATE OR REPLACE TEMP TABLE kept_first_places AS
 SELECT key_id, place_id, min(day) AS first_day
 FROM place_days
 ANTI JOIN flagged_places USING (key_id, day, place_id)
 ANTI JOIN late_places USING (key_id, day, place_id)
 GROUP BY ALL;
+CREATE OR REPLACE TEMP VIEW first_places AS FROM kept_first_places;
 
 -- grain: key_id; its first five days of use, in all of the lake
-CREATE OR REPLACE TEMP TABLE first_days AS
+CREATE OR REPLACE TEMP TABLE kept_first_days AS
 SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
 FROM place_days
 GROUP BY key_id;
+CREATE OR REPLACE TEMP VIEW first_days AS FROM kept_first_days;

@@ -51,6 +51,8 @@ class LakeSettings(_Section):
     """Older snapshots expire, and older runs can't be repeated on the same data."""
     memory_limit: str = "1GB"
     """The limit of DuckDB; the process needs about 1.5 times as much."""
+    keys_at_once: Annotated[int, Field(ge=1)] = 5000
+    """Keys whose tables a review makes at one time; more need more memory, fewer more time."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Cores that a command uses; by default all, but for a small lake one, and in a load one to
     read lines and one to store them."""

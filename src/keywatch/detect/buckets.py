@@ -1,0 +1,157 @@
+"""The tables of a large lake's windows, made of some keys after the other.
+
+A window's tables of 5,000 keys take half a gigabyte. What does not fit into `storage.memory_limit`
+is on disk, and to join such tables takes long. So the keys are put into buckets that are closed
+under kinship (`detect/kin.sql`), the roll-ups are read once and kept in order of the buckets, and
+`detect/prepare.sql` runs for each bucket, on tables that fit. What it makes is put together: in the
+end all tables are as if they had been made at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from keywatch.detect import detectors
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.vendors.catalogue import Endpoint
+
+_ROWS = ("span_activity", "span_hours", "span_transitions", "place_days", "first_places",
+         "first_days")  # fmt: skip
+"""Views of many rows that the window's tables are made of; those of a bucket take their place."""
+_AT_ONCE = frozenset(
+    ("window_reach", "keys", "leaks", "scope_changes", "unread_lines", "exposures", "everybody",
+     "everybody_in_all")
+)  # fmt: skip
+"""Tables of the window that are made of all keys: small, or they say what keys at large do."""
+_WINDOW = "day >= getvariable('window_start') AND day < getvariable('window_end')"
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """How many there are; the temporary table ``key_buckets`` has each key's: key_id, bucket."""
+
+    count: int
+
+    @classmethod
+    def of_span(
+        cls,
+        lake: Lake,
+        start: date,
+        end: date,
+        catalogue: Sequence[tuple[str, Endpoint]],
+        keys_at_once: int,
+    ) -> Buckets:
+        """As `detectors.prepare_span`, in buckets of at most `keys_at_once` keys.
+
+        Kin stay together: the keys of one owner are in one bucket, however many.
+        """
+        detectors.prepare_span(lake, start, end, catalogue)
+        if lake.value("SELECT count(DISTINCT key_id) FROM span_activity") <= keys_at_once:
+            return cls(1)
+        buckets = dict(_filled(lake, keys_at_once))
+        key_ids, numbers = pa.array(buckets, pa.string()), pa.array(buckets.values(), pa.int32())
+        with lake.registered("bucket_rows", pa.table([key_ids, numbers], ["key_id", "bucket"])):
+            lake.execute("CREATE OR REPLACE TEMP TABLE key_buckets AS FROM bucket_rows")
+        for name in _ROWS:
+            lake.execute(
+                f"CREATE OR REPLACE TEMP TABLE kept_{name} AS "
+                f"FROM {name} JOIN key_buckets USING (key_id) ORDER BY bucket"
+            )
+        _read_rows(lake)
+        return cls(max(buckets.values()) + 1)
+
+    def prepare_window(self, lake: Lake, window: Window, baseline_days: int) -> None:
+        """As `detectors.prepare_window`."""
+        if self.count == 1:
+            detectors.prepare_window(lake, window, baseline_days)
+            return
+        detectors.set_window(lake, window, baseline_days)
+        lake.execute(
+            "CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id "
+            f"FROM span_activity SEMI JOIN places USING (address) WHERE {_WINDOW}; "
+            "CREATE OR REPLACE TEMP TABLE window_reach AS "
+            f"SELECT max(last_ts) AS last_ts FROM span_activity WHERE {_WINDOW}"
+        )
+        detectors.make_again(lake, ["keys"])
+        _set_aside(lake, ("keys", "places"))
+        made = detectors.tables_of_window()
+        by_key = [name for name, is_table in made.items() if is_table and name not in _AT_ONCE]
+        for bucket in range(self.count):
+            _read_rows(lake, f"WHERE bucket = {bucket}")
+            lake.execute(
+                "CREATE OR REPLACE TEMP TABLE keys AS FROM all_keys "
+                f"SEMI JOIN (FROM key_buckets WHERE bucket = {bucket}) USING (key_id); "
+                "CREATE OR REPLACE TEMP TABLE places AS FROM all_places "
+                "WHERE place_id IN (SELECT place_id FROM place_days)"
+            )
+            detectors.make_again(lake, made.keys() - _AT_ONCE)
+            if bucket == 0:
+                _set_aside(lake, by_key)
+            else:
+                lake.execute("".join(f"INSERT INTO all_{name} FROM {name};" for name in by_key))
+        _read_rows(lake)
+        for name in ("keys", "places", *by_key):
+            lake.execute(f"DROP TABLE {name}; ALTER TABLE all_{name} RENAME TO {name}")
+        detectors.make_again(lake, _AT_ONCE - {"window_reach", "keys"})
+        detectors.expect_endpoints(lake)
+        detectors.begin_evidence(lake)
+
+
+def _read_rows(lake: Lake, of: str = "") -> None:
+    for name in _ROWS:
+        lake.execute(
+            f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * EXCLUDE (bucket) FROM kept_{name} {of}"
+        )
+
+
+def _set_aside(lake: Lake, names: Iterable[str]) -> None:
+    """Keep these tables under another name, ``all_…``."""
+    for name in names:
+        lake.execute(f"DROP TABLE IF EXISTS all_{name}; ALTER TABLE {name} RENAME TO all_{name}")
+
+
+def _filled(lake: Lake, keys_at_once: int) -> Iterator[tuple[str, int]]:
+    """Each key of the span and of the inventory, and the number of its bucket."""
+    bucket = 0
+    filled = 0
+    for family in _families(lake):
+        if filled and filled + len(family) > keys_at_once:
+            bucket += 1
+            filled = 0
+        filled += len(family)
+        yield from ((key_id, bucket) for key_id in family)
+
+
+def _families(lake: Lake) -> list[list[str]]:
+    """The keys that are kin of each other, by their first key."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    rows = lake.rows(
+        """
+        SELECT key_id, owner, replaces
+        FROM (SELECT DISTINCT key_id FROM span_activity)
+        FULL JOIN inventory_in_force() USING (key_id)
+        ORDER BY key_id
+        """
+    )
+    nodes: dict[tuple[str, str], int] = {}
+    links = [
+        (nodes.setdefault(("key", key_id), len(nodes)), nodes.setdefault(other, len(nodes)))
+        for key_id, owner, replaces in rows
+        for other in (("key", key_id), ("owner", owner), ("key", replaces))
+        if other[1] is not None
+    ]
+    ends = np.array(links).T
+    graph = coo_matrix((np.ones(len(links), bool), ends), (len(nodes), len(nodes)))
+    _, of_node = connected_components(graph, directed=False)
+    families: dict[int, list[str]] = {}
+    for key_id, _, _ in rows:
+        families.setdefault(int(of_node[nodes["key", key_id]]), []).append(key_id)
+    return list(families.values())
