@@ -70,7 +70,7 @@ JOIN places AS p USING (place_id);
 -- grain: key_id
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 
--- One row: how far the log of the window reaches.
+-- grain: last_ts; one row: how far the log of the window reaches
 CREATE OR REPLACE TEMP TABLE window_reach AS
 SELECT max(last_ts) AS last_ts FROM visits;
 

@@ -19,6 +19,7 @@ SELECT a.key_id, a.day, p.place_id
 FROM known_activity AS a
 JOIN places AS p USING (address)
 GROUP BY ALL;
+-- grain: key_id, day, place_id; a view, for `detect/buckets.py` to show a part of them
 CREATE OR REPLACE TEMP VIEW place_days AS FROM kept_place_days;
 
 -- grain: key_id, window_start, window_end; the verdict in force
@@ -67,6 +68,7 @@ FROM place_days
 ANTI JOIN flagged_places USING (key_id, day, place_id)
 ANTI JOIN late_places USING (key_id, day, place_id)
 GROUP BY ALL;
+-- grain: key_id, place_id; a view, for `detect/buckets.py` to show a part of them
 CREATE OR REPLACE TEMP VIEW first_places AS FROM kept_first_places;
 
 -- grain: key_id; its first five days of use, in all of the lake
@@ -74,4 +76,5 @@ CREATE OR REPLACE TEMP TABLE kept_first_days AS
 SELECT key_id, list_sort(list(DISTINCT day))[:5] AS days
 FROM place_days
 GROUP BY key_id;
+-- grain: key_id; a view, for `detect/buckets.py` to show a part of them
 CREATE OR REPLACE TEMP VIEW first_days AS FROM kept_first_days;
