@@ -197,6 +197,23 @@ def test_a_command_that_reads_waits_for_no_library_that_it_does_not_need(
     stolen: Path, command: list[str], needless: set[str]
 ) -> None:
     pipeline.review(stolen, WEEK, Settings())  # what a case is read from
+    said, imported = ran_alone(stolen, *command)
+    assert "key_1" in said or command == ["--help"]
+    assert needless & imported == set()
+
+
+def test_a_load_and_a_review_do_without_pandas(stolen: Path, tmp_path: Path) -> None:
+    lake = shutil.copytree(stolen, tmp_path / "lake")
+    log = tmp_path / "more.jsonl"
+    log.write_text(json.dumps(line("2026-10-01T10:10:10")) + "\n", encoding="utf-8")
+    said, imported = ran_alone(lake, "ingest", str(log))
+    assert ("1 event" in said, "pandas" in imported) == (True, False)
+    said, imported = ran_alone(lake, "review", "--week", "2026-W40")
+    assert ("key_1" in said, "pandas" in imported) == (True, False)
+
+
+def ran_alone(lake: Path, *command: str) -> tuple[str, set[str]]:
+    """What a command in a process of its own says, and the modules that it has then."""
     code = (
         "import sys; from keywatch import cli\n"
         "try: cli.main()\n"
@@ -204,13 +221,11 @@ def test_a_command_that_reads_waits_for_no_library_that_it_does_not_need(
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False,
-        env=os.environ | {"KEYWATCH_LAKE": str(stolen)}, cwd=stolen.parent,
+        env=os.environ | {"KEYWATCH_LAKE": str(lake)}, cwd=lake.parent,
     )  # fmt: skip
-
-    assert "key_1" in done.stdout or command == ["--help"]
     imported = set(ast.literal_eval(done.stderr.splitlines()[-1]))
     assert "keywatch.cli" in imported
-    assert needless & imported == set()
+    return done.stdout, imported
 
 
 def test_the_events_query_shows_the_stranger_and_nobody_else(stolen: Path, answer: Review) -> None:
