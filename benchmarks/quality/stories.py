@@ -315,7 +315,9 @@ class World:
 
 
 def _some(rng: np.random.Generator, ids: Sequence[int], count: int) -> list[int]:
-    return [int(each) for each in rng.permutation(ids)[:count]]
+    # Of a range NumPy would ask for each number by itself.
+    among = np.arange(ids.start, ids.stop) if isinstance(ids, range) else ids
+    return [int(each) for each in rng.permutation(among)[:count]]
 
 
 def _routines(rng: np.random.Generator, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
