@@ -21,7 +21,18 @@ from keywatch.report.ocsf import ocsf_findings
 from keywatch.review import history, judging
 from keywatch.text.document import review_document
 from tests.report.test_ocsf import VALIDATOR
-from tests.test_pipeline import SETTINGS, TWO_REPLAYS, WEEK, crowd, daily, key, lake_of, line, theft
+from tests.test_pipeline import (
+    NO_REPLAY,
+    SETTINGS,
+    TWO_REPLAYS,
+    WEEK,
+    crowd,
+    daily,
+    key,
+    lake_of,
+    line,
+    theft,
+)
 
 STOLEN, CURIOUS = "key_1", "key_2"
 """One is stolen, by curl; of the other curl asks once, from home, as it does on other days."""
@@ -240,7 +251,7 @@ def test_a_detector_on_trial_makes_no_group(folder: Path, tmp_path: Path) -> Non
             for each in load_detectors()
         ]
         with Lake.open(lake_folder) as lake, lake.reading():
-            answer, _ = judging.make_review(lake, WEEK, SETTINGS, loaded=detectors)
+            answer, _ = judging.make_review(lake, WEEK, NO_REPLAY, loaded=detectors)
         assert bool(answer.groups) is grouped
 
 

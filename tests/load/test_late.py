@@ -20,7 +20,7 @@ from keywatch.model import Window
 from keywatch.review import judging
 from keywatch.vendors import catalogue_by_source
 from tests.conftest import Loading, event
-from tests.test_pipeline import AWAY, SETTINGS, daily, lake_of, line, theft
+from tests.test_pipeline import AWAY, NO_REPLAY, daily, lake_of, line, theft
 
 NOW = datetime(2026, 10, 14, 12)
 W36, W38, W39, W40, W41, W42 = (week_window(f"2026-W{n}") for n in (36, 38, 39, 40, 41, 42))
@@ -116,7 +116,7 @@ def stolen_on(day: str, key_id: str) -> list[dict[str, Any]]:
 def load(lake: Path, events: Iterable[dict[str, Any]], name: str) -> None:
     file = lake.parent / name
     file.write_text("".join(json.dumps(each) + "\n" for each in events), encoding="utf-8")
-    pipeline.ingest(lake, [str(file)], SETTINGS)
+    pipeline.ingest(lake, [str(file)], NO_REPLAY)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
 
     monkeypatch.setattr("keywatch.review.judging.keep_news", killed)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.watch(lake, SETTINGS)
+        pipeline.watch(lake, NO_REPLAY)
     monkeypatch.undo()
     assert kept == [W38]
     with Lake.open(lake) as opened:
@@ -170,7 +170,7 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
     assert [key_ids for key_ids, _ in first] == [["key_2"]]
     assert first[0][1].startswith("log lines came late, about the earlier week 2026-W38")
 
-    watched = pipeline.watch(lake, SETTINGS)
+    watched = pipeline.watch(lake, NO_REPLAY)
     assert watched.windows == (W39, W42, W36)
     told = [(change.alert.key_ids, change.alert.is_late) for change in watched.changes]
     assert told == [(("key_3",), True)]
@@ -179,39 +179,39 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
     assert "the earlier week 2026-W39" in message.why
     # What is older is kept, and nobody is told.
     assert flagged(lake) == ["key_1", "key_2", "key_3"]
-    assert pipeline.watch(lake, SETTINGS).windows == ()
+    assert pipeline.watch(lake, NO_REPLAY).windows == ()
 
 
 def test_a_week_that_was_reviewed_is_opened_again_for_late_lines(lake: Path) -> None:
     for window in (W39, W40, W41):
-        pipeline.review(lake, window, SETTINGS)
-    assert pipeline.missed_weeks(lake, SETTINGS) == []
+        pipeline.review(lake, window, NO_REPLAY)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == []
     load(lake, stolen_on("2026-09-24", "key_3"), "late.jsonl")
-    assert pipeline.missed_weeks(lake, SETTINGS) == [W39]
-    before = pipeline.review(lake, W41, SETTINGS, keep=False)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == [W39]
+    before = pipeline.review(lake, W41, NO_REPLAY, keep=False)
     assert "Late log lines of 2026-W39" in " ".join(before.coverage.notes)
 
     # The feed tells of it; the page is of before, so the review makes it again, and tells no more.
-    (change,) = pipeline.watch(lake, SETTINGS).changes
+    (change,) = pipeline.watch(lake, NO_REPLAY).changes
     assert (change.alert.key_ids, change.alert.is_late) == (("key_3",), True)
-    assert pipeline.missed_weeks(lake, SETTINGS) == [W39]
-    pipeline.review(lake, W39, SETTINGS)
-    assert pipeline.missed_weeks(lake, SETTINGS) == []
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == [W39]
+    pipeline.review(lake, W39, NO_REPLAY)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == []
     with Lake.open(lake) as opened:
         assert opened.value("SELECT count(*) FROM lake.alerts") == 1
-    after = pipeline.review(lake, W41, SETTINGS, keep=False)
+    after = pipeline.review(lake, W41, NO_REPLAY, keep=False)
     assert "Late" not in " ".join(after.coverage.notes)
 
 
 def test_without_a_feed_the_missed_review_tells_of_late_lines(lake: Path) -> None:
     for window in (W39, W41):
-        pipeline.review(lake, window, SETTINGS)
+        pipeline.review(lake, window, NO_REPLAY)
     lines = [*stolen_on("2026-09-03", "key_1"), *stolen_on("2026-09-24", "key_3")]
     load(lake, lines, "late.jsonl")
-    assert pipeline.missed_weeks(lake, SETTINGS) == [W36, W39]
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == [W36, W39]
     for window in (W36, W39):
-        pipeline.review(lake, window, SETTINGS)
-    assert pipeline.missed_weeks(lake, SETTINGS) == []
+        pipeline.review(lake, window, NO_REPLAY)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == []
     with Lake.open(lake) as opened:
         told = opened.rows("SELECT key_ids, why FROM lake.alerts")
         runs = opened.value("SELECT count(*) FROM lake.runs WHERE window_start = '2026-08-31'")

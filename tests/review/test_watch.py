@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -34,25 +35,61 @@ def of_days(events: Iterable[dict[str, Any]], first: date, end: date) -> list[di
     return [each for each in events if f"{first}" <= each["timestamp"] < f"{end}"]
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder of logs until Wednesday; nothing was watched yet."""
-    folder = tmp_path / "logs"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of logs until Wednesday, Thursday's beside it, and a lake with the inventory."""
+    folder = tmp_path_factory.mktemp("untouched")
+    (folder / "logs").mkdir()
     events = daily(date(2026, 8, 1), 65) + crowd()
-    write(folder / "until-wednesday.jsonl", of_days(events, date(2026, 8, 1), date(2026, 10, 1)))
     write(
-        tmp_path / "thursday.jsonl",
+        folder / "logs" / "until-wednesday.jsonl",
+        of_days(events, date(2026, 8, 1), date(2026, 10, 1)),
+    )
+    write(
+        folder / "thursday.jsonl",
         of_days([*events, *theft()], date(2026, 10, 1), date(2026, 10, 2)),
     )
-    inventory = write(tmp_path / "keys.jsonl", [key()])
-    pipeline.import_keys(tmp_path / "lake", inventory, SETTINGS)
+    inventory = write(folder / "keys.jsonl", [key()])
+    pipeline.import_keys(folder / "lake", inventory, SETTINGS)
     return folder
 
 
-def settings_of(place: Path) -> Settings:
+def logs_in(folder: Path, copied: Path) -> Path:
+    """The logs of a copy of such a folder."""
+    return Path(shutil.copytree(copied, folder, dirs_exist_ok=True)) / "logs"
+
+
+@pytest.fixture
+def place(untouched: Path, tmp_path: Path) -> Path:
+    """A folder of logs until Wednesday; nothing was watched yet."""
+    return logs_in(tmp_path, untouched)
+
+
+def watched_thursday(place: Path, settings: Settings) -> None:
+    """Thursday's theft is told."""
+    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
+    pipeline.ingest_new(place.parent / "lake", settings)
+    (change,) = pipeline.watch(place.parent / "lake", settings).changes
+    assert change.alert.action == "revoke"
+
+
+@pytest.fixture(scope="module")
+def told_once(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `untouched`, after Thursday's theft was told."""
+    place = logs_in(tmp_path_factory.mktemp("told"), untouched)
+    watched_thursday(place, settings_of(place))
+    return place.parent
+
+
+@pytest.fixture
+def told(told_once: Path, tmp_path: Path) -> Path:
+    """A folder of logs, of which Thursday's theft was told."""
+    return logs_in(tmp_path, told_once)
+
+
+def settings_of(place: Path, base: Settings = NO_REPLAY) -> Settings:
     channel = FileChannel(kind="file", path=place.parent / "feed.jsonl")
-    return SETTINGS.model_copy(
+    return base.model_copy(
         update={
             "ingest": IngestSettings(places=(str(place),)),
             "deliver": DeliverSettings(channels={"feed": channel}),
@@ -61,7 +98,7 @@ def settings_of(place: Path) -> Settings:
 
 
 def test_a_theft_is_told_once_when_its_log_is_there(place: Path) -> None:
-    lake, settings = place.parent / "lake", settings_of(place)
+    lake, settings = place.parent / "lake", settings_of(place, SETTINGS)
     assert pipeline.ingest_new(lake, settings) is not None
     before = pipeline.watch(lake, settings)
     assert (before.windows, before.changes) == ((WEEK,), ())
@@ -82,14 +119,10 @@ def test_a_theft_is_told_once_when_its_log_is_there(place: Path) -> None:
     assert [message["keys"][0]["key_id"] for message in messages] == ["key_1"]
 
 
-def test_the_review_finds_the_alert_that_the_feed_opened(place: Path) -> None:
-    lake, settings = place.parent / "lake", settings_of(place)
-    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
-    pipeline.ingest_new(lake, settings)
-    (change,) = pipeline.watch(lake, settings).changes
+def test_the_review_finds_the_alert_that_the_feed_opened(told: Path) -> None:
+    lake, settings = told.parent / "lake", settings_of(told)
     answer = pipeline.review(lake, WEEK, settings)
-    assert [case.key_id for case in answer.alerted()] == ["key_1"]
-    assert change.alert.action == answer.alerted()[0].action
+    assert [(case.key_id, case.action) for case in answer.alerted()] == [("key_1", "revoke")]
     with Lake.open(lake) as opened:
         assert opened.value("SELECT count(*) FROM lake.alerts") == 1
         # The feed keeps the evidence of whom it alerts, the review that of everybody.
@@ -102,11 +135,8 @@ def test_the_review_finds_the_alert_that_the_feed_opened(place: Path) -> None:
     assert flags == 1
 
 
-def test_a_verdict_on_what_the_feed_told_closes_it(place: Path) -> None:
-    lake, settings = place.parent / "lake", settings_of(place)
-    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
-    pipeline.ingest_new(lake, settings)
-    pipeline.watch(lake, settings)
+def test_a_verdict_on_what_the_feed_told_closes_it(told: Path) -> None:
+    lake, settings = told.parent / "lake", settings_of(told)
     report = pipeline.give_verdict(lake, "key_1", "benign", settings, by="ana", because="ours")
     assert (report.window, len(report.flagged)) == (WEEK, 1)
     with Lake.open(lake) as opened:
@@ -150,18 +180,27 @@ def test_late_lines_of_the_week_before_are_judged_too(place: Path) -> None:
 # ------------------------------------------------------------------------------------ approval
 
 
+def with_an_executor(place: Path) -> Settings:
+    """Of two channels one hears of a revocation once it is approved."""
+    files = {name: FileChannel(kind="file", path=place.parent / name) for name in ("feed", "doer")}
+    approved = DeliverSettings(channels=files, approved_channels=("doer",))
+    return settings_of(place).model_copy(update={"deliver": approved})
+
+
+@pytest.fixture(scope="module")
+def told_of_two(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `untouched`, after Thursday's theft was told with these settings."""
+    place = logs_in(tmp_path_factory.mktemp("told-of-two"), untouched)
+    watched_thursday(place, with_an_executor(place))
+    return place.parent
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_revocation_is_told_to_the_executor_once_it_is_approved(
-    place: Path, approved: bool
+    told_of_two: Path, tmp_path: Path, approved: bool
 ) -> None:
-    lake, settings = place.parent / "lake", settings_of(place)
-    files = {name: FileChannel(kind="file", path=place.parent / name) for name in ("feed", "doer")}
-    told = DeliverSettings(channels=files, approved_channels=("doer",))
-    settings = settings.model_copy(update={"deliver": told})
-    (place.parent / "thursday.jsonl").rename(place / "thursday.jsonl")
-    pipeline.ingest_new(lake, settings)
-    (change,) = pipeline.watch(lake, settings).changes
-    assert change.alert.action == "revoke"
+    place = logs_in(tmp_path, told_of_two)
+    lake, settings = place.parent / "lake", with_an_executor(place)
     pipeline.deliver_due(lake, settings)
     assert not (place.parent / "doer").exists()
     (waiting,) = pipeline.revokes_to_approve(lake, settings)
@@ -245,7 +284,7 @@ def test_weeks_without_a_review_are_made_up(tmp_path: Path) -> None:
 def test_the_command_loads_judges_and_sends(place: Path) -> None:
     config = place.parent / "keywatch.toml"
     config.write_text(
-        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 1\n"
+        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 0\n"
         '[deliver.channels.feed]\nkind = "file"\npath = "feed.jsonl"\n',
         encoding="utf-8",
     )
@@ -267,7 +306,7 @@ def test_the_command_loads_judges_and_sends(place: Path) -> None:
 def test_missed_reviews_write_their_pages_and_send(place: Path) -> None:
     config = place.parent / "keywatch.toml"
     config.write_text(
-        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 1\n"
+        "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 0\n"
         '[report]\nfolder = "pages"\n'
         '[deliver.channels.feed]\nkind = "file"\npath = "feed.jsonl"\n',
         encoding="utf-8",
