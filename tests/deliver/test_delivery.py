@@ -18,8 +18,7 @@ from keywatch.lake import Lake
 from keywatch.settings import Settings, load_settings
 from tests.command import keywatch
 from tests.deliver.receivers import Answer, Receiver
-from tests.test_pipeline import SETTINGS as FEW_KEYS
-from tests.test_pipeline import WEEK, crowd, daily, key, lake_of, line, theft
+from tests.test_pipeline import NO_REPLAY, WEEK, crowd, daily, key, lake_of, line, theft
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +27,7 @@ SETTINGS = """
 false_revoke_rate = 0.5
 [review]
 power_keys = 0
-replayed_windows = 1
+replayed_windows = 0
 """
 
 
@@ -75,7 +74,7 @@ def reviewed(loaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lake after the review of the week, without any channel."""
     folder = tmp_path_factory.mktemp("reviewed") / "lake"
     shutil.copytree(loaded, folder)
-    pipeline.review(folder, WEEK, FEW_KEYS)
+    pipeline.review(folder, WEEK, NO_REPLAY)
     return folder
 
 
