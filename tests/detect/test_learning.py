@@ -111,6 +111,20 @@ def first(first_review: tuple[Path, Review]) -> Review:
     return first_review[1]
 
 
+@pytest.fixture(scope="module")
+def two_replays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The theft's lake after the review of its first week, for which two weeks were replayed."""
+    lake = two_weeks_under(tmp_path_factory.mktemp("two-replays"))
+    pipeline.review(lake, week(), TWO_REPLAYS)
+    return lake
+
+
+@pytest.fixture
+def replayed(two_replays: Path, tmp_path: Path) -> Path:
+    """A copy of the lake that keeps two replays and the reviewed week."""
+    return Path(shutil.copytree(two_replays, tmp_path / "lake"))
+
+
 def origin_bits(case: Case) -> float:
     return sum(each.bits for each in case.evidence if each.detector == "unfamiliar_origin")
 
@@ -190,17 +204,16 @@ def test_the_realised_rate_comes_from_verdicts(reviewed: Path, first: Review) ->
     assert (calibration.judged, calibration.judged_benign) == (1, 1)
 
 
-def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(two_weeks: Path) -> None:
-    pipeline.review(two_weeks, week(), TWO_REPLAYS)
+def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(replayed: Path) -> None:
     kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
-    with Lake.open(two_weeks) as lake:
+    with Lake.open(replayed) as lake:
         before = lake.rows(kept)
     assert len(before) == 3
-    late = two_weeks.parent / "late.jsonl"
+    late = replayed.parent / "late.jsonl"
     late.write_text(json.dumps(line("2026-09-22T12:34:56", key_id="crowd_01")) + "\n", "utf-8")
-    pipeline.ingest(two_weeks, [str(late)], SETTINGS)
-    pipeline.review(two_weeks, week(), TWO_REPLAYS)
-    with Lake.open(two_weeks) as lake:
+    pipeline.ingest(replayed, [str(late)], SETTINGS)
+    pipeline.review(replayed, week(), TWO_REPLAYS)
+    with Lake.open(replayed) as lake:
         after = lake.rows(kept)
     # Only the windows from that of the late line on.
     assert [new == old for new, old in zip(after, before, strict=True)] == [True, False, False]
@@ -223,13 +236,12 @@ def scored_for(
 
 
 def test_a_reviewed_week_is_the_next_week_s_replay(
-    two_weeks: Path, monkeypatch: pytest.MonkeyPatch
+    replayed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline.review(two_weeks, week(), TWO_REPLAYS)
-    anew = Path(shutil.copytree(two_weeks, two_weeks.parent / "anew"))
+    anew = Path(shutil.copytree(replayed, replayed.parent / "anew"))
     with Lake.open(anew) as lake, lake.writing():
         lake.execute("DELETE FROM lake.replays")
-    answer, asked = scored_for(monkeypatch, two_weeks, week(1))
+    answer, asked = scored_for(monkeypatch, replayed, week(1))
     assert asked == [week(1)]
     same, asked = scored_for(monkeypatch, anew, week(1))
     assert asked == [week(0), week(-1), week(1)]
@@ -241,26 +253,25 @@ def test_a_reviewed_week_is_the_next_week_s_replay(
     ("given", "scored"), [("benign", [week(1)]), ("expected", [week(0), week(1)])]
 )
 def test_a_week_is_replayed_anew_where_a_verdict_changes_what_counts_in_it(
-    two_weeks: Path, monkeypatch: pytest.MonkeyPatch, given: Verdict, scored: list[Window]
+    replayed: Path, monkeypatch: pytest.MonkeyPatch, given: Verdict, scored: list[Window]
 ) -> None:
-    pipeline.review(two_weeks, week(), TWO_REPLAYS)
     until = date(2026, 10, 31) if given == "expected" else None
     pipeline.give_verdict(
-        two_weeks, "key_1", given, SETTINGS, by="ana", because="ours", until=until, window=week()
+        replayed, "key_1", given, SETTINGS, by="ana", because="ours", until=until, window=week()
     )
-    assert scored_for(monkeypatch, two_weeks, week(1))[1] == scored
+    assert scored_for(monkeypatch, replayed, week(1))[1] == scored
 
 
 def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_their_weeks(
-    two_weeks: Path,
+    replayed: Path,
 ) -> None:
     def kept_after(*keys: dict[str, Any]) -> list[tuple[datetime, str]]:
         if keys:
-            file = two_weeks.parent / "keys.jsonl"
+            file = replayed.parent / "keys.jsonl"
             file.write_text("".join(json.dumps(each) + "\n" for each in keys), "utf-8")
-            pipeline.import_keys(two_weeks, file, SETTINGS)
-        pipeline.review(two_weeks, week(), TWO_REPLAYS)
-        with Lake.open(two_weeks) as lake:
+            pipeline.import_keys(replayed, file, SETTINGS)
+        pipeline.review(replayed, week(), TWO_REPLAYS)
+        with Lake.open(replayed) as lake:
             return lake.rows("SELECT window_start, method FROM lake.replays ORDER BY ALL")
 
     known = key(scopes=["admin:*"])
@@ -496,11 +507,11 @@ def test_power_promises_what_the_review_names(
 
 def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> None:
     lake = lake_of(tmp_path, daily(FIRST, 65) + crowd() + visit(date(2026, 10, 1)), [])
-    without = pipeline.review(lake, week(), SETTINGS, keep=False)
     some = SETTINGS.model_copy(
         update={"review": SETTINGS.review.model_copy(update={"power_keys": 10})}
     )
     answer = pipeline.review(lake, week(), some)
+    without = pipeline.review(lake, week(), SETTINGS, keep=False)
     assert answer.cases == without.cases
     assert [power.keys for power in answer.coverage.power] == [10] * len(THEFTS)
     told = power_sentences(answer.coverage.power)
@@ -516,12 +527,14 @@ def test_a_review_sums_the_power_up_and_is_no_other_for_it(tmp_path: Path) -> No
 # -------------------------------------------------------------------------------------- rehearsals
 
 
-def test_a_rehearsal_says_what_the_reviews_would_have_and_stores_nothing(two_weeks: Path) -> None:
+def test_a_rehearsal_says_what_the_reviews_would_have_and_stores_nothing(
+    two_weeks: Path, first: Review
+) -> None:
     span = Window(week().start, week(1).end)
     found = pipeline.rehearse(two_weeks, span, SETTINGS)
     assert found.windows == (week(), week(1))
-    for window in found.windows:
-        answer = pipeline.review(two_weeks, window, SETTINGS, keep=False)
+    second = pipeline.review(two_weeks, week(1), SETTINGS, keep=False)
+    for window, answer in zip(found.windows, (first, second), strict=True):
         told = {alert.key_id: alert.action for alert in found.alerts if alert.window == window}
         assert told == {case.key_id: case.action for case in answer.alerted()}
     assert ("key_1", week()) in {(alert.key_id, alert.window) for alert in found.alerts}
@@ -575,7 +588,7 @@ def test_a_rehearsal_tells_what_other_detectors_would_change(
     tried = detectors.detectors_under(tmp_path / "mine")
     assert tried == detectors.detectors_under(others)
     assert detectors.detectors_under(others / "busy_key") == tried[:1]
-    found = pipeline.rehearse(two_weeks, week(1), SETTINGS, others=tried)
+    found = pipeline.rehearse(two_weeks, week(1), NO_REPLAY, others=tried)
     document = rehearsal_document(found)
     assert document["detectors"] == {"added": ["busy_key"], "replaced": ["honey_key"]}
     assert [(one["key_id"], one["action"], one["against"]) for one in document["changes"]] == [
