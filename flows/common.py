@@ -1,4 +1,4 @@
-"""What flows share: settings, when a retry helps, secrets, artifacts made of hostile text."""
+"""What flows share: settings, when a retry helps, artifacts made of hostile text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypedDict, TypeVar, cast
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import httpx
 from prefect import Task, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.blocks.system import Secret
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from prefect.tasks import exponential_backoff
 
-from keywatch.errors import KeywatchError, LakeBusyError, SecretError
+from keywatch.errors import KeywatchError, LakeBusyError
 from keywatch.model import Review
 from keywatch.notices import notices_to
 from keywatch.report import power_sentences, render_failure
@@ -109,19 +108,6 @@ def say(text: str, level: int = logging.INFO) -> None:
     """Write to the run's log, line by line, without tokens."""
     for line in text.splitlines():
         get_run_logger().log(level, printable(without_tokens(line), max_length=1000))
-
-
-def secret_block(name: str) -> str:
-    """The value of a Prefect Secret block.
-
-    Raises:
-        SecretError: there is no block of that name.
-    """
-    try:
-        block = cast("Secret[str]", Secret.load(name))
-    except ValueError:
-        raise SecretError(f"there is no Prefect Secret block {name!r}; create it") from None
-    return block.get()
 
 
 def leave_artifacts(review: Review, page: Path) -> None:

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.common import say, secret_block, settings_of, step, tells_no_token
+from flows.common import say, settings_of, step, tells_no_token
 from keywatch import pipeline
 from keywatch.deliver import render_delivery
 from keywatch.errors import SecretError
 from keywatch.settings import Settings
+from keywatch.settings.secret_ref import prefect_block
 
 
 @step("send due messages")
 def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
     """The number of messages sent; failed ones are retried, and only wrong settings fail."""
-    done = pipeline.deliver_due(lake, settings, reports=reports, prefect_block=secret_block)
+    done = pipeline.deliver_due(lake, settings, reports=reports, prefect_block=prefect_block)
     text, problems = render_delivery(done)
     say(text)
     for problem in problems:

@@ -8,7 +8,7 @@ import pytest
 
 from keywatch.errors import SettingsError
 from keywatch.settings import Settings, load_settings
-from keywatch.settings.deliver import SecretRef
+from keywatch.settings.secret_ref import SecretRef
 
 SECRET = "https://hooks.slack.com/services/T0/B0/very-secret-text"
 

@@ -5,17 +5,13 @@ A resolved secret is a `pydantic.SecretStr`: it shows as ``**********`` wherever
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from pydantic import SecretStr
 
 from keywatch.errors import SecretError
-from keywatch.settings.deliver import SecretRef
+from keywatch.settings.secret_ref import PrefectBlock, SecretRef
 from keywatch.settings.web_address import web_address
-
-PrefectBlock = Callable[[str], str]
-"""From the name of a Prefect Secret block to its value."""
 
 _FEWEST_TO_HIDE = 4
 
@@ -36,9 +32,7 @@ class Vault:
         Raises:
             SecretError: it is not there, or empty; names the place.
         """
-        value = SecretStr(self._read(ref).strip())
-        if not value.get_secret_value():
-            raise SecretError(f"the secret in {ref} is empty")
+        value = ref.read(self._prefect or _outside_a_flow)
         self._seen.add(value)
         return value
 
@@ -55,30 +49,18 @@ class Vault:
             raise SecretError(f"the address in {ref}: {e}") from None
         return value
 
-    def _read(self, ref: SecretRef) -> str:
-        if ref.env is not None:
-            if ref.env not in os.environ:
-                raise SecretError(f"the environment variable {ref.env} is not set")
-            return os.environ[ref.env]
-        if ref.file is not None:
-            try:
-                return ref.file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as e:
-                why = e.strerror if isinstance(e, OSError) else "no text"
-                raise SecretError(f"{ref.file}: the secret can't be read ({why})") from None
-        assert ref.prefect is not None
-        if self._prefect is None:
-            raise SecretError(
-                f"the Prefect block {ref.prefect} can be read inside a Prefect flow only; "
-                "use env or file on the command line"
-            )
-        return self._prefect(ref.prefect)
-
     def hide(self, text: str) -> str:
         """`text` without any secret that was resolved here."""
         for value in _plain(self._seen):
             text = text.replace(value, "**********")
         return text
+
+
+def _outside_a_flow(name: str) -> str:
+    raise SecretError(
+        f"the Prefect block {name} can be read inside a Prefect flow only; "
+        "use env or file on the command line"
+    )
 
 
 def _plain(secrets: Iterable[SecretStr]) -> list[str]:

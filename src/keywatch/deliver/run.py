@@ -11,7 +11,7 @@ from pathlib import Path
 from keywatch.deliver import outbox, sender
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.channels import open_channel
-from keywatch.deliver.credentials import PrefectBlock, Vault
+from keywatch.deliver.credentials import Vault
 from keywatch.deliver.journal import Journal
 from keywatch.deliver.message import Attachment, Message
 from keywatch.deliver.sender import ChannelReport
@@ -20,7 +20,8 @@ from keywatch.lake import Lake, utc_now
 from keywatch.model import Review
 from keywatch.review import alerts
 from keywatch.review.alerts import Change
-from keywatch.settings.deliver import DeliverSettings, SecretRef
+from keywatch.settings.deliver import DeliverSettings
+from keywatch.settings.secret_ref import PrefectBlock, SecretRef
 from keywatch.settings.web_address import nearness
 from keywatch.text.phrases import count
 from keywatch.text.safe_text import printable

@@ -17,7 +17,8 @@ from keywatch.deliver import http
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.credentials import Vault
 from keywatch.errors import SecretError
-from keywatch.settings.deliver import SecretRef, WebhookChannel
+from keywatch.settings.deliver import WebhookChannel
+from keywatch.settings.secret_ref import SecretRef
 from keywatch.text.phrases import count
 
 _FEWEST_BYTES = 24

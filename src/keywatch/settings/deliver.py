@@ -9,12 +9,13 @@ from datetime import time
 from email.errors import MessageError
 from email.headerregistry import Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from keywatch.model import SEVERITIES, Action, Severity
+from keywatch.settings.secret_ref import SecretRef
 from keywatch.settings.web_address import web_address
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -23,37 +24,6 @@ Budget = Annotated[int, Field(ge=1)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SecretRef(_Section):
-    """The place of a secret: an environment variable, a file, or a Prefect Secret block."""
-
-    env: str | None = None
-    file: Path | None = None
-    prefect: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secret(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError(
-                'a secret is not allowed in the settings: write { env = "NAME" }, '
-                '{ file = "PATH" } or { prefect = "BLOCK" }'
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.env, self.file, self.prefect)) != 1:
-            raise ValueError("set exactly one of env, file and prefect")
-        return self
-
-    def __str__(self) -> str:
-        """The place as text: ``env NAME``."""
-        for kind in ("env", "file", "prefect"):
-            if (place := getattr(self, kind)) is not None:
-                return f"{kind} {place}"
-        raise AssertionError("a place is always named")
 
 
 class _Channel(_Section):
