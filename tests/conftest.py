@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from keywatch.lake import Lake
-from keywatch.lake.lake import _CONFIG
+from keywatch.lake.attach import CONFIG
 from keywatch.load.ingest import LoadReport, load_files
 from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.settings import IngestSettings
@@ -26,7 +26,7 @@ from keywatch.vendors import find_files
 
 # Lakes of tests are small: a second thread costs more than it does, and the next test has the core.
 os.environ["KEYWATCH_STORAGE__THREADS"] = "1"
-_CONFIG["threads"] = 1  # where a test opens a lake without settings
+CONFIG["threads"] = 1  # where a test opens a lake without settings
 
 CHROMIUM = os.environ.get("KEYWATCH_CHROMIUM") or shutil.which("chromium")
 NO_CHROMIUM = (

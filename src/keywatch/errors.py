@@ -3,7 +3,7 @@
 KeywatchError              exit 2, unless said otherwise
 ├── UsageError             the command's words are wrong
 ├── SettingsError          keywatch.toml or an environment variable is wrong
-│   └── SecretError          a channel's secret is not where the settings say
+│   └── SecretError          a secret is not where the settings say
 ├── InputError             a log or an inventory can't be taken
 │   └── TooManyRejectsError  more lines are bad than the settings allow
 ├── ContentError           a content file (data/, detectors/, vendors/) is missing or wrong
@@ -16,6 +16,7 @@ KeywatchError              exit 2, unless said otherwise
     ├── LakeDamagedError   the lake's files don't agree
     ├── LakeReadOnlyError  the lake can't be written
     ├── LakeSpaceError     the disk is full
+    ├── LakeUnreachableError  its catalogue's server or its object store
     └── LakeMemoryError    memory ran out
 """
 
@@ -37,7 +38,7 @@ class SettingsError(KeywatchError):
 
 
 class SecretError(SettingsError):
-    """A channel's secret is not where the settings say; names the place, never the secret."""
+    """A secret is not where the settings say; names the place, never the secret."""
 
 
 class InputError(KeywatchError):
@@ -88,6 +89,10 @@ class LakeReadOnlyError(LakeError):
 
 class LakeSpaceError(LakeError):
     """The disk is full; nothing was kept."""
+
+
+class LakeUnreachableError(LakeError):
+    """The server of the catalogue or the object store does not answer, or refuses."""
 
 
 class LakeMemoryError(LakeError):

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError
-from keywatch.lake import FORMAT_VERSION, METADATA, Lake, utc_now
+from keywatch.lake import FORMAT_VERSION, METADATA, Lake, attach, utc_now
 from keywatch.lake import lake as lake_module
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
@@ -63,7 +63,7 @@ def test_a_small_lake_is_read_on_one_core(
     loading.take(events(1), "one.jsonl")
     folder = loading.lake.folder
     assert folder is not None
-    monkeypatch.delitem(lake_module._CONFIG, "threads")
+    monkeypatch.delitem(attach.CONFIG, "threads")
 
     def threads(settings: LakeSettings) -> int:
         with Lake.open(folder, settings) as lake:
@@ -72,7 +72,7 @@ def test_a_small_lake_is_read_on_one_core(
     assert threads(LakeSettings()) == 1
     assert threads(LakeSettings(threads=3)) == 3
     monkeypatch.setattr(lake_module, "_SMALL_ROWS", 0)
-    monkeypatch.setitem(lake_module._CONFIG, "threads", 5)
+    monkeypatch.setitem(attach.CONFIG, "threads", 5)
     assert threads(LakeSettings()) == 5
 
 

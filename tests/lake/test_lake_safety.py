@@ -17,8 +17,8 @@ import pytest
 import keywatch
 from keywatch.errors import LakeDamagedError, LakeError, UsageError
 from keywatch.lake import Lake
+from keywatch.lake.attach import extension_file
 from keywatch.lake.folder import Writing, remove_remains
-from keywatch.lake.lake import _extension_file
 from keywatch.load.ingest import load_files
 from keywatch.settings import IngestSettings, LakeSettings
 from keywatch.vendors import find_files
@@ -313,7 +313,7 @@ def test_what_a_select_is_not_asked_is_refused_by_the_connection_too(loaded: Pat
 def test_a_lake_loads_no_extension_of_anybody_else(place: str, loaded: Path) -> None:
     # A good one, under a name that was not loaded yet: only the place is wrong.
     theirs = loaded / f"{place}theirs.duckdb_extension"
-    shutil.copyfile(_extension_file("postgres_scanner"), theirs)
+    shutil.copyfile(extension_file("postgres_scanner"), theirs)
     with Lake.open(loaded) as lake, pytest.raises(Lake.Error, match="extensions is disabled"):
         lake.execute(f"LOAD '{theirs}'")
 

@@ -12,7 +12,7 @@ import pytest
 from keywatch import pipeline
 from keywatch.errors import LakeBusyError, LakeDamagedError, LakeReadOnlyError
 from keywatch.lake import Lake
-from keywatch.lake.lake import _extension_file
+from keywatch.lake.attach import extension_file
 from keywatch.notices import notices_to
 from keywatch.operate import integrity
 from keywatch.settings import LakeSettings, Settings
@@ -137,7 +137,7 @@ def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
 
 def as_superuser(catalog: str, *statements: str) -> None:
     with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as admin:
-        admin.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
+        admin.execute(f"LOAD '{extension_file('postgres_scanner')}'")
         admin.execute(f"ATTACH '{catalog.removeprefix('postgres:')}' AS pg (TYPE postgres)")
         for statement in statements:
             admin.execute("CALL postgres_execute('pg', $1)", [statement])

@@ -14,6 +14,7 @@ import pytest
 from keywatch.errors import InputError
 from keywatch.load.ingest import load_files
 from keywatch.vendors import LogFile, detect_source, find_files
+from tests import object_store
 from tests.conftest import SHARED_DATA, Loading, NoWhere, as_csv, as_json_lines, events
 
 
@@ -225,23 +226,11 @@ def test_the_real_detonations_load_and_their_addresses_are_kept_as_logged(
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An S3 bucket called `logs`, in this process."""
-    # Half a second that the other tests need not wait for.
-    import boto3
-    from moto import server
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    try:
-        host, port = running.get_host_and_port()
-        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    for name, value in object_store.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with object_store.server() as client:
         client.create_bucket(Bucket="logs")
-        client.endpoint = f"{host}:{port}"
         yield client
-    finally:
-        running.stop()
 
 
 def test_a_log_on_an_object_store(bucket: Any, quick: Loading) -> None:

@@ -1,11 +1,11 @@
 """The lake: its tables, who may write, its copies, and which weeks it has."""
 
+from keywatch.lake.attach import catalogue_file
 from keywatch.lake.explaining import explained
 from keywatch.lake.lake import (
     FORMAT_VERSION,
     METADATA,
     Lake,
-    catalogue_file,
     duckdb_version,
     sql_statements,
     sql_text,

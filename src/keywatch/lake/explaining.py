@@ -21,6 +21,7 @@ _FULL_WORDS = ("No space left on device", "disk is full", "Disk quota exceeded")
 _READ_ONLY_WORDS = ("Read-only file system", "readonly database", "Permission denied")
 _DAMAGE_WORDS = (
     "Corrupt", "TProtocolException", "disk I/O error", "file is not a database", "malformed",
+    "HTTP 404", "HTTP 416",
 )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ a file outside the place of the Parquet files, but for the catalogue that it ope
 from __future__ import annotations
 
 import fcntl
-import importlib
 import itertools
 import json
 import os
@@ -36,8 +35,8 @@ from keywatch.errors import (
     LakeReadOnlyError,
     UsageError,
 )
+from keywatch.lake import attach, reached
 from keywatch.lake import folder as files
-from keywatch.lake import reached
 from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
@@ -54,16 +53,6 @@ _TABLES = ("schema", "schema_alerts")
 _MACROS = ("macros", "in_force", "verdicts")
 _UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",)}
 """What makes the next format of a lake's format, as files of ``sql/``."""
-_LOCAL_CATALOG = "catalog.sqlite"
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "produce_arrow_string_view": "true",
-    # The extensions are packages that pip has checked by hash, as Keywatch's own code: to have
-    # DuckDB check their signatures at each opening took 0.3 s of processor time. `_lock_down`
-    # refuses to load any other.
-    "allow_unsigned_extensions": "true",
-}
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake has attached its catalogue."""
 _OFTEN_EMPTY = (
@@ -95,14 +84,6 @@ def utc_now() -> datetime:
 def duckdb_version() -> str:
     """The version of the DuckDB library."""
     return str(duckdb.__version__)
-
-
-def catalogue_file(folder: Path, settings: LakeSettings) -> Path | None:
-    """The catalogue of the lake in `folder`; None where it is no file."""
-    if settings.catalog is None:
-        return folder / _LOCAL_CATALOG
-    scheme, _, name = settings.catalog.partition(":")
-    return Path(name) if scheme == "sqlite" else None
 
 
 @cache
@@ -175,7 +156,7 @@ class Lake:
     @classmethod
     def in_memory(cls) -> Lake:
         """An empty lake that lives and dies with the connection; for detector cases and tests."""
-        connection = duckdb.connect(config=_CONFIG | {"threads": 1})
+        connection = duckdb.connect(config=attach.CONFIG | {"threads": 1})
         connection.execute("ATTACH ':memory:' AS lake")
         for name in _TABLES:
             connection.execute(sql_text(name))
@@ -187,7 +168,7 @@ class Lake:
         """A database without tables that never touches the disk: for text not yet redacted."""
         # Arrow has no dictionary of string views: they would be copied once more.
         connection = duckdb.connect(
-            config=_CONFIG
+            config=attach.CONFIG
             | {"temp_directory": "", "threads": 1, "produce_arrow_string_view": "false"}
         )
         connection.execute(sql_text("macros"))
@@ -212,7 +193,7 @@ class Lake:
                 lake's than the files, or of a format that is not known.
         """
         settings = settings or LakeSettings()
-        lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
+        lake = cls(duckdb.connect(config=attach.CONFIG), folder, settings)
         try:
             lake._open(create)
         except BaseException:
@@ -227,7 +208,7 @@ class Lake:
         Raises:
             LakeDamagedError: it has no catalogue, or one that can't be opened.
         """
-        lake = cls(duckdb.connect(config=_CONFIG), folder, settings)
+        lake = cls(duckdb.connect(config=attach.CONFIG), folder, settings)
         try:
             with lake._explaining():
                 lake._load_extensions()
@@ -283,7 +264,7 @@ class Lake:
         if self._copied is not None:
             return self._copied
         assert self.folder is not None
-        return catalogue_file(self.folder, self._settings)
+        return attach.catalogue_file(self.folder, self._settings)
 
     @property
     def data_path(self) -> str:
@@ -299,7 +280,9 @@ class Lake:
         scanner = "sqlite_scanner" if self.sqlite_file else "postgres_scanner"
         remote = ["httpfs"] if "://" in self.data_path else []
         for name in ("ducklake", scanner, *remote):
-            self.connection.execute(f"LOAD '{_extension_file(name)}'")
+            attach.load_extension(self.connection, name)
+        if self.data_path.startswith("s3://"):
+            attach.grant_s3(self.connection, self.data_path, self._settings.s3)
 
     def _find_catalogue(self) -> bool:
         """Whether there may be a catalogue; one in a folder that is read-only is copied.
@@ -362,12 +345,14 @@ class Lake:
             options += f", SNAPSHOT_VERSION {self._snapshot}"
         if self._snapshot is not None or self.read_only:
             options += ", READ_ONLY"
-        attach = f"ATTACH {quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
+        statement = f"ATTACH {quoted(f'ducklake:{self._catalog}')} AS lake ({options})"
         try:
-            self._retry(lambda: self.connection.execute(attach))
+            self._retry(lambda: self.connection.execute(statement))
         except duckdb.Error as e:
             if "creating a new DuckLake is explicitly disabled" in str(e):
                 return False
+            if told := self._unreachable(e):
+                raise told from None
             if told := self._explained(e):
                 raise told from e
             raise self._damaged(f"the catalogue can't be opened: {first_line(e)}") from e
@@ -468,8 +453,8 @@ class Lake:
 
     @property
     def _catalogue_name(self) -> str:
-        # What a connection string holds beside the name is not to be shown: it may be a password.
-        return str(self.sqlite_file or "PostgreSQL")
+        assert self.folder is not None
+        return attach.catalogue_place(self.folder, self._settings)
 
     def _count_files(self, begun: list[files.Writing]) -> int:
         """How many Parquet files there are, less those that were written by `begun`."""
@@ -490,7 +475,8 @@ class Lake:
             except (FileNotFoundError, NotADirectoryError):
                 return None
         where = f"{self.data_path.rstrip('/')}/{files.MARKER}"
-        if not self.value("SELECT count(*) FROM glob($where)", where=where):
+        # A name without a wildcard is not looked for in an object store.
+        if (where,) not in self.rows("FROM glob($pattern)", pattern=f"{where}*"):
             return None
         text = self.value("SELECT content FROM read_text($where)", where=where)
         return files.parse_marker(str(text), where)
@@ -932,9 +918,17 @@ class Lake:
         try:
             yield
         except (duckdb.Error, OSError, MemoryError) as e:
+            if told := self._unreachable(e):
+                raise told from None  # its cause may hold a password
             if told := self._explained(e):
                 raise told from e
             raise
+
+    def _unreachable(self, error: Exception) -> LakeError | None:
+        """`error` as one of ours where it is of a server that does not answer, or refuses."""
+        if self.folder is None:
+            return None
+        return attach.unreachable(error, self.folder, self._settings, self.data_path)
 
     def _explained(self, error: Exception) -> LakeError | None:
         """`error` as one of ours; None where it says nothing of the lake's files or the machine."""
@@ -980,11 +974,8 @@ class Lake:
     @contextmanager
     def _lock_in_postgres(self) -> Iterator[None]:
         """An advisory lock of the catalogue's database; the server drops it with the connection."""
-        guard = duckdb.connect(config=_CONFIG)
+        guard = attach.lock_connection(self._settings)
         try:
-            guard.execute(f"LOAD '{_extension_file('postgres_scanner')}'")
-            name = self._catalog.partition(":")[2]
-            guard.execute(f"ATTACH {quoted(name)} AS catalogue (TYPE postgres, READ_ONLY)")
             self._wait_in_postgres(guard)
             self._guard = guard
             yield
@@ -1049,16 +1040,3 @@ class Lake:
                 pause = min(2 * pause, _LONGEST_RETRY_SECONDS)
             else:
                 return
-
-
-def _extension_file(name: str) -> Path:
-    """The extension's file in its PyPI package: nothing is fetched or put into the home folder."""
-    try:
-        package = importlib.import_module(f"duckdb_extension_{name}")
-    except ModuleNotFoundError as e:
-        raise LakeError(
-            f"the package duckdb-extension-{name.replace('_', '-')} is missing; "
-            "install keywatch[shared] for a catalogue in PostgreSQL or files on S3"
-        ) from e
-    folder = Path(next(iter(package.__path__)))
-    return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"

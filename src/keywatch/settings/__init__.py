@@ -25,6 +25,7 @@ from keywatch import content
 from keywatch.errors import ContentError, SettingsError
 from keywatch.model import Family
 from keywatch.settings.deliver import DeliverSettings
+from keywatch.settings.storage import LakeSettings as LakeSettings
 from keywatch.settings.time_zone import is_time_zone
 
 DEFAULT_FILE = Path("keywatch.toml")
@@ -35,27 +36,6 @@ Bits = Annotated[float, Field(ge=0)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LakeSettings(_Section):
-    """Where tables are stored, and how long a writer waits for another one."""
-
-    catalog: str | None = None
-    """DuckLake catalogue, such as ``postgres:dbname=keywatch``; by default a SQLite file."""
-    data_path: str | None = None
-    """Folder of the Parquet files, e.g. ``s3://bucket/keywatch``; by default ``data``."""
-    wait_seconds: Annotated[float, Field(ge=0)] = 300
-    keep_events_days: Annotated[int, Field(ge=30)] | None = None
-    """`keywatch lake maintain` prunes older events; by default none."""
-    keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
-    """Older snapshots expire, and older runs can't be repeated on the same data."""
-    memory_limit: str = "1GB"
-    """The limit of DuckDB; the process needs about 1.5 times as much."""
-    keys_at_once: Annotated[int, Field(ge=1)] = 5000
-    """Keys whose tables a review makes at one time; more need more memory, fewer more time."""
-    threads: Annotated[int, Field(ge=1)] | None = None
-    """Cores that a command uses; by default all, but for a small lake one, and in a load one to
-    read lines and one to store them."""
 
 
 class IngestSettings(_Section):

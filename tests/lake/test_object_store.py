@@ -1,0 +1,255 @@
+"""A lake whose Parquet files are in an object store: S3 as moto has it, on the loopback."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywatch import pipeline
+from keywatch.errors import (
+    LakeDamagedError,
+    LakeError,
+    LakeUnreachableError,
+    SecretError,
+    SettingsError,
+)
+from keywatch.lake import Lake
+from keywatch.operate import integrity
+from keywatch.settings import LakeSettings, Settings, load_settings
+from keywatch.settings.storage import S3Settings
+from tests import object_store, postgres
+from tests.command import keywatch
+from tests.conftest import as_json_lines, events, tables_of
+
+SECRET = "wJalrXUtnFEMI-not-to-be-shown"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Any]:
+    with object_store.server() as client:
+        client.create_bucket(Bucket="lakes")
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in object_store.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def place(store: Any, prefix: str, **s3: Any) -> LakeSettings:
+    """A lake under `prefix`, its catalogue a file."""
+    endpoint = {"endpoint": f"http://{store.endpoint}"}
+    return LakeSettings.model_validate({"data_path": f"s3://lakes/{prefix}", "s3": endpoint | s3})
+
+
+def loaded(folder: Path, storage: LakeSettings) -> Path:
+    """A lake with some events; returns its folder."""
+    log = folder / "log.jsonl"
+    log.write_bytes(as_json_lines(events(40)))
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    pipeline.ingest(folder / "lake", [str(log)], settings)
+    return folder / "lake"
+
+
+def names(store: Any, prefix: str) -> set[str]:
+    found = store.list_objects_v2(Bucket="lakes", Prefix=f"{prefix}/").get("Contents", [])
+    return {each["Key"] for each in found}
+
+
+def test_a_lake_on_an_object_store_is_as_one_in_a_folder(store: Any, tmp_path: Path) -> None:
+    storage = place(store, "same")
+    (tmp_path / "here").mkdir()
+    here = loaded(tmp_path / "here", LakeSettings())
+    there = loaded(tmp_path, storage)
+    with Lake.open(here) as local, Lake.open(there, storage) as remote:
+        assert tables_of(local) == tables_of(remote)
+        assert remote.value("SELECT count(*) FROM lake.events") == 40
+        assert list(integrity.faults(remote, deep=True)) == []
+        assert "same/lake.id" in names(store, "same")
+        with remote.reading(), pytest.raises(Lake.Error, match="disabled by configuration"):
+            remote.rows("FROM read_text('s3://lakes/other/lake.id')")
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    assert pipeline.review(there, None, settings).coverage.keys == 1
+    pipeline.maintain(there, settings)
+    with pytest.raises(LakeDamagedError, match="Parquet files, but the catalogue"):
+        Lake.open(tmp_path / "another", storage, create=True)
+
+
+@pytest.mark.parametrize(
+    ("s3", "style", "host", "is_encrypted"),
+    [
+        ({}, "vhost", None, True),
+        ({"endpoint": "127.0.0.1:5000"}, "path", "127.0.0.1:5000", True),
+        ({"endpoint": "http://127.0.0.1:5000/"}, "path", "127.0.0.1:5000", False),
+        ({"endpoint": "https://s3.example.com"}, "path", "s3.example.com", True),
+        ({"endpoint": "[::1]:9000", "use_ssl": False}, "path", "[::1]:9000", False),
+        ({"endpoint": "s3.example.com", "url_style": "vhost"}, "vhost", "s3.example.com", True),
+    ],
+)
+def test_how_a_store_is_asked(
+    s3: dict[str, Any], style: str, host: str | None, is_encrypted: bool
+) -> None:
+    settings = S3Settings.model_validate(s3)
+    assert (settings.style, settings.host) == (style, host)
+    assert settings.is_encrypted_in_transit is is_encrypted
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f's3.endpoint = "https://key:{SECRET}@s3.example.com"', "not an endpoint"),
+        ('s3.endpoint = "s3.example.com/bucket"', "without a path"),
+        ('s3 = { endpoint = "http://x:1", use_ssl = true }', "use_ssl contradicts"),
+        ('s3.access_key_id = { env = "K" }', "set both access_key_id and secret_access_key"),
+        (f's3.secret_access_key = "{SECRET}"', "a secret is not allowed in the settings"),
+        ('s3.session_token = { env = "T" }', "session_token needs"),
+        ('data_path = "s3://"', "names no bucket"),
+        ('data_path = "s3:///keywatch"', "names no bucket"),
+        (f'catalog = "mysql:password={SECRET}"', "write postgres:CONNECTION or sqlite:FILE"),
+    ],
+)
+def test_wrong_settings_are_told_without_what_may_be_a_secret(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keywatch.toml"
+    file.write_text(f"[storage]\n{text}\n")
+    with pytest.raises(SettingsError, match=told) as raised:
+        load_settings(file)
+    assert SECRET not in str(raised.value)
+
+
+def test_credentials_are_named_or_found_in_the_usual_places(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded(tmp_path, place(store, "named"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    with pytest.raises(LakeError, match="no credentials found; looked in the environment"):
+        Lake.open(tmp_path / "lake", place(store, "named"))
+
+    profile = "[default]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = hidden\n"
+    (tmp_path / "AWS_SHARED_CREDENTIALS_FILE").write_text(profile)
+    secret_file = tmp_path / "secret"
+    secret_file.write_text(f"{SECRET}\n")
+    keys = {"access_key_id": {"env": "STORE_KEY"}, "secret_access_key": {"file": secret_file}}
+    monkeypatch.setenv("STORE_KEY", "AKIDNAMED")
+    for storage in (place(store, "named"), place(store, "named", **keys)):
+        with Lake.open(tmp_path / "lake", storage) as lake:
+            assert lake.value("SELECT count(*) FROM lake.events") == 40
+    monkeypatch.delenv("STORE_KEY")
+    with pytest.raises(SecretError, match="the environment variable STORE_KEY is not set"):
+        Lake.open(tmp_path / "lake", place(store, "named", **keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "told", "mend"),
+    [
+        ({"endpoint": "http://127.0.0.1:1"}, "nothing answers there", "that the store runs"),
+        ({"endpoint": "http://no-host.invalid:9"}, "host name is not known", "s3.endpoint"),
+        ({"endpoint": "https://{}"}, "no TLS connection", "begin storage.s3.endpoint with http:"),
+        ({"url_style": "vhost"}, "host name is not known", 'needs url_style = "path"'),
+        ({"bucket": "no-bucket"}, "there is no such bucket", "storage.data_path"),
+        ({"is_strict": True}, "does not know the key id", "Check the access key"),
+    ],
+)
+def test_a_store_that_refuses_is_told_with_values_and_mend(
+    change: dict[str, Any],
+    told: str,
+    mend: str,
+    store: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s3 = dict(change)
+    if s3.pop("is_strict", False):
+        monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
+    bucket = s3.pop("bucket", "lakes")
+    s3["endpoint"] = endpoint = s3.get("endpoint", "http://{}").format(store.endpoint)
+    s3["access_key_id"] = {"env": "STORE_KEY"}
+    s3["secret_access_key"] = {"env": "STORE_SECRET"}
+    monkeypatch.setenv("STORE_KEY", "AKIDNOBODY")
+    monkeypatch.setenv("STORE_SECRET", SECRET)
+    settings = tmp_path / "keywatch.toml"
+    lines = [f"{name} = {_toml(value)}" for name, value in s3.items()]
+    text = f'[storage]\ndata_path = "s3://{bucket}/refused"\n[storage.s3]\n' + "\n".join(lines)
+    settings.write_text(text)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(as_json_lines(events(3)))
+    ran = keywatch("ingest", log, "--lake", tmp_path / "lake", "--config", settings)
+    assert ran.code == LakeUnreachableError.exit_code
+    assert ran.err.startswith(f"keywatch: s3://{bucket}/refused ({endpoint}, region us-east-1, ")
+    assert told in ran.err
+    assert mend in ran.err
+    assert "Traceback" not in ran.err
+    assert SECRET not in ran.err
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f'{name} = "{each}"' for name, each in value.items()) + " }"
+    return f'"{value}"'
+
+
+def test_a_file_that_is_gone_or_cut_there_is_damage(store: Any, tmp_path: Path) -> None:
+    storage = place(store, "damaged")
+    folder = loaded(tmp_path, storage)
+    events_file = next(name for name in names(store, "damaged") if "/events/" in name)
+    whole = store.get_object(Bucket="lakes", Key=events_file)["Body"].read()
+    for content in (None, whole[:60]):
+        store.delete_object(Bucket="lakes", Key=events_file)
+        if content is not None:
+            store.put_object(Bucket="lakes", Key=events_file, Body=content)
+        with Lake.open(folder, storage) as lake:
+            with pytest.raises(LakeDamagedError, match="missing or damaged"):
+                lake.rows("SELECT path FROM lake.events")
+            assert len(list(integrity.faults(lake, deep=True))) == 1
+
+
+# ---------------------------------------------------------------------------------------- catalogue
+
+
+@pytest.mark.parametrize(
+    ("connection", "told"),
+    [
+        (f"host=127.0.0.1 port=1 user=u password={SECRET} dbname=d",
+         "PostgreSQL at 127.0.0.1:1, database d, as u: nothing listens there"),
+        (f"postgresql://u:{SECRET}@127.0.0.1:1/d?connect_timeout=2",
+         "PostgreSQL at 127.0.0.1:1, database d, as u: nothing listens there"),
+        (f"host=no-host.invalid user=u password='{SECRET}'", "no-host.invalid, as u: there is no"),
+        (f"host=127.0.0.1 password=two {SECRET}", "the connection string can't be read"),
+        (f"postgresql://u:a@{SECRET}@no-host.invalid/d", "no-host.invalid, database d, as u:"),
+    ],
+)  # fmt: skip
+def test_a_catalogue_that_can_t_be_reached_is_told_without_its_password(
+    connection: str, told: str, tmp_path: Path
+) -> None:
+    storage = LakeSettings(catalog=f"postgres:{connection}", data_path=str(tmp_path))
+    assert SECRET not in f"{storage!r} {storage}"
+    with pytest.raises(LakeUnreachableError) as raised:
+        Lake.open(tmp_path / "lake", storage)
+    assert told in str(raised.value)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert SECRET not in shown
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL server programs here")
+def test_a_server_that_refuses_says_what_it_refuses(tmp_path: Path) -> None:
+    with postgres.server() as catalog:
+        for change, told in (
+            (("dbname=postgres", "dbname=nothing"), "there is no such database"),
+            ((f"user={postgres.USER}", "user=nobody"), "there is no such role"),
+        ):
+            wrong = f"{catalog.replace(*change)} password={SECRET}"
+            storage = LakeSettings(catalog=wrong, data_path=str(tmp_path / "data"))
+            with pytest.raises(LakeUnreachableError, match=told) as raised:
+                Lake.open(tmp_path / "lake", storage, create=True)
+            assert SECRET not in str(raised.value)
