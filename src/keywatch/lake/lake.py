@@ -10,7 +10,6 @@ a file outside the place of the Parquet files, but for the catalogue that it ope
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
@@ -41,7 +40,8 @@ from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
 from keywatch.lake.literals import quoted, with_values
-from keywatch.notices import is_stopping, notice
+from keywatch.lake.locks import WriterLock
+from keywatch.notices import is_stopping
 from keywatch.settings import LakeSettings
 from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 
@@ -64,7 +64,6 @@ _OFTEN_EMPTY = (
 """Tables that have no row in many a lake, for long."""
 _SMALL_ROWS = 100_000
 """Of ``activity``: what is read of so many costs less on one core than to share it out."""
-_ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
 _LEFT_ALONE_MS = 86_400_000
 _BATCH_ROWS = 20_480
 _FIRST_RETRY_SECONDS = 0.05
@@ -151,7 +150,7 @@ class Lake:
         self._snapshot: int | None = None
         self._copied: Path | None = None
         self._closing = ExitStack()
-        self._guard: duckdb.DuckDBPyConnection | None = None
+        self._lock = WriterLock(folder or Path(), settings)
 
     @classmethod
     def in_memory(cls) -> Lake:
@@ -887,24 +886,12 @@ class Lake:
     def _commit(self) -> None:
         # Not to be tried again: SQLite has waited, and a commit that failed ends its transaction.
         try:
-            self._check_guard()
+            self._lock.check()
             self.connection.execute("COMMIT")
         except duckdb.Error as e:
             if "database is locked" in str(e):
                 raise self._still_locked() from e
             raise
-
-    def _check_guard(self) -> None:
-        """See that the lock in PostgreSQL is still held: its server may have dropped it."""
-        if self._guard is None:
-            return
-        try:
-            self._guard.execute("SELECT * FROM postgres_query('catalogue', 'SELECT 1')")
-        except duckdb.Error as e:
-            raise LakeBusyError(
-                f"{self.folder}: the connection to the catalogue was lost; nothing was stored: "
-                "try again"
-            ) from e
 
     def _still_locked(self) -> LakeBusyError:
         return LakeBusyError(
@@ -953,76 +940,15 @@ class Lake:
 
     @contextmanager
     def _writer_lock(self) -> Iterator[None]:
-        """Where the catalogue is: beside a SQLite file, else in PostgreSQL, and in the folder."""
         if self.folder is None:
             yield
             return
-        file = self.folder / "writer.lock"
-        if self._settings.catalog is not None and self.sqlite_file is not None:
-            file = self.sqlite_file.with_name(f"{self.sqlite_file.name}.lock")
-        with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
-            self._wait_for(lock.fileno(), file)
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            if self.sqlite_file is not None:
-                yield
-            else:
-                with self._lock_in_postgres():
-                    yield
-
-    @contextmanager
-    def _lock_in_postgres(self) -> Iterator[None]:
-        """An advisory lock of the catalogue's database; the server drops it with the connection."""
-        guard = attach.lock_connection(self._settings)
-        try:
-            self._wait_in_postgres(guard)
-            self._guard = guard
+        with self._lock.held():
             yield
-        finally:
-            self._guard = None
-            guard.close()
 
-    def _wait_in_postgres(self, guard: duckdb.DuckDBPyConnection) -> None:
-        deadline = time.monotonic() + self._settings.wait_seconds
-        take = f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"
-        told = False
-        while True:
-            guard.execute("BEGIN")  # one session, which has the lock until its end
-            asked = f"SELECT * FROM postgres_query('catalogue', {quoted(take)})"
-            if (taken := guard.execute(asked).fetchone()) and taken[0]:
-                return
-            guard.execute("ROLLBACK")
-            if time.monotonic() >= deadline or is_stopping():
-                raise LakeBusyError(
-                    f"{self.folder}: another machine is still writing to the catalogue after "
-                    f"{self._settings.wait_seconds:g} s; try again, or raise storage.wait_seconds"
-                )
-            if not told:
-                notice(f"another machine is writing to {self.folder}'s catalogue; waiting for it")
-                told = True
-            time.sleep(_FIRST_RETRY_SECONDS)
-
-    def _wait_for(self, descriptor: int, file: Path) -> None:
-        deadline = time.monotonic() + self._settings.wait_seconds
-        told = False
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                writer = file.read_text(encoding="ascii").strip() or "unknown"
-                if time.monotonic() >= deadline or is_stopping():
-                    raise LakeBusyError(
-                        f"{self.folder}: process {writer} is still writing after "
-                        f"{self._settings.wait_seconds:g} s; try again, "
-                        "or raise storage.wait_seconds"
-                    ) from None
-                if not told:
-                    notice(f"process {writer} is writing to {self.folder}; waiting for it")
-                    told = True
-                time.sleep(_FIRST_RETRY_SECONDS)
-            else:
-                return
+    def writer(self) -> str | None:
+        """Who writes to the lake now, in words; None where nobody does."""
+        return self._lock.holder(self.connection, METADATA)
 
     def _retry(self, act: Callable[[], object]) -> None:
         """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""
