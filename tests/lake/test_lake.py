@@ -105,7 +105,7 @@ def test_a_catalogue_that_is_none_is_said_to_be_damaged(content: bytes, tmp_path
 def test_a_lake_of_another_format_is_refused(tmp_path: Path) -> None:
     with Lake.open(tmp_path, create=True) as lake, lake.writing():
         lake.execute("UPDATE lake.format SET version = 99")
-    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 5"):
+    with pytest.raises(LakeDamagedError, match="lake format 99, but this Keywatch reads 6"):
         Lake.open(tmp_path)
 
 

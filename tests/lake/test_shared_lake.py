@@ -41,6 +41,13 @@ def catalog() -> Iterator[str]:
         yield found
 
 
+def secret_in(folder: Path) -> dict[str, str]:
+    """The place of a key-hash secret, for the settings of each machine."""
+    file = folder / "shared.secret"
+    file.write_text("5e" * 32)
+    return {"file": str(file)}
+
+
 def logs(folder: Path, machine: str) -> list[Path]:
     files = []
     for nth in range(LOADS):
@@ -66,7 +73,14 @@ def said_by(machine: Forked) -> list[str]:
 
 def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
-    storage = LakeSettings(catalog=catalog, data_path=str(shared), wait_seconds=0)
+    storage = LakeSettings.model_validate(
+        {
+            "catalog": catalog,
+            "data_path": str(shared),
+            "wait_seconds": 0,
+            "key_hash_secret": secret_in(tmp_path),
+        }
+    )
     with Lake.open(tmp_path / "a", storage, create=True) as one:
         with (
             Lake.open(tmp_path / "b", storage) as two,

@@ -12,6 +12,7 @@ import pytest
 from keywatch import pipeline
 from keywatch.errors import LakeDamagedError
 from keywatch.lake import FORMAT_VERSION, METADATA, Lake
+from keywatch.lake.key_hash import fingerprint
 from keywatch.operate.repair import RepairReport, repair
 from keywatch.settings import LakeSettings, Settings
 from tests.conftest import ROOT, Loading, NoWhere
@@ -32,6 +33,8 @@ def test_a_kept_lake_of_format_3_is_upgraded_and_reviewed(tmp_path: Path) -> Non
     folder = tmp_path / "lake"
     with Lake.open(folder) as lake:
         assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION
+        secret = bytes.fromhex((folder / "key-hash.secret").read_text())
+        assert lake.secret_fingerprint == fingerprint(secret)
         counts = {table: lake.value(f"SELECT count(*) FROM lake.{table}") for table in ROWS}
         assert counts == ROWS
         hours = "SELECT sum(events)::BIGINT, count(DISTINCT address) FROM lake.activity_hours"

@@ -366,7 +366,10 @@ def main() -> None:
         if postgres.programs() is not None:
             with postgres.server() as catalog:
                 shared = LakeSettings(catalog=catalog, data_path=str(folder / "pg" / "data"))
+                secret = folder / "shared.secret"
+                secret.write_text("5e" * 32)
                 toml = f'[storage]\ncatalog = "{catalog}"\ndata_path = "{shared.data_path}"\n'
+                toml += f'key_hash_secret = {{ file = "{secret}" }}\n'
                 two = "two machines, PostgreSQL"
                 rows.append(many(folder / "pg", given.seconds, [toml] * 2, two, shared))
     table = "\n".join(

@@ -34,7 +34,7 @@ from keywatch.errors import (
     LakeReadOnlyError,
     UsageError,
 )
-from keywatch.lake import attach, reached
+from keywatch.lake import attach, key_hash, reached
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.explaining import explained, first_line
@@ -48,10 +48,13 @@ from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_c
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 _TABLES = ("schema", "schema_alerts")
 _MACROS = ("macros", "in_force", "verdicts")
-_UPGRADES = {2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",)}
+_UPGRADES = {
+    2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",),
+    5: ("upgrade_5_to_6",),
+}  # fmt: skip
 """What makes the next format of a lake's format, as files of ``sql/``."""
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake has attached its catalogue."""
@@ -151,6 +154,9 @@ class Lake:
         self._copied: Path | None = None
         self._closing = ExitStack()
         self._lock = WriterLock(folder or Path(), settings)
+        self._own_secret: bytes | None = None
+        self.secret_fingerprint: str | None = None
+        """Of the secret that the lake's keys are hashed with; None where there was none yet."""
 
     @classmethod
     def in_memory(cls) -> Lake:
@@ -406,6 +412,7 @@ class Lake:
     def _make_tables(self) -> None:
         """The tables of a new lake, then its mark; call it under the writer's lock."""
         self._journal.begin("", creates=True)
+        self._state_fingerprint(self._find_secret() or self._make_secret())
         self.connection.execute("BEGIN")
         for name in (*_TABLES, "layout"):
             self.connection.execute(sql_text(name))
@@ -490,12 +497,25 @@ class Lake:
         )
 
     def _identity_in_catalogue(self) -> str:
-        return str(self.value("SELECT id FROM lake.identity"))
+        lake_id, self.secret_fingerprint = self.rows(
+            "SELECT id, secret_fingerprint FROM lake.identity"
+        )[0]
+        return str(lake_id)
 
     def write_identity(self) -> None:
         """Write the id again that the mark has, or a new one; for who repairs."""
-        kept = self._mark_there()
-        self.execute("INSERT INTO lake.identity SELECT coalesce($kept, uuid()::VARCHAR)", kept=kept)
+        self.execute(
+            "INSERT INTO lake.identity BY NAME SELECT coalesce($kept, uuid()::VARCHAR) AS id",
+            kept=self._mark_there(),
+        )
+
+    def adopt_secret(self) -> None:
+        """State that this machine's secret, made if it has none, is the lake's."""
+        self._own_secret = None
+        self.secret_fingerprint = key_hash.fingerprint(self._find_secret() or self._make_secret())
+        self.execute(
+            "UPDATE lake.identity SET secret_fingerprint = $known", known=self.secret_fingerprint
+        )
 
     def _check_owner(self) -> str:
         """The lake's id, which the place of its Parquet files must not deny.
@@ -536,6 +556,7 @@ class Lake:
     def _upgrade(self) -> None:
         """Bring the tables of an older Keywatch to this format; all or nothing, no row is lost."""
         with self._transaction():
+            self._state_fingerprint(self._find_secret())
             while names := _UPGRADES.get(self._format() or 0):
                 for name in names:
                     self.connection.execute(sql_text(name))
@@ -576,33 +597,63 @@ class Lake:
 
     @property
     def secret(self) -> bytes:
-        """The HMAC secret of this lake; made on first use.
+        """The HMAC secret of this lake.
 
         Raises:
-            LakeDamagedError: it is gone or no secret, and keys were hashed with it.
+            SecretError: this machine has another, or none of a shared lake.
+            LakeDamagedError: it is gone or no secret.
         """
         if self.folder is None:
             return b"in-memory".ljust(32, b"\0")
         self.check_secret()
-        return load_or_create_secret(self.folder / SECRET_FILE)
+        return self._find_secret() or self._make_secret()
 
     def check_secret(self) -> bool:
-        """Whether there is a secret; there need be none before a key was hashed.
+        """Whether this machine has the lake's secret; of an older lake nobody may have one yet.
 
         Raises:
-            LakeDamagedError: as `secret` says.
+            SecretError, LakeDamagedError: as `secret` says.
         """
         assert self.folder is not None
-        file = self.folder / SECRET_FILE
-        if file.exists():
-            load_or_create_secret(file)
+        if self._find_secret() is not None:
+            self._refuse_other_secret()
             return True
-        if self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"):
+        if self._settings.catalog is not None and self.secret_fingerprint is not None:
+            raise key_hash.no_secret(self.folder, self.secret_fingerprint)
+        if self.secret_fingerprint is not None or self._has_hashed_keys():
             raise LakeDamagedError(
-                f"{file}: missing, and the lake has keys that were hashed with it. "
-                f"{HOW_TO_MEND_THE_SECRET}"
+                f"{self.folder / SECRET_FILE}: missing, and the lake has keys that were hashed "
+                f"with it. {HOW_TO_MEND_THE_SECRET}"
             )
         return False
+
+    def _refuse_other_secret(self) -> None:
+        """See that this machine's secret, if it has one, is the lake's."""
+        own, known = self._find_secret(), self.secret_fingerprint
+        assert self.folder is not None
+        if own and known and key_hash.fingerprint(own) != known:
+            raise key_hash.wrong_secret(
+                self.folder, self._settings, key_hash.fingerprint(own), known
+            )
+
+    def _has_hashed_keys(self) -> bool:
+        return bool(self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"))
+
+    def _find_secret(self) -> bytes | None:
+        assert self.folder is not None
+        if self._own_secret is None:
+            self._own_secret = key_hash.own_secret(self.folder, self._settings)
+        return self._own_secret
+
+    def _make_secret(self) -> bytes:
+        assert self.folder is not None
+        self._own_secret = load_or_create_secret(self.folder / SECRET_FILE)
+        return self._own_secret
+
+    def _state_fingerprint(self, secret: bytes | None) -> None:
+        """Make it known to the statements that create or upgrade the lake's tables."""
+        known = quoted(key_hash.fingerprint(secret)) if secret else "NULL"
+        self.connection.execute(f"SET VARIABLE secret_fingerprint = {known}")
 
     def rows(self, sql: str, **parameters: object) -> list[Row]:
         """All rows of a query; `parameters` are its ``$names``."""
@@ -838,6 +889,8 @@ class Lake:
                 self._journal.begin(lake_id)
             self.connection.execute("BEGIN")
             try:
+                if lake_id and self.secret_fingerprint is None and self._find_secret():
+                    self.adopt_secret()  # an older lake's, which nobody has stated yet
                 yield
                 self._commit()
             except BaseException:
@@ -862,6 +915,7 @@ class Lake:
         if self._format() != FORMAT_VERSION:  # to be upgraded: it has no id yet
             return ""
         lake_id = self._check_owner()
+        self._refuse_other_secret()
         if self._mark_there() is None:
             # Its own table was read there, so the files are this lake's.
             self._mark(lake_id)

@@ -236,9 +236,11 @@ CREATE TABLE lake.maintenance (
     events_before DATE
 );
 
--- grain: id; the lake's; lake.id, beside its Parquet files, says the same
-CREATE TABLE lake.identity AS SELECT uuid()::VARCHAR AS id;
+-- grain: id; the lake's; lake.id, beside its Parquet files, says the same. The fingerprint is of
+-- the secret that keys are hashed with.
+CREATE TABLE lake.identity AS
+SELECT uuid()::VARCHAR AS id, getvariable('secret_fingerprint')::VARCHAR AS secret_fingerprint;
 
 -- grain: version; the lake's
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (5);
+INSERT INTO lake.format VALUES (6);

@@ -233,11 +233,16 @@ def _journal_diagnoses(folder: Path) -> Iterator[Diagnosis]:
 
 def _secret_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
     """The secret of the hashes of keys that were seen in full."""
-    file = folder / SECRET_FILE
+    file, named = folder / SECRET_FILE, settings.storage.key_hash_secret
     with Lake.open(folder, settings.storage) as lake:
         if not lake.check_secret():
             yield Diagnosis("secret", "no key-hash secret yet: the first load creates it")
             return
+        known = lake.secret_fingerprint
+    if named is not None:
+        text = f"the key-hash secret ({named}) is the lake's (fingerprint {known})"
+        yield Diagnosis("secret", text)
+        return
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
         raise LakeDamagedError(f"{file}: readable for others (mode {mode:04o}); run chmod 600")

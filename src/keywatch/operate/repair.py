@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from keywatch.errors import LakeDamagedError, LakeError
+from keywatch.errors import LakeDamagedError, LakeError, SecretError
 from keywatch.lake import METADATA, Lake
 from keywatch.lake import folder as files
 from keywatch.lake.catalogue_copies import copies, what_is_wrong
@@ -29,7 +29,7 @@ from keywatch.operate.rollups import (
 )
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
-from keywatch.text.secrets import SECRET_FILE, load_or_create_secret
+from keywatch.text.secrets import SECRET_FILE
 
 _MOST_NAMED = 20
 _EVENTS = ("events", "keyless_events")
@@ -111,18 +111,21 @@ class _Repair:
         with Lake.open_damaged(self._folder, self._settings) as lake, lake.alone():
             self._drop_lost_files(lake)
             self._write_identity_again(lake)
-        with (
-            Lake.open(self._folder, self._settings) as lake,
-            lake.writing(),
-        ):
+        with Lake.open(self._folder, self._settings) as lake:
+            with lake.alone():
+                can_be_written = self._mend_secret(lake, new_secret)
+            if can_be_written:
+                self._mend_rows(lake, locator)
+        return self._report
+
+    def _mend_rows(self, lake: Lake, locator: Locator) -> None:
+        with lake.writing():
             self._mark_to_load_again(lake)
             self._rebuild_rollups(lake)
             if located := locate_missing(lake, locator):
                 self._report.done.append(f"{count(located, 'address', 'addresses')} located again")
-            self._mend_secret(lake, new_secret)
             if self._report.done or self._report.left:
                 lake.execute("DELETE FROM lake.reviews")
-        return self._report
 
     def _can_be_opened(self) -> bool:
         with suppress(LakeDamagedError), Lake.open_damaged(self._folder, self._settings):
@@ -185,23 +188,24 @@ class _Repair:
 
     # ------------------------------------------------------------------------------------- secret
 
-    def _mend_secret(self, lake: Lake, new_secret: bool) -> None:
-        file = self._folder / SECRET_FILE
+    def _mend_secret(self, lake: Lake, new_secret: bool) -> bool:
+        """Whether the lake can be written: not while this machine has a wrong secret."""
+        file, named = self._folder / SECRET_FILE, self._settings.key_hash_secret
         try:
             lake.check_secret()
-        except LakeDamagedError as e:
+        except (LakeDamagedError, SecretError) as e:
             if not new_secret:
                 self._report.left.append(str(e))
-                return
-            if file.exists():
+                return named is None and not file.exists()
+            if named is None and file.exists():
                 self._set_aside(file)
-            load_or_create_secret(file)
-            self._report.done.append(
-                f"{file}: created anew; keys logged in full count as new keys from now on"
-            )
+            lake.adopt_secret()
+            what = f"the secret in {named} is the lake's now" if named else f"{file}: created anew"
+            self._report.done.append(f"{what}; keys logged in full count as new keys from now on")
         if file.exists() and file.stat().st_mode & 0o077:
             file.chmod(0o600)
             self._report.done.append(f"{file}: made readable for its owner only")
+        return True
 
     # -------------------------------------------------------------------------------------- files
 
@@ -295,7 +299,8 @@ class _Repair:
         tables = {name for (name,) in lake.rows(_TABLE_NAMES)}
         if "format" in tables and not lake.rows("FROM lake.format"):
             # Its columns are those of this format, or the lake could not have been written by it.
-            version = FORMAT_VERSION if "identity" in tables else FORMAT_VERSION - 1
+            has_print = lake.rows(_TABLES_WITH_PRINT)
+            version = FORMAT_VERSION if has_print else 5 if "identity" in tables else 4
             lake.execute(f"INSERT INTO lake.format VALUES ({version})")
             self._report.done.append(f"format of the lake restored: {version}")
         if "identity" in tables and not lake.rows("FROM lake.identity"):
@@ -401,6 +406,10 @@ class _Repair:
             lake.execute(f"DELETE FROM lake.{table}")
 
 
+_TABLES_WITH_PRINT = (
+    "SELECT table_name FROM duckdb_columns() "
+    "WHERE database_name = 'lake' AND column_name = 'secret_fingerprint'"
+)
 _TABLE_NAMES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'"
 
 

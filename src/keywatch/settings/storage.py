@@ -83,6 +83,9 @@ class LakeSettings(_Section):
     data_path: str | None = None
     """Folder of the Parquet files, e.g. ``s3://bucket/keywatch``; by default ``data``."""
     s3: S3Settings = S3Settings()
+    key_hash_secret: SecretRef | None = None
+    """The lake's secret for hashes of keys, the same on all machines; by default, the file
+    ``key-hash.secret`` in the lake's folder."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
     keep_events_days: Annotated[int, Field(ge=30)] | None = None
     """`keywatch lake maintain` prunes older events; by default none."""

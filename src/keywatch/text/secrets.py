@@ -298,6 +298,12 @@ def _keys_of(pattern: SecretPattern, text: str) -> list[str]:
     return []
 
 
+def parse_secret(text: str) -> bytes | None:
+    """The HMAC secret (32 bytes) that `text` holds as hex digits; None where it holds none."""
+    text = text.strip()
+    return bytes.fromhex(text) if re.fullmatch(r"[0-9a-f]{64}", text) else None
+
+
 def load_or_create_secret(file: Path) -> bytes:
     """The lake's HMAC secret (32 bytes); made with mode 0600 where there is none.
 
@@ -307,12 +313,12 @@ def load_or_create_secret(file: Path) -> bytes:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        text = file.read_text(encoding="ascii", errors="replace").strip()
-        if not re.fullmatch(r"[0-9a-f]{64}", text):
+        found = parse_secret(file.read_text(encoding="ascii", errors="replace"))
+        if found is None:
             raise LakeDamagedError(
                 f"{file}: not a key-hash secret (64 hex digits). {HOW_TO_MEND_THE_SECRET}"
             ) from None
-        return bytes.fromhex(text)
+        return found
     secret = secrets.token_bytes(32)
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(secret.hex() + "\n")
