@@ -32,6 +32,7 @@ from keywatch.errors import (
     LakeDamagedError,
     LakeError,
     LakeReadOnlyError,
+    SettingsError,
     UsageError,
 )
 from keywatch.lake import attach, key_hash, reached
@@ -145,6 +146,10 @@ class Lake:
         self._settings = settings
         self.read_only = False
         """Nothing can be written: the folder is not to be written to."""
+        self.is_new = False
+        """Its tables were created when it was opened."""
+        self.is_encrypted = False
+        """Its Parquet files are, with keys that are in the catalogue."""
         self._slots: dict[str, _Slot] = {}
         self._plans: dict[str, str] = {}
         self._plan_numbers = itertools.count()
@@ -342,6 +347,8 @@ class Lake:
         # A lake may be moved, and named by another path than when it was made.
         options = f"DATA_PATH {quoted(self.data_path)}, OVERRIDE_DATA_PATH true"
         options += f", DATA_INLINING_ROW_LIMIT 0, CREATE_IF_NOT_EXISTS {bool(make)}"
+        if self._settings.encrypted is not None:
+            options += f", ENCRYPTED {self._settings.encrypted}"
         if self.sqlite_file:
             # Write-ahead logging, or a commit would fail while another process reads.
             wait_ms = int(1000 * self._settings.wait_seconds)
@@ -360,8 +367,29 @@ class Lake:
                 raise told from None
             if told := self._explained(e):
                 raise told from e
+            if "Failed to set encryption" in str(e):
+                raise self._encrypted_otherwise() from None
             raise self._damaged(f"the catalogue can't be opened: {first_line(e)}") from e
+        if make is not None:
+            self._prepare_encryption()
         return True
+
+    def _encrypted_otherwise(self) -> SettingsError:
+        is_wanted = bool(self._settings.encrypted)
+        return SettingsError(
+            f"storage.encrypted is {str(is_wanted).lower()}, but the lake in {self.folder} is "
+            f"{'not ' * is_wanted}encrypted; a lake stays as it was created. Remove the setting, "
+            "or copy the lake into a new one: keywatch lake move"
+        )
+
+    def _prepare_encryption(self) -> None:
+        """See whether the lake is encrypted; if so, load the cipher, and encrypt what spills."""
+        found = f"FROM {METADATA}.ducklake_metadata WHERE key = 'encrypted' AND value = 'true'"
+        self.is_encrypted = bool(self.rows(found))
+        if self.is_encrypted:
+            # DuckDB reads encrypted files by itself, and writes them with the cipher of httpfs.
+            attach.load_extension(self.connection, "httpfs")
+            self.connection.execute("SET temp_file_encryption = true")
 
     def is_small(self) -> bool:
         """Whether it costs less to read its roll-ups whole than to look for a part of them."""
@@ -420,6 +448,7 @@ class Lake:
         self._state_empty_tables()
         self._mark(self._identity_in_catalogue())
         self._journal.end()
+        self.is_new = True
 
     def _state_empty_tables(self) -> None:
         """Have the catalogue state that a table without rows has none.
@@ -626,6 +655,11 @@ class Lake:
                 f"with it. {HOW_TO_MEND_THE_SECRET}"
             )
         return False
+
+    @property
+    def has_secret(self) -> bool:
+        """Whether this machine has a secret, the lake's or another."""
+        return self._find_secret() is not None
 
     def _refuse_other_secret(self) -> None:
         """See that this machine's secret, if it has one, is the lake's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keywatch.errors import LakeDamagedError
@@ -27,6 +27,8 @@ class NamedFile:
     rows: int
     deletes: bool
     current: bool
+    key: str | None = field(default=None, repr=False)
+    """With which it is encrypted, in base64; None if it is not."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def named_files(lake: Lake) -> list[NamedFile]:
         SELECT f.{key}, f.table_id, t.table_name, f.path, f.path_is_relative::BOOLEAN,
             t.path, t.path_is_relative::BOOLEAN, s.path, s.path_is_relative::BOOLEAN,
             f.file_size_bytes, f.footer_size, f.{rows}, {kind == "delete_file"},
-            f.end_snapshot IS NULL
+            f.end_snapshot IS NULL, f.encryption_key
         FROM {METADATA}.ducklake_{kind} AS f
         LEFT JOIN (
             FROM {METADATA}.ducklake_table
@@ -67,13 +69,24 @@ def named_files(lake: Lake) -> list[NamedFile]:
     ]
     found = []
     for row in lake.rows(" UNION ALL ".join(parts) + " ORDER BY ALL"):
-        file_id, table_id, table, *paths, size, footer, rows, deletes, current = row
+        file_id, table_id, table, *paths, size, footer, rows, deletes, current, key = row
         where = lake.data_path
         for path, relative in (paths[4:6], paths[2:4], paths[0:2]):
             if path is not None:
                 where = f"{where.rstrip('/')}/{path}" if relative else path
         found.append(
-            NamedFile(file_id, table_id, table or "?", where, size, footer, rows, deletes, current)
+            NamedFile(
+                file_id,
+                table_id,
+                table or "?",
+                where,
+                size,
+                footer,
+                rows,
+                deletes,
+                current,
+                key or None,
+            )
         )
     return found
 
@@ -89,10 +102,14 @@ def _fault_of(lake: Lake, file: NamedFile, deep: bool) -> str | None:
     if "://" not in file.path and (what := _fault_at_its_ends(Path(file.path), file)):
         return what
     # By DuckDB, which wrote it: Arrow refuses some of its delta encodings, which are whole.
+    content = "read_parquet($path)"
+    if file.key is not None:
+        content = "read_parquet($path, encryption_config = {footer_key_value: from_base64($key)})"
     try:
-        rows = lake.value("SELECT num_rows FROM parquet_file_metadata($path)", path=file.path)
+        rows = lake.value(f"SELECT count(*) FROM {content}", path=file.path, key=file.key)
         if deep:
-            lake.rows("SELECT bit_xor(hash(COLUMNS(*))) FROM read_parquet($path)", path=file.path)
+            read = f"SELECT bit_xor(hash(COLUMNS(*))) FROM {content}"
+            lake.rows(read, path=file.path, key=file.key)
     except (lake.Error, LakeDamagedError) as e:
         return f"can't be read: {str(e.__cause__ or e).splitlines()[0][:200]}"
     return None if rows == file.rows else f"holds {rows:,} rows, not {file.rows:,}"
@@ -112,7 +129,8 @@ def _fault_at_its_ends(path: Path, file: NamedFile) -> str | None:
     except OSError as e:
         return f"can't be read ({e.strerror})"
     length = int.from_bytes(end[:4], "little")
-    if (head, end[4:]) != (b"PAR1", b"PAR1") or length != file.footer_bytes:
+    magic = b"PAR1" if file.key is None else b"PARE"
+    if (head, end[4:]) != (magic, magic) or length != file.footer_bytes:
         return "is not a valid Parquet file"
     return None
 

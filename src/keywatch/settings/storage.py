@@ -86,6 +86,9 @@ class LakeSettings(_Section):
     key_hash_secret: SecretRef | None = None
     """The lake's secret for hashes of keys, the same on all machines; by default, the file
     ``key-hash.secret`` in the lake's folder."""
+    encrypted: bool | None = None
+    """Whether a new lake's Parquet files are encrypted, with keys that are in its catalogue; by
+    default not. A lake stays as it was created."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
     keep_events_days: Annotated[int, Field(ge=30)] | None = None
     """`keywatch lake maintain` prunes older events; by default none."""
