@@ -44,7 +44,7 @@ app = App(
 keys_app = App(name="keys", help="Import the key inventory and leaked keys, and list keys.")
 detectors_app = App(name="detectors", help="List, check and test the detectors.")
 sources_app = App(name="sources", help="List, check and add log formats and API catalogues.")
-lake_app = App(name="lake", help="Maintain and repair the lake.")
+lake_app = App(name="lake", help="Create, show, maintain and repair the lake.")
 app.command(keys_app)
 app.command(lake_app)
 app.command(detectors_app)
@@ -998,6 +998,48 @@ def _exit_by_faults(wrong: list[str]) -> None:
         print("\n".join(wrong))
         print(f"{count(len(wrong), 'fault')}; see vendors/README.md")
         raise SystemExit(EXIT_FINDINGS)
+
+
+@lake_app.command(name="init")
+def lake_init(*, common: Common = _DEFAULTS) -> None:
+    """Create the lake that the settings describe, or join it from another machine.
+
+    Checks access to catalogue and data and the key-hash secret, and says what the other machines
+    of a shared lake need.
+    """
+    from keywatch import pipeline
+    from keywatch.operate.lake_status import render_made
+
+    status, is_new = pipeline.init_lake(common.lake, common.settings())
+    for line in render_made(status, is_new=is_new):
+        print(line)
+
+
+@lake_app.command(name="status")
+def lake_status(
+    *, format: CaseFormat = "text", schema: bool = False, common: Common = _DEFAULTS
+) -> None:
+    """Show where the lake is, what it contains, who writes to it, and what it needs.
+
+    Parameters
+    ----------
+    format
+        text, or json (see --schema).
+    schema
+        Print the JSON Schema of --format json and exit.
+    """
+    from keywatch import pipeline
+    from keywatch.operate.lake_status import render_status, status_schema
+    from keywatch.text.document import json_text
+
+    if schema:
+        _write(json_text(status_schema()), None)
+        return
+    status = pipeline.status_of_lake(common.lake, common.settings())
+    if format == "json":
+        _write(json_text(status.model_dump(mode="json")), None)
+    else:
+        _write("".join(f"{line}\n" for line in render_status(status)), None)
 
 
 @lake_app.command(name="maintain")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keywatch.load.ingest import LoadReport
     from keywatch.load.leaks import LeakReport
     from keywatch.load.origins import GeoIPPaths
+    from keywatch.operate.lake_status import LakeStatus
     from keywatch.operate.repair import RepairReport
     from keywatch.operate.rollups import Rebuilt
     from keywatch.vendors import LogFile
@@ -838,6 +839,32 @@ def traces(
                 seen = file.stat()
                 found.append((str(file), seen.st_size, seen.st_mtime_ns))
     return found
+
+
+def init_lake(lake_folder: Path, settings: Settings) -> tuple[LakeStatus, bool]:
+    """Create the lake that the settings describe, or join it; returns its status, and if it's new.
+
+    Raises:
+        SecretError: this machine has another secret than the lake, or none of a shared one.
+        LakeError: it can't be created or opened.
+    """
+    from keywatch.operate.lake_status import lake_status
+
+    with Lake.open(lake_folder, settings.storage, create=True) as lake:
+        _ = lake.secret
+        return lake_status(lake, settings.storage), lake.is_new
+
+
+def status_of_lake(lake_folder: Path, settings: Settings) -> LakeStatus:
+    """Where the lake is, what it holds and what it needs (`keywatch.operate.lake_status`).
+
+    Raises:
+        LakeError: there is no lake, or it can't be read.
+    """
+    from keywatch.operate.lake_status import lake_status
+
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return lake_status(lake, settings.storage)
 
 
 def maintain(lake_folder: Path, settings: Settings) -> upkeep.Maintained:

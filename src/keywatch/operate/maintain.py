@@ -98,7 +98,7 @@ def maintain(
         LakeBusyError: another writer did not finish in time.
     """
     now = now or utc_now()
-    if _purge_is_due(lake):
+    if is_purge_due(lake):
         _purge(lake)
     before = file_count(lake)
     with lake.writing():
@@ -211,7 +211,7 @@ def forget(lake: Lake, named: str) -> Forgotten:
     with lake.writing():
         is_address, marks, names = _marks(lake, named)
         found = _erase(lake, is_address, marks, names)
-        if not (found.deleted or found.mended) and not _purge_is_due(lake):
+        if not (found.deleted or found.mended) and not is_purge_due(lake):
             raise UsageError(f"{named}: no such key or address in the lake")
         lake.execute("INSERT INTO lake.maintenance VALUES (NULL, 'to purge', NULL)")
     _purge(lake)
@@ -378,7 +378,8 @@ def _text_columns(lake: Lake) -> dict[str, dict[str, str]]:
     return columns
 
 
-def _purge_is_due(lake: Lake) -> bool:
+def is_purge_due(lake: Lake) -> bool:
+    """Whether something was erased and is in old files still."""
     return bool(lake.value("SELECT count(*) FROM lake.maintenance WHERE what = 'to purge'"))
 
 
