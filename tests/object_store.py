@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,9 @@ def server() -> Iterator[Any]:
     import boto3
     from moto import server
 
+    requests = logging.getLogger("werkzeug")
+    level_before = requests.level
+    requests.setLevel(logging.ERROR)
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     try:
@@ -36,3 +40,4 @@ def server() -> Iterator[Any]:
         yield client
     finally:
         running.stop()
+        requests.setLevel(level_before)

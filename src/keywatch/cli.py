@@ -1042,6 +1042,29 @@ def lake_status(
         _write("".join(f"{line}\n" for line in render_status(status)), None)
 
 
+@lake_app.command(name="move")
+def lake_move(folder: Path, *, to: Path | None = None, common: Common = _DEFAULTS) -> None:
+    """Copy the lake into a new one: from local to shared or back, encrypted or not.
+
+    All tables are compared by counts and hashes before anything is kept; a move that is interrupted
+    can be repeated. The old lake stays as it is.
+
+    Parameters
+    ----------
+    folder
+        Folder of the new lake on this machine.
+    to
+        Settings file with [storage] of the new lake; by default it is local and not encrypted.
+    """
+    from keywatch import pipeline
+    from keywatch.operate.move import render_moved
+    from keywatch.settings import Settings
+
+    new = Settings() if to is None else _settings(to)
+    for line in render_moved(pipeline.move_lake(common.lake, common.settings(), folder, new)):
+        print(line)
+
+
 @lake_app.command(name="maintain")
 def lake_maintain(
     *, rebuild: Annotated[bool, Parameter(negative=())] = False, common: Common = _DEFAULTS

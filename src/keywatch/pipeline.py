@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from keywatch.load.leaks import LeakReport
     from keywatch.load.origins import GeoIPPaths
     from keywatch.operate.lake_status import LakeStatus
+    from keywatch.operate.move import Moved
     from keywatch.operate.repair import RepairReport
     from keywatch.operate.rollups import Rebuilt
     from keywatch.vendors import LogFile
@@ -865,6 +866,20 @@ def status_of_lake(lake_folder: Path, settings: Settings) -> LakeStatus:
 
     with Lake.open(lake_folder, settings.storage) as lake:
         return lake_status(lake, settings.storage)
+
+
+def move_lake(
+    lake_folder: Path, settings: Settings, new_folder: Path, new_settings: Settings
+) -> Moved:
+    """Copy a lake into a new one (`keywatch.operate.move.move`).
+
+    Raises:
+        LakeError: there is no lake, one is busy, or the new one is not empty.
+        SecretError: this machine does not have the lake's secret, or the new settings name another.
+    """
+    from keywatch.operate.move import move
+
+    return move(lake_folder, settings.storage, new_folder, new_settings.storage)
 
 
 def maintain(lake_folder: Path, settings: Settings) -> upkeep.Maintained:

@@ -818,6 +818,17 @@ class Lake:
         with self.registered(name, batches):
             self.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM {name}")
 
+    def stream(self, sql: str) -> pa.RecordBatchReader:
+        """The rows of a query for `append_stream` of another lake, not all in memory at once."""
+        with self._explaining():
+            return self._run(sql, {}).to_arrow_reader(_BATCH_ROWS)
+
+    def append_stream(self, table: str, rows: pa.RecordBatchReader) -> None:
+        """Add `rows` to a table of the lake, in their order; columns go by name."""
+        self.connection.register("streamed", rows)
+        self.execute(f"INSERT INTO lake.{table} BY NAME FROM streamed")
+        self.connection.unregister("streamed")
+
     def create_text_function(self, name: str, function: Callable[[str], str]) -> None:
         """Make `function` callable from SQL as `name`, in place of an older one."""
         from duckdb.sqltypes import VARCHAR
@@ -849,6 +860,23 @@ class Lake:
         if self._snapshot is not None:
             return self._snapshot
         return int(self.value("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"))
+
+    def continue_after(self, snapshot: int) -> None:
+        """Number what comes next as if it followed `snapshot`; only under the writer's lock.
+
+        So the runs of a lake that is copied here stay older than those to come.
+        """
+        newest = self.snapshot
+        if snapshot <= newest:
+            return
+        self.execute("BEGIN")
+        for table in ("ducklake_snapshot", "ducklake_snapshot_changes"):
+            self.execute(
+                f"UPDATE {METADATA}.{table} SET snapshot_id = {snapshot} "
+                f"WHERE snapshot_id = {newest}"
+            )
+        self.execute("COMMIT")
+        self.attach_again()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
