@@ -11,7 +11,7 @@ import pytest
 from keywatch import pipeline
 from keywatch.errors import LakeDamagedError, SecretError
 from keywatch.lake import Lake
-from keywatch.lake.key_hash import fingerprint
+from keywatch.lake.key_hash import OwnSecret, fingerprint
 from keywatch.operate.repair import repair
 from keywatch.settings import LakeSettings, Settings
 from keywatch.settings.secret_ref import SecretRef
@@ -127,4 +127,4 @@ def test_a_block_of_prefect_that_can_t_be_asked_is_told(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "prefect.blocks.system", None)
     storage = LakeSettings(key_hash_secret=SecretRef(prefect="lake-secret"))
     with pytest.raises(SecretError, match="lake-secret can't be read: Prefect is not installed"):
-        _ = Lake(Lake.scratch().connection, Path("nowhere"), storage)._find_secret()
+        OwnSecret(Path("nowhere"), storage).find()

@@ -44,7 +44,6 @@ from keywatch.lake.literals import quoted, with_values
 from keywatch.lake.locks import WriterLock
 from keywatch.notices import is_stopping
 from keywatch.settings import LakeSettings
-from keywatch.text.secrets import HOW_TO_MEND_THE_SECRET, SECRET_FILE, load_or_create_secret
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,7 +158,7 @@ class Lake:
         self._copied: Path | None = None
         self._closing = ExitStack()
         self._lock = WriterLock(folder or Path(), settings)
-        self._own_secret: bytes | None = None
+        self._own_secret = key_hash.OwnSecret(folder or Path(), settings)
         self.secret_fingerprint: str | None = None
         """Of the secret that the lake's keys are hashed with; None where there was none yet."""
 
@@ -440,7 +439,7 @@ class Lake:
     def _make_tables(self) -> None:
         """The tables of a new lake, then its mark; call it under the writer's lock."""
         self._journal.begin("", creates=True)
-        self._state_fingerprint(self._find_secret() or self._make_secret())
+        self._state_fingerprint(self._own_secret.find_or_make())
         self.connection.execute("BEGIN")
         for name in (*_TABLES, "layout"):
             self.connection.execute(sql_text(name))
@@ -526,9 +525,8 @@ class Lake:
         )
 
     def _identity_in_catalogue(self) -> str:
-        lake_id, self.secret_fingerprint = self.rows(
-            "SELECT id, secret_fingerprint FROM lake.identity"
-        )[0]
+        found = self.rows("SELECT id, secret_fingerprint FROM lake.identity")
+        lake_id, self.secret_fingerprint = found[0] if found else (None, None)
         return str(lake_id)
 
     def write_identity(self) -> None:
@@ -540,8 +538,9 @@ class Lake:
 
     def adopt_secret(self) -> None:
         """State that this machine's secret, made if it has none, is the lake's."""
-        self._own_secret = None
-        self.secret_fingerprint = key_hash.fingerprint(self._find_secret() or self._make_secret())
+        assert self.folder is not None
+        self._own_secret = key_hash.OwnSecret(self.folder, self._settings)
+        self.secret_fingerprint = key_hash.fingerprint(self._own_secret.find_or_make())
         self.execute(
             "UPDATE lake.identity SET secret_fingerprint = $known", known=self.secret_fingerprint
         )
@@ -585,7 +584,7 @@ class Lake:
     def _upgrade(self) -> None:
         """Bring the tables of an older Keywatch to this format; all or nothing, no row is lost."""
         with self._transaction():
-            self._state_fingerprint(self._find_secret())
+            self._state_fingerprint(self._own_secret.find())
             while names := _UPGRADES.get(self._format() or 0):
                 for name in names:
                     self.connection.execute(sql_text(name))
@@ -635,7 +634,7 @@ class Lake:
         if self.folder is None:
             return b"in-memory".ljust(32, b"\0")
         self.check_secret()
-        return self._find_secret() or self._make_secret()
+        return self._own_secret.find_or_make()
 
     def check_secret(self) -> bool:
         """Whether this machine has the lake's secret; of an older lake nobody may have one yet.
@@ -643,46 +642,20 @@ class Lake:
         Raises:
             SecretError, LakeDamagedError: as `secret` says.
         """
-        assert self.folder is not None
-        if self._find_secret() is not None:
-            self._refuse_other_secret()
+        if self.has_secret:
+            self._own_secret.refuse_other(self.secret_fingerprint)
             return True
-        if self._settings.catalog is not None and self.secret_fingerprint is not None:
-            raise key_hash.no_secret(self.folder, self.secret_fingerprint)
         if self.secret_fingerprint is not None or self._has_hashed_keys():
-            raise LakeDamagedError(
-                f"{self.folder / SECRET_FILE}: missing, and the lake has keys that were hashed "
-                f"with it. {HOW_TO_MEND_THE_SECRET}"
-            )
+            raise self._own_secret.missing(self.secret_fingerprint)
         return False
 
     @property
     def has_secret(self) -> bool:
         """Whether this machine has a secret, the lake's or another."""
-        return self._find_secret() is not None
-
-    def _refuse_other_secret(self) -> None:
-        """See that this machine's secret, if it has one, is the lake's."""
-        own, known = self._find_secret(), self.secret_fingerprint
-        assert self.folder is not None
-        if own and known and key_hash.fingerprint(own) != known:
-            raise key_hash.wrong_secret(
-                self.folder, self._settings, key_hash.fingerprint(own), known
-            )
+        return self._own_secret.find() is not None
 
     def _has_hashed_keys(self) -> bool:
         return bool(self.rows("SELECT 1 FROM lake.events WHERE key LIKE '%#%' OR exposed LIMIT 1"))
-
-    def _find_secret(self) -> bytes | None:
-        assert self.folder is not None
-        if self._own_secret is None:
-            self._own_secret = key_hash.own_secret(self.folder, self._settings)
-        return self._own_secret
-
-    def _make_secret(self) -> bytes:
-        assert self.folder is not None
-        self._own_secret = load_or_create_secret(self.folder / SECRET_FILE)
-        return self._own_secret
 
     def _state_fingerprint(self, secret: bytes | None) -> None:
         """Make it known to the statements that create or upgrade the lake's tables."""
@@ -951,7 +924,7 @@ class Lake:
                 self._journal.begin(lake_id)
             self.connection.execute("BEGIN")
             try:
-                if lake_id and self.secret_fingerprint is None and self._find_secret():
+                if lake_id and self.secret_fingerprint is None and self.has_secret:
                     self.adopt_secret()  # an older lake's, which nobody has stated yet
                 yield
                 self._commit()
@@ -977,7 +950,7 @@ class Lake:
         if self._format() != FORMAT_VERSION:  # to be upgraded: it has no id yet
             return ""
         lake_id = self._check_owner()
-        self._refuse_other_secret()
+        self._own_secret.refuse_other(self.secret_fingerprint)
         if self._mark_there() is None:
             # Its own table was read there, so the files are this lake's.
             self._mark(lake_id)

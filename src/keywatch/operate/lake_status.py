@@ -13,7 +13,7 @@ from keywatch.errors import LakeDamagedError, SecretError
 from keywatch.lake import FORMAT_VERSION, METADATA, Lake, quoted
 from keywatch.lake.attach import catalogue_place, s3_place
 from keywatch.lake.folder import WriterJournal
-from keywatch.lake.key_hash import secret_place
+from keywatch.lake.key_hash import OwnSecret
 from keywatch.operate import maintain
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
@@ -109,7 +109,7 @@ def lake_status(lake: Lake, settings: LakeSettings) -> LakeStatus:
         **_sizes(lake),
         secret_fingerprint=lake.secret_fingerprint,
         secret=secret,
-        secret_place=secret_place(lake.folder, settings),
+        secret_place=OwnSecret(lake.folder, settings).place,
         writer=lake.writer(),
         last_maintained=lake.value("SELECT max(made_at) FROM lake.maintenance"),
         needs=tuple(_needs(lake, lake.folder, secret)),

@@ -16,7 +16,7 @@ from keywatch.deliver.sender import only_sender
 from keywatch.errors import LakeError, SecretError
 from keywatch.lake import Lake
 from keywatch.lake.folder import write_safely
-from keywatch.lake.key_hash import fingerprint, own_secret
+from keywatch.lake.key_hash import OwnSecret, fingerprint
 from keywatch.review.watch import HOURS_FILE
 from keywatch.settings import LakeSettings
 from keywatch.text.phrases import count
@@ -88,13 +88,12 @@ def _hand_over_secret(
     """See that the new lake gets the old one's secret; in its folder, unless settings name it."""
     old.check_secret()
     known = old.secret_fingerprint
-    named = own_secret(new_folder, new_settings)
-    if named is not None:
-        if known is not None and fingerprint(named) != known:
+    own = OwnSecret(new_folder, new_settings)
+    if (secret := own.find()) is not None:
+        if known is not None and fingerprint(secret) != known:
             raise SecretError(
-                f"{new_settings.key_hash_secret or new_folder / SECRET_FILE}: not the key-hash "
-                f"secret of {old_folder} (fingerprint {known}): keys would get another hash. Store "
-                "the old lake's secret there, or remove it"
+                f"{own.place}: not the key-hash secret of {old_folder} (fingerprint {known}): "
+                "keys would get another hash. Store the old lake's secret there, or remove it"
             )
         return
     new_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
