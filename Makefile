@@ -19,10 +19,10 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test quick torture mutants check lint formatting types imports sql fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test test-cluster quick torture mutants check lint formatting types imports sql fix bench lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 14
 
 setup: $(INSTALLED) ## .venv with the locked packages and this checkout
 	@echo "setup: ready, $(BIN)/keywatch"
@@ -57,6 +57,14 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Its short form is in `make test`.
+CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_object_store.py tests/lake/test_key_hash.py \
+	tests/lake/test_encryption.py tests/operate/test_lake_status.py tests/operate/test_move.py
+
+test-cluster: $(INSTALLED) ## the shared lake on a real PostgreSQL and an S3, with many loads
+	@echo "test-cluster: pytest"
+	@KEYWATCH_TEST_LOADS=20 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(CLUSTER_TESTS) $(ARGS)
 
 quick: check ## the tests of what changed, without the slow ones
 	@$(BIN)/python tools/quick.py $(ARGS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -16,7 +18,7 @@ from keywatch.lake.attach import extension_file
 from keywatch.notices import notices_to
 from keywatch.operate import integrity
 from keywatch.settings import LakeSettings, Settings
-from tests import postgres
+from tests import object_store, postgres
 from tests.conftest import as_json_lines, event
 from tests.forked import Forked
 from tests.lake.loader import load_and_review
@@ -32,7 +34,10 @@ GRANTS = (
 )
 """As SECURITY.md has them."""
 LOADS = 3
+LOADS_ON_S3 = int(os.environ.get("KEYWATCH_TEST_LOADS", "2"))
+"""`make test-cluster` has more."""
 EVENTS = 150
+MONDAY = datetime(2026, 9, 21)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +53,13 @@ def secret_in(folder: Path) -> dict[str, str]:
     return {"file": str(file)}
 
 
-def logs(folder: Path, machine: str) -> list[Path]:
+def logs(folder: Path, machine: str, loads: int = LOADS) -> list[Path]:
     files = []
-    for nth in range(LOADS):
+    for nth in range(loads):
         file = folder / f"{machine}-{nth}.jsonl"
         rows = (
             event(
-                timestamp=f"2026-09-{21 + nth:02}T{n // 60:02}:{n % 60:02}:00Z",
+                timestamp=f"{MONDAY + timedelta(days=nth % 7, minutes=n):%Y-%m-%dT%H:%M:%SZ}",
                 request_id=f"{machine}-{nth}-{n}",
                 key_id=f"key_{n % 5}",
             )
@@ -118,6 +123,45 @@ def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_pat
         lake.look()
         with pytest.raises(Lake.Error, match="disabled by configuration"):
             lake.rows("FROM read_text('/etc/passwd')")
+
+
+def test_two_machines_load_and_review_at_once_on_an_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in object_store.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with postgres.server() as catalog, object_store.server() as store:
+        store.create_bucket(Bucket="lakes")
+        storage = LakeSettings.model_validate(
+            {
+                "catalog": catalog,
+                "data_path": "s3://lakes/two",
+                "s3": {"endpoint": f"http://{store.endpoint}"},
+                "key_hash_secret": secret_in(tmp_path),
+                "encrypted": True,
+                "wait_seconds": 600,
+            }
+        )
+        Lake.open(tmp_path / "a", storage, create=True).close()
+        machines = [
+            Forked.calling(
+                load_and_review, tmp_path / name, storage, logs(tmp_path, name, LOADS_ON_S3)
+            )
+            for name in "ab"
+        ]
+        for each in machines:
+            assert each.ends()
+            assert said_by(each) == ["here", *["loaded"] * LOADS_ON_S3, "reviewed"]
+        with Lake.open(tmp_path / "a", storage) as lake:
+            events = 2 * LOADS_ON_S3 * EVENTS
+            assert lake.rows(
+                "SELECT count(*), count(DISTINCT request_id), (SELECT sum(events)::BIGINT "
+                "FROM lake.activity) FROM lake.events"
+            ) == [(events, events, events)]
+            assert list(integrity.faults(lake, deep=True)) == []
+            stored = store.list_objects_v2(Bucket="lakes", Prefix="two/")["Contents"]
+            names = {each["Key"].rpartition("/")[2] for each in stored}
+            assert names == lake.known_files() | {"lake.id"}
 
 
 def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
