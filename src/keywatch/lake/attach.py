@@ -31,9 +31,10 @@ _CHAIN = (
     "the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), the AWS profile (AWS_PROFILE, "
     "~/.aws), and the role of this machine or container"
 )
-_PARAMETER = re.compile(r"(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))")
-_URI = re.compile(r"postgres(?:ql)?://(?:([^:@/]*)(?::.*)?@)?([^@/?]*)(?:/([^?]*))?")
-_NO_ANSWER = re.compile("error for HTTP [A-Z]+ to '")
+# Not compiled here, which would take longer than to open a lake: they are of errors.
+_PARAMETER = r"(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))"
+_URI = r"postgres(?:ql)?://(?:([^:@/]*)(?::.*)?@)?([^@/?]*)(?:/([^?]*))?"
+_NO_ANSWER = "error for HTTP [A-Z]+ to '"
 _OF_ONE_FILE = (404, 416)
 """A file that is missing or cut: damage, and the store is in order."""
 _FORBIDDEN = 403
@@ -69,7 +70,7 @@ _REFUSALS = {
     "invalid connection option": "the connection string has an option that libpq does not know",
     "invalid URI": "the connection string is no valid URI",
 }
-_NOT_THERE = re.compile(r'(role|database) "[^"]*" does not exist')
+_NOT_THERE = r'(role|database) "[^"]*" does not exist'
 
 
 def extension_file(name: str) -> Path:
@@ -121,10 +122,10 @@ def catalogue_place(folder: Path, settings: LakeSettings) -> str:
     if file is not None:
         return str(file)
     connection = postgres_connection(settings)
-    if found := _URI.match(connection):
+    if found := re.match(_URI, connection):
         user, host, name = found.groups()
     else:
-        said = {key: first or second for key, first, second in _PARAMETER.findall(connection)}
+        said = {key: first or second for key, first, second in re.findall(_PARAMETER, connection)}
         host = said.get("host") or said.get("hostaddr") or os.environ.get("PGHOST") or ""
         port = said.get("port") or os.environ.get("PGPORT")
         host += f":{port}" if host and port else ""
@@ -248,7 +249,7 @@ def unreachable(
             f"{_why_postgres(text)}; nothing was stored. Check storage.catalog"
         )
     status = getattr(error, "status_code", None)
-    is_a_request = data_path.startswith("s3://") and (status or _NO_ANSWER.search(text))
+    is_a_request = data_path.startswith("s3://") and (status or re.search(_NO_ANSWER, text))
     of_one_file = status in _OF_ONE_FILE and ".parquet" in text
     if not is_a_request or (of_one_file and "NoSuchBucket" not in text):
         return None
@@ -260,7 +261,7 @@ def unreachable(
 
 def _why_postgres(text: str) -> str:
     # Its own words may repeat parts of the connection string: a password with a space, or an @.
-    if found := _NOT_THERE.search(text):
+    if found := re.search(_NOT_THERE, text):
         return f"there is no such {found[1]}"
     return next((said for words, said in _REFUSALS.items() if words in text), "it refuses")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from keywatch.settings.secret_ref import SecretRef
 
-_ENDPOINT = re.compile(r"(?:(https?)://)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?/?")
+_ENDPOINT = r"(?:https?://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?"
 _CATALOGUES = ("postgres:", "sqlite:")
 
 
@@ -38,7 +38,7 @@ class S3Settings(_Section):
     @classmethod
     def _is_endpoint(cls, endpoint: str | None) -> str | None:
         # Not shown: somebody may have written credentials into it.
-        if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+        if endpoint is not None and not re.fullmatch(_ENDPOINT, endpoint):
             raise ValueError(
                 "not an endpoint: write host:port, or http://host:port, without credentials and "
                 "without a path"
