@@ -19,6 +19,7 @@ from keywatch.settings import LakeSettings, Settings
 from keywatch.text.document import review_document
 from tests import object_store, postgres
 from tests.command import keywatch
+from tests.conftest import as_json_lines, events
 from tests.forked import Forked
 from tests.lake.test_key_hash import ONE
 
@@ -166,6 +167,23 @@ def test_a_lake_keeps_its_secret(old: Path, tmp_path: Path) -> None:
     move(old, LOCAL, tmp_path / "new", LOCAL)
     assert (tmp_path / "new" / "key-hash.secret").read_text() == secret
     assert (tmp_path / "new" / "key-hash.secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lake_that_is_there_is_left_alone(old: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    pipeline.ingest(there, [str(a_log(tmp_path))], SETTINGS)
+    place = {"catalog": f"sqlite:{there / 'catalog.sqlite'}", "data_path": str(there / "data")}
+    before = state(there)
+    with pytest.raises(LakeError, match="there is a lake already"):
+        move(old, LOCAL, tmp_path / "new", LakeSettings.model_validate(place))
+    assert state(there) == before
+    assert not (tmp_path / "new" / "key-hash.secret").exists()
+
+
+def a_log(folder: Path) -> Path:
+    log = folder / "log.jsonl"
+    log.write_bytes(as_json_lines(events(3)))
+    return log
 
 
 @pytest.mark.parametrize("kept_rows", [0, 7])

@@ -56,9 +56,14 @@ def move(
             stack.enter_context(only_sender(old, old_settings.wait_seconds))
             stack.enter_context(old.alone())
         stack.enter_context(old.reading())
-        _hand_over_secret(old, old_folder, new_folder, new_settings)
-        new = stack.enter_context(Lake.open(new_folder, new_settings, create=True))
-        _refuse_what_is_there(new, new_folder)
+        handed_over = _hand_over_secret(old, old_folder, new_folder, new_settings)
+        try:
+            new = stack.enter_context(Lake.open(new_folder, new_settings, create=True))
+            _refuse_what_is_there(new, new_folder)
+        except BaseException:
+            if handed_over is not None:
+                handed_over.unlink()
+            raise
         with new.alone():
             new.continue_after(old.snapshot)
         with new.writing():
@@ -84,8 +89,8 @@ def render_moved(moved: Moved) -> Iterator[str]:
 
 def _hand_over_secret(
     old: Lake, old_folder: Path, new_folder: Path, new_settings: LakeSettings
-) -> None:
-    """See that the new lake gets the old one's secret; in its folder, unless settings name it."""
+) -> Path | None:
+    """See that the new lake gets the old one's secret; the file that was written for it, if any."""
     old.check_secret()
     known = old.secret_fingerprint
     own = OwnSecret(new_folder, new_settings)
@@ -95,9 +100,10 @@ def _hand_over_secret(
                 f"{own.place}: not the key-hash secret of {old_folder} (fingerprint {known}): "
                 "keys would get another hash. Store the old lake's secret there, or remove it"
             )
-        return
+        return None
     new_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_safely(new_folder / SECRET_FILE, f"{old.secret.hex()}\n".encode())
+    return new_folder / SECRET_FILE
 
 
 def _refuse_what_is_there(new: Lake, folder: Path) -> None:
