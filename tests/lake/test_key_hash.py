@@ -12,6 +12,7 @@ from keywatch import pipeline
 from keywatch.errors import LakeDamagedError, SecretError
 from keywatch.lake import Lake
 from keywatch.lake.key_hash import OwnSecret, fingerprint
+from keywatch.operate.diagnosis import diagnose_lake
 from keywatch.operate.repair import repair
 from keywatch.settings import LakeSettings, Settings
 from keywatch.settings.secret_ref import SecretRef
@@ -80,6 +81,8 @@ def test_a_machine_without_the_secret_reviews_and_does_not_load(tmp_path: Path) 
     with pytest.raises(SecretError, match="does not have the key-hash secret of the shared lake"):
         load(tmp_path / "b", settings.storage, "b")
     assert not (tmp_path / "b" / "key-hash.secret").exists()
+    found = diagnose_lake(tmp_path / "b", settings)
+    assert [one.status for one in found if one.check == "secret"] == ["note"]
     with Lake.open(tmp_path / "a", machine(tmp_path)) as lake:
         assert lake.rows("SELECT request_id FROM lake.events") == [("a",)]
         assert lake.value("SELECT count(*) FROM lake.runs") == 1

@@ -95,6 +95,8 @@ def test_a_machine_that_joins_is_checked(tmp_path: Path) -> None:
     assert "is not the lake's" in refused.err
     joined = keywatch("lake", "init", "--lake", "b", cwd=tmp_path, LAKES_SECRET=ONE)
     assert "found, format 6" in joined.out
+    said = keywatch("doctor", "--lake", "c", cwd=tmp_path, LAKES_SECRET=OTHER)
+    assert "BAD  c: this machine's key-hash secret (env LAKES_SECRET" in said.out
     of_other = status_of(tmp_path / "b", "--config", toml, secret=OTHER)
     assert (of_other.is_shared, of_other.secret) == (True, "other")
     assert "storage.key_hash_secret" in of_other.needs[0]
@@ -121,7 +123,7 @@ def test_a_lake_in_postgresql_is_told_without_its_password(tmp_path: Path) -> No
             with one.writing():
                 status = lake_status(two, storage)
             assert status.writer is not None
-            assert status.writer.startswith("127.0.0.1, process ")
+            assert status.writer.endswith(f"user {postgres.USER}, from 127.0.0.1")
             assert status.catalogue_bytes > 0
             said = "\n".join(render_status(status)) + status.model_dump_json()
             assert "PostgreSQL at 127.0.0.1:" in said

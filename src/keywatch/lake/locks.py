@@ -20,8 +20,8 @@ from keywatch.settings.storage import LakeSettings
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
 _LOOK_AGAIN_SECONDS = 0.05
 _HOLDER = f"""
-    SELECT coalesce(host(a.client_addr), 'this machine') || ', process ' || a.pid
-        || ' of the server, user ' || a.usename
+    SELECT 'process ' || a.pid || ' of the server, user ' || a.usename
+        || coalesce(', from ' || host(a.client_addr), '')
     FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

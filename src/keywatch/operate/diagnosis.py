@@ -235,6 +235,10 @@ def _secret_diagnoses(folder: Path, settings: Settings) -> Iterator[Diagnosis]:
     """The secret of the hashes of keys that were seen in full."""
     file, named = folder / SECRET_FILE, settings.storage.key_hash_secret
     with Lake.open(folder, settings.storage) as lake:
+        if settings.storage.catalog is not None and not lake.has_secret:
+            text = "this machine has no key-hash secret of the shared lake: it can't load logs"
+            yield Diagnosis("secret", text, note=True)
+            return
         if not lake.check_secret():
             yield Diagnosis("secret", "no key-hash secret yet: the first load creates it")
             return
