@@ -30,8 +30,11 @@ def _as_who() -> list[str]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """A server; gives the connection string of its empty database, as settings have it."""
+def server(password: str | None = None) -> Iterator[str]:
+    """A server; gives the connection string of its empty database, as settings have it.
+
+    With a `password` it asks for it, which is not in the string.
+    """
     where = programs()
     assert where is not None
     with tempfile.TemporaryDirectory(prefix="keywatch-pg-") as name:
@@ -43,7 +46,13 @@ def server() -> Iterator[str]:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         data = str(folder / "data")
-        _run(where / "initdb", "-D", data, "-A", "trust", "-U", USER, "--no-sync")
+        asks = ["-A", "trust"]
+        if password is not None:
+            file = folder / "password"
+            file.write_text(password)
+            file.chmod(0o644)
+            asks = ["-A", "scram-sha-256", f"--pwfile={file}"]
+        _run(where / "initdb", "-D", data, *asks, "-U", USER, "--no-sync")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         _run(where / "pg_ctl", "-D", data, "-o", options, "-l", str(folder / "log"), "-w", "start")
         try:

@@ -253,3 +253,23 @@ def test_a_server_that_refuses_says_what_it_refuses(tmp_path: Path) -> None:
             with pytest.raises(LakeUnreachableError, match=told) as raised:
                 Lake.open(tmp_path / "lake", storage, create=True)
             assert SECRET not in str(raised.value)
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL server programs here")
+def test_a_password_is_taken_from_where_libpq_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
+    with postgres.server(SECRET) as catalog:
+        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "data"))
+        with pytest.raises(LakeUnreachableError, match="asks for a password: set PGPASSWORD"):
+            Lake.open(tmp_path / "lake", storage, create=True)
+        wrong = storage.model_copy(update={"catalog": f"{catalog} password=wrong-{SECRET}"})
+        with pytest.raises(LakeUnreachableError, match="the password is wrong") as raised:
+            Lake.open(tmp_path / "lake", wrong, create=True)
+        assert SECRET not in str(raised.value)
+        (tmp_path / "pgpass").write_text(f"*:*:*:*:{SECRET}\n")
+        (tmp_path / "pgpass").chmod(0o600)
+        with Lake.open(tmp_path / "lake", storage, create=True) as lake, lake.writing():
+            assert lake.value("SELECT count(*) FROM lake.events") == 0
