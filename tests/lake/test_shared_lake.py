@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from keywatch import pipeline
-from keywatch.errors import LakeBusyError, LakeDamagedError, LakeReadOnlyError
+from keywatch.errors import LakeBusyError, LakeDamagedError, LakeError, LakeReadOnlyError
 from keywatch.lake import Lake
 from keywatch.lake.attach import extension_file
 from keywatch.notices import notices_to
@@ -199,6 +199,36 @@ def as_superuser(catalog: str, *statements: str) -> None:
         admin.execute(f"ATTACH '{catalog.removeprefix('postgres:')}' AS pg (TYPE postgres)")
         for statement in statements:
             admin.execute("CALL postgres_execute('pg', $1)", [statement])
+
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+
+
+def loses_its_server(folder: Path, storage: LakeSettings, catalog: str) -> None:
+    """In a process of its own: DuckDB ends it where a connection that is gone is rolled back."""
+    with Lake.open(folder, storage, create=True) as lake:
+        try:
+            with lake.writing():
+                lake.execute("INSERT INTO lake.cases (run_id) VALUES ('lost')")
+                as_superuser(catalog, TERMINATE)
+        except LakeError as e:
+            print(type(e).__name__, e, flush=True)
+        with lake.writing():
+            lake.execute("INSERT INTO lake.cases (run_id) VALUES ('kept')")
+        print(lake.rows("SELECT run_id FROM lake.cases"), flush=True)
+
+
+def test_a_server_that_ends_the_connection_is_told_and_the_next_writer_writes(
+    tmp_path: Path,
+) -> None:
+    with postgres.server() as catalog:
+        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+        loses = Forked.calling(loses_its_server, tmp_path / "a", storage, catalog)
+        assert loses.ends()
+        assert loses.exit_code == 0, loses.said
+        told, left = loses.said.splitlines()
+        assert "nothing was stored" in told
+        assert left == "[('kept',)]"
 
 
 def test_another_place_of_files_is_found_out(catalog: str, tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ _S3_CODES = {
     "NoSuchBucket": ("there is no such bucket", "Check the name in storage.data_path"),
 }  # fmt: skip
 
+_OF_POSTGRES = (
+    "Unable to connect to Postgres", "server closed the connection", "terminating connection",
+)  # fmt: skip
 # What libpq says of a connection, as words that hold no part of the connection string.
 _REFUSALS = {
     "Connection refused": "nothing listens there",
@@ -65,6 +68,7 @@ _REFUSALS = {
     "too many clients": "it has too many connections",
     "the database system is": "it is starting or stopping",
     "server closed the connection": "it closed the connection",
+    "terminating connection": "it ended the connection",
     "connection info string": "the connection string can't be read: write it as libpq does, "
     "postgres:host=HOST dbname=NAME user=USER, values with spaces in quotes",
     "invalid connection option": "the connection string has an option that libpq does not know",
@@ -203,7 +207,7 @@ def _credentials(settings: S3Settings) -> dict[str, str]:
         return {
             name: ref.read(prefect_block).get_secret_value() for name, ref in named.items() if ref
         }
-    # The first that the chain asks. It is an extension of 28 MB, which takes 70 ms to load.
+    # The chain asks these first. The rest of it is an extension, which takes 70 ms to load.
     if not all(os.environ.get(name) for name in _FROM_ENVIRONMENT):
         return {}
     names = ("KEY_ID", "SECRET", "SESSION_TOKEN")
@@ -243,9 +247,9 @@ def unreachable(
     if not isinstance(error, duckdb.Error):
         return None
     text = str(error)
-    if "Unable to connect to Postgres" in text:
+    if any(words in text for words in _OF_POSTGRES):
         return LakeUnreachableError(
-            f"the catalogue can't be opened: {catalogue_place(folder, settings)}: "
+            f"the catalogue can't be reached: {catalogue_place(folder, settings)}: "
             f"{_why_postgres(text)}; nothing was stored. Check storage.catalog"
         )
     status = getattr(error, "status_code", None)

@@ -1018,8 +1018,8 @@ class Lake:
         )
 
     def _abandon(self) -> None:
-        # A commit that failed has ended its transaction already.
-        with suppress(duckdb.TransactionException):
+        # A commit that failed has ended its transaction already, and a server may be gone.
+        with suppress(duckdb.Error):
             self._roll_back()
 
     def _roll_back(self) -> None:
@@ -1037,7 +1037,8 @@ class Lake:
 
     def writer(self) -> str | None:
         """Who writes to the lake now, in words; None where nobody does."""
-        return self._lock.holder(self.connection, METADATA)
+        with self._explaining():
+            return self._lock.holder(self.connection, METADATA)
 
     def _retry(self, act: Callable[[], object]) -> None:
         """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -72,6 +72,9 @@ class WriterLock:
                 yield
             finally:
                 self._in_postgres = None
+                # Or a server that is gone would end the process, when the connection is closed.
+                with suppress(duckdb.Error):
+                    connection.execute("ROLLBACK")
                 connection.close()
 
     def check(self) -> None:
@@ -84,11 +87,11 @@ class WriterLock:
             return
         try:
             self._in_postgres.execute("SELECT * FROM postgres_query('catalogue', 'SELECT 1')")
-        except duckdb.Error as e:
+        except duckdb.Error:
             raise LakeBusyError(
                 f"{self._folder}: the connection to the catalogue was lost; nothing was stored: "
                 "try again"
-            ) from e
+            ) from None
 
     def holder(self, connection: duckdb.DuckDBPyConnection, catalogue: str) -> str | None:
         """Who has the lock now, in words; None where nobody has it.
