@@ -16,7 +16,7 @@ KeywatchError              exit 2, unless said otherwise
     ├── LakeDamagedError   the lake's files don't agree
     ├── LakeReadOnlyError  the lake can't be written
     ├── LakeSpaceError     the disk is full
-    ├── LakeUnreachableError  its catalogue's server or its object store
+    ├── LakeUnreachableError  the catalogue's server or the object store
     └── LakeMemoryError    memory ran out
 """
 
