@@ -777,7 +777,7 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
     ----------
     new_secret
         Create a new key-hash secret if it is lost: keys that were logged in full then count as new
-        keys, with no history.
+        keys, with no history. All other machines of a shared lake then need the new secret.
     """
     from keywatch import pipeline
     from keywatch.operate.repair import render_repair
