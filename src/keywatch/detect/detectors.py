@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
@@ -406,6 +406,12 @@ def _rests_on(sql: str) -> frozenset[str]:
 
 
 def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> None:
+    with lake.registered("catalogue_rows", _catalogue_rows(tuple(catalogue))):
+        lake.execute("CREATE OR REPLACE TEMP TABLE source_catalogue AS FROM catalogue_rows")
+
+
+@lru_cache(maxsize=4)
+def _catalogue_rows(catalogue: tuple[tuple[str, Endpoint], ...]) -> pa.Table:
     columns = {
         "endpoint": ("name", pa.string()),
         "scope": ("scope", pa.string()),
@@ -414,15 +420,13 @@ def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> No
         "any_key": ("any_key", pa.bool_()),
         "requests_per_minute": ("requests_per_minute", pa.int64()),
     }
-    rows = pa.table(
+    return pa.table(
         {"source": pa.array([source for source, _ in catalogue], pa.string())}
         | {
             column: pa.array([getattr(endpoint, field) for _, endpoint in catalogue], kind)
             for column, (field, kind) in columns.items()
         }
     )
-    with lake.registered("catalogue_rows", rows):
-        lake.execute("CREATE OR REPLACE TEMP TABLE source_catalogue AS FROM catalogue_rows")
 
 
 def run(
