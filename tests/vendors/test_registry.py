@@ -11,6 +11,8 @@ from keywatch.vendors.registry import Vendor, vendor_faults, vendor_of_key, vend
 from tests.conftest import ROOT
 
 OF_A_VENDOR = re.compile(r"\b(?:pulsely|ply|aws|cloudtrail|akia|asia)(?:\b|_)", re.IGNORECASE)
+OF_THE_STORE = {"lake/attach.py", "settings/storage.py"}
+"""Where the lake's own files may be on S3, whose credentials have AWS's names."""
 
 
 @pytest.mark.parametrize("vendor", vendors(), ids=lambda vendor: vendor.name)
@@ -29,7 +31,9 @@ def test_nothing_of_a_vendor_stands_in_the_engine() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
         for file in sorted(engine.rglob("*"))
-        if file.suffix in (".py", ".sql") and "sample" not in file.relative_to(engine).parts
+        if file.suffix in (".py", ".sql")
+        and "sample" not in file.relative_to(engine).parts
+        and file.relative_to(engine).as_posix() not in OF_THE_STORE
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
         if OF_A_VENDOR.search(line)
     ]
