@@ -60,7 +60,7 @@ test: $(INSTALLED) ## all tests, slow ones too
 
 # Its short form is in `make test`.
 CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_object_store.py tests/lake/test_key_hash.py \
-	tests/lake/test_encryption.py tests/operate/test_lake_status.py tests/operate/test_move.py
+	tests/lake/test_encryption.py tests/operate/test_lake_status.py tests/operate/test_move.py tests/deliver/test_claims.py
 
 test-cluster: $(INSTALLED) ## the shared lake on a real PostgreSQL and an S3, with many loads
 	@echo "test-cluster: pytest"

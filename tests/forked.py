@@ -60,6 +60,11 @@ class Forked:
         self._process.join()
         return self._process.exitcode
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
     @property
     def exit_code(self) -> int | None:
         """Negative: the signal that ended it; None: it has not ended."""

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import duckdb
+
+from keywatch.lake.attach import extension_file
+
 USER = "keywatch"
 
 
@@ -60,6 +64,16 @@ def server(password: str | None = None) -> Iterator[str]:
         finally:
             with suppress(subprocess.CalledProcessError):
                 _run(where / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
+def database(catalog: str, name: str) -> str:
+    """An empty database of its own, beside that of `catalog`; its connection string."""
+    with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as admin:
+        admin.execute(f"LOAD '{extension_file('postgres_scanner')}'")
+        admin.execute(f"ATTACH '{catalog.removeprefix('postgres:')}' AS pg (TYPE postgres)")
+        made = f"CREATE DATABASE {name}"
+        admin.execute(f"CALL postgres_execute('pg', '{made}', use_transaction := false)")
+    return catalog.replace("dbname=postgres", f"dbname={name}")
 
 
 def _run(*command: str | Path) -> None:

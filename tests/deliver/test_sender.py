@@ -20,6 +20,7 @@ import pytest
 
 from keywatch.deliver import Outbox, deliver_due, outbox, put_report
 from keywatch.deliver.channel import Envelope
+from keywatch.deliver.claims import Claims
 from keywatch.deliver.message import Message
 from keywatch.deliver.sender import only_sender, send
 from keywatch.errors import LakeBusyError
@@ -209,7 +210,8 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
         reviewed(lake, settings, first, SCANNED)
         made = outbox.plan(lake, settings, utc_now(), ["all"])
         judged(lake, settings)
-        (done,) = send(lake, made, {"all": channel}, settings, str)
+        claims = Claims(tmp_path / "lake")
+        (done,) = send(lake, made, {"all": channel}, settings, claims, str)
         assert (done.sent, done.later) == (1, 1)
         assert [message.keys[0].key_id for message in channel.got] == ["key_first"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keywatch import pipeline, sample
+from keywatch.deliver.journal import Journal, Record
 from keywatch.errors import LakeBusyError, LakeError, SecretError
 from keywatch.lake import Lake
 from keywatch.operate import integrity
@@ -25,6 +27,8 @@ from tests.lake.test_key_hash import ONE
 
 LOCAL = LakeSettings()
 SETTINGS = Settings().without_power()
+SENT = Record("msg_1", datetime(2026, 10, 5), "sent", 1)
+"""What the lake does not have yet."""
 TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY ALL"
 
 
@@ -39,7 +43,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = pipeline.review(home / "lake", None, settings)
     key = next(case.key_id for case in answer.cases if case.action != "none")
     pipeline.give_verdict(home / "lake", key, "benign", settings, by="ana", because="a test")
-    (home / "lake" / "outbox.journal").write_text("")
+    Journal(home / "lake").add(SENT)
     return home / "lake"
 
 
@@ -124,7 +128,8 @@ def test_a_local_lake_becomes_a_shared_one_and_comes_back(
         assert one.secret == two.secret == three.secret
         newest = one.value("SELECT max(lake_snapshot) FROM lake.runs")
         assert newest < one.snapshot < two.snapshot < three.snapshot
-    assert (tmp_path / "back" / "outbox.journal").exists()
+    assert Journal(tmp_path / "machine").waiting() == []  # the server has it, for all machines
+    assert Journal(tmp_path / "back").waiting() == [SENT]
     answers = [
         review_document(pipeline.review(folder, None, settings))
         for folder, settings in (

@@ -1,5 +1,6 @@
 """Alerts to people and programs: the outbox, who hears of what, and one module a channel."""
 
+from keywatch.deliver.claims import Claim, claimed
 from keywatch.deliver.message import message_schema
 from keywatch.deliver.outbox import (
     LONG_WAIT,
@@ -26,11 +27,13 @@ from keywatch.deliver.wording import as_text
 __all__ = [
     "LONG_WAIT",
     "ChannelReport",
+    "Claim",
     "DeliveryReport",
     "Outbox",
     "Standing",
     "as_text",
     "awaiting_approval",
+    "claimed",
     "deliver_due",
     "describe",
     "enqueue_heartbeat",

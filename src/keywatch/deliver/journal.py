@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ class Journal:
     def add(self, record: Record) -> None:
         """Keep `record`; it is on the disk when this returns."""
         # A line that a crash cut short may stand before it.
-        line = b"\n" + json.dumps(asdict(record), default=datetime.isoformat).encode() + b"\n"
+        line = f"\n{as_line(record)}\n".encode()
         with self._lock:
             descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
@@ -57,6 +57,13 @@ class Journal:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def waiting(self) -> list[Record]:
+        """All records that the lake may not have yet; nothing is changed."""
+        with self._lock:
+            return [
+                record for file in (self._old, self._new) if file.exists() for record in _read(file)
+            ]
 
     def set_aside(self) -> list[Record]:
         """All records so far, which stay on the disk until `forget`."""
@@ -70,15 +77,25 @@ class Journal:
                     self._new.unlink()
                 else:
                     self._new.rename(self._old)
-            return list(_read(self._old)) if self._old.exists() else []
+            return _read(self._old) if self._old.exists() else []
 
     def forget(self) -> None:
         """Drop what was set aside: the lake has it."""
         self._old.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Iterator[Record]:
-    for line in file.read_bytes().splitlines():
+def _read(file: Path) -> list[Record]:
+    return list(parse_lines(file.read_bytes().splitlines()))
+
+
+def as_line(record: Record) -> str:
+    """`record` as JSON in one line of ASCII."""
+    return json.dumps(asdict(record), default=datetime.isoformat)
+
+
+def parse_lines(lines: Iterable[str | bytes]) -> Iterator[Record]:
+    """The records of lines as `as_line` writes them; one that is cut or damaged is left out."""
+    for line in lines:
         try:
             values = json.loads(line)
             due = values["next_due_at"]

@@ -535,6 +535,16 @@ class Plan:
         return Pending(message.id, None, channel, 1, message, now)
 
     @property
+    def is_to_be_kept(self) -> bool:
+        """Whether it decided something that the lake has to know before it is sent."""
+        return bool(self.records or self.summaries or self.restated)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to send and nothing to be kept."""
+        return not (self.to_send or self.is_to_be_kept)
+
+    @property
     def orders(self) -> dict[str, int]:
         """The change of each alert that is told of."""
         return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import mimetypes
+import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +13,14 @@ from pathlib import Path
 from keywatch.deliver import outbox, sender
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.channels import open_channel
+from keywatch.deliver.claims import Claim, Claims, claims_of
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver.journal import Journal
 from keywatch.deliver.message import Attachment, Message
 from keywatch.deliver.sender import ChannelReport
 from keywatch.errors import InputError, SecretError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Review
+from keywatch.notices import is_stopping, notice
 from keywatch.review import alerts
 from keywatch.review.alerts import Change
 from keywatch.settings.deliver import DeliverSettings
@@ -28,16 +31,21 @@ from keywatch.text.safe_text import printable
 
 _WHY_LENGTH = 1000
 _LARGEST_REPORT_BYTES = 5_000_000
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """What a run did: by channel, what waits in all, and channels that can't be used and why."""
+    """What a run did: by channel, what waits in all, and channels that can't be used and why.
+
+    `left` are the channels with due messages that another machine was sending for until the end.
+    """
 
     channels: tuple[ChannelReport, ...] = ()
     later: int = 0
     unusable: dict[str, str] = field(default_factory=dict)
     followed: tuple[str, ...] = ()
+    left: tuple[Claim, ...] = ()
 
 
 def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
@@ -49,6 +57,7 @@ def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
         for one in done.channels
         if one.error
     ]
+    problems += [f"channel {one.channel}: {one}; its messages are left to it" for one in done.left]
     if done.later:
         verb = "waits" if done.later == 1 else "wait"
         problems.append(f"{count(done.later, 'message')} {verb} for the next run")
@@ -85,25 +94,90 @@ def deliver_due(
     """Send all that is due; with `again`, dead letters too.
 
     Raises:
-        LakeBusyError: another process writes or sends for longer than it is waited for.
+        LakeBusyError: another process writes, or one of this machine sends, for longer than it is
+            waited for.
     """
-    assert lake.folder is not None
-    with sender.only_sender(lake, wait_seconds):
-        sender.commit(lake, Journal(lake.folder))
+    with sender.only_sender(lake, wait_seconds), claims_of(lake, settings) as claims:
+        sender.commit(lake, claims.journal)
         followed = _refresh(lake, settings, again)
         vault = Vault(prefect)
         channels, unusable = _open(settings, vault)
-        made = outbox.plan(lake, settings, utc_now(), channels.keys())
-        if made.records or made.summaries or made.restated:
-            with lake.writing():
-                outbox.keep_plan(lake, made)
-        done = sender.send(lake, made, channels, settings, vault.hide)
+        run = _Run(lake, settings, channels, claims, vault)
+        run.until(time.monotonic() + wait_seconds)
         return DeliveryReport(
-            channels=tuple(done),
-            later=made.later + sum(one.later for one in done),
+            channels=tuple(run.done),
+            later=run.later,
             unusable=unusable,
             followed=tuple(change.alert.why for change in followed),
+            left=run.left,
         )
+
+
+class _Run:
+    """What is due for `channels`, sent as soon as no other machine sends for them."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        settings: DeliverSettings,
+        channels: Mapping[str, Channel],
+        claims: Claims,
+        vault: Vault,
+    ) -> None:
+        self._lake = lake
+        self._settings = settings
+        self._channels = channels
+        self._claims = claims
+        self._vault = vault
+        self._told = False
+        self.done: list[ChannelReport] = []
+        self.later = 0
+        self.left: tuple[Claim, ...] = ()
+
+    def until(self, deadline: float) -> None:
+        """Send; a channel of another machine is waited for while it has due messages."""
+        unclaimed = set(self._channels)
+        while True:
+            made = outbox.plan(self._lake, self._settings, utc_now(), unclaimed)
+            self.later = made.later
+            if made.is_empty:
+                return
+            if own := self._claims.take(unclaimed):
+                self._send(own, made)
+                self._claims.release()
+                unclaimed -= own
+                if not unclaimed:
+                    return
+            elif time.monotonic() >= deadline or is_stopping():
+                self.later += sum(map(len, made.to_send.values()))
+                self.left = tuple(
+                    one for name, one in self._claims.others().items() if name in unclaimed
+                )
+                return
+            else:
+                self._wait(unclaimed)
+
+    def _send(self, own: Collection[str], made: outbox.Plan) -> None:
+        if self._claims.is_shared:  # who had the channels before may have sent since
+            sender.commit(self._lake, self._claims.journal)
+            made = outbox.plan(self._lake, self._settings, utc_now(), own)
+        if made.is_to_be_kept:
+            with self._lake.writing():
+                self._claims.check(own)
+                outbox.keep_plan(self._lake, made)
+        done = sender.send(
+            self._lake, made, self._channels, self._settings, self._claims, self._vault.hide
+        )
+        self.done += done
+        self.later = made.later + sum(one.later for one in done)
+
+    def _wait(self, unclaimed: Collection[str]) -> None:
+        if not self._told:
+            for name, one in self._claims.others().items():
+                if name in unclaimed:
+                    notice(f"channel {name}: {one}; waiting for it")
+            self._told = True
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def preview(lake: Lake, settings: DeliverSettings) -> dict[str, list[Message]]:

@@ -19,9 +19,10 @@ from datetime import timedelta
 
 from keywatch.deliver import outbox
 from keywatch.deliver.channel import Channel, SendError
+from keywatch.deliver.claims import Claims
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.settle import Pending
-from keywatch.errors import LakeBusyError
+from keywatch.errors import LakeBusyError, LakeError, LakeUnreachableError
 from keywatch.lake import Lake, utc_now
 from keywatch.notices import is_stopping, notice
 from keywatch.settings.deliver import DeliverSettings
@@ -50,30 +51,30 @@ def send(
     planned: outbox.Plan,
     channels: Mapping[str, Channel],
     settings: DeliverSettings,
+    claims: Claims,
     hide: Callable[[str], str],
 ) -> list[ChannelReport]:
     """Send what is planned; returns when all is sent or each channel's time is up.
 
     Messages go in their order; one that failed is tried again in this run if its pause is over in
-    time, and its alert has not changed since. `hide` takes secrets out of an error's text.
+    time, and its alert has not changed since. A channel that another machine has taken over gets no
+    more. `hide` takes secrets out of an error's text.
     """
-    assert lake.folder is not None
-    journal = Journal(lake.folder)
     changed: set[str] = set()
     workers = [
-        _Worker(name, channels[name], messages, changed, settings, journal, hide)
+        _Worker(name, channels[name], messages, changed, settings, claims, hide)
         for name, messages in planned.to_send.items()
     ]
     for worker in workers:
         worker.start()
     while left := [worker for worker in workers if worker.is_alive() and not worker.is_stuck()]:
         left[0].join(_COMMIT_SECONDS)
-        _commit_quietly(lake, journal)
-        with suppress(LakeBusyError):
+        _commit_quietly(lake, claims.journal)
+        with suppress(LakeBusyError, LakeUnreachableError):
             changed |= outbox.changed_since(lake, planned.orders)
     for worker in workers:
         worker.give_up()
-    _commit_quietly(lake, journal)
+    _commit_quietly(lake, claims.journal)
     return [worker.report() for worker in workers]
 
 
@@ -93,7 +94,7 @@ def commit(lake: Lake, journal: Journal) -> None:
 def _commit_quietly(lake: Lake, journal: Journal) -> None:
     try:
         commit(lake, journal)
-    except LakeBusyError as e:
+    except (LakeBusyError, LakeUnreachableError) as e:
         notice(f"{e}; sent messages stay in the journal, and the next run stores them")
 
 
@@ -128,13 +129,14 @@ class _Worker(threading.Thread):
         messages: Sequence[Pending],
         changed: Collection[str],
         settings: DeliverSettings,
-        journal: Journal,
+        claims: Claims,
         hide: Callable[[str], str],
     ) -> None:
         super().__init__(name=f"deliver {name}", daemon=True)
         self._channel = channel
         self._settings = settings
-        self._journal = journal
+        self._claims = claims
+        self._journal = claims.journal
         self._hide = hide
         self._report = ChannelReport(name)
         # Due (0: at once), place in the order of urgency, tries so far, message.
@@ -174,8 +176,15 @@ class _Worker(threading.Thread):
                 _, place, tries, one = heapq.heappop(self._queue)
                 if one.alert_id in self._changed:
                     self._report.later += 1  # the next run tells of the alert as it is then
+                elif not self._claims.begin(self._report.channel):
+                    self._report.later += 1
+                    self._report.error = "another machine sends for this channel now"
+                    break
                 else:
                     self._send(place, tries, one)
+        except LakeError as e:
+            self._report.later += 1  # it was not begun
+            self._report.error = printable(str(e), _ERROR_LENGTH)
         except OSError as e:
             # What can't be recorded would be sent again and again.
             self._report.error = f"the journal can't be written ({e.strerror})"

@@ -12,10 +12,12 @@ from keywatch.lake.lake import (
     utc_now,
 )
 from keywatch.lake.literals import quoted
+from keywatch.lake.server import CatalogueServer
 
 __all__ = [
     "FORMAT_VERSION",
     "METADATA",
+    "CatalogueServer",
     "Lake",
     "catalogue_file",
     "duckdb_version",

@@ -141,13 +141,16 @@ def catalogue_place(folder: Path, settings: LakeSettings) -> str:
     return ", ".join(words)
 
 
-def lock_connection(settings: LakeSettings) -> duckdb.DuckDBPyConnection:
+def server_connection(
+    settings: LakeSettings, *, read_only: bool = True
+) -> duckdb.DuckDBPyConnection:
     """A connection of its own to a catalogue in PostgreSQL, attached as ``catalogue``."""
     connection = duckdb.connect(config=CONFIG)
     try:
         load_extension(connection, "postgres_scanner")
         name = quoted(postgres_connection(settings))
-        connection.execute(f"ATTACH {name} AS catalogue (TYPE postgres, READ_ONLY)")
+        options = "TYPE postgres" + ", READ_ONLY" * read_only
+        connection.execute(f"ATTACH {name} AS catalogue ({options})")
     except BaseException:
         connection.close()
         raise

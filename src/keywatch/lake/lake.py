@@ -42,6 +42,7 @@ from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
 from keywatch.lake.literals import quoted, with_values
 from keywatch.lake.locks import WriterLock
+from keywatch.lake.server import CatalogueServer
 from keywatch.notices import is_stopping
 from keywatch.settings import LakeSettings
 
@@ -1039,6 +1040,16 @@ class Lake:
         """Who writes to the lake now, in words; None where nobody does."""
         with self._explaining():
             return self._lock.holder(self.connection, METADATA)
+
+    def server(self) -> CatalogueServer | None:
+        """A connection of its own to the catalogue's server; None where the catalogue is a file.
+
+        Raises:
+            LakeUnreachableError: it does not answer.
+        """
+        if self.folder is None or self.sqlite_file is not None:
+            return None
+        return CatalogueServer(self.folder, self._settings)
 
     def _retry(self, act: Callable[[], object]) -> None:
         """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""

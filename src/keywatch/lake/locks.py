@@ -61,7 +61,7 @@ class WriterLock:
             if not self._is_shared:
                 yield
                 return
-            connection = attach.lock_connection(self._settings)
+            connection = attach.server_connection(self._settings)
             try:
                 self._wait(
                     lambda: _taken_in_postgres(connection),

@@ -287,10 +287,13 @@ def _channel_diagnoses(lake: Lake | None, settings: Settings) -> Iterator[Diagno
     )
     unusable = deliver.unusable_channels(settings.deliver)
     near = deliver.near_channels(settings.deliver)
+    claimed = deliver.claimed(lake) if lake else {}
     for standing in standings:
         channel = channels.get(standing.channel)
         kind = channel.kind if channel else "no longer in the settings"
         text = f"channel {standing.channel} ({kind}): {deliver.describe(standing)}"
+        if claim := claimed.get(standing.channel):
+            text += f"; {claim}"
         if why := unusable.get(standing.channel):
             yield Diagnosis("channel", f"{text}; {why}", exit_code=SecretError.exit_code)
         else:

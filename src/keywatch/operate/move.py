@@ -12,20 +12,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from keywatch.deliver.claims import Claims, claims_of
+from keywatch.deliver.journal import Journal, Record
 from keywatch.deliver.sender import only_sender
-from keywatch.errors import LakeError, SecretError
+from keywatch.errors import LakeBusyError, LakeError, SecretError
 from keywatch.lake import Lake
 from keywatch.lake.folder import write_safely
 from keywatch.lake.key_hash import OwnSecret, fingerprint
 from keywatch.review.watch import HOURS_FILE
 from keywatch.settings import LakeSettings
+from keywatch.settings.deliver import DeliverSettings
 from keywatch.text.phrases import count
 from keywatch.text.secrets import SECRET_FILE
 
 _OF_THE_LAKE = ("format", "identity")
 """Tables that each lake has of its own."""
-_BESIDE = ("outbox.journal.committing", "outbox.journal", HOURS_FILE)
-"""Files of a lake's folder that are of the lake, and not of the machine."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ def move(
     """
     with ExitStack() as stack:
         old = stack.enter_context(Lake.open(old_folder, old_settings))
+        outcomes = Journal(old_folder).waiting()
         if not old.read_only:
             stack.enter_context(only_sender(old, old_settings.wait_seconds))
             stack.enter_context(old.alone())
+            outcomes = _stop_sending(old, stack.enter_context(claims_of(old, DeliverSettings())))
         stack.enter_context(old.reading())
         handed_over = _hand_over_secret(old, old_folder, new_folder, new_settings)
         try:
@@ -68,10 +71,12 @@ def move(
             new.continue_after(old.snapshot)
         with new.writing():
             rows = {table: _copy(old, new, table) for table in _tables(new)}
-        for name in _BESIDE:
-            if (old_folder / name).exists():
-                shutil.copyfile(old_folder / name, new_folder / name)
-                (new_folder / name).chmod(0o600)
+        with claims_of(new, DeliverSettings()) as there:
+            for record in outcomes:
+                there.journal.add(record)
+        if (old_folder / HOURS_FILE).exists():
+            shutil.copyfile(old_folder / HOURS_FILE, new_folder / HOURS_FILE)
+            (new_folder / HOURS_FILE).chmod(0o600)
     return Moved(rows, old_folder, new_folder)
 
 
@@ -85,6 +90,20 @@ def render_moved(moved: Moved) -> Iterator[str]:
         "The old lake is unchanged. Use the new one from now on (--lake and settings of all "
         "schedules): what is stored in the old one does not get there. Then delete the old one."
     )
+
+
+def _stop_sending(old: Lake, claims: Claims) -> list[Record]:
+    """Claim all channels with messages; what became of messages that the lake does not have yet.
+
+    Raises:
+        LakeBusyError: another machine sends.
+    """
+    channels = {channel for (channel,) in old.rows("SELECT DISTINCT channel FROM lake.deliveries")}
+    if left := channels - claims.take(channels):
+        sending = [str(one) for name, one in claims.others().items() if name in left]
+        who = sending[0] if sending else "another machine has been sending"
+        raise LakeBusyError(f"{old.folder}: {who}; nothing was copied: try again later")
+    return claims.journal.waiting()
 
 
 def _hand_over_secret(
