@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -480,28 +480,35 @@ def _review(
     """The review, and what `look` reads in its snapshot.
 
     It is read from the lake where it is stored, else made. It says how the lake is as of `now`,
-    once the review itself is kept.
+    once the review itself is kept. Of several who ask for it at once, one makes it.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
-        with lake.reading():
-            asked = window or last_full_week(lake)
-            state = stored.state_of(lake, asked, settings)
-            told = stored.find(lake, state, settings, same_load=keep, whole=whole)
-            scored = None
-            if told is None:
-                answer, scored = judging.make_review(lake, asked, settings, whole=whole)
-                told = ToldReview.of(lake, answer, scored)
-            judged = late.waiting(lake, asked, settings.review.late_weeks)
-            seen = look(lake, told)
-        if keep and lake.read_only:
-            notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
-        elif keep:
-            outbox = deliver.Outbox(settings.deliver)
-            judging.keep(lake, told.review, scored, settings, outbox, judged, state)
+        asked = window or last_full_week(lake)
+        with _turn(lake, asked) if keep else nullcontext():
+            with lake.reading():
+                state = stored.state_of(lake, asked, settings)
+                told = stored.find(lake, state, settings, same_load=keep, whole=whole)
+                scored = None
+                if told is None:
+                    answer, scored = judging.make_review(lake, asked, settings, whole=whole)
+                    told = ToldReview.of(lake, answer, scored)
+                judged = late.waiting(lake, asked, settings.review.late_weeks)
+                seen = look(lake, told)
+            if keep and lake.read_only:
+                notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
+            elif keep:
+                outbox = deliver.Outbox(settings.deliver)
+                judging.keep(lake, told.review, scored, settings, outbox, judged, state)
         found = health.findings(lake, settings, now)
         if keep:
             _publish(lake, settings, now, found)
         return replace(told.review, health=found), seen
+
+
+def _turn(lake: Lake, window: Window) -> AbstractContextManager[None]:
+    """The turn of whoever reviews `window`; other windows are reviewed meanwhile."""
+    days = iso_week(window) or f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    return lake.turn(f"review {window.start} {window.end}", f"reviewing {days}")
 
 
 _REPLAYED_DAYS = 7

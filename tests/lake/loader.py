@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from keywatch import pipeline
 from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
+from keywatch.model import Window
 from keywatch.notices import notices_to
+from keywatch.review import judging
 from keywatch.settings import IngestSettings, LakeSettings, Settings
 from keywatch.vendors import find_files
 from tests.conftest import NoWhere
@@ -36,6 +39,21 @@ def load_and_review(folder: Path, storage: LakeSettings, logs: Sequence[Path]) -
     settings = Settings().without_power().model_copy(update={"storage": storage})
     pipeline.review(folder, None, settings, whole=False)
     _say("reviewed")
+
+
+def review_week(folder: Path, storage: LakeSettings, week: Window) -> None:
+    """A machine that reviews a week, and says when it scores, what it waits for, and the run."""
+    score = judging.make_review
+
+    def scoring(*arguments: Any, **options: Any) -> Any:
+        _say("scores")
+        return score(*arguments, **options)
+
+    judging.make_review = scoring
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    with notices_to(_say):
+        answer = pipeline.review(folder, week, settings, whole=False)
+    _say(f"run {answer.run.id}")
 
 
 def _say(words: str) -> None:

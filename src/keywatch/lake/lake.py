@@ -2,10 +2,11 @@
 
 A lake folder holds ``catalog.sqlite`` (or the settings name another catalogue; ``-wal`` and
 ``-shm`` are beside it while it is open), ``data/`` (Parquet, and ``lake.id``), ``tmp/`` (spill),
-``key-hash.secret`` (0600), ``writer.lock``, ``writer.journal`` (`keywatch.lake.folder`), and what
-`keywatch.deliver` keeps: ``deliver.lock`` and ``outbox.journal``. Every connection attaches the
-lake as the catalogue ``lake``; temporary tables are the connection's own. No connection may touch
-a file outside the place of the Parquet files, but for the catalogue that it opened.
+``key-hash.secret`` (0600), ``writer.lock`` and the locks of reviews (`keywatch.lake.locks`),
+``writer.journal`` (`keywatch.lake.folder`), and what `keywatch.deliver` keeps: ``deliver.lock`` and
+``outbox.journal``. Every connection attaches the lake as the catalogue ``lake``; temporary tables
+are the connection's own. No connection may touch a file outside the place of the Parquet files, but
+for the catalogue that it opened.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from keywatch.lake.catalogue_copies import keep_copy
 from keywatch.lake.explaining import explained, first_line
 from keywatch.lake.key_macros import key_macros
 from keywatch.lake.literals import quoted, with_values
-from keywatch.lake.locks import WriterLock
+from keywatch.lake.locks import TurnLock, WriterLock
 from keywatch.lake.server import CatalogueServer
 from keywatch.notices import is_stopping
 from keywatch.settings import LakeSettings
@@ -1034,6 +1035,24 @@ class Lake:
             yield
             return
         with self._lock.held():
+            yield
+
+    @contextmanager
+    def turn(self, what: str, words: str) -> Iterator[None]:
+        """One process at a time, of all machines, does the work that `what` names; others write.
+
+        `words` say it to those who wait: *reviewing the week …*. Take it before the writer's lock.
+
+        Raises:
+            LakeBusyError: another process took longer than ``storage.wait_seconds``.
+        """
+        if self.folder is None or self.read_only:
+            yield
+            return
+        lock = TurnLock(self.folder, self._settings, what, words)
+        with ExitStack() as stack:
+            with self._explaining():
+                stack.enter_context(lock.held())
             yield
 
     def writer(self) -> str | None:

@@ -1,12 +1,13 @@
-"""The lock of a lake's writer: where the catalogue is, so that one writes at a time."""
+"""The locks of a lake, where its catalogue is: one writes at a time, and one reviews a window."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -19,6 +20,7 @@ from keywatch.settings.storage import LakeSettings
 
 _ADVISORY_LOCK = 0x6B65797761746368  # "keywatch": one lake a database
 _LOOK_AGAIN_SECONDS = 0.05
+_LOOK_FOR_TURN_SECONDS = 0.25
 _HOLDER = f"""
     SELECT 'process ' || a.pid || ' of the server, user ' || a.usename
         || coalesce(', from ' || host(a.client_addr), '')
@@ -64,7 +66,7 @@ class WriterLock:
             connection = attach.server_connection(self._settings)
             try:
                 self._wait(
-                    lambda: _taken_in_postgres(connection),
+                    lambda: _taken_in_postgres(connection, _ADVISORY_LOCK),
                     lambda: "another machine",
                     "the catalogue of ",
                 )
@@ -130,6 +132,67 @@ class WriterLock:
             time.sleep(_LOOK_AGAIN_SECONDS)
 
 
+class TurnLock:
+    """Of several who would do the same work at once, one does it, and the others wait.
+
+    `what` names the work, `words` are for people. Beside a catalogue that is a file it is a file of
+    its own, removed afterwards; in PostgreSQL an advisory lock. Both end with the process.
+    """
+
+    def __init__(self, folder: Path, settings: LakeSettings, what: str, words: str) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._words = words
+        digest = hashlib.sha256(what.encode()).digest()
+        self._number = int.from_bytes(digest[:8], "big", signed=True)
+        catalogue = attach.catalogue_file(folder, settings)
+        self._file = catalogue and catalogue.with_name(f"{catalogue.name}.{digest[:8].hex()}.lock")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The turn, for the time inside.
+
+        Raises:
+            LakeBusyError: another process kept it for longer than ``storage.wait_seconds``.
+        """
+        with ExitStack() as stack:
+            if self._file is None:
+                connection = attach.server_connection(self._settings)
+                stack.callback(_let_go, connection)
+                self._wait(lambda: _taken_in_postgres(connection, self._number))
+            else:
+                file = self._file
+                self._wait(lambda: _taken_file(file, stack))
+            yield
+
+    def _wait(self, take: Callable[[], bool]) -> None:
+        seconds = self._settings.wait_seconds
+        deadline = time.monotonic() + seconds
+        told = False
+        while not take():
+            if time.monotonic() >= deadline or is_stopping():
+                raise LakeBusyError(
+                    f"{self._folder}: another process is still {self._words} after {seconds:g} s; "
+                    "try again, or raise storage.wait_seconds"
+                )
+            if not told:
+                notice(f"another process is {self._words}; waiting for it")
+                told = True
+            time.sleep(_LOOK_FOR_TURN_SECONDS)
+
+
+def _taken_file(file: Path, stack: ExitStack) -> bool:
+    """Whether `file` is locked now; then `stack` removes it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    # Who had it may have removed the file that was opened here.
+    if _taken(descriptor) and file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
+        stack.callback(os.close, descriptor)
+        stack.callback(file.unlink)
+        return True
+    os.close(descriptor)
+    return False
+
+
 def _taken(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,11 +201,18 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _taken_in_postgres(connection: duckdb.DuckDBPyConnection) -> bool:
-    take = f"SELECT pg_try_advisory_xact_lock({_ADVISORY_LOCK})"
+def _taken_in_postgres(connection: duckdb.DuckDBPyConnection, number: int) -> bool:
+    take = f"SELECT pg_try_advisory_xact_lock({number})"
     connection.execute("BEGIN")  # one session, which has the lock until its end
     asked = f"SELECT * FROM postgres_query('catalogue', {quoted(take)})"
     if (row := connection.execute(asked).fetchone()) and row[0]:
         return True
     connection.execute("ROLLBACK")
     return False
+
+
+def _let_go(connection: duckdb.DuckDBPyConnection) -> None:
+    # DuckDB aborts where a connection is closed with a transaction that a server that is gone has.
+    with suppress(duckdb.Error):
+        connection.execute("ROLLBACK")
+    connection.close()
