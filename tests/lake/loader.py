@@ -14,6 +14,7 @@ from keywatch.notices import notices_to
 from keywatch.review import judging
 from keywatch.settings import IngestSettings, LakeSettings, Settings
 from keywatch.vendors import find_files
+from keywatch.vendors.parser import Parser
 from tests.conftest import NoWhere
 
 CHUNK_BYTES = 200_000
@@ -27,6 +28,21 @@ def load(lake_folder: Path, logs: Path, wait_seconds: float) -> None:
             settings = IngestSettings(chunk_bytes=CHUNK_BYTES)
             load_files(lake, find_files([str(logs)]), settings, NoWhere())
     _say("done")
+
+
+def load_parsing(lake_folder: Path, log: Path) -> None:
+    """Load `log`, and say when a chunk was parsed."""
+    parse = Parser.parse
+
+    def parsing(self: Parser, *arguments: Any) -> Any:
+        parsed = parse(self, *arguments)
+        _say("parsed")
+        return parsed
+
+    Parser.parse = parsing  # type: ignore[method-assign, assignment]
+    with Lake.open(lake_folder) as lake:
+        load_files(lake, find_files([str(log)]), IngestSettings(), NoWhere())
+    _say("loaded")
 
 
 def load_and_review(folder: Path, storage: LakeSettings, logs: Sequence[Path]) -> None:

@@ -1,5 +1,8 @@
 """Logs into the lake: every file of a load, its rejects and its roll-up, in one transaction.
 
+The first chunk is read and parsed before the writer's lock is taken, and again where a load that
+was stored meanwhile would have it read in another way.
+
 Memory is bounded by ``ingest.chunk_bytes``: lines are parsed, redacted, checked for duplicates,
 stored and rolled up a chunk at a time; the transaction makes the whole of it one.
 """
@@ -7,12 +10,12 @@ stored and rolled up a chunk at a time; the transaction makes the whole of it on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from itertools import groupby
+from datetime import date, datetime
+from itertools import chain, groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,11 +33,14 @@ from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
 from keywatch.vendors import Contents, LogFile, Source, named_source, source_of
 from keywatch.vendors.client_address import is_address
+from keywatch.vendors.endpoints import LearntTemplates
 from keywatch.vendors.files import Lines
 from keywatch.vendors.parser import ParsedChunk, Parser
 from keywatch.vendors.registry import sources as log_formats
 
 _Span = tuple[datetime, datetime]
+_State = tuple[int, str]
+"""Size and hash of a file."""
 
 _FIRST_REJECTS_SHOWN = 5
 _ADDRESSES_AT_ONCE = 100_000
@@ -225,66 +231,119 @@ def load_files(
         source = named_source(source)
     limit = ahead.limit_of(now or utc_now(), settings.most_ahead_hours)
     left_out = _LeftOut()
-    while True:
-        with suppress(_StartAgain), lake.writing():
-            report = _load(lake, files, settings, limit, locator, source, left_out, on_bytes)
-            break
+
+    def reading() -> AbstractContextManager[_Reading]:
+        return _reading(lake, files, settings, limit, source, left_out, on_bytes)
+
+    report = None
+    while report is None:
+        with suppress(_StartAgain):
+            if _may_read_first(lake, files):
+                with reading() as begun, lake.writing():
+                    if begun.is_of(lake):
+                        report = begun.store(locator)
+            # Who wrote meanwhile has changed how the files are read.
+            if report is None:
+                with lake.writing(), reading() as begun:
+                    report = begun.store(locator)
     lake.keep_copy(utc_now())
     return report
 
 
-def _load(
+def _may_read_first(lake: Lake, files: Sequence[LogFile]) -> bool:
+    """Whether lines may be read before it is known that they are stored.
+
+    A pipe can't be read again, and a secret is made by the writer alone.
+    """
+    if lake.folder is None or lake.read_only or any(file.pipe for file in files):
+        return False
+    return lake.check_secret()
+
+
+@contextmanager
+def _reading(
     lake: Lake,
     files: list[LogFile],
     settings: IngestSettings,
     limit: datetime,
-    locator: Locator,
     source: Source | None,
     left_out: _LeftOut,
     on_bytes: Callable[[int], None],
-) -> LoadReport:
+) -> Iterator[_Reading]:
+    """A load of which the first chunk was read and parsed, which needs no lock."""
     redactor = Redactor(lake.secret)
     load = _Load(lake, redactor, settings, limit, left_out)
+    learnt = path_templates.known(lake)
     new, old = load.split_known([file for file in files if file not in left_out])
     sources = load.sources(new, source)
-    new = [file for file in new if file not in left_out]
-    with (
-        Parser(
-            redactor, settings.trusted_proxies, settings.time_zone, path_templates.known(lake)
-        ) as parser,
-        ThreadPoolExecutor(1, "keywatch-locate") as thread,
-    ):
+    readable = [file for file in new if file not in left_out]
+    with Parser(redactor, settings.trusted_proxies, settings.time_zone, learnt) as parser:
         chunks = (
             load.without_unreadable(
                 parser.parse(chunk.source, chunk.lines, chunk.unread), chunk.whole
             )
-            for chunk in load.chunks(new, sources, on_bytes)
+            for chunk in load.chunks(readable, sources, on_bytes)
         )
-        origins = [
-            thread.submit(locator.locate, addresses)
-            for chunk in _ahead(chunks)
-            if (addresses := load.take(chunk))
+        with closing(_ahead(chunks)) as coming:
+            first = next(coming, None)
+            parsed = coming if first is None else chain([first], coming)
+            yield _Reading(load, learnt, files, readable, old, sources, parsed)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A load under way: its files, and their lines as they are parsed."""
+
+    load: _Load
+    learnt: LearntTemplates
+    files: list[LogFile]
+    new: list[LogFile]
+    old: list[LogFile]
+    sources: dict[str, Source | None]
+    parsed: Iterator[ParsedChunk]
+
+    def is_of(self, lake: Lake) -> bool:
+        """Whether the lake, as it is now, would have the same files read, and in the same way."""
+        return (
+            path_templates.known(lake).kept == self.learnt.kept and self.load.knows_the_same_files()
+        )
+
+    def store(self, locator: Locator) -> LoadReport:
+        """Store and roll up, under the writer's lock.
+
+        Raises:
+            _StartAgain: a file has to be left out of which some was stored.
+        """
+        load, left_out, redactor = self.load, self.load.left_out, self.load.redactor
+        load.begin()
+        with ThreadPoolExecutor(1, "keywatch-locate") as thread:
+            origins = [
+                thread.submit(locator.locate, addresses)
+                for chunk in self.parsed
+                if (addresses := load.take(chunk))
+            ]
+            load.check_rest()
+            new = [file for file in self.new if file not in left_out]
+            let_in, doubted = load.settle()
+            reports = [load.report(file, self.sources[file.path]) for file in new]
+            first_rejects, reject_groups = load.first_rejects(), load.reject_groups(new)
+            load.record_files(new, reports)
+            new_addresses = sum(load.store_origins(located.result()) for located in origins)
+            load.locate_again(locator)
+        reports += [
+            FileReport(redactor.redact(file.path), "", already_loaded=True) for file in self.old
         ]
-        load.check_rest()
-        new = [file for file in new if file not in left_out]
-        let_in, doubted = load.settle()
-        reports = [load.report(file, sources[file.path]) for file in new]
-        first_rejects, reject_groups = load.first_rejects(), load.reject_groups(new)
-        load.record_files(new, reports)
-        new_addresses = sum(load.store_origins(located.result()) for located in origins)
-        load.locate_again(locator)
-    reports += [FileReport(redactor.redact(file.path), "", already_loaded=True) for file in old]
-    not_taken = [file for file in files if file in left_out]
-    _record_left_out(lake, not_taken, left_out, settings, redactor)
-    reports += [
-        FileReport(redactor.redact(file.path), "", left_out=left_out.reasons[file.path])
-        for file in not_taken
-    ]
-    return LoadReport(
-        tuple(reports), first_rejects, new_addresses, let_in, doubted,
-        dict(load.no_address.most_common()), load.address_lists, tuple(load.learnt),
-        reject_groups,
-    )  # fmt: skip
+        not_taken = [file for file in self.files if file in left_out]
+        load.record_left_out(not_taken)
+        reports += [
+            FileReport(redactor.redact(file.path), "", left_out=left_out.reasons[file.path])
+            for file in not_taken
+        ]
+        return LoadReport(
+            tuple(reports), first_rejects, new_addresses, let_in, doubted,
+            dict(load.no_address.most_common()), load.address_lists, tuple(load.learnt),
+            reject_groups,
+        )  # fmt: skip
 
 
 def let_in_due(
@@ -301,40 +360,14 @@ def let_in_due(
     if not ahead.is_due(lake, limit):
         return 0
     with lake.writing():
-        return _Load(lake, Redactor(lake.secret), settings, limit, _LeftOut()).settle()[0]
+        load = _Load(lake, Redactor(lake.secret), settings, limit, _LeftOut())
+        load.begin()
+        return load.settle()[0]
 
 
 def _tried_by(settings: IngestSettings) -> str:
     """What a file has to be tried again with when it is another."""
     return f"{__version__} {settings.max_reject_share:g}"
-
-
-def _record_left_out(
-    lake: Lake,
-    files: list[LogFile],
-    left_out: _LeftOut,
-    settings: IngestSettings,
-    redactor: Redactor,
-) -> None:
-    """Remember what was left out, each state of a file once."""
-    if not files:
-        return
-    known = left_out_before(lake, files, settings)
-    now, tried_by = utc_now(), _tried_by(settings)
-    rows = [
-        {
-            "path": redactor.redact(file.path),
-            "size_bytes": file.size_bytes,
-            "modified_at": file.modified_at,
-            "reason": redactor.redact(left_out.reasons[file.path]),
-            "tried_by": tried_by,
-            "seen_at": now,
-        }
-        for file in files
-        if file.path not in known
-    ]
-    if rows:
-        lake.append("left_out_files", pa.Table.from_pylist(rows, _LEFT_OUT))
 
 
 def left_out_before(
@@ -359,7 +392,7 @@ def left_out_before(
     }
 
 
-def _ahead(chunks: Iterator[ParsedChunk]) -> Iterator[ParsedChunk]:
+def _ahead(chunks: Iterator[ParsedChunk]) -> Generator[ParsedChunk]:
     """`chunks`, the next one being read and parsed in a thread while the last one is stored."""
     with ThreadPoolExecutor(1, "keywatch-read") as reader:
         coming = reader.submit(next, chunks, None)
@@ -422,14 +455,13 @@ class _Load:
         left_out: _LeftOut,
     ) -> None:
         self._lake = lake
-        self._redactor = redactor
+        self.redactor = redactor
         self._settings = settings
         self._limit = limit
-        self._left_out = left_out
-        self.load_id, self._first_file_id = lake.rows(
-            "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
-            "FROM lake.ingested_files"
-        )[0]
+        self.left_out = left_out
+        self.load_id = self._first_file_id = 0
+        self._known: dict[_State, datetime | None] = {}
+        # Of this load: the first file is 0.
         self._file_ids: dict[str, int] = {}
         self._files: dict[int, LogFile] = {}
         self._bad: Counter[int] = Counter()
@@ -439,12 +471,41 @@ class _Load:
         self._counts: dict[int, Counter[str]] = {}
         self._spans: dict[int, _Span] = {}
         self._spans_ahead: dict[int, _Span] = {}
-        self._pruned_before = lake.value("SELECT max(events_before) FROM lake.maintenance")
+        self._pruned_before: date | None = None
         self._addresses: set[str] = set()  # that this load has had
         self._no_addresses: set[str] = set()
         self.no_address: Counter[str] = Counter()
         self.learnt: list[str] = []
         self.address_lists = 0
+
+    def begin(self) -> None:
+        """Number the load, after those that the lake has; only under the writer's lock."""
+        self.load_id, self._first_file_id = self._lake.rows(
+            "SELECT 1 + coalesce(max(load_id), 0), 1 + coalesce(max(file_id), 0) "
+            "FROM lake.ingested_files"
+        )[0]
+        self._pruned_before = self._lake.value("SELECT max(events_before) FROM lake.maintenance")
+
+    def _known_files(self) -> dict[_State, datetime | None]:
+        """The files of the lake, and until when a last line that is half written is waited for."""
+        return {
+            (size, sha256): waits_until
+            for size, sha256, waits_until in self._lake.rows(
+                "SELECT size_bytes, sha256, max(waits_until) FROM lake.ingested_files GROUP BY ALL"
+            )
+        }
+
+    def knows_the_same_files(self) -> bool:
+        """Whether the lake still has just those files that `split_known` compared this load's to.
+
+        Other sizes do not matter.
+        """
+        sizes = {file.size_bytes for file in self._files.values()}
+        before, now = (
+            {state: until for state, until in known.items() if state[0] in sizes}
+            for known in (self._known, self._known_files())
+        )
+        return before == now
 
     def split_known(self, files: list[LogFile]) -> tuple[list[LogFile], list[LogFile]]:
         """New files, and those whose bytes are in the lake or earlier in the list.
@@ -452,12 +513,8 @@ class _Load:
         Only a file with the size of another one is read for its hash.
         """
         now = utc_now()
-        known = {
-            (size, sha256): waits_until
-            for size, sha256, waits_until in self._lake.rows(
-                "SELECT size_bytes, sha256, max(waits_until) FROM lake.ingested_files GROUP BY ALL"
-            )
-        }
+        self._known = self._known_files()
+        known = dict(self._known)
         sizes = Counter(file.size_bytes for file in files) + Counter(size for size, _ in known)
         new: list[LogFile] = []
         old: list[LogFile] = []
@@ -466,7 +523,7 @@ class _Load:
                 again = sizes[file.size_bytes] > 1 and not file.pipe and not file.trouble
                 mark = (file.size_bytes, file.sha256()) if again else None
             except InputError as e:
-                self._left_out.leave(file, e)
+                self.left_out.leave(file, e)
                 continue
             if mark is None:
                 new.append(file)
@@ -475,7 +532,7 @@ class _Load:
             until = known.get(mark)
             (old if mark in known and (until is None or until > now) else new).append(file)
             known[mark] = None
-        self._file_ids = {file.path: self._first_file_id + i for i, file in enumerate(new)}
+        self._file_ids = {file.path: number for number, file in enumerate(new)}
         self._files = {self._file_ids[file.path]: file for file in new}
         self._counts = {file_id: Counter() for file_id in self._file_ids.values()}
         return new, old
@@ -487,7 +544,7 @@ class _Load:
             try:
                 found[file.path] = source_of(file, named)
             except InputError as e:
-                self._left_out.leave(file, e)
+                self.left_out.leave(file, e)
         return found
 
     def chunks(
@@ -521,7 +578,7 @@ class _Load:
                     if file_id not in self._begun:
                         ended.add(file_id)
                 except InputError as e:
-                    self._left_out.leave(file, e)
+                    self.left_out.leave(file, e)
                     parts, unread = parts[: before[0]], unread[: before[1]]
             if parts or unread:
                 yield _chunk(source, parts, unread, ended)
@@ -558,7 +615,7 @@ class _Load:
         for row in sorted(bad, key=lambda row: (row["file_id"], row["line"])):
             file_id = row["file_id"]
             if file_id not in self._rejects:
-                path = self._redactor.redact(self._files[file_id].path)
+                path = self.redactor.redact(self._files[file_id].path)
                 self._rejects[file_id] = Rejects(path)
             self._rejects[file_id].add(row["reason"], row["line"], row["text"])
             # What one key sends does not say that the file is no log: its other lines can be read.
@@ -589,7 +646,7 @@ class _Load:
         file = self._files[file_id]
         groups = self._rejects[file_id].groups[:_FIRST_REJECTS_SHOWN]
         told = "\n  ".join(map(str, groups))
-        self._left_out.leave(
+        self.left_out.leave(
             file,
             TooManyRejectsError(
                 f"{file.path}: {bad:,} of {lines:,} lines can't be read, more than the {share:.0%} "
@@ -605,7 +662,7 @@ class _Load:
             _StartAgain: one is to be left out after all, and some of it was stored.
         """
         for file_id in self._begun:
-            if self._files[file_id] in self._left_out or not self._acceptable(file_id):
+            if self._files[file_id] in self.left_out or not self._acceptable(file_id):
                 raise _StartAgain
 
     def take(self, chunk: ParsedChunk) -> list[str]:
@@ -702,9 +759,11 @@ class _Load:
 
     def _store_rejects(self) -> None:
         self._lake.execute(
-            "INSERT INTO lake.rejects BY NAME SELECT $load_id AS load_id, file_id, line, reason, "
-            "text, key_id, ts FROM parsed WHERE reason IS NOT NULL ORDER BY file_id, line",
+            "INSERT INTO lake.rejects BY NAME SELECT $load_id AS load_id, "
+            "$first + file_id AS file_id, line, reason, text, key_id, ts "
+            "FROM parsed WHERE reason IS NOT NULL ORDER BY file_id, line",
             load_id=self.load_id,
+            first=self._first_file_id,
         )
 
     def settle(self) -> tuple[int, bool]:
@@ -776,7 +835,7 @@ class _Load:
         counts = self._counts[file_id]
         first, last = self._spans.get(file_id, (None, None))
         return FileReport(
-            path=self._redactor.redact(file.path),
+            path=self.redactor.redact(file.path),
             source=source.name if source else "",
             lines=counts["lines"],
             events=counts["events"],
@@ -800,9 +859,9 @@ class _Load:
             contents = file.contents or Contents(file.size_bytes, file.sha256())
             records.append(
                 {
-                    "file_id": self._file_ids[file.path],
+                    "file_id": self._first_file_id + self._file_ids[file.path],
                     "load_id": self.load_id,
-                    "path": self._redactor.redact(file.path),
+                    "path": self.redactor.redact(file.path),
                     "sha256": contents.sha256,
                     "size_bytes": contents.size_bytes,
                     "source": report.source,
@@ -813,6 +872,27 @@ class _Load:
             )
         self._lake.append("ingested_files", pa.Table.from_pylist(records, _RECORD))
 
+    def record_left_out(self, files: list[LogFile]) -> None:
+        """Remember what was left out, each state of a file once."""
+        if not files:
+            return
+        known = left_out_before(self._lake, files, self._settings)
+        now, tried_by = utc_now(), _tried_by(self._settings)
+        rows = [
+            {
+                "path": self.redactor.redact(file.path),
+                "size_bytes": file.size_bytes,
+                "modified_at": file.modified_at,
+                "reason": self.redactor.redact(self.left_out.reasons[file.path]),
+                "tried_by": tried_by,
+                "seen_at": now,
+            }
+            for file in files
+            if file.path not in known
+        ]
+        if rows:
+            self._lake.append("left_out_files", pa.Table.from_pylist(rows, _LEFT_OUT))
+
     def reject_groups(self, files: list[LogFile]) -> tuple[RejectGroup, ...]:
         """The rejects of `files` by reason, the most frequent first."""
         ids = (self._file_ids[file.path] for file in files)
@@ -822,9 +902,9 @@ class _Load:
         """The first rejects of this load as ``file, line: reason``."""
         if not self._rejects:
             return ()
-        paths = {id_: self._redactor.redact(path) for path, id_ in self._file_ids.items()}
+        paths = {id_: self.redactor.redact(path) for path, id_ in self._file_ids.items()}
         return tuple(
-            f"{paths[file_id]}, line {line}: {reason}"
+            f"{paths[file_id - self._first_file_id]}, line {line}: {reason}"
             for file_id, line, reason in self._lake.rows(
                 "SELECT file_id, line, reason FROM lake.rejects WHERE load_id = $load_id "
                 "ORDER BY file_id, line LIMIT $limit",
