@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test test-cluster quick torture mutants check lint formatting types imports sql fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -75,6 +75,19 @@ torture: $(INSTALLED) ## kills, damage, fuzzed logs, many processes (40 minutes)
 mutants: $(INSTALLED) ## mutation testing by sample: mistakes that no test detects (hours)
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
+# What an image would install, in a folder of its own, with the commands that its containers run.
+image-check: ## deploy/install.sh in a clean folder, and what it installs (two minutes)
+	@set -eu; $(FIND_PYTHON); \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	PYTHON="$$python" deploy/install.sh "$$folder/keywatch"; \
+	checkout=$$PWD; cd "$$folder"; export HOME="$$folder" PATH="$$folder/keywatch/bin:$$PATH"; \
+	keywatch --version; \
+	keywatch demo --keys 20 --weeks 3 >demo.txt; \
+	keywatch lake init; keywatch lake status >status.txt; keywatch doctor >doctor.txt; \
+	cp -r "$$checkout/flows" "$$checkout/prefect.yaml" .; \
+	python -c 'import flows.weekly_review, keywatch.explore.desk'; \
+	echo "image-check: installed, and it runs"
+
 check: lint formatting types imports sql ## style, types and import rules
 
 lint: $(INSTALLED)
@@ -109,7 +122,7 @@ bench: $(INSTALLED) ## run every benchmark
 		$(BIN)/python -m "$$name" $(ARGS); \
 	done
 
-lock: ## rewrite requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
+lock: ## rewrite requirements.lock and the image's locks from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -eu; $(FIND_PYTHON); "$$python" tools/lock.py $(ARGS)
 
 clean: ## remove what make created; never a lake

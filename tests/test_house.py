@@ -46,11 +46,11 @@ def normalized(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match[0]).lower()
 
 
-def locked() -> dict[str, tuple[str, list[str]]]:
-    """Package → version and hashes, for each entry of the lock."""
+def locked(lock: Path = LOCK) -> dict[str, tuple[str, list[str]]]:
+    """Package → version and hashes, for each entry of a lock."""
     entries: dict[str, tuple[str, list[str]]] = {}
     name = ""
-    for line in LOCK.read_text(encoding="utf-8").splitlines():
+    for line in lock.read_text(encoding="utf-8").splitlines():
         if entry := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
             name = entry[1]
             assert name not in entries, f"{name} is locked twice"
@@ -112,7 +112,12 @@ def test_the_lock_covers_every_declared_package() -> None:
         *project["build-system"]["requires"],
         *project["project"]["dependencies"],
         *(one for extra in project["project"]["optional-dependencies"].values() for one in extra),
-        *(one for group in project["dependency-groups"].values() for one in group),
+        *(
+            one
+            for group in project["dependency-groups"].values()
+            for one in group
+            if isinstance(one, str)
+        ),
     ]
     entries = locked()
     assert [one for one in declared if normalized(one) not in entries] == []

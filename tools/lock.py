@@ -1,8 +1,9 @@
-"""Make requirements.lock again from pyproject.toml: `make lock`, or `make lock ARGS=--upgrade`.
+"""Make the locks again from pyproject.toml: `make lock`, or `make lock ARGS=--upgrade`.
 
-One file for every Python that pyproject.toml admits and every platform: the run-time packages, the
-extras, the developers' tools and the build backend, each with the hashes of all of its published
-files. Versions already locked are kept unless `--upgrade` or `--upgrade-package NAME` is given.
+requirements.lock is for every Python that pyproject.toml admits and every platform: the run-time
+packages, the extras, the developers' tools and the build backend, each with the hashes of all of
+its published files. Versions already locked are kept unless `--upgrade` or `--upgrade-package NAME`
+is given. The locks in deploy/, for the image, have those packages of it that an image needs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+DEVELOPERS = "requirements.lock"
+LOCKS = {
+    DEVELOPERS: ["pyproject.toml", "--all-extras", "--group=dev"],
+    "deploy/requirements.lock": [
+        "pyproject.toml", "--extra=shared", "--extra=flows", "--extra=triage"
+    ],
+    "deploy/build.lock": ["--group=build"],
+}  # fmt: skip
+"""Each lock with what it is made of, the first one first: the others have its versions."""
 
 
 def find_uv(scratch: Path) -> Path:
@@ -29,7 +39,7 @@ def find_uv(scratch: Path) -> Path:
 
 def main(options: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
-        command = [
+        compile_lock = [
             str(find_uv(Path(scratch))),
             "pip",
             "compile",
@@ -39,18 +49,18 @@ def main(options: list[str]) -> int:
             "--python-version=3.11",
             # One version of a package for all Pythons: what is tested on one is what runs on each.
             "--fork-strategy=fewest",
-            "--all-extras",
-            "--group=dev",
             "--generate-hashes",
             "--no-emit-index-url",
             "--no-emit-find-links",
             "--annotation-style=line",
             "--custom-compile-command=make lock",
-            "--output-file=requirements.lock",
-            *options,
-            "pyproject.toml",
         ]
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        for lock, chosen in LOCKS.items():
+            given = options if lock == DEVELOPERS else ["--constraints", DEVELOPERS]
+            command = [*compile_lock, f"--output-file={lock}", *chosen, *given]
+            if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
+                return code
+    return 0
 
 
 if __name__ == "__main__":
