@@ -120,6 +120,22 @@ def text(loaded: Loaded) -> str:
     return keywatch(*WEEK_40, "--lake", loaded.lake).out
 
 
+def test_the_demo_stays_out_of_the_lake_that_the_settings_name(tmp_path: Path) -> None:
+    file = tmp_path / "team.toml"
+    file.write_text(
+        f'[storage]\ncatalog = "sqlite:{tmp_path / "team.sqlite"}"\n'
+        f'data_path = "{tmp_path / "team"}"\nkey_hash_secret = {{ env = "KEYWATCH_NONE" }}\n'
+        "[review]\npower_keys = 0\n"
+    )
+    ran = keywatch(
+        "demo", "--keys", "5", "--weeks", "2", "--keep", tmp_path / "demo", "--config", file
+    )
+
+    assert ran.code == 0, ran.err
+    assert {path.name for path in tmp_path.iterdir()} == {"team.toml", "demo"}
+    assert (tmp_path / "demo/lake/catalog.sqlite").is_file()
+
+
 def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Path) -> None:
     ran = keywatch("demo", "--html", tmp_path / "review.html", "--keep", tmp_path / "demo")
 

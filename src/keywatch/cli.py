@@ -152,6 +152,11 @@ def demo(
     from keywatch.text.phrases import count
 
     settings = _settings(config)
+    # The sample has a lake of its own, also where the settings are a team's.
+    own = settings.storage.model_copy(
+        update=dict.fromkeys(("catalog", "data_path", "key_hash_secret", "encrypted"))
+    )
+    settings = settings.model_copy(update={"storage": own})
     with _folder(keep) as folder:
         world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
         print(
