@@ -112,8 +112,10 @@ def test_no_description_of_a_schema_has_them(name: str) -> None:
     assert _found(enumerate(found), _IN_DOCUMENTS) == []
 
 
+DEPLOYED = ("Containerfile", "compose.yaml", "keywatch.toml")
 READ = [
-    *DOCUMENTS, *sorted(ROOT.glob("notebooks/*.py")), *sorted(ROOT.glob("deploy/*/*")),
+    *DOCUMENTS, *sorted(ROOT.glob("notebooks/*.py")), *sorted(ROOT.glob("deploy/systemd/*")),
+    *sorted(ROOT.glob("deploy/*.sh")), *(ROOT / "deploy" / name for name in DEPLOYED),
     ROOT / "Makefile", ROOT / "prefect.yaml",
 ]  # fmt: skip
 
