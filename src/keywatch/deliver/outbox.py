@@ -558,7 +558,10 @@ class Plan:
 def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collection[str]) -> Plan:
     """What is due at `now` for each of `channels`, within quiet hours and budgets; reads only."""
     made = Plan()
-    by_channel: dict[str, list[Pending]] = {name: [] for name in channels}
+    # In the settings' order.
+    by_channel: dict[str, list[Pending]] = {
+        name: [] for name in settings.channels if name in channels
+    }
     still_true = _still_true(lake, settings, made, now, channels)
     for one in (*still_true, *made.end_summaries(_summaries_over(lake, channels), now)):
         by_channel[one.channel].append(one)
