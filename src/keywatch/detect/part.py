@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from keywatch.detect import detectors, scoring
@@ -165,13 +164,7 @@ def _merged(known: Known, evidence: WindowEvidence, part: Set[str]) -> WindowEvi
     """What is said of all keys: of the part anew."""
     others = known.judged.without(part & known.key_ids)
     return replace(
-        evidence,
-        visits=pa.concat_tables([others.visits, evidence.visits]),
-        goes_on=np.concatenate([others.goes_on, evidence.goes_on]),
-        bits=np.asfortranarray(np.concatenate([others.bits, evidence.bits])),
-        facts=np.concatenate([others.facts, evidence.facts]),
-        ruled=np.concatenate([others.ruled, evidence.ruled]),
-        moved=np.concatenate([others.moved, evidence.moved]),
+        others.and_visits_of([evidence]),
         cases=others.cases + evidence.cases,
         fact_actions={
             key_id: action

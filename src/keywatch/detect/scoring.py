@@ -187,6 +187,19 @@ class WindowEvidence:
         ]
         return self._only(np.isin(case * len(networks) + number, wanted))
 
+    def and_visits_of(self, others: Iterable[WindowEvidence]) -> WindowEvidence:
+        """The same with the visits of `others` after its own."""
+        parts = [self, *others]
+        return replace(
+            self,
+            visits=pa.concat_tables([part.visits for part in parts]),
+            goes_on=np.concatenate([part.goes_on for part in parts]),
+            bits=np.concatenate([part.bits for part in parts]),
+            facts=np.concatenate([part.facts for part in parts]),
+            ruled=np.concatenate([part.ruled for part in parts]),
+            moved=np.concatenate([part.moved for part in parts]),
+        )
+
     def _only(self, kept: Flags) -> WindowEvidence:
         if kept.all():
             return self
@@ -194,19 +207,11 @@ class WindowEvidence:
             self,
             visits=self.visits.filter(kept),
             goes_on=self.goes_on[kept],
-            bits=_rows_of(self.bits, kept),
+            bits=np.asfortranarray(self.bits[kept]),
             facts=self.facts[kept],
             ruled=self.ruled[kept],
             moved=self.moved[kept],
         )
-
-
-def _rows_of(bits: Floats, kept: Flags) -> Floats:
-    """The rows that are kept, in Fortran's order."""
-    rows = np.empty((int(kept.sum()), bits.shape[1]), order="F")
-    for column in range(bits.shape[1]):
-        rows[:, column] = bits[kept, column]
-    return rows
 
 
 def _numbered(texts: pa.ChunkedArray) -> tuple[Ints, list[str]]:
@@ -586,14 +591,9 @@ def visit_bits(
     [3.0]
     """
     going_on = evidence.places(evidence.goes_on)
-    parts = [evidence, *(one.at(going_on) for one in earlier if going_on)]
     whole = evidence
-    if len(parts) > 1:
-        whole = replace(
-            evidence,
-            visits=pa.concat_tables(part.visits for part in parts),
-            bits=np.concatenate([part.bits for part in parts]),
-        )
+    if going_on:
+        whole = evidence.and_visits_of(one.at(going_on) for one in earlier)
     visits = whole.as_visits()
     counted = visits.bits
     if isinstance(scale, Calibration):

@@ -39,7 +39,6 @@ class WriterLock:
 
     def __init__(self, folder: Path, settings: LakeSettings) -> None:
         self._folder = folder
-        self._wait_seconds = settings.wait_seconds
         self._settings = settings
         self._in_postgres: duckdb.DuckDBPyConnection | None = None
         catalogue = attach.catalogue_file(folder, settings)
@@ -74,10 +73,7 @@ class WriterLock:
                 yield
             finally:
                 self._in_postgres = None
-                # Or a server that is gone would end the process, when the connection is closed.
-                with suppress(duckdb.Error):
-                    connection.execute("ROLLBACK")
-                connection.close()
+                _let_go(connection)
 
     def check(self) -> None:
         """See that the lock in PostgreSQL is still held: its server may have dropped it.
@@ -118,18 +114,13 @@ class WriterLock:
         return self._file.read_text(encoding="ascii").strip() or "unknown"
 
     def _wait(self, take: Callable[[], bool], who: Callable[[], str], what: str) -> None:
-        deadline = time.monotonic() + self._wait_seconds
-        told = False
-        while not take():
-            if time.monotonic() >= deadline or is_stopping():
-                raise LakeBusyError(
-                    f"{self._folder}: {who()} is still writing after {self._wait_seconds:g} s; "
-                    "try again, or raise storage.wait_seconds"
-                )
-            if not told:
-                notice(f"{who()} is writing to {what}{self._folder}; waiting for it")
-                told = True
-            time.sleep(_LOOK_AGAIN_SECONDS)
+        _wait(
+            take,
+            self._settings.wait_seconds,
+            _LOOK_AGAIN_SECONDS,
+            still=lambda: f"{self._folder}: {who()} is still writing",
+            waiting=lambda: f"{who()} is writing to {what}{self._folder}",
+        )
 
 
 class TurnLock:
@@ -166,19 +157,39 @@ class TurnLock:
             yield
 
     def _wait(self, take: Callable[[], bool]) -> None:
-        seconds = self._settings.wait_seconds
-        deadline = time.monotonic() + seconds
-        told = False
-        while not take():
-            if time.monotonic() >= deadline or is_stopping():
-                raise LakeBusyError(
-                    f"{self._folder}: another process is still {self._words} after {seconds:g} s; "
-                    "try again, or raise storage.wait_seconds"
-                )
-            if not told:
-                notice(f"another process is {self._words}; waiting for it")
-                told = True
-            time.sleep(_LOOK_FOR_TURN_SECONDS)
+        _wait(
+            take,
+            self._settings.wait_seconds,
+            _LOOK_FOR_TURN_SECONDS,
+            still=lambda: f"{self._folder}: another process is still {self._words}",
+            waiting=lambda: f"another process is {self._words}",
+        )
+
+
+def _wait(
+    take: Callable[[], bool],
+    seconds: float,
+    pause_seconds: float,
+    *,
+    still: Callable[[], str],
+    waiting: Callable[[], str],
+) -> None:
+    """Take a lock, with one notice to those who wait for it.
+
+    Raises:
+        LakeBusyError: it could not be taken for so many `seconds`, or a signal ends the wait.
+    """
+    deadline = time.monotonic() + seconds
+    told = False
+    while not take():
+        if time.monotonic() >= deadline or is_stopping():
+            raise LakeBusyError(
+                f"{still()} after {seconds:g} s; try again, or raise storage.wait_seconds"
+            )
+        if not told:
+            notice(f"{waiting()}; waiting for it")
+            told = True
+        time.sleep(pause_seconds)
 
 
 def _taken_file(file: Path, stack: ExitStack) -> bool:

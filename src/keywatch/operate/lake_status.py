@@ -16,7 +16,7 @@ from keywatch.lake.folder import WriterJournal
 from keywatch.lake.key_hash import OwnSecret
 from keywatch.operate import maintain
 from keywatch.settings import LakeSettings
-from keywatch.text.phrases import count
+from keywatch.text.phrases import count, size
 
 
 class LakeStatus(BaseModel):
@@ -145,13 +145,11 @@ def _sizes(lake: Lake) -> dict[str, Any]:
         FROM ducklake_snapshots('lake')
         """
     )[0]
-    found |= lake.records(
-        """
-        SELECT coalesce(sum(file_count + delete_file_count), 0)::BIGINT AS parquet_files,
-            coalesce(sum(file_size_bytes + delete_file_size_bytes), 0)::BIGINT AS data_bytes
-        FROM ducklake_table_info('lake')
-        """
-    )[0]
+    found["parquet_files"] = maintain.file_count(lake)
+    found["data_bytes"] = lake.value(
+        "SELECT coalesce(sum(file_size_bytes + delete_file_size_bytes), 0)::BIGINT "
+        "FROM ducklake_table_info('lake')"
+    )
     file = lake.sqlite_file
     if file is not None:
         return found | {"catalogue_bytes": file.stat().st_size}
@@ -200,8 +198,8 @@ def render_status(status: LakeStatus) -> Iterator[str]:
         days = f" on {count(status.days, 'day')}, {status.first_day} to {status.last_day}"
     rows = {
         "folder": status.folder,
-        "catalogue": f"{status.catalogue}, {_size(status.catalogue_bytes)}",
-        "data": f"{status.data}, {count(status.parquet_files, 'file')}, {_size(status.data_bytes)}",
+        "catalogue": f"{status.catalogue}, {size(status.catalogue_bytes)}",
+        "data": f"{status.data}, {count(status.parquet_files, 'file')}, {size(status.data_bytes)}",
         "encrypted": "yes" if status.is_encrypted else "no",
         "events": f"{count(status.events, 'event')} of {count(status.keys, 'key')}{days}, "
         f"from {count(status.log_files, 'log file')}",
@@ -234,10 +232,3 @@ def render_made(status: LakeStatus, *, is_new: bool) -> Iterator[str]:
         "Each other machine needs these [storage] settings, access to catalogue and data, and the "
         f"secret of {status.secret_place} (storage.key_hash_secret). keywatch lake init checks it."
     )
-
-
-def _size(size_bytes: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return count(size_bytes, "byte")
