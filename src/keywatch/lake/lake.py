@@ -60,13 +60,6 @@ _UPGRADES = {
 """What makes the next format of a lake's format, as files of ``sql/``."""
 METADATA = "__ducklake_metadata_lake"
 """Where DuckLake has attached its catalogue."""
-_OFTEN_EMPTY = (
-    "alerts", "deliveries", "delivery_outcomes", "flagged_visits", "held_back", "keyless_events",
-    "keys", "leaked_keys", "left_out_files", "maintenance", "new_networks", "path_templates",
-    "recommendations", "rejects", "reviews", "sessions", "suppressions", "unlisted_keys",
-    "verdicts",
-)  # fmt: skip
-"""Tables that have no row in many a lake, for long."""
 _SMALL_ROWS = 100_000
 """Of ``activity``: what is read of so many costs less on one core than to share it out."""
 _LEFT_ALONE_MS = 86_400_000
@@ -457,13 +450,12 @@ class Lake:
         DuckLake 1.5 caches a table's statistics, but not that there are none: each plan that reads
         an empty table asks the catalogue once a column, 2 ms each time.
         """
-        names = ", ".join(map(quoted, _OFTEN_EMPTY))
         self.connection.execute(
             f"INSERT INTO {METADATA}.ducklake_table_stats "
             "(table_id, record_count, next_row_id, file_size_bytes) "
             f"SELECT table_id, 0, 0, 0 FROM {METADATA}.ducklake_table "
             f"ANTI JOIN {METADATA}.ducklake_table_stats USING (table_id) "
-            f"WHERE end_snapshot IS NULL AND table_name IN ({names})"
+            "WHERE end_snapshot IS NULL"
         )
 
     def _begun(self) -> list[files.Writing]:
