@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import pytest
 
 from keywatch.errors import LakeError, SecretError
 from keywatch.lake import Lake
+from keywatch.operate import maintain
 from keywatch.operate.lake_status import LakeStatus, lake_status, render_status, status_schema
 from keywatch.settings import LakeSettings
 from tests import postgres
@@ -104,6 +106,29 @@ def test_a_machine_that_joins_is_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL server programs here")
+def test_maintenance_adds_indexes_that_a_catalogue_lacks(tmp_path: Path) -> None:
+    with postgres.server() as catalog:
+        storage = LakeSettings.model_validate({"catalog": catalog, "data_path": f"{tmp_path}/data"})
+        with Lake.open(tmp_path / "a", storage, create=True) as lake:
+            made = indexes_of(lake)
+            server = lake.server()
+            assert server is not None
+            with closing(server):
+                server.execute("DROP INDEX keywatch_files, keywatch_file_statistics")
+            assert indexes_of(lake) < made
+            maintain.maintain(lake, storage)
+            assert indexes_of(lake) == made
+
+
+def indexes_of(lake: Lake) -> set[str]:
+    """The indexes that the catalogue's server has."""
+    server = lake.server()
+    assert server is not None
+    with closing(server):
+        return {name for (name,) in server.rows("SELECT indexname FROM pg_indexes")}
+
+
+@pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL server programs here")
 def test_a_lake_in_postgresql_is_told_without_its_password(tmp_path: Path) -> None:
     with postgres.server() as catalog:
         secret = tmp_path / "secret"
@@ -125,6 +150,7 @@ def test_a_lake_in_postgresql_is_told_without_its_password(tmp_path: Path) -> No
             assert status.writer is not None
             assert status.writer.endswith(f"user {postgres.USER}, from 127.0.0.1")
             assert status.catalogue_bytes > 0
+            assert indexes_of(one) >= {"keywatch_files", "keywatch_file_statistics"}
             said = "\n".join(render_status(status)) + status.model_dump_json()
             assert "PostgreSQL at 127.0.0.1:" in said
             assert PASSWORD not in said

@@ -117,6 +117,20 @@ def test_the_feed_does_it_once_a_day(loading: Loading) -> None:
     assert not maintain.is_due(lake, now)
 
 
+def test_many_loads_are_merged_before_the_day_is_over(
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "_MOST_LOADS", 3)
+    due = []
+    for nth in range(4):
+        loading.take(five_minutes(nth), f"{nth}.jsonl")
+        due.append(maintain.is_due(loading.lake))
+        if due[-1]:
+            assert maintain.maintain_if_due(loading.lake, LakeSettings()) is not None
+    assert due == [False, False, True, False]
+    assert loading.lake.value("SELECT count(*) FROM lake.events") == 4
+
+
 # -------------------------------------------------------------------------------------- to forget
 
 

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -440,6 +440,7 @@ class Lake:
             self.connection.execute(sql_text(name))
         self._commit()
         self._state_empty_tables()
+        self.index_files()
         self._mark(self._identity_in_catalogue())
         self._journal.end()
         self.is_new = True
@@ -1061,6 +1062,12 @@ class Lake:
         if self.folder is None or self.sqlite_file is not None:
             return None
         return CatalogueServer(self.folder, self._settings)
+
+    def index_files(self) -> None:
+        """Have the catalogue's server, if it has one, find a table's files by index."""
+        if (server := self.server()) is not None:
+            with closing(server):
+                server.index_files()
 
     def _retry(self, act: Callable[[], object]) -> None:
         """Run `act` until the catalogue is free; SQLite says `database is locked` meanwhile."""
