@@ -108,7 +108,7 @@ def evidence(world: World, settings: Settings) -> pd.DataFrame:
         window = Window(world.review_start, world.end)
         with Lake.open(lake, settings.storage) as opened, opened.reading():
             _, judge = judge_of(opened, window, settings)
-            found = judge(window)
+            (found,) = judge([window])
         names = list(found.detectors)
         visits = pd.DataFrame(found.bits, columns=names)
         visits["facts"] = found.facts

@@ -657,7 +657,10 @@ def power_of_keys(
         if calibration is None:
             raise UsageError("too little history to replay for calibration")
         powers = power.power_of_keys(
-            lake, reviewed, scored.detectors, calibration, settings.scoring
+            power.inject(lake, reviewed, scored.detectors),
+            scored.judged.keys,
+            calibration,
+            settings.scoring,
         )
         key_ids = {
             key_id

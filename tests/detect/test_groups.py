@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from keywatch.detect.detectors import Detector, load_detectors
-from keywatch.detect.groups import find_groups
+from keywatch.detect.groups import find_members, groups_of
 from keywatch.lake import Lake
 from keywatch.model import Group
 
@@ -41,6 +41,10 @@ def say(lake: Lake, detector: str, subject: str | None, *key_ids: str) -> None:
         "$detector, 'several owners share it', $subject",
         key_ids=list(key_ids), day=DAY, detector=detector, subject=subject,
     )  # fmt: skip
+
+
+def find_groups(lake: Lake, loaded: list[Detector]) -> list[Group]:
+    return groups_of(lake, find_members(lake, loaded))
 
 
 def known_by(groups: list[Group]) -> list[tuple[str, tuple[str, ...], str]]:

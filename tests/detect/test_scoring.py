@@ -114,14 +114,18 @@ def only_case(lake: Lake, settings: ScoringSettings = SETTINGS,
     return case
 
 
-def score(lake: Lake, *about: Any, **more: Any) -> list[ScoredCase]:
-    cases, _ = scoring.score(lake, *about, **more)
+def told(lake: Lake) -> list[str]:
+    return [key_id for (key_id,) in lake.rows("SELECT key_id FROM evidence WHERE bits > 0")]
+
+
+def score(lake: Lake, evidence: WindowEvidence, *about: Any, **more: Any) -> list[ScoredCase]:
+    cases, _ = scoring.score(evidence, told(lake), *about, **more)
     return cases
 
 
 def visit_scores(lake: Lake, detectors: list[Detector] = ALL) -> list[tuple[date, str, float]]:
     families = families_of(detectors, SETTINGS)
-    _, scores = scoring.score(lake, gather(lake, detectors), families, SETTINGS)
+    _, scores = scoring.score(gather(lake, detectors), told(lake), families, SETTINGS)
     return [(row["day"], row["prefix"], row["bits"]) for row in scores.to_pylist()]
 
 

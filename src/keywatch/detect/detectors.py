@@ -340,9 +340,14 @@ def begin_evidence(lake: Lake) -> None:
     )
 
 
-def make_again(lake: Lake, tables: Iterable[str]) -> None:
-    """Make these of a window's tables anew, of what those they are made of contain now."""
-    _make(lake, "prepare", frozenset(tables))
+def make_again(
+    lake: Lake, tables: Iterable[str], others: Mapping[str, pa.Table] | None = None
+) -> None:
+    """Make these of a window's tables anew, of what those they are made of contain now.
+
+    `others` are as of `prepare_keys`.
+    """
+    _make(lake, "prepare", frozenset(tables), others or {})
 
 
 @cache
@@ -443,13 +448,15 @@ def run(
     try:
         lake.check_select(detector.sql)
         query = _values(detector, window)
-        evidence = KINDS[detector.kind]
-        if evidence is None:
+        kind = KINDS[detector.kind]
+        if kind is None:
             _add(lake, detector, f"({detector.sql})", query)
         else:
             known = {} if fitted is None else fitted
-            asked = lake.table(detector.sql, **query)
-            rows, known[detector.id] = evidence(asked, detector.params, known.get(detector.id))
+            read = kind.read(lake.table(detector.sql, **query))
+            if known.get(detector.id) is None:
+                known[detector.id] = kind.fit(read, detector.params)
+            rows = kind.evidence(read, detector.params, known[detector.id])
             with lake.registered(f"said_by_{detector.id}", rows):
                 _add(lake, detector, f"said_by_{detector.id}", {})
     except (lake.Error, UsageError, KeyError) as e:

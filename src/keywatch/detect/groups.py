@@ -1,12 +1,14 @@
 """Keys that belong together: one theft on many keys, or one move of many keys.
 
-Reads the temporary tables of `detectors.prepare_window` and ``evidence``.
+Their members are found in the temporary tables of `detectors.prepare_window` and ``evidence``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+
+import pyarrow as pa
 
 from keywatch.detect.detectors import Detector
 from keywatch.detect.scoring import ScoredCase
@@ -16,32 +18,46 @@ from keywatch.model import Action, Group, GroupKind
 FEWEST_KEYS = 2
 _MOST_ORIGINS = 3
 
-_GROUPS = """
-    SELECT g.kind, v.network, min(v.place) AS place,
-        list(DISTINCT e.key_id ORDER BY e.key_id) AS key_ids,
-        list(DISTINCT coalesce(e.subject, a.ip) ORDER BY coalesce(e.subject, a.ip)) AS origins
+_MEMBERS = """
+    SELECT DISTINCT g.kind, v.network, v.place, e.key_id, e.subject,
+        coalesce(e.subject, a.ip) AS origin
     FROM evidence AS e
     JOIN (
         SELECT unnest($detectors::VARCHAR[]) AS detector, unnest($kinds::VARCHAR[]) AS kind
     ) AS g USING (detector)
     JOIN visits AS v USING (key_id, day, prefix)
     JOIN visit_addresses AS a USING (key_id, day, prefix)
-    GROUP BY g.kind, v.network, e.subject
-    ORDER BY g.kind = 'campaign', len(key_ids) DESC, v.network, origins
+"""
+_GROUPS = """
+    SELECT kind, network, min(place) AS place,
+        list(DISTINCT key_id ORDER BY key_id) AS key_ids,
+        list(DISTINCT origin ORDER BY origin) AS origins
+    FROM group_members
+    GROUP BY kind, network, subject
+    ORDER BY kind = 'campaign', len(key_ids) DESC, network, origins
 """
 
 
-def find_groups(lake: Lake, loaded: Sequence[Detector]) -> list[Group]:
-    """Migrations, then campaigns, the larger first; each of `FEWEST_KEYS` keys at least.
+def find_members(lake: Lake, loaded: Sequence[Detector]) -> pa.Table:
+    """The keys that may belong together: kind, network, place, key_id, subject, origin.
 
     The detectors among `loaded` that say `groups_as` find them, but for those on trial.
     """
     grouping = [each for each in loaded if each.groups_as and each.status == "stable"]
-    rows = lake.rows(
-        _GROUPS,
+    return lake.table(
+        _MEMBERS,
         detectors=[each.id for each in grouping],
         kinds=[each.groups_as for each in grouping],
     )
+
+
+def groups_of(lake: Lake, members: pa.Table) -> list[Group]:
+    """Migrations, then campaigns, the larger first; each of `FEWEST_KEYS` keys at least.
+
+    `members` are as of `find_members`; of the lake nothing is read.
+    """
+    with lake.registered("group_members", members):
+        rows = lake.rows(_GROUPS)
     return [
         _group(kind, network, place, key_ids, origins)
         for kind, network, place, key_ids, origins in rows

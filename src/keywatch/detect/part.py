@@ -16,7 +16,7 @@ import pyarrow as pa
 from keywatch.detect import detectors, scoring
 from keywatch.detect.detectors import Detector
 from keywatch.detect.replay import Replayed, Replays
-from keywatch.detect.scored_window import ScoredWindow, scored_of
+from keywatch.detect.scored_window import Said, ScoredWindow, mark_visits, scored_of
 from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Window
@@ -112,10 +112,12 @@ def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) 
     else:
         return None
     merged = _merged(known, scoring.gather(lake, known.detectors), part)
+    said = Said.of(lake, known.detectors, merged)
     scored = scored_of(
-        lake, known.window, known.detectors, known.replays, known.replayed, merged, settings,
-        known.fitted, whole=False,
+        lake, known.window, known.detectors, known.replays, known.replayed, said, settings,
+        known.fitted,
     )  # fmt: skip
+    scored = replace(scored, case_visits=mark_visits(lake, scored, whole=False))
     if any(case.recommended != "none" for case in scored.cases if case.key_id not in part):
         return None
     own = tuple(case for case in scored.cases if case.key_id in part)

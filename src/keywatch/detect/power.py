@@ -7,16 +7,17 @@ the review would name it, to revoke or to investigate, if it came alone while it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from keywatch.detect import detectors
 from keywatch.detect.calibration import Calibration
 from keywatch.detect.detectors import Detector
-from keywatch.detect.scoring import as_cases, decide_alone, gather, visit_bits
+from keywatch.detect.scoring import WindowEvidence, as_cases, decide_alone, gather, visit_bits
 from keywatch.lake import Lake, sql_text
 from keywatch.model import Power, Window
 from keywatch.settings import ScoringSettings
@@ -34,6 +35,14 @@ THEFTS = {
 
 
 @dataclass(frozen=True)
+class Injected:
+    """What the detectors say of the injected thefts, and the keys that have them, by key."""
+
+    evidence: WindowEvidence
+    key_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class KeyPower:
     """How many requests of a kind of theft it takes to catch it; None: 100 are not enough."""
 
@@ -41,35 +50,43 @@ class KeyPower:
     requests: dict[str, int | None]
 
 
-def power_of_keys(
+def inject(
     lake: Lake,
     window: Window,
     loaded: Sequence[Detector],
-    calibration: Calibration,
-    settings: ScoringSettings,
     most_keys: int | None = None,
-) -> list[KeyPower]:
-    """The power over all keys with a past, or over `most_keys` drawn of them, by key.
+    others: Mapping[str, pa.Table] | None = None,
+) -> Injected:
+    """Inject thefts into all keys with a past, or into `most_keys` drawn of them.
 
-    Runs after `detectors.prepare_window`, whose tables are as before at the end.
+    Runs after `detectors.prepare_window`, whose tables are as before at the end. Where they are of
+    a part of the keys, `others` has rows of the others, as of `detectors.prepare_keys`.
     """
     with _set_aside(lake):
         drawn = "NULL" if most_keys is None else int(most_keys)
         lake.execute(f"SET VARIABLE injected_keys = {drawn}")
         lake.execute(f"SET VARIABLE injected_sizes = {list(SIZES)}")
         lake.execute(sql_text("inject", __package__))
-        detectors.make_again(lake, _FOLLOWING)
+        detectors.make_again(lake, _FOLLOWING, others)
         for detector in loaded:
             if detector.grain == "visit" and not detector.needs_other_visits:
                 detectors.run(lake, detector, window)
         evidence = gather(lake, loaded)
+    drawn_keys = lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
+    return Injected(evidence, tuple(key_id for (key_id,) in drawn_keys))
+
+
+def power_of_keys(
+    injected: Injected, keys: int, calibration: Calibration, settings: ScoringSettings
+) -> list[KeyPower]:
+    """What of the injected thefts is caught, by key, where `keys` are in use."""
+    evidence = injected.evidence
     counted, bits = visit_bits(evidence, calibration)
     visits = range(len(evidence.visits))
     cases = as_cases(evidence, calibration.families, counted, bits, settings, visits)
-    named = decide_alone(cases, evidence.keys, calibration, settings)
+    named = decide_alone(cases, keys, calibration, settings)
     found: dict[str, dict[str, int | None]] = {
-        key_id: dict.fromkeys(THEFTS)
-        for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM injected ORDER BY key_id")
+        key_id: dict.fromkeys(THEFTS) for key_id in injected.key_ids
     }
     for (key_id, _, prefix), case in zip(evidence.names(), named, strict=True):
         theft, _, size = prefix.partition(":")

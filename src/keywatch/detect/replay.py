@@ -38,7 +38,8 @@ from keywatch.model import Window
 from keywatch.settings import Settings
 from keywatch.vendors import catalogue_by_source
 
-Judge = Callable[[Window], WindowEvidence]
+Judge = Callable[[Sequence[Window]], Sequence[WindowEvidence]]
+"""Windows → what the detectors say of each."""
 
 THEFT_RATE = 0.02
 """Cases of a replayed window that would be revoked at this false discovery rate are no part of
@@ -316,14 +317,19 @@ def replay(
     has_past = first is not None and window.start.date() >= first
     said = _known_of(lake, [window, *windows] if has_past else windows)
     stored = _stored(lake, {each: _whole(method, said[each]) for each in windows}, names)
-    found = [stored.get(earlier) or _judged(earlier, judge) for earlier in windows]
+    missing = [each for each in windows if each not in stored]
+    # A fact is a theft, and no ordinary week.
+    found = stored | {
+        each: Replay(each, evidence.without_facts(), is_new=True)
+        for each, evidence in zip(missing, judge(missing), strict=True)
+    }
     stolen = _stolen(lake)
     return Replays(
         method,
         load_id,
         tuple(
             replace(each, known=said[each.window], stolen=_within(stolen, each.window))
-            for each in found
+            for each in map(found.__getitem__, windows)
         ),
         said.get(window),
     )
@@ -442,11 +448,6 @@ def _first_replayed(lake: Lake, settings: Settings) -> date | None:
         return None
     first: date = begin.date() + timedelta(days=settings.review.replay_history_days)
     return first
-
-
-def _judged(window: Window, judge: Judge) -> Replay:
-    # A fact is a theft, and no ordinary week.
-    return Replay(window, judge(window).without_facts(), is_new=True)
 
 
 def _stored(

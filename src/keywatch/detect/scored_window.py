@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from keywatch.detect import detectors, scoring
 from keywatch.detect.buckets import Buckets
 from keywatch.detect.detectors import Detector
-from keywatch.detect.groups import find_groups, raise_together
+from keywatch.detect.groups import find_members, groups_of, raise_together
 from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_before
 from keywatch.detect.scoring import ScoredCase, WindowEvidence
 from keywatch.lake import Lake
@@ -85,29 +85,59 @@ ORDINARY_VISITS = """
 """
 
 
+_CASE_VISITS_SCHEMA = pa.schema(
+    [
+        ("key_id", pa.string()), ("day", pa.date32()), ("prefix", pa.string()),
+        ("network", pa.string()), ("class", pa.string()), ("place", pa.string()),
+        ("events", pa.int64()), ("response_bytes", pa.int64()), ("worst", pa.bool_()),
+        ("suspicious", pa.bool_()),
+    ]
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
-class ScoredWindow:
-    """A window with its cases, the most suspicious first, and the tables that they rest on.
+class Said:
+    """What the detectors say of a window's keys, or of some of them.
+
+    `visits` is what counts of it, by visit; `evidence` all of it, as the table that `detectors.run`
+    adds to; `members` are the keys that may belong together (`groups.find_members`).
+    """
+
+    visits: WindowEvidence
+    evidence: pa.Table
+    members: pa.Table
+
+    @classmethod
+    def of(cls, lake: Lake, loaded: Sequence[Detector], visits: WindowEvidence) -> Said:
+        """What ``evidence`` has, of which `visits` were gathered."""
+        return cls(visits, lake.table("FROM evidence"), find_members(lake, loaded))
+
+    @property
+    def key_ids(self) -> set[str]:
+        """Those of which anything is said, for or as upkeep."""
+        import pyarrow.compute as pc
+
+        told = self.evidence.filter(pc.field("bits") > 0)["key_id"]
+        return {*pc.unique(told).to_pylist()}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The cases of a window, the most suspicious first, and the tables that they rest on.
 
     Columns of `evidence`: as the table that `detectors.run` adds to; of `visit_scores`: key_id,
     day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
     class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
-    in full. `replays` are the windows before it that it was calibrated by. `judged` is the same
-    evidence by visit, as it is scored and replayed; `fitted` has the models that found it, by
-    detector.
+    in full.
     """
 
     window: Window
     detectors: tuple[Detector, ...]
-    replays: Replays
-    replayed: Replayed
     cases: tuple[ScoredCase, ...]
     groups: tuple[Group, ...]
     evidence: pa.Table
     visit_scores: pa.Table
     case_visits: pa.Table
-    judged: WindowEvidence
-    fitted: Mapping[str, Any]
 
     @contextmanager
     def tables(self, lake: Lake) -> Iterator[None]:
@@ -134,6 +164,20 @@ class ScoredWindow:
             )
 
 
+@dataclass(frozen=True)
+class ScoredWindow(Scored):
+    """A window as it was scored, and what it was scored by.
+
+    `replays` are the windows before it that it was calibrated by. `judged` is its evidence by
+    visit, as it is scored and replayed; `fitted` has the models that found it, by detector.
+    """
+
+    replays: Replays
+    replayed: Replayed
+    judged: WindowEvidence
+    fitted: Mapping[str, Any]
+
+
 @contextmanager
 def ordinary_case(lake: Lake, one: ScoredCase) -> Iterator[None]:
     """``scored_cases`` and ``case_visits`` of a case without an action, for the time inside.
@@ -155,7 +199,7 @@ def judge_of(
     loaded: Sequence[Detector] | None = None,
     fitted: dict[str, Any] | None = None,
 ) -> tuple[list[Detector], Judge]:
-    """The detectors (those `loaded`, else the settings'), and what has them judge a window.
+    """The detectors (those `loaded`, else the settings'), and what has them judge windows.
 
     `fitted` gets the models that judged `window`, by detector.
 
@@ -176,14 +220,14 @@ def judge_of(
         settings.storage.keys_at_once,
     )
 
-    def judge(asked: Window) -> WindowEvidence:
+    def judge_one(asked: Window) -> WindowEvidence:
         buckets.prepare_window(lake, asked, days)
         is_last = asked == window
         for detector in loaded if is_last else scoring.gathered(loaded):
             detectors.run(lake, detector, asked, fitted if is_last else None)
         return scoring.gather(lake, loaded)
 
-    return loaded, judge
+    return loaded, lambda windows: [judge_one(each) for each in windows]
 
 
 def score_window(
@@ -206,18 +250,18 @@ def score_window(
     loaded, judge = judge_of(lake, window, settings, loaded, fitted)
     judged = {} if judged is None else judged
 
-    def judge_once(window: Window) -> WindowEvidence:
-        if window not in judged:
-            judged[window] = judge(window)
-        return judged[window]
+    def judge_once(windows: Sequence[Window]) -> list[WindowEvidence]:
+        missing = [each for each in windows if each not in judged]
+        judged.update(zip(missing, judge(missing), strict=True))
+        return [judged[each] for each in windows]
 
     families = scoring.families_of(loaded, settings.scoring)
     replays = replay(lake, window, settings, loaded, judge_once)
     replayed = Replayed.of(replays, families, settings)
-    judged[window] = judge(window)
-    return scored_of(
-        lake, window, loaded, replays, replayed, judged[window], settings, fitted, whole=whole
-    )
+    (judged[window],) = judge([window])
+    said = Said.of(lake, loaded, judged[window])
+    scored = scored_of(lake, window, loaded, replays, replayed, said, settings, fitted)
+    return replace(scored, case_visits=mark_visits(lake, scored, whole=whole))
 
 
 def scored_of(
@@ -226,21 +270,18 @@ def scored_of(
     loaded: Sequence[Detector],
     replays: Replays,
     replayed: Replayed,
-    judged: WindowEvidence,
+    said: Said,
     settings: Settings,
     fitted: Mapping[str, Any],
-    *,
-    whole: bool,
 ) -> ScoredWindow:
-    """`window` as the detectors `judged` it, scored by what `replayed` gives.
+    """`window` by what the detectors `said`, scored by what `replayed` gives.
 
-    Reads ``evidence`` and the temporary tables of the window, or of a part of its keys: then the
-    cases of the others have no tables to be told by.
+    Reads nothing of the lake. Its `case_visits` are still to be marked (`mark_visits`).
     """
-    groups = find_groups(lake, loaded)
+    groups = groups_of(lake, said.members)
     cases, visit_scores = scoring.score(
-        lake,
-        judged,
+        said.visits,
+        said.key_ids,
         replayed.scale,
         settings.scoring,
         [group.key_ids for group in groups if group.kind == "campaign"],
@@ -254,21 +295,21 @@ def scored_of(
         replayed=replayed,
         cases=tuple(cases),
         groups=tuple(groups),
-        evidence=lake.table("FROM evidence"),
+        evidence=said.evidence,
         visit_scores=visit_scores,
-        case_visits=_case_visits(lake, cases, visit_scores, whole=whole),
-        judged=judged,
+        case_visits=_CASE_VISITS_SCHEMA.empty_table(),
+        judged=said.visits,
         fitted=fitted,
     )
 
 
-def _case_visits(
-    lake: Lake, cases: Sequence[ScoredCase], visit_scores: pa.Table, *, whole: bool
-) -> pa.Table:
-    with (
-        lake.registered("visit_scores", visit_scores),
-        lake.registered("scored_cases", _case_table(cases)),
-    ):
+def mark_visits(lake: Lake, scored: Scored, *, whole: bool) -> pa.Table:
+    """The `case_visits` of what was `scored`; without `whole`, of cases with an action alone.
+
+    Reads the temporary tables of the window, or of a part of its keys: then they have no visits of
+    the others.
+    """
+    with scored.tables(lake):
         return lake.table(
             _CASE_VISITS, share=_SUSPICIOUS_SHARE, least=_LEAST_SUSPICIOUS_BITS, whole=whole
         )

@@ -403,8 +403,8 @@ def _fact_actions(lake: Lake) -> dict[str, Action]:
 
 
 def score(
-    lake: Lake,
     evidence: WindowEvidence,
+    told: Iterable[str],
     scale: Calibration | Families,
     settings: ScoringSettings,
     campaigns: Sequence[Sequence[str]] = (),
@@ -412,16 +412,14 @@ def score(
 ) -> tuple[list[ScoredCase], pa.Table]:
     """Cases of every key with evidence or upkeep, most suspicious first, and the visits' bits.
 
-    The keys of a campaign are one test; `earlier` is as of `visit_bits`. The visits are as of
-    `visit_table`.
+    `told` are the keys of which any detector says something. The keys of a campaign are one test;
+    `earlier` is as of `visit_bits`. The visits are as of `visit_table`.
     """
     cases, bits = judge_cases(evidence, scale, settings, campaigns, earlier)
     scored = {case.key_id for case in cases}
     cases += [
         ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
-        for (key_id,) in lake.rows(
-            "SELECT DISTINCT key_id FROM evidence WHERE bits > 0 ORDER BY key_id"
-        )
+        for key_id in sorted({*told})
         if key_id not in scored
     ]
     asked = evidence.fact_actions

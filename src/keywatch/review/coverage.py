@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+
+import pyarrow as pa
 
 from keywatch.detect import power
 from keywatch.detect.calibration import RANK_CASES
-from keywatch.detect.proxies import proxy_addresses, proxy_sentence
+from keywatch.detect.power import Injected
+from keywatch.detect.proxies import proxy_sentence
 from keywatch.detect.replay import Replayed, revokes
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
@@ -44,45 +47,77 @@ def _with_verdicts(lake: Lake, calibration: CalibrationSummary) -> CalibrationSu
     return replace(calibration, judged=judged, judged_benign=benign)
 
 
-def _power(lake: Lake, scored: ScoredWindow, settings: Settings) -> tuple[Power, ...]:
-    calibration = scored.replayed.calibration
-    most_keys = settings.review.power_keys
-    if calibration is None or not most_keys:
-        return ()
-    return power.summary(
-        power.power_of_keys(
-            lake, scored.window, scored.detectors, calibration, settings.scoring, most_keys
+@dataclass(frozen=True)
+class Counted:
+    """What of a coverage is counted in a window's tables.
+
+    `unlocated` are the addresses of the window whose place is not known.
+    """
+
+    events: int
+    unlocated: pa.Array
+    keys_without_past: int
+
+    @classmethod
+    def of(cls, lake: Lake) -> Counted:
+        """That of the temporary tables of `detectors.prepare_window`."""
+        addresses = lake.table(
+            "SELECT address FROM places SEMI JOIN window_activity USING (place_id) "
+            "WHERE NOT located"
         )
-    )
+        return cls(
+            lake.value("SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity"),
+            addresses["address"].combine_chunks(),
+            new_networks.keys_without_past(lake),
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence[Counted]) -> Counted:
+        """That of all keys, of parts that have no key in common."""
+        return cls(
+            sum(each.events for each in parts),
+            pa.chunked_array([each.unlocated for each in parts], pa.string()).unique(),
+            sum(each.keys_without_past for each in parts),
+        )
+
+
+def injects(scored: ScoredWindow, proxies: Sequence[str], settings: Settings) -> bool:
+    """Whether the detection power is computed: not without calibration, nor without places."""
+    calibration = scored.replayed.calibration
+    return calibration is not None and settings.review.power_keys > 0 and not proxies
 
 
 def of_run(
-    lake: Lake, scored: ScoredWindow, standings: Mapping[str, Standing], settings: Settings
+    scored: ScoredWindow,
+    standings: Mapping[str, Standing],
+    counted: Counted,
+    proxies: tuple[str, ...],
+    injected: Injected | None,
 ) -> Coverage:
     """What of the coverage follows from the run; `as_of_now` adds the rest.
 
-    Reads the temporary tables of `detectors.prepare_window`, which are those of `scored`.
+    `proxies` have nearly all requests; `injected` is what was found of injected thefts, where
+    `injects` says so.
     """
     kinds = list(standings.values())
-    events, unlocated = lake.rows(
-        """
-        SELECT (SELECT coalesce(sum(events), 0)::BIGINT FROM window_activity),
-            (SELECT count(*) FROM places SEMI JOIN window_activity USING (place_id)
-                WHERE NOT located)
-        """
-    )[0]
-    proxies = proxy_addresses(lake, scored.window.start.date(), scored.window.end.date())
+    calibration = scored.replayed.calibration
+    powers: tuple[Power, ...] = ()
+    if injected is not None and calibration is not None:
+        keys = scored.judged.keys
+        scoring = scored.replayed.settings.scoring
+        found = power.power_of_keys(injected, keys, calibration, scoring)
+        powers = power.summary(found)
     return Coverage(
         keys=len(kinds),
         assessed=kinds.count("assessed"),
         warming_up=kinds.count("warming_up"),
         not_assessable=kinds.count("not_assessable"),
         silent=kinds.count("silent"),
-        events=events,
-        unlocated_addresses=unlocated,
+        events=counted.events,
+        unlocated_addresses=len(counted.unlocated),
         calibration=_calibration(scored.replayed),
-        power=() if proxies else _power(lake, scored, settings),
-        keys_without_past=new_networks.keys_without_past(lake),
+        power=powers,
+        keys_without_past=counted.keys_without_past,
         proxy_addresses=proxies,
     )
 

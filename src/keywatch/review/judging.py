@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
 
 from keywatch import __version__
+from keywatch.detect import power
 from keywatch.detect.detectors import Detector
-from keywatch.detect.scored_window import ScoredWindow, score_window
+from keywatch.detect.proxies import proxy_addresses
+from keywatch.detect.scored_window import Scored, ScoredWindow, score_window
 from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import is_newest_week
 from keywatch.load import late
 from keywatch.load.late import Queued
-from keywatch.model import Coverage, HygieneFinding, Review, Run, Standing, Window
+from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
 from keywatch.review import alerts, coverage, new_networks, recommend, settled, stored
 from keywatch.review.alerts import Change, Outbox
 from keywatch.settings import Settings
@@ -56,48 +61,94 @@ def review_of(
     Where `scored` is a part of the keys, `covered` is the coverage of all, and the rest of the
     review is about the part.
     """
-    standings = _standings(lake, settings.review.warm_up_days)
-    built = recommend.build_cases(lake, scored, standings, whole=whole)
+    told = tell(lake, scored, settings, whole=whole)
     if covered is None:
-        covered = coverage.of_run(lake, scored, standings, settings)
+        window = scored.window
+        proxies = proxy_addresses(lake, window.start.date(), window.end.date())
+        injected = None
+        if coverage.injects(scored, proxies, settings):
+            injected = power.inject(lake, window, scored.detectors, settings.review.power_keys)
+        counted = coverage.Counted.of(lake)
+        covered = coverage.of_run(scored, told.standings, counted, proxies, injected)
+    return review_told(lake, scored, told, covered, settings)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of the keys of a window, or of some of them, before any verdict.
+
+    `hygiene` has each finding with its bits; `new_networks` are as of `new_networks.find`; columns
+    of `strange_days`: key_id, day, address, of what is left out of the baselines.
+    """
+
+    standings: Mapping[str, Standing]
+    cases: tuple[Case, ...]
+    hygiene: tuple[tuple[float, HygieneFinding], ...]
+    new_networks: tuple[dict[str, Any], ...]
+    strange_days: pa.Table
+
+
+def tell(lake: Lake, scored: Scored, settings: Settings, *, whole: bool) -> Told:
+    """All that is told of the keys of `scored`; the temporary tables are its own."""
+    standings = _standings(lake, settings.review.warm_up_days)
+    return Told(
+        standings=standings,
+        cases=tuple(recommend.build_cases(lake, scored, standings, whole=whole)),
+        hygiene=_hygiene(lake, scored),
+        new_networks=tuple(new_networks.find(lake, scored)),
+        strange_days=lake.table("SELECT key_id, day, address FROM strange_days"),
+    )
+
+
+def review_told(
+    lake: Lake, scored: ScoredWindow, told: Told, covered: Coverage, settings: Settings
+) -> Review:
+    """The review of what was `told` and `covered`; no temporary table is read."""
     answer = Review(
         window=scored.window,
-        run=_run(lake, scored, settings),
+        run=_run(lake, scored, told, settings),
         coverage=coverage.as_of_now(lake, covered, scored.window, settings),
-        cases=settled.with_verdicts(lake, scored, built, settings),
+        cases=settled.with_verdicts(lake, scored, told.cases, settings),
         groups=scored.groups,
-        hygiene=_hygiene(lake, scored),
-        standings=standings,
+        hygiene=tuple(finding for _, finding in sorted(told.hygiene, key=_by_weight)),
+        standings=dict(told.standings),
     )
-    return replace(answer, new_networks=new_networks.find(lake, scored, answer))
+    return replace(answer, new_networks=new_networks.of_review(told.new_networks, answer))
 
 
-def _hygiene(lake: Lake, scored: ScoredWindow) -> tuple[HygieneFinding, ...]:
+def _by_weight(one: tuple[float, HygieneFinding]) -> tuple[Any, ...]:
     """Upkeep by rule, what has been due for longest or weighs most first."""
+    bits, finding = one
+    due = finding.due_on
+    return (finding.detector, -bits, due is None, due or date.min, finding.key_id)
+
+
+def _hygiene(lake: Lake, scored: Scored) -> tuple[tuple[float, HygieneFinding], ...]:
     with scored.tables(lake):
         rows = lake.rows(
             """
             SELECT e.key_id, e.detector, e.explanation, k.key, k.name, k.owner, k.environment,
-                CASE WHEN e.rotate THEN 'rotate' ELSE 'none' END, e.due_on, $end::DATE - e.due_on
+                CASE WHEN e.rotate THEN 'rotate' ELSE 'none' END, e.due_on, $end::DATE - e.due_on,
+                e.bits
             FROM scored_evidence AS e
             LEFT JOIN keys AS k USING (key_id)
             WHERE e.hygiene AND e.status = 'stable'
-            ORDER BY e.detector, e.bits DESC, e.due_on, e.key_id
             """,
             end=scored.window.end,
         )
-    return tuple(HygieneFinding(*row) for row in rows)
+    return tuple((bits, HygieneFinding(*row)) for *row, bits in rows)
 
 
-def _run(lake: Lake, scored: ScoredWindow, settings: Settings) -> Run:
+def _run(lake: Lake, scored: ScoredWindow, told: Told, settings: Settings) -> Run:
     """Named by all that the answer depends on; the snapshot is the one it was first made on."""
-    state = lake.rows(
-        "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
-        "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
-        "(SELECT count(*) FROM lake.leaked_keys), "
-        "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
-        "ORDER BY key_id, day, address)) FROM strange_days)"
-    )[0]
+    with lake.registered("told_strange_days", told.strange_days):
+        state = lake.rows(
+            "SELECT (SELECT max(load_id) FROM lake.ingested_files), "
+            "(SELECT max(import_id) FROM lake.keys), (SELECT count(*) FROM lake.verdicts), "
+            "(SELECT count(*) FROM lake.leaked_keys), "
+            "(SELECT md5(string_agg(concat_ws(' ', key_id, day, address), chr(10) "
+            "ORDER BY key_id, day, address)) FROM told_strange_days)"
+        )[0]
     window = scored.window
     parts = [window.start, window.end, state, settings.config_hash, __version__]
     parts += [detector.identity for detector in scored.detectors]

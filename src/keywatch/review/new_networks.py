@@ -5,12 +5,12 @@ Reads the temporary tables of `detectors.prepare_window`, which are those of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from keywatch.detect.scored_window import ScoredWindow
+from keywatch.detect.scored_window import Scored
 from keywatch.lake import Lake
 from keywatch.model import Group, NewNetwork, Review, Standing
 from keywatch.text.phrases import count
@@ -107,8 +107,7 @@ _NEW_NETWORKS = """
         coalesce(o.keys, 0) AS owner_keys, o.since AS owner_since,
         f.since AS open_since, coalesce(f.compromised, false) AS compromised,
         e.by_whom AS expected_by, e.ends_on AS expected_until,
-        CASE WHEN s.suspicious AND NOT list_contains($cleared, s.key_id)
-            THEN c.action ELSE 'none' END AS action,
+        CASE WHEN s.suspicious THEN c.action ELSE 'none' END AS action,
         j.verdict, j.by_whom AS judged_by
     FROM seen AS s
     JOIN addresses AS a USING (key_id, network)
@@ -138,23 +137,28 @@ SCHEMA = pa.schema(
 """As ``lake.new_networks``, less the run."""
 
 
-def find(
-    lake: Lake,
-    scored: ScoredWindow,
-    review: Review,
-) -> tuple[NewNetwork, ...]:
-    """A row a key and new network: alerted ones first, then by bits, then by requests.
+def find(lake: Lake, scored: Scored) -> list[dict[str, Any]]:
+    """A row a key and new network, in no order.
 
-    What `review` has cleared is not alerted. A key without any past is left out: all of its
-    networks are new.
+    A key without any past is left out: all of its networks are new.
     """
+    window = scored.window
     with scored.tables(lake):
-        rows = lake.records(
-            f"FROM ({_NEW_NETWORKS}) {_ORDER}",
-            start=scored.window.start,
-            end=scored.window.end,
-            cleared=sorted(case.key_id for case in review.cleared()),
+        return lake.records(_NEW_NETWORKS, start=window.start, end=window.end)
+
+
+def of_review(found: Iterable[Mapping[str, Any]], review: Review) -> tuple[NewNetwork, ...]:
+    """What was found: alerted networks first, then by bits, then by requests.
+
+    What `review` has cleared is not alerted.
+    """
+    cleared = {case.key_id for case in review.cleared()}
+    rows = [{**row, "action": "none"} if row["key_id"] in cleared else row for row in found]
+    rows.sort(
+        key=lambda row: (
+            row["action"] == "none", -row["bits"], -row["requests"], row["key_id"], row["network"],
         )
+    )  # fmt: skip
     return tuple(_new_network(row, review) for row in rows)
 
 

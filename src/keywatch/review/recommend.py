@@ -10,7 +10,7 @@ from typing import Any
 
 from keywatch.detect import detectors
 from keywatch.detect.detectors import Detector
-from keywatch.detect.scored_window import ORDINARY_VISITS, ScoredWindow, ordinary_case
+from keywatch.detect.scored_window import ORDINARY_VISITS, Scored, ordinary_case
 from keywatch.detect.scoring import ScoredCase
 from keywatch.lake import Lake, quoted, sql_text
 from keywatch.model import (
@@ -32,7 +32,7 @@ _MOST_PREFIXES = 5
 
 
 def build_cases(
-    lake: Lake, scored: ScoredWindow, standings: dict[str, Standing], *, whole: bool
+    lake: Lake, scored: Scored, standings: dict[str, Standing], *, whole: bool
 ) -> list[Case]:
     """Cases of the JSON contract for those of `scored`, in their order.
 

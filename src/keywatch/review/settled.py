@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from keywatch.detect.scored_window import ScoredWindow
+from keywatch.detect.scored_window import Scored
 from keywatch.lake import Lake, sql_text
 from keywatch.model import ACTIONS, Action, Case, GivenVerdict, Verdict, Window
 from keywatch.review.missed import missed_case
@@ -34,7 +34,7 @@ class _InForce:
 
 
 def with_verdicts(
-    lake: Lake, scored: ScoredWindow, cases: Sequence[Case], settings: Settings
+    lake: Lake, scored: Scored, cases: Sequence[Case], settings: Settings
 ) -> tuple[Case, ...]:
     """`cases` of `scored`, in their order, with the verdicts in force and what is left to do.
 

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 
-from keywatch.detect.kinds.isolation_forest import key_day_evidence
+from keywatch.detect.kinds.isolation_forest import Fitted, KeyDays, fit, key_day_evidence
 
 PARAMS = {
     "trees": 50, "rows_a_tree": 128, "most_training_rows": 5000, "ordinary_share": 0.05, "seed": 1,
@@ -28,12 +28,18 @@ def days(
     ]  # fmt: skip
 
 
+def evidence_of(rows: pa.Table, fitted: Fitted | None = None) -> tuple[pa.Table, Fitted | None]:
+    read = KeyDays.of(rows)
+    fitted = fitted or fit(read, PARAMS)
+    return key_day_evidence(read, PARAMS, fitted), fitted
+
+
 def test_the_strange_day_stands_out_and_the_others_do_not() -> None:
     rng = np.random.default_rng(3)
     rows = [row for k in range(20) for row in days(rng, f"key_{k}", 10 + 30 * k)]
     strange = next(row for row in rows if row["key_id"] == "key_3" and row["is_window"])
     strange.update(events=9_000, endpoints=25, addresses=12)
-    evidence, _ = key_day_evidence(pa.Table.from_pylist(rows), PARAMS)
+    evidence, _ = evidence_of(pa.Table.from_pylist(rows))
     found = evidence.to_pylist()
     (said,) = [r for r in found if (r["key_id"], r["day"]) == ("key_3", strange["day"])]
     # A forest can't tell how far beyond all it saw a day is: it ties with the strangest.
@@ -45,13 +51,13 @@ def test_the_strange_day_stands_out_and_the_others_do_not() -> None:
 
 def test_the_same_days_give_the_same_evidence() -> None:
     rows = pa.Table.from_pylist(days(np.random.default_rng(1), "key_1", 20))
-    found, fitted = key_day_evidence(rows, PARAMS)
-    assert key_day_evidence(rows, PARAMS)[0] == found
-    assert key_day_evidence(rows, PARAMS, fitted)[0] == found
+    found, fitted = evidence_of(rows)
+    assert evidence_of(rows)[0] == found
+    assert evidence_of(rows, fitted)[0] == found
 
 
 def test_without_a_past_or_a_present_nothing_is_said() -> None:
     rows = days(np.random.default_rng(1), "key_1", 20)
     for is_window in (True, False):
         only = [row for row in rows if row["is_window"] is is_window]
-        assert key_day_evidence(pa.Table.from_pylist(only), PARAMS)[0].num_rows == 0
+        assert evidence_of(pa.Table.from_pylist(only))[0].num_rows == 0

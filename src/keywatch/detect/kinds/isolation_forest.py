@@ -17,6 +17,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from sklearn.ensemble import IsolationForest
 
+Floats = npt.NDArray[np.float64]
+
 _FIXED = ("key_id", "day", "is_window")
 _LEAST_SPREAD = 0.25
 """Of a logarithm: about a quarter more or less is never strange."""
@@ -27,33 +29,72 @@ class Fitted:
     """A forest, and how strange the days before the window are to it, in order."""
 
     forest: IsolationForest
-    ordinary: npt.NDArray[np.float64]
+    ordinary: Floats
+
+
+@dataclass(frozen=True)
+class KeyDays:
+    """Key-days of a query: each feature as it is, and relative to the key's past.
+
+    `rows` has key_id, day, is_window and one column a feature (counts ≥ 0), a row a key-day, in
+    order of key and day.
+    """
+
+    rows: pa.Table
+    features: list[str]
+    values: Floats
+    codes: npt.NDArray[np.int64]
+    middle: Floats
+    relative: Floats
+    is_window: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> KeyDays:
+        """Those of a detector's query."""
+        features = [name for name in rows.column_names if name not in _FIXED]
+        values = np.log1p(
+            np.column_stack([rows[name].cast(pa.float64()).to_numpy() for name in features])
+        )
+        is_window = rows["is_window"].to_numpy(zero_copy_only=False)
+        codes = rows["key_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+        middle, spread = _by_key(values, codes, ~is_window)
+        relative = (values - middle[codes]) / spread[codes]
+        return cls(rows, features, values, codes, middle, relative, is_window)
+
+    @property
+    def _have_past(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(np.isfinite(self.relative).all(axis=1))
+
+    @property
+    def past(self) -> Floats:
+        """The days before the window."""
+        return self.relative[self._have_past & ~self.is_window]
+
+    @property
+    def now(self) -> npt.NDArray[np.int64]:
+        """The rows of the window's days, of keys that have a past."""
+        return np.flatnonzero(self._have_past & self.is_window)
+
+
+def fit(days: KeyDays, params: Mapping[str, float | str]) -> Fitted | None:
+    """The forest that has learned the days before the window; None where it has none to judge."""
+    past = days.past
+    return _fit(past, params) if len(past) and len(days.now) else None
 
 
 def key_day_evidence(
-    rows: pa.Table, params: Mapping[str, float | str], fitted: Fitted | None = None
-) -> tuple[pa.Table, Fitted | None]:
-    """Evidence of the window's key-days, and what it was found by.
+    days: KeyDays, params: Mapping[str, float | str], fitted: Fitted | None
+) -> pa.Table:
+    """Evidence of the window's key-days.
 
-    `rows` has key_id, day, is_window and one column a feature (counts ≥ 0), a row a key-day. The
-    forest learns the days before the window, unless it is already `fitted`; None where there are
-    none. A day's bits are those of the share of these days that score at least as strange, less
-    those of ``ordinary_share``: 0 where so many do.
+    A day's bits are those of the share of the days that were learned that score at least as
+    strange, less those of ``ordinary_share``: 0 where so many do.
     """
-    features = [name for name in rows.column_names if name not in _FIXED]
-    values = np.log1p(
-        np.column_stack([rows[name].cast(pa.float64()).to_numpy() for name in features])
-    )
-    is_window = rows["is_window"].to_numpy(zero_copy_only=False)
-    codes = rows["key_id"].combine_chunks().dictionary_encode().indices.to_numpy()
-    middle, spread = _by_key(values, codes, ~is_window)
-    relative = (values - middle[codes]) / spread[codes]
-    has_past = np.isfinite(relative).all(axis=1)
-    past, now = relative[has_past & ~is_window], np.flatnonzero(has_past & is_window)
-    if fitted is None and len(past) and len(now):
-        fitted = _fit(past, params)
+    rows, now = days.rows, days.now
     if fitted is None or not len(now):
-        return _table(rows, now[:0], np.zeros(0), [], []), fitted
+        return _table(rows, now[:0], np.zeros(0), [], [])
+    features, values, codes = days.features, days.values, days.codes
+    middle, relative = days.middle, days.relative
     ordinary, strange = fitted.ordinary, _strangeness(fitted.forest, relative[now])
     as_strange = len(ordinary) - np.searchsorted(ordinary, strange, side="left")
     share = (as_strange + 1) / (len(ordinary) + 1)
@@ -63,17 +104,16 @@ def key_day_evidence(
     names = [features[column].replace("_", " ") for column in most_odd]
     typical = np.expm1(middle[codes[now], most_odd])
     actual = np.expm1(values[now, most_odd])
-    found = _table(
+    return _table(
         rows,
         now,
         bits,
         [f"{value:.0f} {name} a day" for value, name in zip(typical, names, strict=True)],
         [f"{value:.0f} {name}" for value, name in zip(actual, names, strict=True)],
     )
-    return found, fitted
 
 
-def _fit(past: npt.NDArray[np.float64], params: Mapping[str, float | str]) -> Fitted:
+def _fit(past: Floats, params: Mapping[str, float | str]) -> Fitted:
     # scikit-learn takes a second to load: only where there is something to fit.
     from sklearn import config_context
     from sklearn.ensemble import IsolationForest
@@ -92,17 +132,17 @@ def _fit(past: npt.NDArray[np.float64], params: Mapping[str, float | str]) -> Fi
     return Fitted(forest, np.sort(_strangeness(forest, past)))
 
 
-def _strangeness(forest: IsolationForest, days: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _strangeness(forest: IsolationForest, days: Floats) -> Floats:
     from sklearn import config_context
 
     with config_context(assume_finite=True, skip_parameter_validation=True):
-        strangeness: npt.NDArray[np.float64] = -forest.score_samples(days)
+        strangeness: Floats = -forest.score_samples(days)
     return strangeness
 
 
 def _by_key(
-    values: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], is_past: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    values: Floats, codes: npt.NDArray[np.int64], is_past: npt.NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
     """Median and spread (1.48 median absolute deviations) of each key's past; NaN without one."""
     shape = (int(codes.max(initial=-1)) + 1, values.shape[1])
     middle, spread = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -121,7 +161,7 @@ def _by_key(
 def _table(
     rows: pa.Table,
     which: npt.NDArray[np.int64],
-    bits: npt.NDArray[np.float64],
+    bits: Floats,
     typical: list[str],
     actual: list[str],
 ) -> pa.Table:
