@@ -4,16 +4,26 @@
 -- requests, and the hours with requests of a day, each log-normal; as keys at large have them
 -- against as this key has them. A stay that begins at noon is compared with the key's hours after
 -- noon, and what is not logged yet with nothing.
-WITH at_large AS (
-    SELECT avg(rate) AS rate, avg(hours) AS hours,
-        avg(rate_variance)
-            + (var_pop(rate) * count(*) + $prior_strength_keys * pow($spread_at_large, 2))
-            / (count(*) + $prior_strength_keys) AS rate_variance,
-        avg(hours_variance)
-            + (var_pop(hours) * count(*) + $prior_strength_keys * pow($spread_at_large, 2))
-            / (count(*) + $prior_strength_keys) AS hours_variance
+-- Sums of all keys are of decimals: those of doubles depend on their order.
+WITH decimals AS (
+    SELECT rate::DECIMAL(18, 9) AS rate, hours::DECIMAL(18, 9) AS hours,
+        rate_variance::DECIMAL(18, 9) AS rate_variance,
+        hours_variance::DECIMAL(18, 9) AS hours_variance
     FROM baseline_rhythms
     WHERE days >= $fewest_days
+),
+
+at_large AS (
+    SELECT avg(rate) AS rate, avg(hours) AS hours,
+        avg(rate_variance)
+            + ((avg(rate * rate) - pow(avg(rate), 2)) * count(*)
+                + $prior_strength_keys * pow($spread_at_large, 2))
+            / (count(*) + $prior_strength_keys) AS rate_variance,
+        avg(hours_variance)
+            + ((avg(hours * hours) - pow(avg(hours), 2)) * count(*)
+                + $prior_strength_keys * pow($spread_at_large, 2))
+            / (count(*) + $prior_strength_keys) AS hours_variance
+    FROM decimals
 ),
 
 own AS (

@@ -1,4 +1,4 @@
--- grain: key_day; reads unread_lines, visits, key_history
+-- grain: key_day; reads unread_lines, visits, requests_by_day, key_history
 -- How improbable the count is (tail of a Gamma-Poisson): expected are as many as on the key's own
 -- days, or, where more of them, as many as of the other keys' lines of that day could not be read.
 WITH by_day AS (SELECT key_id, day, sum(events) AS events FROM visits GROUP BY ALL),
@@ -11,9 +11,9 @@ past AS (
 ),
 
 lines_by_day AS (
-    SELECT day, sum(events) AS read, sum(lines) AS unread
-    FROM (FROM by_day FULL JOIN unread USING (key_id, day))
-    GROUP BY day
+    SELECT day, r.events AS read, u.lines AS unread
+    FROM (SELECT day, sum(lines) AS lines FROM unread GROUP BY day) AS u
+    LEFT JOIN requests_by_day AS r USING (day)
 ),
 
 expected AS (

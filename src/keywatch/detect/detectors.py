@@ -42,7 +42,7 @@ BY_KEY = (
     "traits", "uses", "peers", "new_endpoints", "arrivals", "baseline_rhythms", "baseline_sessions",
 )  # fmt: skip
 """Tables that are read of all keys, whichever are scored: small, and each row is one key's."""
-OF_ALL = ("expected_endpoints", "window_reach")
+OF_ALL = ("expected_endpoints", "window_reach", "requests_by_day")
 """Tables that are made of all keys at once."""
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
 # What a verdict says of a prefix may be known by another address of it.
@@ -273,6 +273,18 @@ def prepare_keys(
     _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
     prepare_window(lake, window, baseline_days, tables, others)
+
+
+def of_whole_window(lake: Lake, window: Window) -> dict[str, pa.Table]:
+    """``window_reach`` and ``requests_by_day`` of all keys, from the roll-ups."""
+    named = {"first": window.start.date(), "end": window.end.date()}
+    of_window = "FROM lake.activity WHERE day >= $first AND day < $end"
+    return {
+        "window_reach": lake.table(f"SELECT max(last_ts) AS last_ts {of_window}", **named),
+        "requests_by_day": lake.table(
+            f"SELECT day, sum(events)::BIGINT AS events {of_window} GROUP BY day", **named
+        ),
+    }
 
 
 def kin(lake: Lake, key_ids: Sequence[str]) -> list[str]:

@@ -133,7 +133,7 @@ def _judge(lake: Lake, known: Known, part: Set[str], settings: Settings) -> froz
         window,
         settings.review.baseline_days,
         catalogue_by_source(),
-        others=known.beside(part) | {"window_reach": _reach(lake, window)},
+        others=known.beside(part) | detectors.of_whole_window(lake, window),
     )
     fitted = dict(known.fitted)
     for detector in known.detectors:
@@ -150,16 +150,6 @@ def _judge(lake: Lake, known: Known, part: Set[str], settings: Settings) -> froz
     )
     lake.execute(f"DELETE FROM evidence WHERE {beside}", part=sorted(part))
     return frozenset(key_id for (key_id,) in rows)
-
-
-def _reach(lake: Lake, window: Window) -> pa.Table:
-    """``window_reach`` of all keys."""
-    first, end = window.start.date(), window.end.date()
-    return lake.table(
-        "SELECT max(last_ts) AS last_ts FROM lake.activity WHERE day >= $first AND day < $end",
-        first=first,
-        end=end,
-    )
 
 
 def _merged(known: Known, evidence: WindowEvidence, part: Set[str]) -> WindowEvidence:

@@ -74,6 +74,10 @@ CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
 CREATE OR REPLACE TEMP TABLE window_reach AS
 SELECT max(last_ts) AS last_ts FROM visits;
 
+-- grain: day; of the window: requests of all keys
+CREATE OR REPLACE TEMP TABLE requests_by_day AS
+SELECT day, sum(events)::BIGINT AS events FROM visits GROUP BY day;
+
 -- grain: key_id; the inventory in force, and keys that no inventory knows; environments by one word
 -- each
 CREATE OR REPLACE TEMP TABLE keys AS
