@@ -364,6 +364,7 @@ def review(
     missed: bool = False,
     fail_on: Finding | None = None,
     schema: bool = False,
+    engine: str | None = None,
     within: WindowOptions = _NO_WINDOW,
     common: Common = _DEFAULTS,
 ) -> None:
@@ -388,6 +389,9 @@ def review(
         that order; investigate means any finding). Key hygiene does not count as a finding.
     schema
         Print the JSON Schema of --format json and exit.
+    engine
+        local; dask, on processes of this machine; or dask:tcp://HOST:PORT, on a Dask cluster. The
+        default is [engine] in the settings. The findings are the same.
     """
     from keywatch import pipeline
     from keywatch.report import render_new_networks, render_review
@@ -397,6 +401,8 @@ def review(
         _write(json_text(review_schema()), output)
         return
     settings = common.settings()
+    if engine is not None:
+        settings = settings.on_engine(engine)
     window = within.chosen()
     if networks and format != "text":
         raise UsageError(

@@ -11,6 +11,7 @@ KeywatchError              exit 2, unless said otherwise
 │   └── VendorError        a vendor's folder
 │       └── CatalogueError   its API catalogue
 ├── GeoIPError             a GeoIP database is missing or damaged
+├── EngineError            exit 3: the cluster of a review can't be reached, or was lost
 └── LakeError              exit 3
     ├── LakeBusyError      another process is writing
     ├── LakeDamagedError   the lake's files don't agree
@@ -67,6 +68,12 @@ class CatalogueError(VendorError):
 
 class GeoIPError(KeywatchError):
     """A GeoIP database is missing or damaged."""
+
+
+class EngineError(KeywatchError):
+    """The cluster that a review runs on can't be reached, or was lost; nothing was stored."""
+
+    exit_code = 3
 
 
 class LakeError(KeywatchError):

@@ -10,10 +10,10 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keywatch import deliver
+from keywatch import deliver, engine
 from keywatch.detect import detectors, power, scoring
 from keywatch.detect.proxies import proxy_addresses, proxy_sentence
-from keywatch.detect.scored_window import score_window
+from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, catalogue_file, utc_now
 from keywatch.lake.weeks import last_full_week
@@ -31,7 +31,16 @@ from keywatch.model import (
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import alerts, history, judging, key_list, stored, verdict_visits, verdicts
+from keywatch.review import (
+    alerts,
+    bucket_review,
+    history,
+    judging,
+    key_list,
+    stored,
+    verdict_visits,
+    verdicts,
+)
 from keywatch.review.history import Details
 from keywatch.review.least_privilege import LeastPrivilege, least_privilege
 from keywatch.review.rescoring import LastScoring
@@ -490,7 +499,7 @@ def _review(
                 told = stored.find(lake, state, settings, same_load=keep, whole=whole)
                 scored = None
                 if told is None:
-                    answer, scored = judging.make_review(lake, asked, settings, whole=whole)
+                    answer, scored = _make_review(lake, asked, settings, whole=whole)
                     told = ToldReview.of(lake, answer, scored)
                 judged = late.waiting(lake, asked, settings.review.late_weeks)
                 seen = look(lake, told)
@@ -503,6 +512,20 @@ def _review(
         if keep:
             _publish(lake, settings, now, found)
         return replace(told.review, health=found), seen
+
+
+def _make_review(
+    lake: Lake, window: Window, settings: Settings, *, whole: bool
+) -> tuple[Review, ScoredWindow]:
+    """The review of `window` by the settings' engine; writes temporary tables only.
+
+    Raises:
+        EngineError: the cluster can't be reached, or was lost.
+    """
+    with engine.opened(settings.engine) as cluster:
+        if cluster is None:
+            return judging.make_review(lake, window, settings, whole=whole)
+        return bucket_review.make_review(cluster, lake, window, settings, whole=whole)
 
 
 def _turn(lake: Lake, window: Window) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,25 @@ def test_kin_are_in_one_bucket_and_others_are_not_more_than_asked_for(lake: Lake
     assert sorted(sizes) == list(range(len(sizes)))
     largest = max(len(detectors.kin(lake, [key_id])) for key_id in of_key)
     assert max(sizes.values()) <= max(AT_ONCE, largest)
+
+
+def test_to_many_keys_models_are_fitted_by_some(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = last_full_week(lake)
+    span_of(lake, 1000).prepare_window(lake, window, 90)
+    (forest,) = detectors.to_fit(detectors.load_detectors())
+    assert detectors.keys_to_fit(lake) is None
+    monkeypatch.setattr(detectors, "MOST_FITTED_KEYS", 12)
+    drawn = detectors.keys_to_fit(lake)
+    assert drawn is not None
+    assert len(drawn) == 12
+    fitted: dict[str, Any] = {}
+    detectors.run(lake, forest, window, fitted, drawn)
+    of_some = detectors.rows_to_fit(lake, forest, window, drawn)
+    assert 0 < len(of_some) < len(detectors.rows_to_fit(lake, forest, window, None))
+    same = detectors.fitted_to(forest, of_some)
+    assert fitted[forest.id].ordinary.tolist() == same.ordinary.tolist()
 
 
 def test_a_review_says_the_same(folder: Path) -> None:

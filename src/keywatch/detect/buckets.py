@@ -120,7 +120,7 @@ def _filled(lake: Lake, keys_at_once: int) -> Iterator[tuple[str, int]]:
     """Each key of the span and of the inventory, and the number of its bucket."""
     bucket = 0
     filled = 0
-    for family in _families(lake):
+    for family in families(lake):
         if filled and filled + len(family) > keys_at_once:
             bucket += 1
             filled = 0
@@ -128,8 +128,8 @@ def _filled(lake: Lake, keys_at_once: int) -> Iterator[tuple[str, int]]:
         yield from ((key_id, bucket) for key_id in family)
 
 
-def _families(lake: Lake) -> list[list[str]]:
-    """The keys that are kin of each other, by their first key."""
+def families(lake: Lake) -> list[list[str]]:
+    """The keys of the span and of the inventory, those together that are kin, by the first."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 

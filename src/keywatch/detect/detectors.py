@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -44,6 +45,8 @@ BY_KEY = (
 """Tables that are read of all keys, whichever are scored: small, and each row is one key's."""
 OF_ALL = ("expected_endpoints", "window_reach", "requests_by_day")
 """Tables that are made of all keys at once."""
+MOST_FITTED_KEYS = 10_000
+"""A model of so many keys is as good as one of all, and the rows of all fit nowhere."""
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
 # What a verdict says of a prefix may be known by another address of it.
 _ADDRESSES = """
@@ -233,7 +236,7 @@ def prepare_span(
     ``[start, end)`` must hold each window and its baseline. These are ``detect/roll_ups.sql`` and
     ``detect/span.sql``.
     """
-    _begin_span(lake, start, end, tables)
+    begin_span(lake, start, end, tables)
     if lake.folder is not None:
         _keep_small(lake, tables)
     _make(lake, "span", tables)
@@ -259,8 +262,27 @@ def prepare_keys(
     """
     tables = None if sql is None else _rests_on(sql)
     start, end = window.start.date(), window.end.date()
-    _begin_span(lake, start - timedelta(days=baseline_days), end, tables)
-    of_kin = f"IN ({', '.join(map(quoted, kin(lake, key_ids)))})"
+    first_day = start - timedelta(days=baseline_days)
+    prepare_span_of_keys(lake, kin(lake, key_ids), first_day, end, catalogue, tables)
+    prepare_window(lake, window, baseline_days, tables, others)
+
+
+def prepare_span_of_keys(
+    lake: Lake,
+    key_ids: Sequence[str],
+    start: date,
+    end: date,
+    catalogue: Sequence[tuple[str, Endpoint]],
+    tables: Set[str] | None = None,
+    *,
+    alone: bool = False,
+) -> None:
+    """As `prepare_span`, of these keys, whose kin are among them.
+
+    `alone`: the inventory's other keys are left out of the windows' ``keys``.
+    """
+    begin_span(lake, start, end, tables)
+    of_kin = f"IN ({', '.join(map(quoted, key_ids)) or 'NULL'})"
     for name in _ROLL_UPS:
         if tables is None or name in tables:
             _keep_rows(lake, name, f"WHERE key_id {of_kin}")
@@ -272,7 +294,8 @@ def prepare_keys(
     lake.execute(f"SET VARIABLE span_addresses = ({_ADDRESSES})")
     _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
-    prepare_window(lake, window, baseline_days, tables, others)
+    if alone:
+        lake.execute("SET VARIABLE only_keys = $key_ids::VARCHAR[]", key_ids=list(key_ids))
 
 
 def of_whole_window(lake: Lake, window: Window) -> dict[str, pa.Table]:
@@ -293,10 +316,12 @@ def kin(lake: Lake, key_ids: Sequence[str]) -> list[str]:
     return [key_id for (key_id,) in found]
 
 
-def _begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None) -> None:
+def begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None = None) -> None:
+    """Make the views of the log and its roll-ups in ``[start, end)``, or those of `tables`."""
     lake.execute(f"SET VARIABLE span_start = DATE '{start}'")
     lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
     lake.execute("SET VARIABLE span_addresses = NULL::VARCHAR[]")
+    lake.execute("SET VARIABLE only_keys = NULL::VARCHAR[]")
     _make(lake, "roll_ups", tables)
 
 
@@ -338,8 +363,7 @@ def expect_endpoints(lake: Lake, expected: pa.Table | None = None) -> None:
     """Make ``expected_endpoints``, by default of what all keys in use have called before."""
     if expected is None:
         expected = expected_endpoints(lake.table(_USED_ENDPOINTS))
-    with lake.registered("expected_rows", expected):
-        lake.execute("CREATE OR REPLACE TEMP TABLE expected_endpoints AS FROM expected_rows")
+    put_in_place(lake, "expected_endpoints", expected)
 
 
 def begin_evidence(lake: Lake) -> None:
@@ -391,19 +415,21 @@ def _make(
         made = _MADE.search(statement)
         if made is None:
             lake.execute(statement)
-        elif tables is None or made[1] in tables:
-            lake.execute(statement)
-            _add_others(lake, made[1], others)
-
-
-def _add_others(lake: Lake, name: str, others: Mapping[str, pa.Table]) -> None:
-    if name not in others:
-        return
-    with lake.registered(f"others_{name}", others[name]):
-        if name in OF_ALL:
-            lake.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM others_{name}")
+        elif tables is not None and made[1] not in tables:
+            continue
+        elif made[1] in OF_ALL and made[1] in others:
+            put_in_place(lake, made[1], others[made[1]])
         else:
-            lake.execute(f"INSERT INTO {name} BY NAME FROM others_{name}")
+            lake.execute(statement)
+            if made[1] in others:
+                with lake.registered(f"others_{made[1]}", others[made[1]]):
+                    lake.execute(f"INSERT INTO {made[1]} BY NAME FROM others_{made[1]}")
+
+
+def put_in_place(lake: Lake, name: str, rows: pa.Table) -> None:
+    """Have the temporary table `name` contain these rows."""
+    with lake.registered(f"rows_of_{name}", rows):
+        lake.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM rows_of_{name}")
 
 
 @cache
@@ -423,8 +449,7 @@ def _rests_on(sql: str) -> frozenset[str]:
 
 
 def _load_catalogue(lake: Lake, catalogue: Sequence[tuple[str, Endpoint]]) -> None:
-    with lake.registered("catalogue_rows", _catalogue_rows(tuple(catalogue))):
-        lake.execute("CREATE OR REPLACE TEMP TABLE source_catalogue AS FROM catalogue_rows")
+    put_in_place(lake, "source_catalogue", _catalogue_rows(tuple(catalogue)))
 
 
 @lru_cache(maxsize=4)
@@ -447,12 +472,16 @@ def _catalogue_rows(catalogue: tuple[tuple[str, Endpoint], ...]) -> pa.Table:
 
 
 def run(
-    lake: Lake, detector: Detector, window: Window, fitted: dict[str, Any] | None = None
+    lake: Lake,
+    detector: Detector,
+    window: Window,
+    fitted: dict[str, Any] | None = None,
+    drawn: Set[str] | None = None,
 ) -> None:
     """Add what `detector` says to the temporary table ``evidence``; rows of 0 bits are left out.
 
     Less than 0 bits speaks for the owner. `fitted` has the models of earlier runs by detector, and
-    gets those that are fitted here.
+    gets those that are fitted here, to the keys that are `drawn` (`keys_to_fit`) or to all.
 
     Raises:
         DetectorError: its query fails or gives other columns than the contract's.
@@ -465,14 +494,58 @@ def run(
             _add(lake, detector, f"({detector.sql})", query)
         else:
             known = {} if fitted is None else fitted
-            read = kind.read(lake.table(detector.sql, **query))
+            asked = lake.table(detector.sql, **query)
+            read = kind.read(asked)
             if known.get(detector.id) is None:
-                known[detector.id] = kind.fit(read, detector.params)
+                learned = read if drawn is None else kind.read(_of_keys(asked, drawn))
+                known[detector.id] = kind.fit(learned, detector.params)
             rows = kind.evidence(read, detector.params, known[detector.id])
             with lake.registered(f"said_by_{detector.id}", rows):
                 _add(lake, detector, f"said_by_{detector.id}", {})
     except (lake.Error, UsageError, KeyError) as e:
         raise DetectorError(f"{detector.folder / 'detect.sql'}: {e}") from e
+
+
+def shared_tables(loaded: Iterable[Detector]) -> list[str]:
+    """Those of `BY_KEY` that these detectors read, and ``uses``, which peers are learned from."""
+    read = {"uses"}.union(*(_WORDS.findall(_without_comments(each.sql)) for each in loaded))
+    return [name for name in BY_KEY if name in read]
+
+
+def to_fit(loaded: Iterable[Detector]) -> list[Detector]:
+    """Those that judge by a model of all keys."""
+    return [each for each in loaded if KINDS[each.kind] is not None]
+
+
+def keys_to_fit(lake: Lake) -> Set[str] | None:
+    """The keys that models are fitted to: of many some, drawn by their hash; None: all."""
+    rows = lake.rows(
+        "SELECT key_id FROM span_activity UNION SELECT key_id FROM inventory_in_force()"
+    )
+    if len(rows) <= MOST_FITTED_KEYS:
+        return None
+    by_hash = sorted((hashlib.sha256(key_id.encode()).digest(), key_id) for (key_id,) in rows)
+    return frozenset(key_id for _, key_id in by_hash[:MOST_FITTED_KEYS])
+
+
+def rows_to_fit(lake: Lake, detector: Detector, window: Window, drawn: Set[str] | None) -> pa.Table:
+    """The rows of its query of the keys that are drawn (`keys_to_fit`)."""
+    return _of_keys(lake.table(detector.sql, **_values(detector, window)), drawn)
+
+
+def fitted_to(detector: Detector, rows: pa.Table) -> Any:
+    """Its model of `rows`, which are as of `rows_to_fit` and in the query's order."""
+    kind = KINDS[detector.kind]
+    assert kind is not None
+    return kind.fit(kind.read(rows), detector.params)
+
+
+def _of_keys(rows: pa.Table, key_ids: Set[str] | None) -> pa.Table:
+    import pyarrow.compute as pc
+
+    if key_ids is None:
+        return rows
+    return rows.filter(pc.is_in(rows["key_id"], pa.array(sorted(key_ids), pa.string())))
 
 
 def _values(detector: Detector, window: Window) -> dict[str, object]:

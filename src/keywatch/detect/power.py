@@ -41,6 +41,12 @@ class Injected:
     evidence: WindowEvidence
     key_ids: tuple[str, ...]
 
+    @classmethod
+    def together(cls, parts: Sequence[Injected]) -> Injected:
+        """That of parts that have no key in common."""
+        evidence = WindowEvidence.together([each.evidence for each in parts])
+        return cls(evidence, tuple(sorted(key_id for each in parts for key_id in each.key_ids)))
+
 
 @dataclass(frozen=True)
 class KeyPower:

@@ -1,5 +1,6 @@
 -- What detectors read: small temporary tables of one window and the baseline before it.
--- Variables: baseline_start, window_start, window_end (days, half open). Reads what span.sql made.
+-- Variables: baseline_start, window_start, window_end (days, half open), only_keys. Reads what
+-- span.sql made.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
 
 -- grain: key_id, day, place_id, endpoint, status_class, agent, in parts that add up; the window
@@ -79,7 +80,7 @@ CREATE OR REPLACE TEMP TABLE requests_by_day AS
 SELECT day, sum(events)::BIGINT AS events FROM visits GROUP BY day;
 
 -- grain: key_id; the inventory in force, and keys that no inventory knows; environments by one word
--- each
+-- each; of `only_keys`, a list, or where it is null of all
 CREATE OR REPLACE TEMP TABLE keys AS
 WITH shown AS (
     SELECT coalesce(principal, key_id) AS key_id,
@@ -102,7 +103,9 @@ SELECT
     )) AS source
 FROM inventory_in_force() AS i
 FULL JOIN shown AS s USING (key_id)
-FULL JOIN window_keys AS w USING (key_id);
+FULL JOIN window_keys AS w USING (key_id)
+WHERE getvariable('only_keys') IS NULL
+    OR key_id IN (SELECT unnest(getvariable('only_keys')::VARCHAR[]));
 
 -- grain: key_id; one that has leaked: how often it was found, and the first find whose day is known
 CREATE OR REPLACE TEMP TABLE leaks AS

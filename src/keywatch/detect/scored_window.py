@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from keywatch.detect import detectors, scoring
 from keywatch.detect.buckets import Buckets
@@ -115,8 +116,6 @@ class Said:
     @property
     def key_ids(self) -> set[str]:
         """Those of which anything is said, for or as upkeep."""
-        import pyarrow.compute as pc
-
         told = self.evidence.filter(pc.field("bits") > 0)["key_id"]
         return {*pc.unique(told).to_pylist()}
 
@@ -138,6 +137,20 @@ class Scored:
     evidence: pa.Table
     visit_scores: pa.Table
     case_visits: pa.Table
+
+    def of_keys(self, key_ids: Sequence[str]) -> Scored:
+        """That of some keys; groups stay whole."""
+        kept = {*key_ids}
+        is_its = pc.field("key_id").isin(pa.array(sorted(kept), pa.string()))
+        return Scored(
+            window=self.window,
+            detectors=self.detectors,
+            cases=tuple(case for case in self.cases if case.key_id in kept),
+            groups=self.groups,
+            evidence=self.evidence.filter(is_its),
+            visit_scores=self.visit_scores.filter(is_its),
+            case_visits=self.case_visits.filter(is_its),
+        )
 
     @contextmanager
     def tables(self, lake: Lake) -> Iterator[None]:
@@ -220,11 +233,13 @@ def judge_of(
         settings.storage.keys_at_once,
     )
 
+    drawn = detectors.keys_to_fit(lake)
+
     def judge_one(asked: Window) -> WindowEvidence:
         buckets.prepare_window(lake, asked, days)
         is_last = asked == window
         for detector in loaded if is_last else scoring.gathered(loaded):
-            detectors.run(lake, detector, asked, fitted if is_last else None)
+            detectors.run(lake, detector, asked, fitted if is_last else None, drawn)
         return scoring.gather(lake, loaded)
 
     return loaded, lambda windows: [judge_one(each) for each in windows]

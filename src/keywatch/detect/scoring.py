@@ -200,6 +200,25 @@ class WindowEvidence:
             moved=np.concatenate([part.moved for part in parts]),
         )
 
+    @classmethod
+    def together(cls, parts: Sequence[WindowEvidence]) -> WindowEvidence:
+        """That of parts that have no key in common, in order of key, day and prefix."""
+        joined = parts[0].and_visits_of(parts[1:])
+        order = np.argsort(joined.by_name)
+        return replace(
+            joined,
+            visits=joined.visits.take(order).combine_chunks(),
+            goes_on=joined.goes_on[order],
+            bits=np.asfortranarray(joined.bits[order]),
+            facts=joined.facts[order],
+            ruled=joined.ruled[order],
+            moved=joined.moved[order],
+            cases=np.sum([part.cases for part in parts], axis=0),
+            fact_actions={
+                key_id: action for part in parts for key_id, action in part.fact_actions.items()
+            },
+        )
+
     def _only(self, kept: Flags) -> WindowEvidence:
         if kept.all():
             return self
@@ -295,16 +314,9 @@ def families_of(detectors: Iterable[Detector], settings: ScoringSettings) -> Fam
     )
 
 
-def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
-    """The temporary table ``evidence`` by visit and detector; only what counts.
-
-    Left out are visits of which nothing speaks against the owner, and what speaks against it in the
-    families of evidence that an analyst expects from there.
-    Makes the temporary tables ``facts`` (detector, certain_bits, action) and ``rules`` (detector).
-    """
+def name_roles(lake: Lake, detectors: Sequence[Detector]) -> None:
+    """Make the tables ``facts`` (detector, certain_bits, action) and ``rules`` (detector)."""
     counted = counting(detectors)
-    columns = [detector.id for detector in counted]
-    rules = [each.id for each in detectors if each.backstop and each.status == "stable"]
     certain = [each for each in counted if each.certain_bits is not None and each.action]
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE facts AS SELECT unnest($detectors::VARCHAR[]) AS detector, "
@@ -315,8 +327,18 @@ def gather(lake: Lake, detectors: Iterable[Detector]) -> WindowEvidence:
     )
     lake.execute(
         "CREATE OR REPLACE TEMP TABLE rules AS SELECT unnest($rules::VARCHAR[]) AS detector",
-        rules=rules,
+        rules=[each.id for each in detectors if each.backstop and each.status == "stable"],
     )
+
+
+def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
+    """The temporary table ``evidence`` by visit and detector; only what counts.
+
+    Left out are visits of which nothing speaks against the owner, and what speaks against it in the
+    families of evidence that an analyst expects from there. Makes the tables of `name_roles`.
+    """
+    name_roles(lake, detectors)
+    columns = [detector.id for detector in counting(detectors)]
     sums = ", ".join(
         f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0) AS bits_{nth}"
         for nth, name in enumerate(columns)

@@ -862,9 +862,9 @@ class Lake:
         finally:
             self._read_at(None)
 
-    def look(self) -> Lake:
-        """Read the newest snapshot, and nothing else from now on; returns the lake itself."""
-        self._read_at(self.snapshot)
+    def look(self, snapshot: int | None = None) -> Lake:
+        """Read this snapshot, by default the newest, from now on; returns the lake itself."""
+        self._read_at(self.snapshot if snapshot is None else snapshot)
         if self.sqlite_file is None:
             self._lock_down()
         return self

@@ -61,7 +61,7 @@ def review_of(
     Where `scored` is a part of the keys, `covered` is the coverage of all, and the rest of the
     review is about the part.
     """
-    told = tell(lake, scored, settings, whole=whole)
+    told = tell(lake, scored, settings.review.warm_up_days, whole=whole)
     if covered is None:
         window = scored.window
         proxies = proxy_addresses(lake, window.start.date(), window.end.date())
@@ -88,9 +88,9 @@ class Told:
     strange_days: pa.Table
 
 
-def tell(lake: Lake, scored: Scored, settings: Settings, *, whole: bool) -> Told:
+def tell(lake: Lake, scored: Scored, warm_up_days: int, *, whole: bool) -> Told:
     """All that is told of the keys of `scored`; the temporary tables are its own."""
-    standings = _standings(lake, settings.review.warm_up_days)
+    standings = _standings(lake, warm_up_days)
     return Told(
         standings=standings,
         cases=tuple(recommend.build_cases(lake, scored, standings, whole=whole)),

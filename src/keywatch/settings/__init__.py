@@ -7,9 +7,10 @@ names are joined with two underscores in the environment: ``KEYWATCH_INGEST__MAX
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,17 +19,19 @@ from pydantic import (
     IPvAnyNetwork,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from keywatch import content
-from keywatch.errors import ContentError, SettingsError
+from keywatch.errors import ContentError, SettingsError, UsageError
 from keywatch.model import Family
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.settings.storage import LakeSettings as LakeSettings
 from keywatch.settings.time_zone import is_time_zone
 
 DEFAULT_FILE = Path("keywatch.toml")
+_SCHEDULER = r"(?:tcp|tls)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}"
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Bits = Annotated[float, Field(ge=0)]
@@ -87,6 +90,31 @@ class ReviewSettings(_Section):
     """Lines this late raise alerts; older ones are scored for the record only."""
     power_keys: Annotated[int, Field(ge=0)] = 200
     """Keys into which a review injects thefts to compute detection power; 0: none."""
+
+
+class EngineSettings(_Section):
+    """Where a review is made."""
+
+    kind: Literal["local", "dask"] = "local"
+    """In the process of the command, or on a Dask cluster."""
+    scheduler: str | None = None
+    """The cluster's, as ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; by default the review starts a
+    cluster of its own on this machine."""
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Processes of such a cluster; by default as many as there are cores."""
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_address(cls, scheduler: str | None) -> str | None:
+        if scheduler is not None and not re.fullmatch(_SCHEDULER, scheduler):
+            raise ValueError("not an address: write tcp://HOST:PORT or tls://HOST:PORT")
+        return scheduler
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.scheduler is not None and self.kind != "dask":
+            raise ValueError('scheduler needs kind = "dask"')
+        return self
 
 
 class ReportSettings(_Section):
@@ -170,6 +198,7 @@ class Settings(BaseSettings):
     content: ContentSettings = ContentSettings()
     geoip: GeoIPSettings = GeoIPSettings()
     review: ReviewSettings = ReviewSettings()
+    engine: EngineSettings = EngineSettings()
     scoring: ScoringSettings = ScoringSettings()
     report: ReportSettings = ReportSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -192,14 +221,30 @@ class Settings(BaseSettings):
         review = self.review.model_copy(update={"power_keys": 0})
         return self.model_copy(update={"review": review})
 
+    def on_engine(self, named: str) -> Settings:
+        """The same settings with another engine: ``local``, ``dask`` or ``dask:tcp://HOST:PORT``.
+
+        Raises:
+            UsageError: it is none of these.
+        """
+        kind, _, scheduler = named.partition(":")
+        values = {"kind": kind, "scheduler": scheduler or None, "workers": self.engine.workers}
+        try:
+            engine = EngineSettings.model_validate(values)
+        except ValidationError as e:
+            raise UsageError(
+                f"--engine {named!r}: write local, dask, or dask:tcp://HOST:PORT"
+            ) from e
+        return self.model_copy(update={"engine": engine})
+
     @property
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It identifies how a review is scored, so the places of lake, pages and metrics and the
-        channels are not part of it. For content outside, its text counts, not its path.
+        It identifies how a review is scored, so the places of lake, engine, pages and metrics and
+        the channels are not part of it. For content outside, its text counts, not its path.
         """
-        left_out = {"content", "deliver", "metrics", "report", "storage"}
+        left_out = {"content", "deliver", "engine", "metrics", "report", "storage"}
         judged = self.model_dump_json(exclude=left_out)
         if self.content.folders:
             judged += content.digest_of(self.content.folders)

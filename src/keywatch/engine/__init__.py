@@ -1,0 +1,89 @@
+"""Where the tasks of a review run: in this process, or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from keywatch.errors import EngineError
+from keywatch.settings import EngineSettings
+
+__all__ = ["Engine", "InProcess", "Task", "opened"]
+
+Common = TypeVar("Common")
+Result = TypeVar("Result")
+
+
+class Task(Protocol):
+    """What a function is called with, once each. It can be pickled, as all that goes with it."""
+
+    @property
+    def number(self) -> int:
+        """A task goes to the process that ran the last one of its number, if it is still there."""
+
+
+SomeTask = TypeVar("SomeTask", bound=Task)
+
+
+class Engine(Protocol):
+    """Runs tasks in processes that may end at any time: then what they ran is run again."""
+
+    @property
+    def workers(self) -> int:
+        """How many tasks run at one time."""
+
+    def map(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Sequence[SomeTask],
+    ) -> list[Result]:
+        """``function(common, task)`` of each task, in their order.
+
+        Raises:
+            EngineError: the cluster is gone, or its workers ended again and again.
+        """
+
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """Call `function` in each process that can be reached."""
+
+
+class InProcess:
+    """This process as an engine: what is meant for several is done in turn."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+
+    def map(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Sequence[SomeTask],
+    ) -> list[Result]:
+        """As of `Engine`."""
+        return [function(common, task) for task in tasks]
+
+    def everywhere(self, function: Callable[[], None]) -> None:
+        """As of `Engine`."""
+        function()
+
+
+@contextmanager
+def opened(settings: EngineSettings) -> Iterator[Engine | None]:
+    """The cluster that the settings name, for the time inside; None where they name none.
+
+    Raises:
+        EngineError: it can't be reached, or Dask is not installed.
+    """
+    if settings.kind == "local":
+        yield None
+        return
+    try:
+        from keywatch.engine.cluster import Cluster
+    except ImportError as e:
+        raise EngineError(
+            f"a review on Dask needs more packages ({e}): pip install 'keywatch[cluster]'"
+        ) from e
+    with Cluster.opened(settings.scheduler, settings.workers) as cluster:
+        yield cluster
