@@ -1,6 +1,6 @@
 """Engines whose processes end in the middle of a review, and a Dask cluster of one's own.
 
-Workers import this module: it imports no test.
+Workers import this module.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from keywatch.engine import Common, Engine, Result, SomeTask
+from tests.conftest import ROOT
 
 PATIENCE_SECONDS = 300
 
@@ -73,11 +74,20 @@ def kill_other(pid: int, common: Any, task: Any) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def lacks_a_package(common: Any, task: Any) -> None:
+    """In place of a task's work: a worker of another environment."""
+    raise ModuleNotFoundError("No module named 'numpy'")
+
+
 @contextmanager
 def scheduler_and_worker(folder: Path) -> Iterator[tuple[str, int]]:
     """A Dask scheduler and a worker on the loopback: its address and its process."""
     told = folder / "scheduler.json"
-    quiet = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "critical"}
+    quiet = {
+        **os.environ,
+        "DASK_LOGGING__DISTRIBUTED": "critical",
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+    }
     common = ["--scheduler-file", str(told), "--no-dashboard", "--interface", "lo"]
     with _ended(_started("scheduler", [*common, "--port", "0"], folder, quiet)) as scheduler:
         until = time.monotonic() + PATIENCE_SECONDS

@@ -40,7 +40,7 @@ from keywatch.settings import (
 )
 from keywatch.text.document import json_text, review_document
 from tests.command import keywatch
-from tests.engines import Deadly, kill_other, scheduler_and_worker
+from tests.engines import Deadly, kill_other, lacks_a_package, scheduler_and_worker
 
 LONG = "KEYWATCH_TEST_LOADS" in os.environ
 PHASES = ("shares", "judge", "_tell")
@@ -187,6 +187,11 @@ def test_a_cluster_of_its_own_accepts_nobody_else(cluster: Engine) -> None:
         pytest.raises(ssl.SSLError, match="certificate required"),
     ):
         connection.recv(1)
+
+
+def test_a_worker_that_lacks_a_package_is_told(cluster: Engine) -> None:
+    with pytest.raises(EngineError, match=r"No module named 'numpy'.*the same versions"):
+        cluster.map(lacks_a_package, None, [bucket.Bucket(0, ())])
 
 
 def test_a_lost_scheduler_is_an_error_and_the_next_try_completes(

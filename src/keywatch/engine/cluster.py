@@ -155,6 +155,11 @@ class Cluster:
                 f"({e.task}); nothing was stored. Their logs tell why; if memory ran out, lower "
                 "storage.keys_at_once"
             ) from e
+        except ImportError as e:
+            raise EngineError(
+                f"the cluster {self._name}: a worker has other packages ({e}); nothing was stored. "
+                "Install the same versions on all machines"
+            ) from e
         except (OSError, CancelledError) as e:
             self._is_lost = True
             raise _lost(self._name, e) from e
