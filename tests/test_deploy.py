@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_what_the_command_line_does_not_know_is_found(line: str) -> None:
     assert refused(line.split())
 
 
+def test_the_commands_of_dask_are_its_own_and_meet_at_one_address() -> None:
+    for name in ("scheduler", "reviewer"):
+        assert SERVICES[name]["entrypoint"] == ["dask"]
+        what, *words = SERVICES[name]["command"]
+        main = import_module(f"distributed.cli.dask_{what}").main
+        found = main.make_context(what, list(words)).params
+        if what == "scheduler":
+            address = f"tcp://{name}:{found['port']}"
+        else:
+            assert found["scheduler"] == address
+    settings = (DEPLOY / "keywatch.toml").read_text("utf-8")
+    assert f'# scheduler = "{address}"' in settings
+
+
 def test_the_settings_are_settings_and_name_mounted_secrets() -> None:
     settings = load_settings(DEPLOY / "keywatch.toml")
     storage = settings.storage
@@ -86,8 +101,9 @@ def test_the_settings_are_settings_and_name_mounted_secrets() -> None:
 
 
 def runs_keywatch() -> list[str]:
-    """The services that open the lake: by the command line, or in a flow."""
-    return [name for name, one in OURS.items() if "entrypoint" not in one or name == "worker"]
+    """The services that open the lake: by the command line, in a flow or in a task of Dask."""
+    elsewhere = {"worker", "reviewer"}
+    return [name for name, one in OURS.items() if "entrypoint" not in one or name in elsewhere]
 
 
 def mounted_secrets(service: dict[str, Any]) -> set[Path]:

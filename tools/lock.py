@@ -20,7 +20,7 @@ DEVELOPERS = "requirements.lock"
 LOCKS = {
     DEVELOPERS: ["pyproject.toml", "--all-extras", "--group=dev"],
     "deploy/requirements.lock": [
-        "pyproject.toml", "--extra=shared", "--extra=flows", "--extra=triage"
+        "pyproject.toml", "--extra=shared", "--extra=cluster", "--extra=flows", "--extra=triage"
     ],
     "deploy/build.lock": ["--group=build"],
 }  # fmt: skip
