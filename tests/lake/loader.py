@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,3 +76,11 @@ def review_week(folder: Path, storage: LakeSettings, week: Window) -> None:
 
 def _say(words: str) -> None:
     print(words, flush=True)
+
+
+def spill_and_die(folder: Path) -> None:
+    """Be killed with the lake open, and something spilled."""
+    with Lake.open(folder):
+        (place,) = (each for each in folder.glob("tmp/*") if each.is_dir())
+        (place / "spilled").write_text("x")
+        os.kill(os.getpid(), signal.SIGKILL)

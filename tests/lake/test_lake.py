@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from keywatch.lake import lake as lake_module
 from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 from tests.forked import Forked
-from tests.lake.loader import CHUNK_BYTES, load
+from tests.lake.loader import CHUNK_BYTES, load, spill_and_die
 
 
 def start(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -447,3 +448,33 @@ def test_a_loader_killed_at_any_point_leaves_what_one_clean_run_makes(
 def size_of_wal(folder: Path) -> int:
     wal = folder / "catalog.sqlite-wal"
     return wal.stat().st_size if wal.exists() else 0
+
+
+def test_two_connections_spill_into_folders_of_their_own(tmp_path: Path) -> None:
+    Lake.open(tmp_path, create=True).close()
+    small = LakeSettings(memory_limit="60MB", threads=1)
+    made = "SELECT i, hash(i + {}) AS h, md5(i::VARCHAR) AS text FROM range(2000000) AS r(i)"
+    with Lake.open(tmp_path, small) as one, Lake.open(tmp_path, small) as other:
+        for lake, shift in ((one, 1), (other, 7)):
+            lake.execute(f"CREATE TEMP TABLE spilled AS {made.format(shift)}")
+        assert len([*tmp_path.glob("tmp/*/duckdb_temp_*")]) > 1
+        for lake, shift in ((one, 1), (other, 7)):
+            wrong = f"SELECT count(*) FROM spilled WHERE h <> hash(i + {shift})"
+            assert lake.value(wrong) == 0
+            assert lake.value("SELECT count(*) FROM spilled WHERE text <> md5(i::VARCHAR)") == 0
+    assert [*tmp_path.glob("tmp/*")] == []
+
+
+def test_what_a_killed_process_spilled_is_removed_and_that_of_others_stays(tmp_path: Path) -> None:
+    Lake.open(tmp_path, create=True).close()
+    killed = Forked.calling(spill_and_die, tmp_path)
+    assert killed.ends()
+    assert killed.exit_code == -signal.SIGKILL
+    (left,) = (each for each in tmp_path.glob("tmp/*") if each.is_dir())
+    with Lake.open(tmp_path):
+        (own,) = (each for each in tmp_path.glob("tmp/*") if each.is_dir())
+        assert own != left
+        with Lake.open(tmp_path):
+            assert own.is_dir()
+            assert len([each for each in tmp_path.glob("tmp/*") if each.is_dir()]) == 2
+    assert [*tmp_path.glob("tmp/*")] == []

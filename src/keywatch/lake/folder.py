@@ -7,11 +7,15 @@ is left of it when its writer is gone was written by this lake, in that time.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import time
+import uuid
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,12 +24,42 @@ from keywatch.errors import LakeDamagedError
 MARKER = "lake.id"
 SET_ASIDE = "set-aside-"
 """Begins the names of the folders into which a repair moves what is damaged."""
+_IN_USE = ".in-use"
+"""Ends the name of the file whose lock says that a process spills into the folder beside it."""
 _JOURNAL = "writer.journal"
 _OWN_FILE = re.compile(
     r"ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
     r"(?:-delete)?\.parquet"
 )
 _LAKE_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@contextmanager
+def spill_folder(parent: Path) -> Iterator[Path]:
+    """A new folder (0700) in `parent` for what one connection spills, gone afterwards.
+
+    DuckDB gives the files that it spills to the same names in each process: two of them in one
+    folder read each other's. What processes left that were killed is removed.
+    """
+    _remove_abandoned(parent)
+    place = parent / uuid.uuid4().hex
+    mark = place.with_suffix(_IN_USE)
+    with mark.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        place.mkdir(mode=0o700)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            mark.unlink(missing_ok=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for mark in parent.glob(f"*{_IN_USE}"):
+        with suppress(OSError), mark.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mark.with_suffix(""), ignore_errors=True)
+            mark.unlink(missing_ok=True)
 
 
 def write_safely(file: Path, content: bytes) -> None:

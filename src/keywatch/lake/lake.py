@@ -151,6 +151,7 @@ class Lake:
         self._undoing = False
         self._snapshot: int | None = None
         self._copied: Path | None = None
+        self._spill: Path | None = None
         self._closing = ExitStack()
         self._lock = WriterLock(folder or Path(), settings)
         self._own_secret = key_hash.OwnSecret(folder or Path(), settings)
@@ -312,15 +313,16 @@ class Lake:
     def _set_up(self) -> None:
         """Make the folders that are not there, and say where to spill."""
         assert self.folder is not None
-        spill = self.folder / "tmp"
-        if self.read_only:
-            spill = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
-        else:
+        if self._spill is None and self.read_only:
+            self._spill = Path(self._closing.enter_context(tempfile.TemporaryDirectory()))
+        elif self._spill is None:
             # The folder of the Parquet files is made with the lake alone: where it is gone, or its
             # disk is not there, nothing may look as if it were.
-            for path in (self.folder, spill):
+            for path in (self.folder, self.folder / "tmp"):
                 path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.connection.execute(f"SET temp_directory = {quoted(str(spill))}")
+            spill = files.spill_folder(self.folder / "tmp")
+            self._spill = self._closing.enter_context(spill)
+        self.connection.execute(f"SET temp_directory = {quoted(str(self._spill))}")
         try:
             self.connection.execute(f"SET memory_limit = {quoted(self._settings.memory_limit)}")
         except duckdb.Error as e:
