@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from keywatch import pipeline, sample
 from keywatch.detect import detectors
-from keywatch.detect.buckets import Buckets
+from keywatch.detect.buckets import Buckets, families
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_full_week
 from keywatch.model import Review, Window
@@ -105,6 +105,12 @@ def test_kin_are_in_one_bucket_and_others_are_not_more_than_asked_for(lake: Lake
     assert sorted(sizes) == list(range(len(sizes)))
     largest = max(len(detectors.kin(lake, [key_id])) for key_id in of_key)
     assert max(sizes.values()) <= max(AT_ONCE, largest)
+
+
+def test_without_keys_there_are_no_families() -> None:
+    with Lake.in_memory() as lake:
+        detectors.begin_span(lake, date(2026, 1, 1), date(2026, 2, 1))
+        assert families(lake) == []
 
 
 def test_to_many_keys_models_are_fitted_by_some(

@@ -39,6 +39,7 @@ from keywatch.settings import (
     Settings,
 )
 from keywatch.text.document import json_text, review_document
+from tests import postgres
 from tests.command import keywatch
 from tests.engines import Deadly, kill_other, lacks_a_package, scheduler_and_worker
 
@@ -172,6 +173,22 @@ def test_what_is_no_engine_is_a_usage_error(tmp_path: Path) -> None:
     ran = keywatch("review", "--lake", tmp_path, "--engine", "ray")
     assert ran.code == 2
     assert "--engine" in ran.err
+
+
+@in_long_form
+@pytest.mark.skipif(postgres.programs() is None, reason="PostgreSQL's programs are not here")
+def test_with_a_catalogue_in_postgresql_it_is_the_same(
+    folder: Path, cluster: Engine, tmp_path: Path
+) -> None:
+    with postgres.server() as catalog:
+        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "data"))
+        shared = SETTINGS.model_copy(update={"storage": storage})
+        pipeline.move_lake(folder, SETTINGS, tmp_path / "lake", shared)
+        with Lake.open(tmp_path / "lake", storage) as lake, lake.reading():
+            answer, _ = judging.make_review(lake, last_full_week(lake), shared)
+        assert answer.alerted()
+        found = reviewed(tmp_path / "lake", cluster, shared)
+    assert found == json_text(review_document(answer))
 
 
 def test_a_cluster_of_its_own_accepts_nobody_else(cluster: Engine) -> None:

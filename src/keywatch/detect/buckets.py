@@ -141,6 +141,8 @@ def families(lake: Lake) -> list[list[str]]:
         ORDER BY key_id
         """
     )
+    if not rows:
+        return []
     nodes: dict[tuple[str, str], int] = {}
     links = [
         (nodes.setdefault(("key", key_id), len(nodes)), nodes.setdefault(other, len(nodes)))
