@@ -352,6 +352,18 @@ def test_without_request_ids_equal_rows_are_as_many_requests(quick: Loading) -> 
     assert counts(again) == {"lines": 2, "events": 1, "duplicates": 1}
 
 
+def test_equal_rows_that_a_chunk_divides_are_counted_whatever_file_comes_before(
+    quick: Loading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keywatch.vendors.files.MOST_LINES", 5)
+    later = event(request_id=None, timestamp="2026-09-30T09:00:00Z")
+    quick.write([later] * 3, "1.jsonl")
+    quick.write([event(request_id=None)] * 20, "2.jsonl")
+    assert counts(quick.load(quick.folder / "logs", chunk_bytes=1500)) == {
+        "lines": 23, "events": 23,
+    }  # fmt: skip
+
+
 def test_the_size_of_a_chunk_changes_nothing_but_the_parts_of_the_roll_up(tmp_path: Path) -> None:
     rows = events(200) + [event(request_id=None)] * 2
     whole = {}

@@ -462,14 +462,15 @@ class Parser:
         where = where[np.argsort(rows["nth"].to_numpy()[where])]
         ids = rows["request_id"].to_pylist()
         of_row = (rows[name].take(where).to_pylist() for name in ("file_id", "ts", "key_id"))
+        newest: dict[int, datetime] = {}
         for at, file_id, ts, key_id in zip(where.tolist(), *of_row, strict=True):
+            newest[file_id] = max(ts, newest.get(file_id, ts))
             request = (file_id, ts, key_id, ids[at])
             self._alike[request] += 1
             if (number := self._alike[request]) > 1:
                 ids[at] = f"{ids[at]}.{number}"
         # Of a file in the order of time the next chunk can only go on with these.
-        newest = pc.max(rows["ts"].take(where)).as_py()
-        last = [one for one in self._alike if one[1] == newest]
+        last = [one for one in self._alike if one[1] == newest.get(one[0])]
         self._alike = Counter({one: self._alike[one] for one in last})
         at = rows.schema.get_field_index("request_id")
         return rows.set_column(at, "request_id", pa.chunked_array([pa.array(ids, pa.string())]))
