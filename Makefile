@@ -61,9 +61,9 @@ test: $(INSTALLED) ## all tests, slow ones too
 # Its short form is in `make test`.
 CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_two_machines.py tests/lake/test_object_store.py \
 	tests/lake/test_key_hash.py tests/lake/test_encryption.py tests/operate/test_lake_status.py tests/operate/test_move.py \
-	tests/deliver/test_claims.py tests/review/test_engine.py
+	tests/deliver/test_claims.py tests/review/test_engine.py tests/load/test_engine_loads.py
 
-test-cluster: $(INSTALLED) ## the shared lake on a real PostgreSQL and an S3, and reviews on Dask, at length
+test-cluster: $(INSTALLED) ## the shared lake on a real PostgreSQL and an S3, and reviews and loads on Dask, at length
 	@echo "test-cluster: pytest"
 	@KEYWATCH_TEST_LOADS=20 KEYWATCH_TEST_SECONDS=300 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(CLUSTER_TESTS) $(ARGS)
 

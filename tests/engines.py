@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +64,22 @@ class Deadly:
         if mark.exists():
             self.killed.append(phase)
         return found
+
+    def each(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Iterable[SomeTask],
+        ahead: int,
+    ) -> Generator[Result]:
+        phase = function.__name__
+        mark = self.folder / phase
+        deadly = partial(once_killed, mark, function) if phase in self.phases else function
+        try:
+            yield from self.engine.each(deadly, common, tasks, ahead)
+        finally:
+            if mark.exists():
+                self.killed.append(phase)
 
     def everywhere(self, function: Callable[[], None]) -> None:
         self.engine.everywhere(function)

@@ -196,6 +196,7 @@ def ingest(
     *paths: Paths,
     source: str | None = None,
     mapping: Annotated[list[str] | None, Parameter(name="--map")] = None,
+    engine: str | None = None,
     common: Common = _DEFAULTS,
 ) -> None:
     """Load logs into the lake; a new lake is created if there is none.
@@ -209,8 +210,13 @@ def ingest(
     mapping
         COLUMN=FIELD, once per column, for a log in no known format: time=@timestamp,
         address=client_ip, path=uri, key_id=client. keywatch sources new saves a mapping.
+    engine
+        What reads the lines: local; dask, processes of this machine; or dask:tcp://HOST:PORT, a
+        Dask cluster that reaches the files. The default is [engine] in the settings.
     """
     settings = common.settings()
+    if engine is not None:
+        settings = settings.on_engine(engine)
     named = _paths(paths) or list(settings.ingest.places)
     if not named:
         raise UsageError("no PATH given: name a file, a folder, a glob or s3://…")

@@ -11,7 +11,7 @@ KeywatchError              exit 2, unless said otherwise
 │   └── VendorError        a vendor's folder
 │       └── CatalogueError   its API catalogue
 ├── GeoIPError             a GeoIP database is missing or damaged
-├── EngineError            exit 3: the cluster of a review can't be reached, or was lost
+├── EngineError            exit 3: the cluster of a review or a load can't be reached, or was lost
 └── LakeError              exit 3
     ├── LakeBusyError      another process is writing
     ├── LakeDamagedError   the lake's files don't agree
@@ -71,7 +71,7 @@ class GeoIPError(KeywatchError):
 
 
 class EngineError(KeywatchError):
-    """The cluster that a review runs on can't be reached, or was lost; nothing was stored."""
+    """The cluster of a review or a load can't be reached, or was lost; nothing was stored."""
 
     exit_code = 3
 

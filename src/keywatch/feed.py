@@ -66,7 +66,9 @@ class Feed:
             yield self._send
 
     def _load(self) -> None:
-        loaded = pipeline.ingest_new(self.lake, self.settings, self.places, publish=False)
+        # What comes between two runs is small: it is read before a cluster has started.
+        alone = self.settings.on_engine("local")
+        loaded = pipeline.ingest_new(self.lake, alone, self.places, publish=False)
         text = "No new log lines." if loaded is None else render_load(loaded)
         self._tell("load", text, idle=loaded is None or len(loaded.left_out) == len(loaded.files))
 

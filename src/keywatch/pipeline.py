@@ -87,10 +87,10 @@ def ingest(
 
     What is found in a folder and is no log is left out. `source` names their format, or `mapping`
     (``column=field``) tells it for this load. `on_size` hears how many stored bytes there
-    are, `on_bytes` of each part that was read.
+    are, `on_bytes` of each part that was read. The settings' engine reads the lines.
 
     Raises:
-        UsageError, InputError, LakeError, GeoIPError: nothing was loaded.
+        UsageError, InputError, LakeError, GeoIPError, EngineError: nothing was loaded.
     """
     # Arrow, numpy and GeoIP readers (an HTTP client) take a second: a review need not wait for it.
     from keywatch.load.ingest import load_files
@@ -105,8 +105,11 @@ def ingest(
     with (
         OriginReader(geoip_paths(settings.geoip)) as reader,
         Lake.open(lake_folder, _for_loads(settings.storage), create=True) as lake,
+        engine.opened_when_asked(settings.engine) as cluster,
     ):
-        report = load_files(lake, files, settings.ingest, reader, format_said, on_bytes)
+        report = load_files(
+            lake, files, settings.ingest, reader, format_said, on_bytes, engine=cluster
+        )
         _publish(lake, settings, utc_now())
     if len(report.left_out) == len(report.files):
         raise InputError(
@@ -196,11 +199,11 @@ def ingest_new(
     A file counts as known where its path and size are as when it was loaded and it has not been
     written since: so a place with years of logs is not read again every few minutes. One that was
     left out is tried again when it has changed, and reported each time. Without `publish` figures
-    and heartbeat are left to the run of the feed that follows.
+    and heartbeat are left to the run of the feed that follows. The settings' engine reads lines.
 
     Raises:
         UsageError: no place is named anywhere.
-        InputError, LakeError, GeoIPError: nothing was loaded.
+        InputError, LakeError, GeoIPError, EngineError: nothing was loaded.
     """
     from keywatch.load.ingest import LoadReport, left_out_before, load_files
     from keywatch.load.origins import OriginReader
@@ -230,8 +233,11 @@ def ingest_new(
             if publish:
                 _publish(lake, settings, now)
             return LoadReport(tuple(left_out.values()), (), 0) if left_out else None
-        with OriginReader(geoip_paths(settings.geoip)) as reader:
-            report = load_files(lake, new, settings.ingest, reader, None, _quiet)
+        with (
+            OriginReader(geoip_paths(settings.geoip)) as reader,
+            engine.opened_when_asked(settings.engine) as cluster,
+        ):
+            report = load_files(lake, new, settings.ingest, reader, engine=cluster)
         if publish:
             _publish(lake, settings, now)
         return replace(report, files=(*report.files, *left_out.values()))

@@ -1,15 +1,16 @@
-"""Where the tasks of a review run: in this process, or on a cluster."""
+"""Where the tasks of a review or a load run: in this process, or on a cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Protocol, TypeVar
 
 from keywatch.errors import EngineError
 from keywatch.settings import EngineSettings
 
-__all__ = ["Engine", "InProcess", "Task", "opened"]
+__all__ = ["Engine", "InProcess", "Task", "opened", "opened_when_asked"]
 
 Common = TypeVar("Common")
 Result = TypeVar("Result")
@@ -45,6 +46,21 @@ class Engine(Protocol):
             EngineError: the cluster is gone, or its workers ended again and again.
         """
 
+    def each(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Iterable[SomeTask],
+        ahead: int,
+    ) -> Generator[Result]:
+        """``function(common, task)`` of each task, in their order, as soon as it is there.
+
+        At most `ahead` tasks are under way, or done and not yet asked for.
+
+        Raises:
+            EngineError: the cluster is gone, or its workers ended again and again.
+        """
+
     def everywhere(self, function: Callable[[], None]) -> None:
         """Call `function` in each process that can be reached."""
 
@@ -63,6 +79,16 @@ class InProcess:
     ) -> list[Result]:
         """As of `Engine`."""
         return [function(common, task) for task in tasks]
+
+    def each(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Iterable[SomeTask],
+        ahead: int,
+    ) -> Generator[Result]:
+        """As of `Engine`."""
+        return (function(common, task) for task in tasks)
 
     def everywhere(self, function: Callable[[], None]) -> None:
         """As of `Engine`."""
@@ -83,7 +109,14 @@ def opened(settings: EngineSettings) -> Iterator[Engine | None]:
         from keywatch.engine.cluster import Cluster
     except ImportError as e:
         raise EngineError(
-            f"a review on Dask needs more packages ({e}): pip install 'keywatch[cluster]'"
+            f"an engine on Dask needs more packages ({e}): pip install 'keywatch[cluster]'"
         ) from e
     with Cluster.opened(settings.scheduler, settings.workers) as cluster:
         yield cluster
+
+
+@contextmanager
+def opened_when_asked(settings: EngineSettings) -> Iterator[Callable[[], Engine | None]]:
+    """As `opened`, but no sooner than somebody asks for it."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(opened(settings)))

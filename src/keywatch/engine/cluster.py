@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, KilledWorker, LocalCluster, Security, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
 
 from keywatch.engine import Common, Result, SomeTask
 from keywatch.errors import EngineError
@@ -114,9 +115,7 @@ class Cluster:
     ) -> list[Result]:
         """As of `Engine`."""
         with self._explaining():
-            shared = self._client.submit(
-                pickle.loads, pickle.dumps((function, common), 5), pure=False
-            )
+            shared = self._shared(function, common)
             futures = [
                 self._client.submit(
                     _run,
@@ -132,6 +131,39 @@ class Cluster:
             (task.number, worker) for task, (worker, _) in zip(tasks, found, strict=True)
         )
         return [result for _, result in found]
+
+    def each(
+        self,
+        function: Callable[[Common, SomeTask], Result],
+        common: Common,
+        tasks: Iterable[SomeTask],
+        ahead: int,
+    ) -> Generator[Result]:
+        """As of `Engine`."""
+        coming: deque[Future[Any]] = deque()
+        try:
+            with self._explaining():
+                shared = self._shared(function, common)
+            for task in tasks:
+                if len(coming) == ahead:
+                    yield self._result_of(coming.popleft())
+                with self._explaining():
+                    coming.append(self._client.submit(_run, shared, task, pure=False))
+            while coming:
+                yield self._result_of(coming.popleft())
+        finally:
+            if not self._is_lost:
+                with suppress(EngineError), self._explaining():
+                    self._client.cancel([*coming])
+
+    def _shared(self, function: Callable[[Any, Any], Any], common: Any) -> Future[Any]:
+        return self._client.submit(pickle.loads, pickle.dumps((function, common), 5), pure=False)
+
+    def _result_of(self, future: Future[Any]) -> Any:
+        # As long as it is not asked for, it is done again if its worker ends.
+        with self._explaining():
+            _, result = self._client.gather(future)
+        return result
 
     def _where(self, number: int) -> dict[str, Any]:
         at = self._at.get(number)
@@ -153,7 +185,7 @@ class Cluster:
             raise EngineError(
                 f"the cluster {self._name}: workers ended again and again at one task "
                 f"({e.task}); nothing was stored. Their logs tell why; if memory ran out, lower "
-                "storage.keys_at_once"
+                "storage.keys_at_once for reviews, ingest.chunk_bytes for loads"
             ) from e
         except ImportError as e:
             raise EngineError(

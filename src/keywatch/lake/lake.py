@@ -46,6 +46,7 @@ from keywatch.lake.locks import TurnLock, WriterLock
 from keywatch.lake.server import CatalogueServer
 from keywatch.notices import is_stopping
 from keywatch.settings import LakeSettings
+from keywatch.settings.secret_ref import SecretRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -632,6 +633,11 @@ class Lake:
             return b"in-memory".ljust(32, b"\0")
         self.check_secret()
         return self._own_secret.find_or_make()
+
+    @property
+    def secret_ref(self) -> SecretRef | None:
+        """Where the settings say that the secret is; None where it is in the folder."""
+        return self._settings.key_hash_secret
 
     def check_secret(self) -> bool:
         """Whether this machine has the lake's secret; of an older lake nobody may have one yet.

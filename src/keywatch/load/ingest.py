@@ -1,7 +1,8 @@
 """Logs into the lake: every file of a load, its rejects and its roll-up, in one transaction.
 
 The first chunk is read and parsed before the writer's lock is taken, and again where a load that
-was stored meanwhile would have it read in another way.
+was stored meanwhile would have it read in another way. Lines are read beside the storing, in a
+thread of this process or by the workers of an engine.
 
 Memory is bounded by ``ingest.chunk_bytes``: lines are parsed, redacted, checked for duplicates,
 stored and rolled up a chunk at a time; the transaction makes the whole of it one.
@@ -10,13 +11,13 @@ stored and rolled up a chunk at a time; the transaction makes the whole of it on
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from itertools import chain, groupby
-from typing import Any, Protocol
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +25,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from keywatch import __version__
+from keywatch.engine import Engine
 from keywatch.errors import InputError, TooManyRejectsError
 from keywatch.lake import Lake, utc_now
 from keywatch.load import ahead, late, path_templates
 from keywatch.load.activity import add_activity
+from keywatch.load.reading import Listed, ReadChunk, read_chunks
 from keywatch.load.rejects import RejectGroup, Rejects, merged
+from keywatch.load.workers import Job, read_by_workers, tasks_of
 from keywatch.settings import IngestSettings
 from keywatch.text.secrets import Redactor
 from keywatch.vendors import Contents, LogFile, Source, named_source, source_of
 from keywatch.vendors.client_address import is_address
 from keywatch.vendors.endpoints import LearntTemplates
-from keywatch.vendors.files import Lines
 from keywatch.vendors.parser import ParsedChunk, Parser
 from keywatch.vendors.registry import sources as log_formats
 
@@ -45,10 +48,6 @@ _State = tuple[int, str]
 _FIRST_REJECTS_SHOWN = 5
 _ADDRESSES_AT_ONCE = 100_000
 _ADDRESSES = pa.schema({"address": pa.string()})
-_LEAST_LINE_BYTES = 200
-"""What a line costs in memory however short it is."""
-_UNREAD_BYTES = 1000
-"""What one that its reader gave up costs beside its text."""
 _RECORD = pa.schema(
     [(name, pa.int64()) for name in ("file_id", "load_id", "size_bytes")]
     + [(name, pa.int64()) for name in ("lines", "events", "duplicates", "keyless", "rejects")]
@@ -196,16 +195,6 @@ class _StartAgain(Exception):  # noqa: N818 — no error: what is left is loaded
     """A file that was stored in part turned out to be one to leave out."""
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Lines of one source's files; `whole` are the files that have no line anywhere else."""
-
-    source: Source
-    lines: pa.Table
-    unread: list[dict[str, Any]]
-    whole: frozenset[int]
-
-
 def load_files(
     lake: Lake,
     files: list[LogFile],
@@ -214,17 +203,20 @@ def load_files(
     source: Source | str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
     now: datetime | None = None,
+    engine: Callable[[], Engine | None] = lambda: None,
 ) -> LoadReport:
     """Load `files` in one transaction; a file that was loaded before changes nothing.
 
     A file that was found and can't be taken is left out; one that was named is an error, and then
     nothing is loaded. Events that are ahead of `now` by more than ``ingest.most_ahead_hours`` are
     held back, and let in by the first load after their time. `on_bytes` hears, from another thread,
-    of stored bytes as they are read.
+    of stored bytes as they are read. The `engine` is asked for where there is enough to read for
+    several processes; what is stored does not depend on it.
 
     Raises:
         InputError: a file that was named can't be read, or is no known log.
         TooManyRejectsError: more of its lines are bad than ``ingest.max_reject_share``.
+        EngineError: the engine's workers are lost, or do not reach a file.
         LakeBusyError: another writer did not finish in time.
     """
     if isinstance(source, str):
@@ -233,7 +225,7 @@ def load_files(
     left_out = _LeftOut()
 
     def reading() -> AbstractContextManager[_Reading]:
-        return _reading(lake, files, settings, limit, source, left_out, on_bytes)
+        return _reading(lake, files, settings, limit, source, left_out, on_bytes, engine)
 
     report = None
     while report is None:
@@ -269,6 +261,7 @@ def _reading(
     source: Source | None,
     left_out: _LeftOut,
     on_bytes: Callable[[int], None],
+    engine: Callable[[], Engine | None],
 ) -> Iterator[_Reading]:
     """A load of which the first chunk was read and parsed, which needs no lock."""
     redactor = Redactor(lake.secret)
@@ -277,14 +270,25 @@ def _reading(
     new, old = load.split_known([file for file in files if file not in left_out])
     sources = load.sources(new, source)
     readable = [file for file in new if file not in left_out]
+    listed = load.listed(readable, sources)
+    tasks = tasks_of(listed, settings.chunk_bytes) if lake.folder else []
+    cluster = engine() if len(tasks) > 1 else None
     with Parser(redactor, settings.trusted_proxies, settings.time_zone, learnt) as parser:
-        chunks = (
-            load.without_unreadable(
-                parser.parse(chunk.source, chunk.lines, chunk.unread), chunk.whole
+
+        def here(files: Sequence[Listed]) -> Generator[ParsedChunk]:
+            chunks = read_chunks(
+                files, parser, settings.chunk_bytes, on_bytes, left_out.leave, load.is_left_out
             )
-            for chunk in load.chunks(readable, sources, on_bytes)
-        )
-        with closing(_ahead(chunks)) as coming:
+            return _ahead(load.accepted(chunk) for chunk in chunks)
+
+        if cluster is None:
+            coming = here(listed)
+        else:
+            job = Job.of(lake, settings, learnt)
+            coming = read_by_workers(
+                cluster, job, tasks, here, load.accepted, on_bytes, left_out.leave
+            )
+        with closing(coming):
             first = next(coming, None)
             parsed = coming if first is None else chain([first], coming)
             yield _Reading(load, learnt, files, readable, old, sources, parsed)
@@ -401,23 +405,6 @@ def _ahead(chunks: Iterator[ParsedChunk]) -> Generator[ParsedChunk]:
             yield chunk
 
 
-def _numbered(file_id: int, lines: Lines) -> pa.Table:
-    file_ids = pa.repeat(pa.scalar(file_id, pa.int64()), len(lines.texts))
-    return pa.table([file_ids, lines.numbers, lines.texts], ["file_id", "line", "text"])
-
-
-def _held_bytes(lines: Lines) -> int:
-    """About what `lines` take up until their chunk is stored."""
-    read: int = max(lines.texts.nbytes, _LEAST_LINE_BYTES * len(lines.texts))
-    return read + sum(_UNREAD_BYTES + len(one.text) for one in lines.unread)
-
-
-def _chunk(
-    source: Source, parts: list[pa.Table], unread: list[dict[str, Any]], whole: set[int]
-) -> _Chunk:
-    return _Chunk(source, pa.concat_tables(parts), unread, frozenset(whole))
-
-
 def _one_of(values: npt.NDArray[np.int64], few: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which of `values` are among `few`; `numpy.isin` would sort them all."""
     if not len(few):
@@ -432,6 +419,14 @@ def _one_of(values: npt.NDArray[np.int64], few: npt.NDArray[np.int64]) -> npt.ND
 def _only(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     """The rows for which `mask` is true; not copied where it is so for all."""
     return rows if pc.all(mask).as_py() else rows.filter(mask)
+
+
+def _without(chunk: ParsedChunk, file_ids: Set[int]) -> ParsedChunk:
+    """`chunk` less the rows of these files."""
+    if not file_ids:
+        return chunk
+    gone = pc.is_in(chunk.rows["file_id"], pa.array([*file_ids], pa.int64()))
+    return replace(chunk, rows=chunk.rows.filter(pc.invert(gone)).combine_chunks())
 
 
 def _logged_as(rows: pa.Table, source: Source) -> pa.ChunkedArray:
@@ -547,57 +542,32 @@ class _Load:
                 self.left_out.leave(file, e)
         return found
 
-    def chunks(
-        self,
-        files: list[LogFile],
-        sources: dict[str, Source | None],
-        on_bytes: Callable[[int], None],
-    ) -> Iterator[_Chunk]:
-        """The lines of all files (file_id, line, text), about ``chunk_bytes`` of one source's."""
-        for source, group in groupby(files, lambda file: sources[file.path]):
-            if source is None:
-                continue
-            parts: list[pa.Table] = []
-            unread: list[dict[str, Any]] = []
-            size, ended = 0, set[int]()
-            for file in group:
-                file_id = self._file_ids[file.path]
-                before = len(parts), len(unread)
-                try:
-                    for lines in source.lines(file, on_bytes):
-                        parts.append(_numbered(file_id, lines))
-                        unread += self._unread(file_id, lines)
-                        size += _held_bytes(lines)
-                        if size >= self._settings.chunk_bytes:
-                            self._begun.add(file_id)
-                            yield _chunk(source, parts, unread, ended)
-                            parts, unread, size, ended = [], [], 0, set()
-                            before = 0, 0
-                            if self._is_hopeless(file_id):
-                                break
-                    if file_id not in self._begun:
-                        ended.add(file_id)
-                except InputError as e:
-                    self.left_out.leave(file, e)
-                    parts, unread = parts[: before[0]], unread[: before[1]]
-            if parts or unread:
-                yield _chunk(source, parts, unread, ended)
+    def listed(self, files: list[LogFile], sources: dict[str, Source | None]) -> list[Listed]:
+        """Those of `files` that have lines, with their numbers and formats."""
+        return [
+            Listed(self._file_ids[file.path], file, source)
+            for file in files
+            if (source := sources[file.path]) is not None
+        ]
 
-    def _unread(self, file_id: int, lines: Lines) -> Iterator[dict[str, Any]]:
-        """The lines that the reader could not read."""
-        for one in lines.unread:
-            self._bad[file_id] += one.lines_worth - 1
-            self._looked_at[file_id] += one.lines_worth - 1
-            yield {
-                "file_id": file_id,
-                "line": one.number,
-                "reason": one.reason,
-                "text": one.text,
-                "size_bytes": one.size_bytes,
-                "key_id": one.key_id,
-            }
+    def is_left_out(self, file_id: int) -> bool:
+        """Whether a file is one to leave out, as far as is known."""
+        return self._files[file_id] in self.left_out
 
-    def without_unreadable(self, chunk: ParsedChunk, whole: frozenset[int]) -> ParsedChunk:
+    def accepted(self, chunk: ReadChunk) -> ParsedChunk:
+        """What of `chunk` may be stored: nothing of a file that is left out, as far as is known."""
+        of_files = chunk.parsed.rows["file_id"].unique().to_pylist()
+        parsed = _without(chunk.parsed, set(filter(self.is_left_out, of_files)))
+        for file_id, lines in chunk.unseen.items():
+            self._bad[file_id] += lines
+            self._looked_at[file_id] += lines
+        accepted = self._without_unreadable(parsed, chunk.whole)
+        if chunk.begun is not None and not self.is_left_out(chunk.begun):
+            self._begun.add(chunk.begun)
+            self._leave_if_hopeless(chunk.begun)
+        return accepted
+
+    def _without_unreadable(self, chunk: ParsedChunk, whole: frozenset[int]) -> ParsedChunk:
         """`chunk` less those of its `whole` files of which too much can't be read."""
         rows = chunk.rows
         for of_file in pc.value_counts(rows["file_id"]).to_pylist():
@@ -621,21 +591,18 @@ class _Load:
             # What one key sends does not say that the file is no log: its other lines can be read.
             if row["key_id"] is None or (row["file_id"], row["key_id"]) not in keys_read:
                 self._bad[row["file_id"]] += 1
-        out = [
+        out = {
             file_id
             for file_id in {row["file_id"] for row in bad}
             if file_id in whole and not self._acceptable(file_id)
-        ]
-        if not out:
-            return chunk
-        kept = pc.invert(pc.is_in(rows["file_id"], pa.array(out, pa.int64())))
-        return replace(chunk, rows=rows.filter(kept).combine_chunks())
+        }
+        return _without(chunk, out)
 
-    def _is_hopeless(self, file_id: int) -> bool:
-        """Whether so little of a file can be read that it is left out before its end."""
+    def _leave_if_hopeless(self, file_id: int) -> None:
+        """Leave a file out before its end where so little of it can be read."""
         looked_at = self._looked_at[file_id]
-        mostly_bad = looked_at >= _ENOUGH_LINES and 2 * self._bad[file_id] > looked_at
-        return mostly_bad and not self._acceptable(file_id)
+        if looked_at >= _ENOUGH_LINES and 2 * self._bad[file_id] > looked_at:
+            self._acceptable(file_id)
 
     def _acceptable(self, file_id: int) -> bool:
         """Whether enough of a file can be read; if not, it is left out."""

@@ -93,12 +93,12 @@ class ReviewSettings(_Section):
 
 
 class EngineSettings(_Section):
-    """Where a review is made."""
+    """Where a review is made, and where the lines of a load are read."""
 
     kind: Literal["local", "dask"] = "local"
     """In the process of the command, or on a Dask cluster."""
     scheduler: str | None = None
-    """The cluster's, as ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; by default the review starts a
+    """The cluster's, as ``tcp://HOST:PORT`` or ``tls://HOST:PORT``; by default a command starts a
     cluster of its own on this machine."""
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     """Processes of such a cluster; by default as many as there are cores."""

@@ -160,7 +160,7 @@ class LogFile:
             InputError: the file can't be read or its compression is damaged.
         """
         with self.guarded(), _Stored(self._open_stored()) as stored:
-            stream = _decompressed(stored)[0]
+            stream, self.packed = _decompressed(stored)
             parts = b""
             while len(parts) < _HEAD_BYTES and (part := stream.read(_HEAD_BYTES - len(parts))):
                 parts += part
