@@ -23,6 +23,7 @@ import pytest
 
 from keywatch import pipeline
 from keywatch.engine import Common, Engine, InProcess, Result, SomeTask, opened, opened_when_asked
+from keywatch.engine.cluster import Cluster
 from keywatch.errors import EngineError, InputError, TooManyRejectsError
 from keywatch.feed import Feed
 from keywatch.lake import Lake
@@ -370,6 +371,10 @@ def test_an_unexpected_error_names_the_file_and_says_nothing_of_a_line(
 # ---------------------------------------------------------------------------------------- on Dask
 
 
+def _nothing(common: int, task: Task) -> int:
+    return common + task.number
+
+
 def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
     loading: Loading, alone: Loading, tmp_path: Path
 ) -> None:
@@ -379,6 +384,11 @@ def test_a_worker_that_is_killed_loses_nothing_and_doubles_nothing(
         assert cluster is not None
         engine = Deadly(cluster, tmp_path, ("read",))
         report = loaded(loading.lake, *logs, engine=engine, chunk_bytes=4096)
+        # As it is some time after the scheduler was lost.
+        assert isinstance(cluster, Cluster)
+        cluster._client.close()
+        with pytest.raises(EngineError, match="nothing was stored"):
+            next(cluster.each(_nothing, 0, [Task(0, ())], 1))
     assert engine.killed == ["read"]
     assert stored(loading) == stored(alone)
     assert report == expected

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
+from distributed.client import ClosedClientError
 
 from keywatch.engine import Common, Result, SomeTask
 from keywatch.errors import EngineError
@@ -192,7 +193,7 @@ class Cluster:
                 f"the cluster {self._name}: a worker has other packages ({e}); nothing was stored. "
                 "Install the same versions on all machines"
             ) from e
-        except (OSError, CancelledError) as e:
+        except (OSError, CancelledError, ClosedClientError) as e:
             self._is_lost = True
             raise _lost(self._name, e) from e
 
