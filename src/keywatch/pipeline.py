@@ -31,16 +31,7 @@ from keywatch.model import (
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import (
-    alerts,
-    bucket_review,
-    history,
-    judging,
-    key_list,
-    stored,
-    verdict_visits,
-    verdicts,
-)
+from keywatch.review import alerts, history, judging, key_list, stored, verdict_visits, verdicts
 from keywatch.review.history import Details
 from keywatch.review.least_privilege import LeastPrivilege, least_privilege
 from keywatch.review.rescoring import LastScoring
@@ -531,6 +522,8 @@ def _make_review(
     with engine.opened(settings.engine) as cluster:
         if cluster is None:
             return judging.make_review(lake, window, settings, whole=whole)
+        from keywatch.review import bucket_review
+
         return bucket_review.make_review(cluster, lake, window, settings, whole=whole)
 
 

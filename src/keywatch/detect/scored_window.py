@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from keywatch.detect import detectors, scoring
 from keywatch.detect.buckets import Buckets
@@ -116,6 +115,8 @@ class Said:
     @property
     def key_ids(self) -> set[str]:
         """Those of which anything is said, for or as upkeep."""
+        import pyarrow.compute as pc
+
         told = self.evidence.filter(pc.field("bits") > 0)["key_id"]
         return {*pc.unique(told).to_pylist()}
 
@@ -140,6 +141,8 @@ class Scored:
 
     def of_keys(self, key_ids: Sequence[str]) -> Scored:
         """That of some keys; groups stay whole."""
+        import pyarrow.compute as pc
+
         kept = {*key_ids}
         is_its = pc.field("key_id").isin(pa.array(sorted(kept), pa.string()))
         return Scored(
