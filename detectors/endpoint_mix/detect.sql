@@ -25,7 +25,7 @@ scored AS (
         arg_max({e: endpoint, own: own_share, actual: share},
             (share - own_share, endpoint)) AS most,
         least(any_value(visit_events), $most_events_counted)
-            * sum(share * -log2(own_share * endpoints)) AS bits
+            * sum(exact(share * -log2(own_share * endpoints)))::DOUBLE AS bits
     FROM mixes
     GROUP BY ALL
 )

@@ -49,13 +49,13 @@ scored AS (
         arg_max(CASE WHEN previous = '' THEN format('starts with {}', endpoint)
             ELSE format('{} after {}', endpoint, previous) END,
             (is_new::INT, -of_routine, endpoint, previous)) AS strangest,
-        sum(log2((of_key + of_everybody) / 2 / of_routine)) AS ratio_bits
+        sum(exact(log2((of_key + of_everybody) / 2 / of_routine))) AS ratio_bits
     FROM steps
     GROUP BY ALL
 ),
 
 summed AS (
-    SELECT *, sum(ratio_bits) OVER (PARTITION BY key_id, prefix ORDER BY day) AS bits
+    SELECT *, (sum(ratio_bits) OVER (PARTITION BY key_id, prefix ORDER BY day))::DOUBLE AS bits
     FROM scored
 )
 

@@ -50,7 +50,8 @@ scored AS (
 )
 
 SELECT
-    key_id, day, prefix, greatest(least(sum(bits), $most_bits), -$most_familiar_bits) AS bits,
+    key_id, day, prefix,
+    greatest(least(sum(exact(bits))::DOUBLE, $most_bits), -$most_familiar_bits) AS bits,
     string_agg(format('{} on {} of {}', step, own_days, counted(active_days, 'day')), '; '
         ORDER BY act) AS typical,
     string_agg(step, '; ' ORDER BY act) AS actual,

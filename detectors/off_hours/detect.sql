@@ -9,9 +9,9 @@ WITH near AS (
 
 smoothed AS (
     SELECT b.key_id, d.is_weekend, (b.hour_of_day + n.shift + 24) % 24 AS hour_of_day,
-        sum(b.days * n.weight
+        sum(exact(b.days * n.weight
             * CASE WHEN b.is_weekend = d.is_weekend THEN 1
-                ELSE $other_kind_of_day_weight END) AS days
+                ELSE $other_kind_of_day_weight END))::DOUBLE AS days
     FROM baseline_hours_of_week AS b
     CROSS JOIN near AS n
     CROSS JOIN (SELECT unnest([true, false]) AS is_weekend) AS d
@@ -19,7 +19,8 @@ smoothed AS (
 ),
 
 totals AS (
-    SELECT key_id, is_weekend, sum(days) AS days, max(days) AS most FROM smoothed GROUP BY ALL
+    SELECT key_id, is_weekend, sum(exact(days))::DOUBLE AS days, max(days) AS most FROM smoothed
+    GROUP BY ALL
 ),
 
 hours AS (
@@ -34,9 +35,9 @@ hours AS (
 
 scored AS (
     SELECT v.key_id, v.day, v.prefix,
-        avg(log2((1.0 / 24)
+        avg(exact(log2((1.0 / 24)
             / ((coalesce(s.days, 0) + $prior_hours / 24)
-                / (coalesce(t.days, 0) + $prior_hours)))) AS bits,
+                / (coalesce(t.days, 0) + $prior_hours))))) AS bits,
         string_agg(DISTINCT format('{:02d}:00', v.hour_of_day), ', '
             ORDER BY format('{:02d}:00', v.hour_of_day))
             AS seen

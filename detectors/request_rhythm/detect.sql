@@ -4,26 +4,18 @@
 -- requests, and the hours with requests of a day, each log-normal; as keys at large have them
 -- against as this key has them. A stay that begins at noon is compared with the key's hours after
 -- noon, and what is not logged yet with nothing.
--- Sums of all keys are of decimals: those of doubles depend on their order.
-WITH decimals AS (
-    SELECT rate::DECIMAL(18, 9) AS rate, hours::DECIMAL(18, 9) AS hours,
-        rate_variance::DECIMAL(18, 9) AS rate_variance,
-        hours_variance::DECIMAL(18, 9) AS hours_variance
-    FROM baseline_rhythms
-    WHERE days >= $fewest_days
-),
-
-at_large AS (
-    SELECT avg(rate) AS rate, avg(hours) AS hours,
-        avg(rate_variance)
-            + ((avg(rate * rate) - pow(avg(rate), 2)) * count(*)
+WITH at_large AS (
+    SELECT avg(exact(rate)) AS rate, avg(exact(hours)) AS hours,
+        avg(exact(rate_variance))
+            + (exact_var(billionths(rate)) / 1e18 * count(*)
                 + $prior_strength_keys * pow($spread_at_large, 2))
             / (count(*) + $prior_strength_keys) AS rate_variance,
-        avg(hours_variance)
-            + ((avg(hours * hours) - pow(avg(hours), 2)) * count(*)
+        avg(exact(hours_variance))
+            + (exact_var(billionths(hours)) / 1e18 * count(*)
                 + $prior_strength_keys * pow($spread_at_large, 2))
             / (count(*) + $prior_strength_keys) AS hours_variance
-    FROM decimals
+    FROM baseline_rhythms
+    WHERE days >= $fewest_days
 ),
 
 own AS (
@@ -57,7 +49,7 @@ stay_days AS (
 expected AS (
     SELECT d.key_id, d.network, d.day, d.events, d.hours,
         -- A filter, not a condition of the join, which would become a nested loop of all keys.
-        greatest(1.0, sum(s.share) FILTER (
+        greatest(1.0, sum(exact(s.share)) FILTER (
             d.day + to_hours(s.hour_of_day) >= date_trunc('hour', y.since)
             AND d.day + to_hours(s.hour_of_day) <= l.last_hour
         )) AS expected_hours
@@ -74,7 +66,7 @@ expected AS (
 seen AS (
     SELECT key_id, network, sum(events) AS events, sum(events) / sum(hours) AS rate,
         sum(hours) / count(*) AS hours,
-        sum(expected_hours) / count(*) AS expected_hours
+        avg(exact(expected_hours)) AS expected_hours
     FROM expected
     GROUP BY ALL
 ),

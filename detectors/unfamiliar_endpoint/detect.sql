@@ -77,7 +77,7 @@ SELECT
     key_id, day, prefix,
     coalesce(max(release_bits) FILTER (released), 0)
         + coalesce(any_value(day_bits) FILTER (NOT released), 0)
-        + coalesce(sum(endpoint_bits)
+        + coalesce(sum(exact(endpoint_bits))
             FILTER (NOT released AND rank_of_kind <= $most_endpoints_counted), 0) AS bits,
     CASE WHEN any_value(active_days) = 0 THEN 'no history; compared with its peers'
         ELSE format('{} over {}, mostly {}', counted(any_value(endpoints), 'endpoint'),

@@ -45,8 +45,8 @@ scored AS (
         any_value(s.most) AS most,
         count(DISTINCT object) FILTER (object <= coalesce(s.bound, object)) AS known,
         count(DISTINCT object) FILTER (is_new AND object <= coalesce(s.bound, object)) AS known_new,
-        sum(CASE WHEN is_new THEN least(log2($new_to_a_stranger / new), $most_bits_an_object)
-            ELSE log2((1 - $new_to_a_stranger) / (1 - new)) END) AS bits
+        sum(exact(CASE WHEN is_new THEN least(log2($new_to_a_stranger / new), $most_bits_an_object)
+            ELSE log2((1 - $new_to_a_stranger) / (1 - new)) END))::DOUBLE AS bits
     FROM chances
     JOIN sketches AS s USING (key_id, day, prefix)
     GROUP BY ALL

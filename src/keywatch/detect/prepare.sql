@@ -556,8 +556,9 @@ GROUP BY ALL;
 CREATE OR REPLACE TEMP TABLE key_history AS
 WITH days AS (
     SELECT key_id, count(*) AS active_days, min(day) AS first_day, max(day) AS last_day,
-        avg(events) AS mean_events, avg(denied) AS mean_denied, var_pop(denied) AS var_denied,
-        avg(objects) AS mean_objects, var_pop(objects) AS var_objects, max(objects) AS max_objects,
+        avg(events) AS mean_events, avg(denied) AS mean_denied, exact_var(denied) AS var_denied,
+        avg(objects) AS mean_objects, exact_var(objects) AS var_objects,
+        max(objects) AS max_objects,
         max(denied) AS max_denied, max(events) AS max_events,
         max(response_bytes) AS max_response_bytes, max(throttled) AS max_throttled
     FROM baseline_days GROUP BY key_id
@@ -835,7 +836,7 @@ rates AS (
 ),
 
 missing_days AS (
-    SELECT a.key_id, a.network, sum(r.an_hour) AS events, any_value(r.share) AS share
+    SELECT a.key_id, a.network, sum(exact(r.an_hour))::DOUBLE AS events, any_value(r.share) AS share
     FROM arrived AS a
     JOIN silences AS s USING (key_id, network)
     CROSS JOIN LATERAL (
@@ -852,8 +853,8 @@ missing_days AS (
 
 -- A day is silent where the key is not used on it at all, or only in other hours.
 missing AS (
-    SELECT key_id, network, sum(events) AS events,
-        sum(bits(1 - share + share * pow(2, -silence_bits(events / share)))) AS bits
+    SELECT key_id, network, sum(exact(events))::DOUBLE AS events,
+        sum(exact(bits(1 - share + share * pow(2, -silence_bits(events / share)))))::DOUBLE AS bits
     FROM missing_days
     GROUP BY ALL
 )
@@ -915,9 +916,10 @@ WITH days AS (
     GROUP BY ALL
 )
 
-SELECT key_id, count(*) AS days, avg(rate) AS rate, var_pop(rate) AS rate_variance,
-    avg(hours) AS hours,
-    var_pop(hours) AS hours_variance
+SELECT key_id, count(*) AS days, avg(exact(rate)) AS rate,
+    exact_var(billionths(rate)) / 1e18 AS rate_variance,
+    avg(exact(hours)) AS hours,
+    exact_var(billionths(hours)) / 1e18 AS hours_variance
 FROM days
 GROUP BY key_id;
 

@@ -340,7 +340,8 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
     name_roles(lake, detectors)
     columns = [detector.id for detector in counting(detectors)]
     sums = ", ".join(
-        f"coalesce(sum(bits) FILTER (detector = '{name}' AND NOT certain), 0) AS bits_{nth}"
+        f"coalesce(sum(exact(bits)) FILTER (detector = '{name}' AND NOT certain), 0)::DOUBLE "
+        f"AS bits_{nth}"
         for nth, name in enumerate(columns)
     )
     said = lake.table(
@@ -380,7 +381,7 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
             coalesce(any_value(n.goes_on), false) AS goes_on,
             coalesce(bool_or(detector IN (FROM rules)), false) AS ruled,
             coalesce(any_value(t.silence_bits), 0) >= $moved_bits AS moved,
-            coalesce(sum(bits) FILTER (certain), 0) AS facts,
+            coalesce(sum(exact(bits)) FILTER (certain), 0)::DOUBLE AS facts,
             {sums}
         FROM by_visit AS b
         LEFT JOIN visits AS v USING (key_id, day, prefix)

@@ -159,3 +159,14 @@ CREATE OR REPLACE TEMP MACRO rotation_pattern() AS
 -- A key as it is shown, less its hash, and with one sign for what is left out.
 CREATE OR REPLACE TEMP MACRO masked_part("key") AS
     regexp_replace(split_part("key", '#', 1), '\.{3}|\*{2,}', '…');
+
+-- A number to add up: the sum of doubles depends on their order, which no query gives, and so on
+-- how many others are in the table.
+CREATE OR REPLACE TEMP MACRO exact(x) AS x::DECIMAL(38, 12);
+
+-- In billionths, as a whole number.
+CREATE OR REPLACE TEMP MACRO billionths(x) AS round(x * 1e9)::HUGEINT;
+
+-- The variance (of the population) of whole numbers, in any order.
+CREATE OR REPLACE TEMP MACRO exact_var(x) AS
+    (count(x) * sum(x::HUGEINT * x) - sum(x) * sum(x)) / (count(x) * count(x));
