@@ -15,7 +15,7 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -118,24 +118,16 @@ class _Watched:
         self._peaks = peaks
         self.workers = engine.workers
 
-    def map(
-        self,
-        function: Callable[[Common, SomeTask], Result],
-        common: Common,
-        tasks: Sequence[SomeTask],
-    ) -> list[Result]:
-        found = self._engine.map(partial(_with_peak, function), common, tasks)
-        self._peaks += [peak for peak, _ in found]
-        return [result for _, result in found]
-
     def each(
         self,
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
-        return self._engine.each(function, common, tasks, ahead)
+        for peak, result in self._engine.each(partial(_with_peak, function), common, tasks, ahead):
+            self._peaks.append(peak)
+            yield result
 
     def everywhere(self, function: Callable[[], None]) -> None:
         self._engine.everywhere(function)

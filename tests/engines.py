@@ -50,27 +50,12 @@ class Deadly:
     def workers(self) -> int:
         return self.engine.workers
 
-    def map(
-        self,
-        function: Callable[[Common, SomeTask], Result],
-        common: Common,
-        tasks: Sequence[SomeTask],
-    ) -> list[Result]:
-        phase = function.__name__
-        if phase not in self.phases:
-            return self.engine.map(function, common, tasks)
-        mark = self.folder / phase
-        found: list[Result] = self.engine.map(partial(once_killed, mark, function), common, tasks)
-        if mark.exists():
-            self.killed.append(phase)
-        return found
-
     def each(
         self,
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
         phase = function.__name__
         mark = self.folder / phase

@@ -67,7 +67,7 @@ class Shipping(InProcess):
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
         assert ahead == 4
         for task in tasks:

@@ -208,7 +208,7 @@ def test_a_cluster_of_its_own_accepts_nobody_else(cluster: Engine) -> None:
 
 def test_a_worker_that_lacks_a_package_is_told(cluster: Engine) -> None:
     with pytest.raises(EngineError, match=r"No module named 'numpy'.*the same versions"):
-        cluster.map(lacks_a_package, None, [bucket.Bucket(0, ())])
+        next(cluster.each(lacks_a_package, None, [bucket.Bucket(0, ())]))
 
 
 def test_a_lost_scheduler_is_an_error_and_the_next_try_completes(

@@ -109,13 +109,13 @@ class _Run:
         job = self._job(replayed)
         kin = families(self._lake)
         buckets = self._buckets(kin)
-        shared = self._engine.map(bucket.shares, job, buckets)
+        shared = [*self._engine.each(bucket.shares, job, buckets)]
         at_large = {
             window: _at_large(self._lake, job, window, of_window)
             for window, of_window in zip(job.windows, zip(*shared, strict=True), strict=True)
         }
         known = Known(job, at_large)
-        judged = self._engine.map(bucket.judge, known, buckets)
+        judged = [*self._engine.each(bucket.judge, known, buckets)]
         visits = [
             WindowEvidence.together(of_window)
             for of_window in zip(*(each for each, _ in judged), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Protocol, TypeVar
@@ -34,28 +34,16 @@ class Engine(Protocol):
     def workers(self) -> int:
         """How many tasks run at one time."""
 
-    def map(
-        self,
-        function: Callable[[Common, SomeTask], Result],
-        common: Common,
-        tasks: Sequence[SomeTask],
-    ) -> list[Result]:
-        """``function(common, task)`` of each task, in their order.
-
-        Raises:
-            EngineError: the cluster is gone, or its workers ended again and again.
-        """
-
     def each(
         self,
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
         """``function(common, task)`` of each task, in their order, as soon as it is there.
 
-        At most `ahead` tasks are under way, or done and not yet asked for.
+        At most `ahead` tasks are under way, or done and not yet asked for; by default all of them.
 
         Raises:
             EngineError: the cluster is gone, or its workers ended again and again.
@@ -71,21 +59,12 @@ class InProcess:
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
 
-    def map(
-        self,
-        function: Callable[[Common, SomeTask], Result],
-        common: Common,
-        tasks: Sequence[SomeTask],
-    ) -> list[Result]:
-        """As of `Engine`."""
-        return [function(common, task) for task in tasks]
-
     def each(
         self,
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
         """As of `Engine`."""
         return (function(common, task) for task in tasks)

@@ -6,7 +6,7 @@ import logging
 import pickle
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, get_worker
 from distributed.client import ClosedClientError
 
-from keywatch.engine import Common, Result, SomeTask
+from keywatch.engine import Common, Result, SomeTask, Task
 from keywatch.errors import EngineError
 
 T = TypeVar("T")
@@ -108,62 +108,38 @@ class Cluster:
         """How many tasks run at one time."""
         return self._workers
 
-    def map(
-        self,
-        function: Callable[[Common, SomeTask], Result],
-        common: Common,
-        tasks: Sequence[SomeTask],
-    ) -> list[Result]:
-        """As of `Engine`."""
-        with self._explaining():
-            shared = self._shared(function, common)
-            futures = [
-                self._client.submit(
-                    _run,
-                    shared,
-                    task,
-                    pure=False,
-                    **self._where(task.number),
-                )
-                for task in tasks
-            ]
-            found = self._client.gather(futures)
-        self._at.update(
-            (task.number, worker) for task, (worker, _) in zip(tasks, found, strict=True)
-        )
-        return [result for _, result in found]
-
     def each(
         self,
         function: Callable[[Common, SomeTask], Result],
         common: Common,
         tasks: Iterable[SomeTask],
-        ahead: int,
+        ahead: int | None = None,
     ) -> Generator[Result]:
         """As of `Engine`."""
-        coming: deque[Future[Any]] = deque()
+        coming: deque[tuple[SomeTask, Future[Any]]] = deque()
         try:
             with self._explaining():
-                shared = self._shared(function, common)
+                what = pickle.dumps((function, common), 5)
+                shared = self._client.submit(pickle.loads, what, pure=False)
             for task in tasks:
                 if len(coming) == ahead:
-                    yield self._result_of(coming.popleft())
+                    yield self._result_of(*coming.popleft())
                 with self._explaining():
-                    coming.append(self._client.submit(_run, shared, task, pure=False))
+                    where = self._where(task.number)
+                    coming.append(
+                        (task, self._client.submit(_run, shared, task, pure=False, **where))
+                    )
             while coming:
-                yield self._result_of(coming.popleft())
+                yield self._result_of(*coming.popleft())
         finally:
             if not self._is_lost:
                 with suppress(EngineError), self._explaining():
-                    self._client.cancel([*coming])
+                    self._client.cancel([future for _, future in coming])
 
-    def _shared(self, function: Callable[[Any, Any], Any], common: Any) -> Future[Any]:
-        return self._client.submit(pickle.loads, pickle.dumps((function, common), 5), pure=False)
-
-    def _result_of(self, future: Future[Any]) -> Any:
+    def _result_of(self, task: Task, future: Future[Any]) -> Any:
         # As long as it is not asked for, it is done again if its worker ends.
         with self._explaining():
-            _, result = self._client.gather(future)
+            self._at[task.number], result = self._client.gather(future)
         return result
 
     def _where(self, number: int) -> dict[str, Any]:
