@@ -22,13 +22,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from keywatch import __version__, content
 from keywatch.detect import detectors, scoring
 from keywatch.detect.detectors import Detector
 from keywatch.detect.power import Injected, inject
 from keywatch.detect.scored_window import Said
 from keywatch.detect.scoring import WindowEvidence
-from keywatch.errors import EngineError
+from keywatch.engine import become_worker
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import LakeSettings
@@ -273,12 +272,7 @@ _guard = Lock()
 
 @contextmanager
 def _tables_of(job: Job, bucket: Bucket) -> Iterator[_Tables]:
-    if job.version != __version__:
-        raise EngineError(
-            f"a worker runs Keywatch {__version__}, the review {job.version}: install the same "
-            "version on all machines"
-        )
-    content.add_folders(job.folders)
+    become_worker(job.version, "the review", job.folders)
     with _guard:
         tables = _made.pop((job.name, bucket.number), None)
     if tables is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from keywatch import __version__, content
 from keywatch.errors import EngineError
 from keywatch.settings import EngineSettings
 
-__all__ = ["Engine", "InProcess", "Task", "opened", "opened_when_asked"]
+__all__ = ["Engine", "InProcess", "Task", "become_worker", "opened", "opened_when_asked"]
 
 Common = TypeVar("Common")
 Result = TypeVar("Result")
@@ -72,6 +75,20 @@ class InProcess:
     def everywhere(self, function: Callable[[], None]) -> None:
         """As of `Engine`."""
         function()
+
+
+def become_worker(version: str, what: str, folders: tuple[Path, ...]) -> None:
+    """Have this process work as the one that asks: with the content of these folders, too.
+
+    Raises:
+        EngineError: `what` is of another `version` of Keywatch.
+    """
+    if version != __version__:
+        raise EngineError(
+            f"the worker on {platform.node()} runs Keywatch {__version__}, {what} {version}: "
+            "install the same version on all machines; nothing was stored"
+        )
+    content.add_folders(folders)
 
 
 @contextmanager

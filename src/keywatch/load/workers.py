@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from keywatch import __version__, content
-from keywatch.engine import Engine
+from keywatch.engine import Engine, become_worker
 from keywatch.errors import EngineError, InputError, KeywatchError
 from keywatch.lake import Lake
 from keywatch.lake.key_hash import OwnSecret, fingerprint
@@ -78,12 +78,7 @@ class Job:
         Raises:
             EngineError: it has none or another, or runs another Keywatch.
         """
-        if self.version != __version__:
-            raise EngineError(
-                f"the worker on {platform.node()} runs Keywatch {__version__}, the load "
-                f"{self.version}: install the same version on all machines; nothing was stored"
-            )
-        content.add_folders(self.folders)
+        become_worker(self.version, "the load", self.folders)
         own = OwnSecret(self.lake, LakeSettings(key_hash_secret=self.secret))
         try:
             own.refuse_other(self.fingerprint)
