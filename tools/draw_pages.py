@@ -30,8 +30,8 @@ def draw_report(browser: Browser, page_file: Path) -> None:
     page = browser.new_page(viewport={"width": 1_000, "height": _MOST_PIXELS})
     page.goto(page_file.resolve().as_uri())
     owner = page.locator("#case-0 summary").first.inner_text().split("·")[0].split()[-1]
-    page.locator("input[type=search]").fill(owner)
-    page.locator("input[type=search]").blur()
+    page.locator("#filter input[type=search]").fill(owner)
+    page.locator("#filter input[type=search]").blur()
     charts = page.locator("#case-0 svg")
     charts.first.wait_for(timeout=60_000)
     last = charts.last.bounding_box()

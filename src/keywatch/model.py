@@ -19,7 +19,12 @@ Status = Literal["draft", "test", "stable"]
 
 Severity = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
-"""How soon somebody has to hear of it, the soonest first."""
+"""How grave a case is, the gravest first."""
+
+Confidence = Literal["high", "medium", "low"]
+"""How sure it is that somebody else uses the key, the surest first."""
+_HALF = 0.5
+_RARE_BITS = 10.0
 
 KeyOrder = Literal["rotation", "key", "name", "owner", "created", "last-use", "requests", "state"]
 """What a list of keys is sorted by."""
@@ -33,17 +38,6 @@ FAMILIES: tuple[Family, ...] = ("origin", "endpoints", "volume", "client", "poli
 def most_urgent(actions: Iterable[Action]) -> Action:
     """The most urgent of `actions`; ``none`` of none."""
     return min(actions, key=ACTIONS.index, default="none")
-
-
-def severity(action: Action, *, is_grave: bool) -> Severity:
-    """How soon somebody has to hear of a case, the same in messages and in OCSF.
-
-    *critical*: to revoke, and it `is_grave`, that is many keys, a sensitive call, or use after a
-    revocation; *high*: to revoke; *medium*: to rotate or to look at; *low*: neither.
-    """
-    if action == "revoke":
-        return "critical" if is_grave else "high"
-    return "low" if action == "none" else "medium"
 
 
 @dataclass(frozen=True)
@@ -171,7 +165,8 @@ class BlastRadius:
 
     `scopes_granted` are the inventory's, None where it does not say; `scopes_used` those that its
     accepted requests needed. `lines_unread` are lines of the key in the window that could not be
-    read: what they did is not known.
+    read: what they did is not known. Of the suspicious requests some were accepted, some denied
+    (401 or 403), and the rest failed; `sensitive_endpoints_suspicious` accepted one.
     """
 
     scopes_granted: tuple[str, ...] | None = None
@@ -181,6 +176,14 @@ class BlastRadius:
     objects_suspicious: int = 0
     response_bytes_suspicious: int = 0
     lines_unread: int = 0
+    requests_accepted: int = 0
+    requests_denied: int = 0
+    sensitive_endpoints_suspicious: tuple[str, ...] = ()
+
+    @property
+    def is_unrestricted(self) -> bool:
+        """Whether a scope is a wildcard."""
+        return any("*" in scope for scope in self.scopes_granted or ())
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,31 @@ class Consumer:
     agent: str
     origin: str
     requests_per_day: float
+
+
+def _is_only_refused(radius: BlastRadius) -> bool:
+    return radius.requests_suspicious > 0 and radius.requests_accepted == 0
+
+
+def severity_of(action: Action, radius: BlastRadius | None, *, is_shared: bool = False) -> Severity:
+    """How grave a case is by what was done, the same in reports, messages and OCSF.
+
+    It *is grave* where requests were accepted and a sensitive endpoint was among them, the key has
+    a wildcard scope, or several keys are used from the place (`is_shared`). To revoke: *critical*
+    if it is grave, *medium* if all requests failed, else *high*. To investigate: *high* if it is
+    grave by what was called or by the number of keys, else *medium*. To rotate: *medium*. Without
+    an action: *low*.
+    """
+    if action == "none":
+        return "low"
+    radius = radius or BlastRadius()
+    misused = is_shared or bool(radius.sensitive_endpoints_suspicious)
+    if action == "rotate" or _is_only_refused(radius):
+        return "medium"
+    if action == "investigate":
+        return "high" if misused else "medium"
+    is_used = radius.requests_accepted > 0
+    return "critical" if misused or (is_used and radius.is_unrestricted) else "high"
 
 
 @dataclass(frozen=True)
@@ -205,6 +233,14 @@ class Impact:
     consumers_total: int = 0
     successor_key_id: str | None = None
     scopes_needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """A step of the suspicious activity: what happened for the first time then, or the last."""
+
+    at: datetime
+    text: str
 
 
 @dataclass(frozen=True)
@@ -323,6 +359,42 @@ class Case:
     more_origins: int = 0
     verdict: GivenVerdict | None = None
     scored_action: Action | None = None
+    story: str = ""
+    """What happened, in sentences: what was done, from where, when and with what client."""
+    done: str = ""
+    """The same in short: ``read 226 objects and exported all data in one call``."""
+    chronology: tuple[Milestone, ...] = ()
+    in_campaign: bool = False
+    """Other keys were used from the same new place."""
+
+    @property
+    def severity(self) -> Severity:
+        """How grave it is (`severity_of`)."""
+        return severity_of(self.action, self.blast_radius, is_shared=self.in_campaign)
+
+    @property
+    def confidence(self) -> Confidence:
+        """How sure it is that somebody else uses the key, or that the fact asks for its action.
+
+        *high*: a verdict or a fact, or it is to be revoked by statistics, of which at most the
+        configured share is innocent; *medium*: of the cases that are as unusual at most half are
+        expected to be innocent (its q-value; 10 bits while there is no calibration); *low*: the
+        rest.
+        """
+        if self.action in ("revoke", "rotate") or any(one.action for one in self.evidence):
+            return "high"
+        likely = self.bits >= _RARE_BITS if self.q_value is None else self.q_value <= _HALF
+        return "medium" if likely else "low"
+
+    @property
+    def urgency(self) -> tuple[int, int, bool, float, str]:
+        """What comes first has less: by action, severity, whether anything was accepted, bits."""
+        radius = self.blast_radius
+        only_refused = radius is not None and _is_only_refused(radius)
+        return (
+            ACTIONS.index(self.action), SEVERITIES.index(self.severity), only_refused,
+            -self.bits, self.key_id,
+        )  # fmt: skip
 
     @property
     def as_scored(self) -> Action:
@@ -454,8 +526,9 @@ class Review:
     """As of when the review was asked for, whatever its window; no part of the run."""
 
     def alerted(self) -> tuple[Case, ...]:
-        """The cases with an action."""
-        return tuple(case for case in self.cases if case.action != "none")
+        """The cases with an action, the most urgent first (`Case.urgency`)."""
+        found = (case for case in self.cases if case.action != "none")
+        return tuple(sorted(found, key=lambda case: case.urgency))
 
     def watched(self) -> tuple[Case, ...]:
         """The cases with something strange, too little to act on."""

@@ -18,6 +18,7 @@ from keywatch.model import (
     HealthFinding,
     HygieneFinding,
     Impact,
+    Milestone,
     NewNetwork,
     Origin,
     Review,
@@ -93,6 +94,9 @@ RADIUS = BlastRadius(
     requests_suspicious=412,
     objects_suspicious=380,
     response_bytes_suspicious=1_240_000,
+    requests_accepted=351,
+    requests_denied=61,
+    sensitive_endpoints_suspicious=("GET /v1/keys", "GET /v1/members"),
 )
 IMPACT = Impact(
     legitimate_requests_per_day=1440.0,
@@ -116,6 +120,19 @@ SCANNED = Case(
     p_value=None,
     q_value=None,
     summary=f"{NEW_COUNTRY.explanation}; {NEW_CALLS.explanation}; {PROBED.explanation}",
+    story="This key read 380 objects, listed API keys and listed members from a hosting network in "
+    "Romania (AS9009 M247 Europe SRL) on 1 October between 02:11 and 03:04 UTC with "
+    "python-requests, new to it, while its usual use continued from Germany. 61 of 412 requests "
+    "were denied.",
+    done="read 380 objects, listed API keys and listed members",
+    chronology=(
+        Milestone(
+            datetime(2026, 10, 1, 2, 11, 40), "first request from AS9009 M247 Europe SRL, RO"
+        ),
+        Milestone(datetime(2026, 10, 1, 2, 12, 3), "first denied request: GET /v1/billing"),
+        Milestone(datetime(2026, 10, 1, 2, 20), "listed API keys (GET /v1/keys)"),
+        Milestone(datetime(2026, 10, 1, 3, 4, 9), "last suspicious request"),
+    ),
     origins=(M247, OFFICE, HOME_V6),
     evidence=(NEW_COUNTRY, NEW_CALLS, PROBED, HOSTING, WALKED, CURL, OVERDUE),
     blast_radius=RADIUS,
@@ -149,6 +166,20 @@ SECOND = replace(
     p_value=0.00041,
     q_value=0.0123,
     summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
+    story="This key was revoked on 20 September and then tried from a hosting network in Romania "
+    "(AS9009 M247 Europe SRL) on 1 October between 02:11 and 03:04 UTC with curl: 412 requests, "
+    "all denied. There was no usual use on that day.",
+    done="412 requests, all denied",
+    chronology=(
+        Milestone(
+            datetime(2026, 10, 1, 2, 11, 40), "first request from AS9009 M247 Europe SRL, RO"
+        ),
+        Milestone(datetime(2026, 10, 1, 2, 11, 40), "first denied request: GET /v1/me"),
+        Milestone(datetime(2026, 10, 1, 3, 4, 9), "last suspicious request"),
+    ),
+    blast_radius=replace(
+        RADIUS, requests_accepted=0, requests_denied=412, sensitive_endpoints_suspicious=()
+    ),
     origins=(M247,),
     evidence=(NEW_COUNTRY, HOSTING, CURL),
     impact=Impact(successor_key_id="key_0700502"),
@@ -172,7 +203,14 @@ DOUBTED = Case(
         CURL,
         replace(NEW_CALLS, explanation="endpoints rarely called by keys like this one", bits=14.16),
     ),
-    blast_radius=BlastRadius(requests_suspicious=3, objects_suspicious=1),
+    story="This key made 3 requests (mostly s3:GetObject) from an ISP in Germany (AS3209 Vodafone "
+    "GmbH) from 3 to 4 October with curl. The key has too little history to tell its usual use.",
+    done="made 3 requests (mostly s3:GetObject)",
+    chronology=(
+        Milestone(datetime(2026, 10, 3, 9, 30), "first request from AS3209 Vodafone GmbH, DE"),
+        Milestone(datetime(2026, 10, 4, 9, 45), "last suspicious request"),
+    ),
+    blast_radius=BlastRadius(requests_suspicious=3, objects_suspicious=1, requests_accepted=3),
     impact=Impact(),
     steps=(
         "Ask arn:aws:iam::123456789012:user/terraform to confirm the use from 2a02:8109:b6bf::/48",
@@ -257,6 +295,9 @@ def watched(number: int) -> Case:
         name=f"Status page {number}",
         owner=None,
         action="none",
+        story="",
+        done="",
+        chronology=(),
         bits=16.0 / (number + 1),
         summary="new address in a prefix this key uses",
         evidence=(replace(CURL, bits=16.0 / (number + 1)),),

@@ -32,15 +32,16 @@ def test_findings_are_valid_and_one_for_each_case_with_an_action(review: Review)
 
 
 def test_a_finding_is_as_urgent_as_its_message() -> None:
-    calm = replace(SCANNED, blast_radius=BlastRadius())
-    grave = replace(calm, blast_radius=BlastRadius(sensitive_endpoints_used=("GET /v1/members",)))
+    calm = replace(SCANNED, blast_radius=BlastRadius(requests_suspicious=2, requests_accepted=2))
     campaign = [replace(FULL.groups[0], key_ids=(calm.key_id, SECOND.key_id))]
-    for review in (
-        review_of(calm), review_of(grave), review_of(DOUBTED),
-        review_of(calm, replace(calm, key_id=SECOND.key_id), groups=campaign),
+    in_it = replace(calm, in_campaign=True)
+    for review, severity in (
+        (review_of(calm), "high"), (review_of(SCANNED), "critical"), (review_of(SECOND), "medium"),
+        (review_of(DOUBTED), "medium"),
+        (review_of(in_it, replace(in_it, key_id=SECOND.key_id), groups=campaign), "critical"),
     ):  # fmt: skip
-        told = {message.severity for message in messages_of(review)}
-        assert {finding["severity"].lower() for finding in ocsf_findings(review)} == told
+        assert {message.severity for message in messages_of(review)} == {severity}
+        assert {finding["severity"].lower() for finding in ocsf_findings(review)} == {severity}
 
 
 def test_a_finding_names_the_technique_and_each_tactic() -> None:

@@ -166,6 +166,19 @@ def test_the_filter_works_by_keyboard(page: Page) -> None:
     assert shown_keys(page) == []
 
 
+def test_a_long_table_has_a_filter_of_its_own(page: Page) -> None:
+    rows = page.locator("#upkeep tbody tr")
+    everything = rows.count()
+    field = page.locator("#upkeep").get_by_label("Filter rows")
+    field.fill("rotation overdue")
+    shown = page.locator("#upkeep tbody tr:visible").count()
+    assert 0 < shown < everything
+    assert page.locator("#upkeep [role=status]").inner_text() == f"{shown} of {everything} rows"
+    field.fill("")
+    assert page.locator("#upkeep tbody tr:visible").count() == everything
+    assert page.locator("#networks").get_by_label("Filter rows").count() == 0
+
+
 @pytest.mark.parametrize("by", ["mouse", "keyboard"])
 def test_sorting_orders_rows_and_cases_both_ways(page: Page, by: str) -> None:
     def sort(head: str) -> None:
@@ -182,9 +195,9 @@ def test_sorting_orders_rows_and_cases_both_ways(page: Page, by: str) -> None:
     assert page.locator("#glance th[aria-sort=ascending]").inner_text() == "Key"
     sort("Key")
     assert shown_keys(page) == sorted(names, key=str.casefold, reverse=True)
-    sort("Bits")
+    sort("Confidence")
     assert shown_keys(page) == names
-    sort("Bits")
+    sort("Confidence")
     assert shown_keys(page) == shown_cases(page) == names[::-1]
 
 

@@ -194,7 +194,7 @@ def test_what_is_at_stake_is_read_of_a_document_in_brief_and_of_an_older_one() -
         "blast_radius": {"requests_suspicious": 3, "a_field_that_is_gone": 1},
         "impact": {"consumers": [{"agent": "curl/8", "origin": "home", "requests_per_day": 2.0}]},
     }
-    assert blast_radius_of(older) == BlastRadius(requests_suspicious=3)
+    assert blast_radius_of(older) == BlastRadius(requests_suspicious=3, requests_accepted=3)
     assert impact_of(older) == Impact(
         consumers=(Consumer("curl/8", "home", 2.0),), consumers_total=1
     )

@@ -30,7 +30,9 @@ from keywatch.model import (
     Severity,
     Technique,
     Window,
-    severity,
+)
+from keywatch.model import (
+    severity_of as severity_of_case,
 )
 from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
@@ -171,8 +173,9 @@ class Message:
     @property
     def rank(self) -> float:
         """The larger, the sooner it is sent."""
-        urgency = len(SEVERITIES) - SEVERITIES.index(self.severity)
-        return urgency * 1000 + min(self.bits, _MOST_BITS)
+        action = len(ACTIONS) - ACTIONS.index(self.action)
+        severity = len(SEVERITIES) - SEVERITIES.index(self.severity)
+        return action * 10_000 + severity * 1000 + min(self.bits, _MOST_BITS)
 
     def to_json(self) -> str:
         """One line of ASCII."""
@@ -323,13 +326,20 @@ def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
 
 
 def severity_of(alert: Alert) -> Severity:
-    """As `model.severity` says; a move to confirm is *low*, and neither a theft nor none."""
+    """As `model.severity_of` says; a move to confirm is *low*, and neither a theft nor none.
+
+    *critical* where a key of it is used after its revocation.
+    """
     if alert.kind == "migration" and alert.action != "revoke":
         return "low"
-    radius = blast_radius_of(_worst_case(alert))
-    sensitive = radius is not None and bool(radius.sensitive_endpoints_used)
-    is_grave = alert.kind == "campaign" or sensitive or alert.still_used
-    return severity(alert.action, is_grave=is_grave)
+    if alert.still_used:
+        return "critical"
+    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    found = [
+        severity_of_case(alert.action, blast_radius_of(case), is_shared=alert.kind == "campaign")
+        for case in [case for case in cases if case["action"] != "none"] or cases
+    ]
+    return min(found, key=SEVERITIES.index)
 
 
 def owners_of(alert: Alert) -> set[str | None]:
@@ -373,7 +383,7 @@ def _why(alert: Alert) -> str:
     if alert.change > 1 or alert.why != "opened":
         return alert.why
     if alert.kind == "key":
-        return str(alert.document["summary"])
+        return str(alert.document.get("story") or alert.document["summary"])
     return str(alert.document["explanation"])
 
 

@@ -3,6 +3,10 @@
 -- Whether a status code says that the key may not do this.
 CREATE OR REPLACE TEMP MACRO is_denied(status_class) AS status_class IN ('401', '403');
 
+-- Whether it says that the request was carried out; of a log without status codes each was.
+CREATE OR REPLACE TEMP MACRO is_accepted(status_class) AS
+    status_class IN ('-', '1xx', '2xx', '3xx');
+
 -- The days of a set of days: a bit for each day from the first on.
 CREATE OR REPLACE TEMP MACRO days_in(days, first) AS
     list_transform(

@@ -16,18 +16,23 @@ from keywatch.report.parts import (
     NAME_LENGTH,
     SENTENCE_LENGTH,
     STANDINGS,
+    STORY_LENGTH,
     STYLES,
     TRIAL,
     action_label,
     add_attribution,
     add_title,
     compared,
+    graded,
+    has_weight,
     if_revoked,
     numbered,
     on_trial,
     reasons_of,
     some_names,
+    steps_in_time,
     strength,
+    sureness,
     techniques_of,
     upkeep_of,
     weight,
@@ -63,8 +68,12 @@ def render_case(
     page = Page(width, color=color)
     add_title(page, f"Keywatch case {printable(case.key_id, ID_LENGTH)}", review)
     page.blank()
-    page.add(styled((action_label(case.action), STYLES[case.action]), strength(case.bits, "  ")))
-    page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
+    head = f"  {graded(case)}" if case.action != "none" else strength(case.bits, "  ")
+    page.add(styled((action_label(case.action), STYLES[case.action]), head))
+    page.add(sentence(printable(case.story or case.summary, STORY_LENGTH)))
+    if case.chronology:
+        page.heading("Chronology, UTC")
+        page.add(Grid(steps_in_time(case)), indent=2)
     page.heading("Key")
     page.add(Grid(_key_facts(case, review)), indent=2)
     _add_why(page, case, review)
@@ -83,12 +92,6 @@ def render_case(
 
 
 def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
-    if case.p_value is None:
-        chance = "not calibrated yet: decided by the thresholds in the settings"
-    else:
-        chance = f"p {case.p_value:.2g}"
-        if case.q_value is not None:
-            chance += f", q {case.q_value:.2g} (false discovery rate if this case is alerted)"
     groups = [
         f"{group.kind} with {count(len(group.key_ids) - 1, 'other key')}: {printable(group.origin)}"
         for group in review.groups
@@ -102,7 +105,7 @@ def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
         ("owner", printable(case.owner or "")),
         ("environment", printable(case.environment or "")),
         ("status", STANDINGS[case.standing]),
-        ("probability", chance),
+        ("confidence", sureness(case)),
         ("verdict", printable(verdict_words(case.verdict)) if case.verdict else ""),
         *(("part of", group) for group in groups),
     ]
@@ -130,7 +133,10 @@ def _add_why(page: Page, case: Case, review: Review) -> None:
         page.add(styled((BITS_MEANING, "dim")), indent=2)
     rows: list[list[Cell]] = []
     for family in ranked:
-        rows += [["", "", ""], *(_reason(item) for item in families[family])]
+        heavy = [_reason(item) for item in families[family] if has_weight(item)]
+        rows += [["", "", ""], *heavy] if heavy else []
+    if light := sum(not has_weight(item) for item in reasons):
+        rows += [["", "", ""], ["0.0", "", f"{count(light, 'more reason')} without weight"]]
     if rows:
         page.add(Grid(rows, align=("right",)), indent=2)
     _add_about(page, reasons)

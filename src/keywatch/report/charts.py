@@ -45,11 +45,14 @@ THEMES: dict[str, dict[str, Any]] = {
 _COLORS = ("#5b84b1", "#d97d0d", "#d1343f")
 _SHAPES = ("circle", "square", "diamond")
 _DAYS = alt.Axis(
-    format="%-d %b", grid=False, labelOverlap=True, labelSeparation=14, ticks=False,
+    format="%-d %b", grid=False, labelOverlap=True, labelSeparation=14, labelFlush=True,
+    ticks=False,
     tickCount=alt.TimeIntervalStep(interval="day", step=1),
 )  # fmt: skip
+# By the element that holds the chart: its own width depends on the labels. Without one, as wide.
+_NARROW = "containerSize()[0] < 480"
 _NAMES = alt.Axis(
-    labelLimit=alt.ExprRef("width < 240 ? 110 : 230"), labelPadding=9, ticks=False, domain=False
+    labelLimit=alt.ExprRef(f"{_NARROW} ? 110 : 230"), labelPadding=9, ticks=False, domain=False
 )
 _FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
 _COUNTRIES = alt.TopoDataFormat(type="topojson", feature="countries")
@@ -65,7 +68,8 @@ def world() -> dict[str, Any]:
 
 def _kinds() -> tuple[alt.Color, alt.Shape]:
     """By color and by shape: not everybody tells the colors apart."""
-    legend = alt.Legend(title=None, orient="top", symbolOpacity=1)
+    columns = alt.ExprRef(f"{_NARROW} ? 1 : {len(KINDS)}")
+    legend = alt.Legend(title=None, orient="top", symbolOpacity=1, columns=columns)
     colors = alt.Scale(domain=list(KINDS), range=list(_COLORS))
     shapes = alt.Scale(domain=list(KINDS), range=list(_SHAPES))
     return (
@@ -116,7 +120,7 @@ def timeline_chart(rows: Table, week: Table, width: Width = "container") -> alt.
                 alt.Tooltip("origin:N", title="origin"),
                 alt.Tooltip("day:T", title="day", format="%a %-d %b %Y"),
                 alt.Tooltip("requests:Q", title="requests", format=","),
-                alt.Tooltip("refused:Q", title="refused", format=","),
+                alt.Tooltip("refused:Q", title="denied", format=","),
                 alt.Tooltip("kind:N", title="status"),
             ],
         )
@@ -157,13 +161,14 @@ def map_chart(
 def endpoint_chart(rows: Table, width: Width = "container") -> alt.LayerChart:
     """Requests a day by endpoint: a bar before the window, a point in it; `endpoint_rows`."""
     scale = alt.Scale(type="symlog", constant=1, nice=True)
-    axis = alt.Axis(title="requests a day (log)", tickCount=5, format="~s")
+    axis = alt.Axis(title="requests a day, log scale", tickCount=5, format="~s")
     base = alt.Chart(rows).encode(alt.Y("endpoint:N", sort=None, title=None, axis=_NAMES))
     tips = [
         alt.Tooltip("endpoint:N", title="endpoint"),
         alt.Tooltip("before:Q", title="a day before", format=",.1f"),
         alt.Tooltip("now:Q", title="a day now", format=",.1f"),
         alt.Tooltip("refused:Q", title="denied now", format=","),
+        alt.Tooltip("flagged:Q", title="suspicious now", format=","),
         alt.Tooltip("kind:N", title="status"),
     ]
     before = base.mark_bar(height=6, opacity=0.35, style="before").encode(

@@ -99,9 +99,10 @@ def map_rows(origins: Sequence[Row]) -> Rows:
 
 
 def endpoint_rows(endpoints: Sequence[Row]) -> Rows:
-    """Of one key's endpoints: requests a day before and now, refused, kind; the new ones first.
+    """Of one key's endpoints: requests a day before and now, refused, kind; the usual ones last.
 
-    The usual ones keep room beside however many new ones, for comparison.
+    *suspicious* are those that suspicious visits called, of which `flagged` says how often. The
+    usual ones keep room beside however many others, for comparison.
     """
 
     def rank(row: Row) -> tuple[int, float]:
@@ -118,6 +119,7 @@ def endpoint_rows(endpoints: Sequence[Row]) -> Rows:
             "before": round(row["per_day_before"], 2),
             "now": round(row["per_day_now"], 2),
             "refused": row["refused_now"],
+            "flagged": row["requests_flagged"],
             "kind": _endpoint_kind(row),
         }
         for row in [*shown, *usual[: _MOST_ENDPOINTS - len(shown)]]
@@ -131,6 +133,6 @@ def _kind(row: Row) -> str:
 
 
 def _endpoint_kind(row: Row) -> str:
-    if row["requests_before"]:
-        return USUAL
-    return SUSPICIOUS if row["requests_flagged"] else NEW
+    if row["requests_flagged"]:
+        return SUSPICIOUS
+    return USUAL if row["requests_before"] else NEW

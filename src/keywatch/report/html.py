@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,12 +20,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from keywatch.model import Review
+from keywatch.model import SEVERITIES, Review, Technique
 from keywatch.report import charts, drawn, views
 from keywatch.report.health import health_lines
-from keywatch.report.parts import BITS_MEANING, NEW_NETWORKS_MEANING, TRIAL, action_label, weight
+from keywatch.report.parts import (
+    BITS_MEANING,
+    NEW_NETWORKS_MEANING,
+    TRIAL,
+    action_label,
+    graded,
+    weight,
+)
 from keywatch.review.history import Details
-from keywatch.text.phrases import count, rate, sentence, span, verdict_words, window_label
+from keywatch.text.phrases import count, minute, rate, sentence, span, verdict_words, window_label
 from keywatch.text.safe_text import printable
 
 _MOST_CASES = 200
@@ -63,6 +71,7 @@ def render_html(review: Review, details: Details) -> str:
             upkeep_line=views.upkeep_line(review),
             coverage=views.coverage_view(review, details),
             attribution_url=_ATTRIBUTION_URL,
+            severities=SEVERITIES,
             actions=list(dict.fromkeys(case.action for case in shown)),
             owners=sorted({case.owner for case in shown if case.owner}),
         )
@@ -94,7 +103,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
         window_label=window_label, query=_query, commands=_with_commands, weight=weight,
-        verdict=verdict_words,
+        verdict=verdict_words, minute=minute, graded=graded, technique=_technique,
     )  # fmt: skip
     environment.globals["trial"] = TRIAL
     return environment
@@ -105,6 +114,11 @@ def _shown(value: object) -> object:
     if isinstance(value, str) and not isinstance(value, Markup):
         return printable(value, _TEXT_LENGTH)
     return value
+
+
+def _technique(technique: Technique) -> str:
+    """``T1078.004 Valid Accounts: Cloud Accounts``, without its tactics."""
+    return str(replace(technique, tactics=()))
 
 
 def _query(text: str) -> Markup:

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from keywatch.model import Action, Case, Family, Origin, Review, Severity, severity
+from keywatch.model import Action, Case, Confidence, Family, Origin, Review, Severity
 from keywatch.text import attack
 from keywatch.text.document import case_document
 
 OCSF_VERSION = "1.8.0"
 _SEVERITY_IDS: dict[Severity, int] = {"critical": 5, "high": 4, "medium": 3}
+_CONFIDENCE_IDS: dict[Confidence, int] = {"high": 3, "medium": 2, "low": 1}
 INFORMATIONAL = (1, "Informational")
 """OCSF's number and name of the severity of what needs nothing."""
 _TITLES: dict[Action, str] = {
@@ -66,7 +67,7 @@ def ocsf_findings(review: Review) -> Iterator[dict[str, Any]]:
 def _finding(case: Case, review: Review) -> dict[str, Any]:
     # By way of the contract's document: text there is Unicode whatever the log held.
     told = case_document(case)
-    severity_id, severity_name = _severity(case, review)
+    severity_id, severity_name = _severity(case)
     # A cleared case is named for what it was.
     found = case.as_scored if case.action == "none" else case.action
     # A key is revoked for its use, or for what is known of it while no use is suspicious.
@@ -89,8 +90,10 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
         "end_time": end,
         "severity_id": severity_id,
         "severity": severity_name,
+        "confidence_id": _CONFIDENCE_IDS[case.confidence],
+        "confidence": case.confidence.capitalize(),
         **_status(case),
-        "message": told["summary"],
+        "message": told["story"] or told["summary"],
         "metadata": {
             "version": OCSF_VERSION,
             "uid": f"{review.run.id}:{told['key_id']}",
@@ -104,7 +107,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             # The same key in the same window is the same finding, however often it is reviewed.
             "uid": f"{told['key_id']}:{review.window.start:%Y-%m-%d}:{review.window.end:%Y-%m-%d}",
             "title": _LEAKED_TITLE if is_leaked else _TITLES[found],
-            "desc": told["summary"],
+            "desc": told["story"] or told["summary"],
             "types": [_TYPES["rotate" if is_leaked else found]],
             "created_time": end,
             **_when_seen(seen),
@@ -126,7 +129,7 @@ def _finding(case: Case, review: Review) -> dict[str, Any]:
             name: told[name]
             for name in (
                 "action", "scored_action", "verdict", "bits", "p_value", "q_value",
-                "blast_radius", "impact", "events_query",
+                "summary", "chronology", "blast_radius", "impact", "events_query",
             )
         },
     }  # fmt: skip
@@ -184,16 +187,11 @@ def _named(uid: str, name: str) -> dict[str, str]:
     return {"uid": uid, "name": name} if name else {"uid": uid}
 
 
-def _severity(case: Case, review: Review) -> tuple[int, str]:
-    """OCSF's number and name of the severity that a channel's message has."""
+def _severity(case: Case) -> tuple[int, str]:
+    """OCSF's number and name of the case's severity."""
     if case.action == "none":
         return INFORMATIONAL
-    campaigns = {
-        key for group in review.groups if group.kind == "campaign" for key in group.key_ids
-    }
-    sensitive = case.blast_radius is not None and case.blast_radius.sensitive_endpoints_used
-    found = severity(case.action, is_grave=bool(sensitive) or case.key_id in campaigns)
-    return _SEVERITY_IDS[found], found.capitalize()
+    return _SEVERITY_IDS[case.severity], case.severity.capitalize()
 
 
 def _status(case: Case) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from collections.abc import Iterable, Sequence
 
 from keywatch.model import Action, BlastRadius, Case, Evidence, Impact, Review, Standing
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
-from keywatch.text.phrases import count, listed, rate, sentence, size, window_label
+from keywatch.text.countries import country_name
+from keywatch.text.phrases import count, days, listed, minute, rate, sentence, size, window_label
 from keywatch.text.safe_text import printable
 
 ID_LENGTH = 48
 NAME_LENGTH = 60
 CELL_LENGTH = 24
 SENTENCE_LENGTH = 400
-"""Characters of a value that are shown: of an id, a name, a cell of a table, a sentence."""
+STORY_LENGTH = 1200
+"""Characters of a value that are shown: of an id, a name, a cell, a sentence, a story."""
 
 _MOST_LISTED = 8
 _MOST_EXPLAINED = 3
@@ -42,6 +44,7 @@ NEW_NETWORKS_MEANING = (
     "Not used before by the key or by a key it replaces. Ask the owner about networks that you do "
     "not recognise, alerted or not."
 )
+_ABBREVIATED = {"isp": "ISP", "vpn": "VPN", "tor": "Tor"}
 _NO_ACTION_LABEL = "NO ACTION"
 
 
@@ -71,6 +74,40 @@ def action_label(action: Action) -> str:
 def strength(bits: float, before: str = "") -> str:
     """``40.7 bits``; empty where a fact alone says what to do, which has none."""
     return f"{before}{bits:.1f} bits" if bits else ""
+
+
+def graded(case: Case) -> str:
+    """``high severity, medium confidence``."""
+    return f"{case.severity} severity, {case.confidence} confidence"
+
+
+def sureness(case: Case) -> str:
+    """The numbers behind the confidence: ``medium (31.8 bits, p 0.0013, q 0.073)``."""
+    numbers = [strength(case.bits)]
+    if case.p_value is None:
+        numbers.append("not calibrated: decided by thresholds")
+    else:
+        numbers.append(f"p {case.p_value:.2g}")
+    numbers += [f"q {case.q_value:.2g}"] if case.q_value is not None else []
+    told = ", ".join(each for each in numbers if each)
+    return f"{case.confidence} ({told})" if case.action != "none" else told
+
+
+def when_and_where(case: Case) -> tuple[str, str]:
+    """``28–30 Sep`` and ``China, ISP, AS4134 Chinanet``; empty without suspicious activity."""
+    if not case.chronology:
+        return "", ""
+    when = days(case.chronology[0].at, case.chronology[-1].at)
+    suspicious = [origin for origin in case.origins if origin.requests_suspicious]
+    if not suspicious:
+        return when, ""
+    first = suspicious[0]
+    asn = f"AS{first.asn}" if first.asn is not None else ""
+    network = " ".join(part for part in (asn, first.organization or "") if part)
+    country = country_name(first.country).removeprefix("the ") if first.country else ""
+    origin_class = _ABBREVIATED.get(first.origin_class, first.origin_class)
+    parts = (country, origin_class, network or first.ip)
+    return when, ", ".join(printable(part, NAME_LENGTH) for part in parts if part)
 
 
 def numbered(steps: Sequence[str]) -> list[list[Cell]]:
@@ -122,6 +159,16 @@ def weight(item: Evidence) -> str:
     if item.action and not item.bits:
         return "fact"
     return f"{item.said_bits or 0.0 if item.status == 'test' else item.bits:.1f}"
+
+
+def has_weight(item: Evidence) -> bool:
+    """Whether it is a fact, or adds bits that are seen with one decimal."""
+    return bool(item.action) or round(item.bits, 1) > 0
+
+
+def steps_in_time(case: Case) -> list[list[Cell]]:
+    """Rows of a time and what happened then."""
+    return [[minute(step.at), printable(step.text, SENTENCE_LENGTH)] for step in case.chronology]
 
 
 def compared(item: Evidence) -> Cell:

@@ -30,20 +30,26 @@ from keywatch.report.parts import (
     NEW_NETWORKS_MEANING,
     SENTENCE_LENGTH,
     STANDINGS,
+    STORY_LENGTH,
     STYLES,
     TRIAL,
     action_label,
     add_attribution,
     add_title,
     compared,
+    graded,
+    has_weight,
     if_revoked,
     numbered,
     on_trial,
     reasons_of,
     some_names,
-    strength,
+    steps_in_time,
+    sureness,
+    techniques_of,
     weight,
     what_was_done,
+    when_and_where,
 )
 from keywatch.report.upkeep import add_upkeep
 from keywatch.text.phrases import (
@@ -62,6 +68,7 @@ from keywatch.text.safe_text import printable
 _MOST_BLOCKS = 25
 _MOST_REASONS = 4
 _MOST_STEPS = 3
+_MOST_TECHNIQUES = 3
 _MOST_WATCHED = 10
 _MOST_GROUP_KEYS = 12
 _MOST_NETWORKS = 20
@@ -80,12 +87,8 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     _add_verdict(page, review)
     _add_health(page, review)
     if alerted:
-        rows = [
-            [styled((action_label(case.action), STYLES[case.action])), *_glance(case)]
-            for case in alerted
-        ]
         page.blank()
-        page.add(Grid(rows, align=("left", "right"), one_line=True), indent=2)
+        page.add(Grid([_finding(case) for case in alerted]), indent=2)
     _add_cleared(page, review)
     if review.groups:
         page.heading("Related keys")
@@ -156,6 +159,22 @@ def _add_health(page: Page, review: Review) -> None:
         page.add(Grid([["-", line] for line in lines]), indent=2)
 
 
+def _finding(case: Case) -> list[Cell]:
+    """A key with an action: what, how grave, which key, when and where, what was done."""
+    when, where = when_and_where(case)
+    key_id = printable(case.key_id, CELL_LENGTH)
+    name = printable(case.name or "", CELL_LENGTH)
+    key: Cell = Stack((styled((name, "bold")), key_id)) if name else styled((key_id, "bold"))
+    head = " · ".join(part for part in (when, where) if part)
+    done = sentence(printable(case.done or case.summary, SENTENCE_LENGTH))
+    return [
+        styled((action_label(case.action), STYLES[case.action])),
+        case.severity,
+        key,
+        Stack((head, done) if head else (done,)),
+    ]
+
+
 def _glance(case: Case) -> list[Cell]:
     """A key in one line: bits, id, name and the reason as far as it goes."""
     name = f"{printable(case.name, CELL_LENGTH)}: " if case.name else ""
@@ -179,23 +198,29 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     key_id = printable(case.key_id, ID_LENGTH)
     page.add(
         styled((action_label(case.action), STYLES[case.action]), "  ", (key_id, "bold"),
-               strength(case.bits, "  "))
+               f"  {graded(case)}")
     )  # fmt: skip
     if who := _who(case):
         page.add(who)
+    page.add(sentence(printable(case.story or case.summary, STORY_LENGTH)))
     reasons = reasons_of(case, review)
     trial = on_trial(case)
-    # A summary that only repeats the reasons below says nothing new.
-    if not set(case.summary.split("; ")) <= {r.explanation for r in reasons[:_MOST_REASONS]}:
-        page.add(sentence(printable(case.summary, SENTENCE_LENGTH)))
     page.blank()
     rows: list[tuple[str, Cell]] = []
     if case.verdict:
         rows.append(("verdict", printable(verdict_words(case.verdict), SENTENCE_LENGTH)))
     if reasons:
         rows.append(("why", _why_in_short(reasons)))
+    if reasons:
+        rows.append(("confidence", sureness(case)))
     if trial:
         rows.append((TRIAL, _why_in_short(trial, total=False)))
+    if case.chronology:
+        rows.append(("chronology", Grid(steps_in_time(case))))
+    if techniques := techniques_of(reasons):
+        short = (printable(one.partition(" (")[0], NAME_LENGTH) for one in techniques)
+        told = listed(short, _MOST_TECHNIQUES)
+        rows.append(("ATT&CK", told))
     if done := what_was_done(case.blast_radius):
         rows.append(("activity", done))
     if case.blast_radius and case.blast_radius.scopes_granted:
@@ -224,7 +249,8 @@ def _who(case: Case) -> str:
 
 def _why_in_short(reasons: Sequence[Evidence], *, total: bool = True) -> Cell:
     """The first reasons, and what the rest have in `total`."""
-    shown, rest = reasons[:_MOST_REASONS], reasons[_MOST_REASONS:]
+    shown = [one for one in reasons if not total or has_weight(one)][:_MOST_REASONS]
+    rest = reasons[len(shown) :]
     rows: list[list[Cell]] = [
         [styled((weight(item), "bold")), item.family, compared(item)] for item in shown
     ]

@@ -24,11 +24,14 @@ from keywatch.report.networks import known_of, network_of, places_of
 from keywatch.report.outcome import power_sentences
 from keywatch.report.parts import (
     STANDINGS,
+    has_weight,
     if_revoked,
     on_trial,
     reasons_of,
+    sureness,
     upkeep_of,
     what_was_done,
+    when_and_where,
 )
 from keywatch.report.upkeep import rule_counts, rule_name
 from keywatch.review.history import Details, ShownKey
@@ -63,11 +66,15 @@ class CaseView:
     case: Case
     facts: tuple[tuple[str, str], ...]
     families: tuple[tuple[Family, float], ...]
-    reasons: tuple[Evidence, ...]
     trial: tuple[Evidence, ...]
     upkeep: tuple[Evidence, ...]
     about: tuple[About, ...]
-    done: str
+    when: str
+    where: str
+    heavy: tuple[Evidence, ...]
+    """The reasons with weight; `light` are the rest."""
+    light: tuple[Evidence, ...]
+    activity: str
     impact: str
     origins: tuple[Mapping[str, Any], ...]
     more_origins: int
@@ -167,17 +174,21 @@ def _case_view(
     kept = case.bits / total if total else 0.0
     upkeep = upkeep_of(case, review)
     window = window_options(review.window)
+    when, where = when_and_where(case)
     return CaseView(
         case=case,
         facts=tuple(_facts(case, review, details)),
         families=tuple(
             (family, sums[family] * kept) for family in FAMILIES if sums[family] * kept > 0.05
         ),
-        reasons=tuple(reasons),
         trial=tuple(on_trial(case)),
         upkeep=tuple(item for item in case.evidence if item.detector in upkeep),
         about=tuple(dict.fromkeys(item.about for item in reasons if item.about)),
-        done=what_was_done(case.blast_radius),
+        when=when,
+        where=where,
+        heavy=tuple(item for item in reasons if has_weight(item)),
+        light=tuple(item for item in reasons if not has_weight(item)),
+        activity=what_was_done(case.blast_radius),
         impact=if_revoked(case.impact) if case.impact else "",
         origins=tuple(origins[:_MOST_ORIGINS]),
         more_origins=max(len(origins) - _MOST_ORIGINS, 0),
@@ -201,7 +212,7 @@ def _facts(case: Case, review: Review, details: Details) -> list[tuple[str, str]
         ("seen", _seen(key) if key else ""),
         ("replaces", (key.replaces or "") if key else ""),
         ("status", STANDINGS[case.standing]),
-        ("probability", _chance(case)),
+        ("confidence", sureness(case)),
         *(
             ("part of", f"{group.kind} with {count(len(group.key_ids) - 1, 'other key')}: "
              f"{group.origin}")
@@ -233,13 +244,6 @@ def _seen(key: ShownKey) -> str:
     return f"since {key.first_day}" if key.first_day else ""
 
 
-def _chance(case: Case) -> str:
-    if case.p_value is None:
-        return "not calibrated: decided by thresholds"
-    told = f"p {case.p_value:.2g}"
-    return told if case.q_value is None else f"{told}, q {case.q_value:.2g}"
-
-
 def _told(
     case: Case,
     origins: Sequence[Mapping[str, Any]],
@@ -251,14 +255,17 @@ def _told(
     new = [row for row in origins if not row["known"]]
     flagged = sum(bool(row["flagged"]) for row in origins)
     fresh = [row for row in endpoints if not row["requests_before"]]
+    called = sum(bool(row["requests_flagged"]) for row in endpoints)
+    since = max(min(row["first_seen"] for row in origins).date(), details.first_day)
     return {
-        "timeline": f"Requests of {name} by day and network since {details.first_day}: "
+        "timeline": f"Requests of {name} by day and network since {since}: "
         f"{count(len(origins), 'network')}, {len(new):,} of them new in the window, "
         f"{flagged:,} suspicious.",
         "map": f"Origins of the requests of {name}: "
         f"{listed(dict.fromkeys(row['country'] or 'unknown' for row in origins), 12)}.",
         "endpoints": f"Requests a day by endpoint, before and in the window: "
-        f"{count(len(endpoints), 'endpoint')}, {len(fresh):,} of them new.",
+        f"{count(len(endpoints), 'endpoint')}, {len(fresh):,} of them new to the key, "
+        f"{called:,} called by suspicious activity.",
     }
 
 

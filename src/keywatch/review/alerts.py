@@ -41,8 +41,8 @@ What = Literal["trigger", "update", "acknowledge", "approve", "resolve"]
 _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
-    "key_id", "key", "name", "owner", "environment", "action", "bits", "summary",
-    "blast_radius", "impact", "steps",
+    "key_id", "key", "name", "owner", "environment", "action", "severity", "confidence", "bits",
+    "summary", "story", "blast_radius", "impact", "steps",
 )  # fmt: skip
 _MOST_OF_A_GROUP = 3
 

@@ -34,12 +34,14 @@ SELECT key_id, suspicious, sum(events)::BIGINT AS events,
 FROM case_visits
 GROUP BY ALL;
 
--- grain: key_id; distinct objects of its suspicious visits. Roll-ups count an object once a day,
--- address and endpoint: of several days only the events can tell how many they are.
+-- grain: key_id; distinct objects of its suspicious visits, and those that an accepted request was
+-- about. Roll-ups count an object once a day, address and endpoint: of several days only the events
+-- can tell how many they are.
 CREATE OR REPLACE TEMP TABLE case_objects AS
-SELECT e.key_id, count(DISTINCT e.object) AS objects
+SELECT e.key_id, count(DISTINCT e.object) AS objects,
+    count(DISTINCT e.object) FILTER (coalesce(e.status, 0) < 400) AS accessed
 FROM (
-    SELECT coalesce(principal, key_id) AS key_id, day, address, object FROM lake.events
+    SELECT coalesce(principal, key_id) AS key_id, day, address, object, status FROM lake.events
 ) AS e
 SEMI JOIN (
     FROM visit_addresses
@@ -47,6 +49,51 @@ SEMI JOIN (
 ) USING (key_id, day, address)
 WHERE e.day >= getvariable('window_start') AND e.day < getvariable('window_end')
 GROUP BY e.key_id;
+
+-- grain: key_id, endpoint; what its suspicious visits called, and when first
+CREATE OR REPLACE TEMP TABLE case_calls AS
+WITH called AS (
+    SELECT w.key_id, w.endpoint, sum(w.events)::BIGINT AS requests,
+        coalesce(sum(w.events) FILTER (is_denied(w.status_class)), 0)::BIGINT AS denied,
+        coalesce(sum(w.events) FILTER (is_accepted(w.status_class)), 0)::BIGINT AS accepted,
+        min(w.first_ts) FILTER (is_denied(w.status_class)) AS denied_at,
+        min(w.first_ts) FILTER (is_accepted(w.status_class)) AS accepted_at
+    FROM window_activity AS w
+    SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
+    GROUP BY ALL
+)
+
+SELECT c.*, s.sensitivity, s.why
+FROM called AS c
+LEFT JOIN keys AS k USING (key_id)
+LEFT JOIN source_catalogue AS s USING (source, endpoint);
+
+-- grain: key_id, suspicious, network, country, class; where its suspicious visits came from, and
+-- the others of the same days
+CREATE OR REPLACE TEMP TABLE case_places AS
+WITH days AS (
+    SELECT key_id, min(day) AS first_day, max(day) AS last_day
+    FROM case_visits WHERE suspicious GROUP BY key_id
+)
+
+SELECT c.key_id, c.suspicious, v.network, nullif(v.country, '-') AS country, v.class,
+    min(v.place) AS place, sum(v.events)::BIGINT AS requests,
+    min(v.first_ts) AS first_seen, max(v.last_ts) AS last_seen
+FROM case_visits AS c
+JOIN days AS d USING (key_id)
+JOIN visits AS v ON v.key_id = c.key_id AND v.day = c.day AND v.prefix = c.prefix
+WHERE c.day BETWEEN d.first_day AND d.last_day
+GROUP BY ALL;
+
+-- grain: key_id, client; that its suspicious visits were made with; is_new: the key had no such
+-- client before
+CREATE OR REPLACE TEMP TABLE case_clients AS
+SELECT key_id, a.product AS client, sum(a.events)::BIGINT AS requests,
+    NOT EXISTS (
+        FROM baseline_agents AS b WHERE b.key_id = a.key_id AND b.product = a.product) AS is_new
+FROM visit_agents AS a
+SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
+GROUP BY ALL;
 
 -- grain: key_id, addresses; the days on which its visits to show came from just these
 CREATE OR REPLACE TEMP TABLE case_addresses AS

@@ -24,7 +24,8 @@ from keywatch.model import (
     Standing,
     Window,
 )
-from keywatch.text.phrases import listed
+from keywatch.review.story import Call, Client, Place, Scene, chronology, done, story
+from keywatch.text.phrases import listed, sentence
 from keywatch.vendors import catalogue_by_source, runbook
 
 _MOST_SENSITIVE = 10
@@ -44,6 +45,8 @@ def build_cases(
     with scored.tables(lake):
         evidence = _many(lake.records(sql_text("evidence", __package__)))
         facts = _Facts(lake)
+    campaigns = [group.key_ids for group in scored.groups if group.kind == "campaign"]
+    in_campaign = {key_id for key_ids in campaigns for key_id in key_ids}
     return [
         _case(
             one,
@@ -51,6 +54,7 @@ def build_cases(
             _evidence(one, evidence[one.key_id], scored.detectors),
             facts,
             whole=whole or one.recommended != "none",
+            in_campaign=one.key_id in in_campaign,
         )
         for one in scored.cases
     ]
@@ -109,7 +113,18 @@ class _Facts:
         self.unread: dict[str, int] = dict(lake.rows("FROM case_unread"))
         self.origins = _many(lake.records("FROM case_origins ORDER BY key_id, nth"))
         self.totals = _many(lake.records("FROM case_totals ORDER BY key_id, suspicious"))
-        self.objects: dict[str, int] = dict(lake.rows("FROM case_objects"))
+        self.objects = {
+            key_id: (objects, accessed)
+            for key_id, objects, accessed in lake.rows("FROM case_objects")
+        }
+        self.calls = _many(lake.records("FROM case_calls ORDER BY key_id, requests DESC, endpoint"))
+        self.places = _many(
+            lake.records("FROM case_places ORDER BY key_id, requests DESC, network, country, class")
+        )
+        self.clients = _many(
+            lake.records("FROM case_clients ORDER BY key_id, requests DESC, client")
+        )
+        self.log_ends_at: datetime | None = lake.value("SELECT last_ts FROM window_reach")
         self.addresses = _many(lake.records("FROM case_addresses ORDER BY key_id, days"))
         self.sessions: dict[str, list[str]] = dict(lake.rows("FROM case_sessions"))
         self.window_days: tuple[date, date] = lake.rows(
@@ -134,6 +149,7 @@ def _case(
     facts: _Facts,
     *,
     whole: bool,
+    in_campaign: bool,
 ) -> Case:
     key = facts.keys.get(one.key_id, _Key())
     return Case(
@@ -150,7 +166,8 @@ def _case(
         q_value=one.q_value,
         summary=_summary(one.recommended, evidence),
         evidence=evidence,
-        **(_full(one, facts) if whole else _BRIEF),
+        in_campaign=in_campaign,
+        **(_full(one, facts) | _told(one, standing, evidence, facts) if whole else _BRIEF),
     )
 
 
@@ -162,6 +179,9 @@ _BRIEF: dict[str, Any] = {
     "steps": (),
     "events_query": "",
     "sessions": (),
+    "story": "",
+    "done": "",
+    "chronology": (),
 }
 """What a case told in brief has in the place of `_full`."""
 
@@ -186,6 +206,44 @@ def _full(one: ScoredCase, facts: _Facts) -> dict[str, Any]:
         "events_query": _events_query(one, facts),
         "sessions": tuple(facts.sessions.get(one.key_id, ())),
     }  # fmt: skip
+
+
+def _told(
+    one: ScoredCase, standing: Standing, evidence: tuple[Evidence, ...], facts: _Facts
+) -> dict[str, Any]:
+    """The story of the suspicious visits; of a case without one, what asks for the action."""
+    if one.recommended == "none":
+        return {}
+    scene = _scene(one.key_id, standing, facts)
+    if scene is None:
+        summary = sentence(_summary(one.recommended, evidence))
+        return {"story": f"{summary} No suspicious use in this window."}
+    return {"story": story(scene), "done": done(scene), "chronology": chronology(scene)}
+
+
+def _scene(key_id: str, standing: Standing, facts: _Facts) -> Scene | None:
+    places = [
+        Place(row["suspicious"], row["network"], row["country"], row["class"], row["place"],
+              row["requests"], row["first_seen"], row["last_seen"])
+        for row in facts.places[key_id]
+    ]  # fmt: skip
+    if not any(place.suspicious for place in places):
+        return None
+    return Scene(
+        calls=[
+            Call(row["endpoint"], row["requests"], row["denied"], row["accepted"],
+                 row["denied_at"], row["accepted_at"], row["sensitivity"], row["why"])
+            for row in facts.calls[key_id]
+        ],
+        places=places,
+        clients=[
+            Client(row["client"], row["requests"], row["is_new"]) for row in facts.clients[key_id]
+        ],
+        accessed=facts.objects.get(key_id, (0, 0))[1],
+        has_past=standing == "assessed",
+        revoked_at=facts.keys.get(key_id, _Key()).revoked_at,
+        log_ends_at=facts.log_ends_at,
+    )  # fmt: skip
 
 
 def _evidence(
@@ -261,14 +319,24 @@ def _blast_radius(key_id: str, key: _Key, facts: _Facts) -> BlastRadius:
     suspicious = [row for row in facts.totals[key_id] if row["suspicious"]]
     used = facts.scopes[key_id]
     sensitive = {row["endpoint"] for row in used if row["sensitivity"] in ("critical", "high")}
+    calls = facts.calls[key_id] if suspicious else []
     return BlastRadius(
         scopes_granted=None if key.scopes is None else tuple(key.scopes),
         scopes_used=tuple(sorted({row["scope"] for row in used if row["scope"]})),
         sensitive_endpoints_used=tuple(sorted(sensitive)[:_MOST_SENSITIVE]),
         requests_suspicious=sum(row["events"] for row in suspicious),
-        objects_suspicious=facts.objects.get(key_id, 0) if suspicious else 0,
+        objects_suspicious=facts.objects.get(key_id, (0, 0))[0] if suspicious else 0,
         response_bytes_suspicious=sum(row["response_bytes"] for row in suspicious),
         lines_unread=facts.unread.get(key_id, 0),
+        requests_accepted=sum(row["accepted"] for row in calls),
+        requests_denied=sum(row["denied"] for row in calls),
+        sensitive_endpoints_suspicious=tuple(
+            sorted(
+                row["endpoint"]
+                for row in calls
+                if row["accepted"] and row["sensitivity"] in ("critical", "high")
+            )[:_MOST_SENSITIVE]
+        ),
     )
 
 

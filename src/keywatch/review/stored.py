@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CASES = 2
+"""Counts what cases are told with: one stored with less is not read again."""
+
 Visit = tuple[str, date, str]
 """key_id, day, prefix"""
 
@@ -86,7 +89,7 @@ def is_whole(review: Review) -> bool:
 def state_of(lake: Lake, window: Window, settings: Settings) -> State:
     """The state that a review of `window` would rest on now."""
     marks = lake.rows(sql_text("state", __package__), start=window.start, end=window.end)
-    parts = [window, marks, settings.config_hash, settings.deliver.grow_bits, __version__]
+    parts = [_CASES, window, marks, settings.config_hash, settings.deliver.grow_bits, __version__]
     parts += [each.identity for each in load_detectors(settings.content.folders)]
     load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
     return State(hashlib.sha256(repr(parts).encode()).hexdigest()[:32], load_id)

@@ -80,10 +80,15 @@ def case_document(case: Case) -> dict[str, Any]:
         "action": case.action,
         "scored_action": case.as_scored,
         "verdict": _verdict(case.verdict),
+        "severity": case.severity,
+        "confidence": case.confidence,
         "bits": round(case.bits, _BITS_DIGITS),
         "p_value": case.p_value,
         "q_value": case.q_value,
         "summary": case.summary,
+        "story": case.story,
+        "done": case.done,
+        "chronology": [{"at": rfc3339(step.at), "text": step.text} for step in case.chronology],
         "origins": [_origin(origin) for origin in case.origins],
         "more_origins": case.more_origins,
         "evidence": [_evidence(evidence) for evidence in case.evidence],
@@ -98,7 +103,10 @@ def case_document(case: Case) -> dict[str, Any]:
 def blast_radius_of(document: Mapping[str, Any]) -> BlastRadius | None:
     """That of a case's document, an older Keywatch's too; None where it was told in brief."""
     values = document.get("blast_radius")
-    return BlastRadius(**_known(BlastRadius, values)) if values else None
+    if not values:
+        return None
+    older = {"requests_accepted": values.get("requests_suspicious", 0)}
+    return BlastRadius(**older | _known(BlastRadius, values))
 
 
 def impact_of(document: Mapping[str, Any]) -> Impact | None:

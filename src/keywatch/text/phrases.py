@@ -116,6 +116,16 @@ def span(first: datetime, last: datetime) -> str:
     return f"{begun} to {ended[-5:] if same_day else ended}"
 
 
+def days(first: datetime, last: datetime) -> str:
+    """``30 Sep``, ``28–30 Sep``, ``30 Sep – 2 Oct``: the days of two times, in UTC."""
+    begun, ended = _utc(first), _utc(last)
+    if begun.date() == ended.date():
+        return f"{ended.day} {ended:%b}"
+    if (begun.year, begun.month) == (ended.year, ended.month):
+        return f"{begun.day}–{ended.day} {ended:%b}"
+    return f"{begun.day} {begun:%b} – {ended.day} {ended:%b}"
+
+
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 

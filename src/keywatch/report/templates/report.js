@@ -29,6 +29,8 @@
     const specification = structuredClone(data.specifications[theme][kind]);
     const values = { rows: unpacked(drawn), week: [data.week], world: data.world };
     specification.description = place.dataset.told;
+    // A map is about twice as wide as it is high: on a narrow page the rest would be empty.
+    if (kind === "map") specification.height = Math.min(specification.height, Math.round(place.clientWidth * 0.52));
     for (const source of specification.data) if (source.name in values) source.values = values[source.name];
     place.drawn?.finalize();
     place.drawn = await vegaEmbed(place, specification, {
@@ -132,10 +134,10 @@
     const heads = [...table.querySelectorAll("th[data-sort]")];
     function sort(head) {
       const key = head.dataset.sort;
-      const falling = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : head.classList.contains("number");
+      const numeric = key === "rank" || head.matches(".number, .ranked");
+      const falling = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "ascending" : numeric && key !== "rank";
       heads.forEach((each) => each.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-      const numeric = key === "rank" || head.classList.contains("number");
       const order = (one, other) => {
         const [a, b] = [one.dataset[key], other.dataset[key]];
         return (numeric ? a - b : a.localeCompare(b)) * (falling ? -1 : 1) || one.dataset.rank - other.dataset.rank;
@@ -154,12 +156,36 @@
   }
   document.querySelectorAll("table.sortable").forEach((table) => sortable(table));
 
+  // ---- filter a long table by words
+
+  for (const table of document.querySelectorAll("table.filtered")) {
+    if (table.tBodies[0].rows.length < 8) continue;
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    const shown = document.createElement("span");
+    input.type = "search";
+    input.autocomplete = "off";
+    shown.setAttribute("role", "status");
+    label.append("Filter rows ", input);
+    const bar = document.createElement("div");
+    bar.className = "filter";
+    bar.append(label, shown);
+    table.before(bar);
+    const all = [...table.tBodies[0].rows];
+    input.addEventListener("input", () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      all.forEach((row) => { row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word)); });
+      const fitting = all.filter((row) => !row.hidden).length;
+      shown.textContent = fitting === all.length ? "" : `${fitting} of ${all.length} rows`;
+    });
+  }
+
   // ---- filter and sort: the table and the cases alike
 
   const form = document.getElementById("filter");
   if (!form) return;
   form.hidden = false;
-  const texts = rows.map((row) => `${row.textContent} ${cases[row.dataset.case].querySelector(".facts").textContent}`.toLowerCase());
+  const texts = rows.map((row) => `${row.textContent} ${row.dataset.reasons} ${cases[row.dataset.case].querySelector(".facts").textContent}`.toLowerCase());
 
   function filter() {
     const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from keywatch.model import BlastRadius, Milestone, severity_of
+from keywatch.review.story import (
+    PAST_TENSE,
+    Call,
+    Client,
+    Place,
+    Scene,
+    chronology,
+    done,
+    story,
+    when_between,
+)
+from keywatch.vendors import catalogue_by_source
+from tests.report.reviews import DOUBTED, EXPOSED, SCANNED, SECOND
+
+SINCE, UNTIL = datetime(2026, 9, 28, 3, 4), datetime(2026, 9, 30, 21, 15)
+STOCKHOLM = Place(
+    suspicious=True, network="AS3301", country="SE", origin_class="isp",
+    name="AS3301 Telia Company AB, SE", requests=431, first_seen=SINCE, last_seen=UNTIL,
+)  # fmt: skip
+PARIS = Place(
+    suspicious=False, network="AS16276", country="FR", origin_class="hosting",
+    name="AS16276 OVH SAS, FR", requests=9_000, first_seen=SINCE, last_seen=UNTIL,
+)  # fmt: skip
+READ = Call(
+    "GET /v1/checks/{id}", requests=430, denied=0, accepted=430, denied_at=None, accepted_at=SINCE,
+    sensitivity="none", why=None,
+)  # fmt: skip
+EXPORTED = Call(
+    "GET /v1/export", requests=1, denied=0, accepted=1, denied_at=None,
+    accepted_at=datetime(2026, 9, 29, 1, 2), sensitivity="high",
+    why="exported all data in one call",
+)  # fmt: skip
+THEFT = Scene(
+    calls=[READ, EXPORTED],
+    places=[PARIS, STOCKHOLM],
+    clients=[Client("HTTPie", 431, is_new=True)],
+    accessed=419,
+    has_past=True,
+    revoked_at=None,
+    log_ends_at=datetime(2026, 10, 4, 23, 59),
+)
+REFUSED = Call(
+    "POST /v1/keys", requests=7, denied=7, accepted=0, denied_at=datetime(2026, 9, 28, 4),
+    accepted_at=None, sensitivity="critical", why="created an API key",
+)  # fmt: skip
+
+
+def test_a_theft_is_told_by_what_was_done_where_when_and_with_what() -> None:
+    assert story(THEFT) == (
+        "This key read 419 objects and exported all data in one call from an ISP in Sweden "
+        "(AS3301 Telia Company AB) from 28 to 30 September with HTTPie, new to it, while its usual "
+        "use continued from France."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"places": [STOCKHOLM]}, "There was no usual use on these days."),
+        ({"has_past": False}, "The key has too little history to tell its usual use."),
+        ({"calls": [READ, REFUSED]}, "7 of 437 requests were denied."),
+        (
+            {"calls": [READ, replace(REFUSED, requests=1, denied=1)]},
+            "1 of 431 requests was denied.",
+        ),
+        (
+            {"clients": [Client("Grafana", 431, is_new=False)]},
+            "with its usual client, Grafana, while",
+        ),
+        ({"clients": [Client("(none)", 431, is_new=True)]}, "without a client name, while"),
+        (
+            {"clients": [Client("curl", 400, is_new=True), Client("Grafana", 31, is_new=False)]},
+            "with curl and 1 other client, while",
+        ),
+        (
+            {"revoked_at": datetime(2026, 9, 1, 8)},
+            "It was revoked before, at 2026-09-01 08:00 UTC, and is still accepted.",
+        ),
+        (
+            {"revoked_at": datetime(2026, 9, 29, 8)},
+            "It was revoked at 2026-09-29 08:00 UTC.",
+        ),
+        (
+            {"log_ends_at": datetime(2026, 10, 1, 3)},
+            "It may be going on: last seen at 21:15 UTC on 30 September, within a day of the log's "
+            "end.",
+        ),
+        (
+            {"places": [STOCKHOLM, replace(STOCKHOLM, network="AS1", requests=2)]},
+            "from 2 networks, mostly an ISP in Sweden",
+        ),
+        (
+            {"calls": [replace(EXPORTED, accepted=2)], "accessed": 0},
+            "This key exported all data in one call twice from",
+        ),
+        (
+            {"calls": [READ], "accessed": 0},
+            "This key made 430 requests (mostly GET /v1/checks/{id}) from",
+        ),
+        (
+            {"calls": [replace(READ, endpoint="POST /v1/checks/{id}/run")]},
+            "This key accessed 419 objects from",
+        ),
+    ],
+)  # fmt: skip
+def test_what_else_is_told(changes: dict[str, object], sentence: str) -> None:
+    assert sentence in story(replace(THEFT, **changes))  # type: ignore[arg-type]
+
+
+def test_of_a_key_that_was_refused_it_is_told_that_it_was_tried() -> None:
+    tried = replace(THEFT, calls=[REFUSED], accessed=0, revoked_at=datetime(2026, 9, 20))
+    assert story(tried) == (
+        "This key was revoked on 20 September and then tried from an ISP in Sweden (AS3301 Telia "
+        "Company AB) from 28 to 30 September with HTTPie, new to it: 7 requests, all denied, while "
+        "its usual use continued from France."
+    )
+    failed = replace(REFUSED, requests=9)
+    assert done(replace(tried, calls=[failed])) == "9 requests, none of them accepted"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (replace(STOCKHOLM, origin_class="vpn", country="NL", name="AS9009 M247, NL"),
+         "a VPN network in the Netherlands (AS9009 M247)"),
+        (replace(STOCKHOLM, country=None, name="AS3301 Telia"), "an ISP (AS3301 Telia)"),
+        (replace(STOCKHOLM, network="private", origin_class="private", country=None,
+                 name="private address"), "a private address"),
+        (replace(STOCKHOLM, network="unknown", origin_class="unknown", country=None,
+                 name="unknown address"), "an address that could not be located"),
+    ],
+)  # fmt: skip
+def test_a_place_is_named_by_its_kind_country_and_operator(place: Place, words: str) -> None:
+    assert str(place) == words
+
+
+def test_the_chronology_has_the_first_of_each_kind_and_the_last_request() -> None:
+    revoked = replace(THEFT, calls=[READ, EXPORTED, REFUSED], revoked_at=datetime(2026, 9, 30))
+    assert chronology(revoked) == (
+        Milestone(SINCE, "first request from AS3301 Telia Company AB, SE"),
+        Milestone(datetime(2026, 9, 28, 4), "first denied request: POST /v1/keys"),
+        Milestone(datetime(2026, 9, 29, 1, 2), "exported all data in one call (GET /v1/export)"),
+        Milestone(datetime(2026, 9, 30), "the key was revoked"),
+        Milestone(UNTIL, "last suspicious request"),
+    )
+
+
+def test_days_are_named_as_far_as_they_differ() -> None:
+    assert when_between(SINCE, SINCE) == "on 28 September at 03:04 UTC"
+    assert when_between(SINCE, SINCE.replace(hour=5)) == (
+        "on 28 September between 03:04 and 05:04 UTC"
+    )
+    assert when_between(SINCE, datetime(2026, 10, 2)) == "from 28 September to 2 October"
+
+
+def test_a_call_without_words_for_what_it_did_is_named() -> None:
+    called = replace(EXPORTED, endpoint="CALL iam:CreateUser", why="a new account")
+    assert called.deed == "called CALL iam:CreateUser"
+    assert replace(EXPORTED, why=None).deed == "called GET /v1/export"
+
+
+def test_words_for_what_a_call_did_are_in_the_past_tense() -> None:
+    """A vendor's `why` begins with one of these verbs, or says what a call is for."""
+    whys = {(source, one.why) for source, one in catalogue_by_source() if one.why}
+    pulsely = {why for source, why in whys if source.startswith("pulsely")}
+    assert pulsely
+    assert all(why.partition(" ")[0] in PAST_TENSE for why in pulsely)
+    listed_elsewhere = {
+        why for source, why in whys
+        if not source.startswith("pulsely") and why.partition(" ")[0] in PAST_TENSE - {"read"}
+    }  # fmt: skip
+    assert listed_elsewhere == set()
+
+
+@pytest.mark.parametrize(
+    ("action", "radius", "is_shared", "severity"),
+    [
+        ("none", SCANNED.blast_radius, False, "low"),
+        ("revoke", SCANNED.blast_radius, False, "critical"),
+        ("revoke", SECOND.blast_radius, False, "medium"),
+        ("revoke", SECOND.blast_radius, True, "medium"),
+        ("revoke", None, False, "high"),
+        ("revoke", BlastRadius(requests_suspicious=1, requests_accepted=1), False, "high"),
+        ("revoke", BlastRadius(requests_suspicious=1, requests_accepted=1), True, "critical"),
+        ("revoke", BlastRadius(("admin:*",), requests_suspicious=1, requests_accepted=1), False,
+         "critical"),
+        ("investigate", SCANNED.blast_radius, False, "high"),
+        ("investigate", DOUBTED.blast_radius, False, "medium"),
+        ("investigate", DOUBTED.blast_radius, True, "high"),
+        ("investigate", BlastRadius(("admin:*",), requests_suspicious=1, requests_accepted=1),
+         False, "medium"),
+        ("rotate", EXPOSED.blast_radius, False, "medium"),
+    ],
+)  # fmt: skip
+def test_severity_is_by_what_was_done(
+    action: str, radius: BlastRadius | None, is_shared: bool, severity: str
+) -> None:
+    assert severity_of(action, radius, is_shared=is_shared) == severity  # type: ignore[arg-type]
+
+
+def test_a_case_comes_by_action_then_severity_then_what_was_refused_then_bits() -> None:
+    investigated = replace(SCANNED, action="investigate", bits=99.0)
+    weak = replace(SCANNED, bits=1.0, key_id="weak")
+    exposed = replace(EXPOSED, bits=99.0)
+    ordered = [SCANNED, weak, SECOND, exposed, investigated, DOUBTED]
+    shuffled = [DOUBTED, exposed, weak, investigated, SECOND, SCANNED]
+    assert sorted(shuffled, key=lambda case: case.urgency) == ordered
+
+
+def test_confidence_is_by_facts_or_by_the_expected_share_of_innocent_cases() -> None:
+    doubted = replace(DOUBTED, p_value=0.002, q_value=0.2)
+    assert [
+        case.confidence
+        for case in (
+            SCANNED, EXPOSED, doubted, replace(doubted, q_value=0.51), DOUBTED,
+            replace(DOUBTED, bits=9.9),
+        )
+    ] == ["high", "high", "medium", "low", "medium", "low"]  # fmt: skip
