@@ -21,7 +21,15 @@ _TEXTS = {
     "organization", "text", "version", "name", "key", "owner", "environment", "outcome",
     "title", "technique", "false_positives", "known_gaps", "story", "done", "chronology",
 }  # fmt: skip
-_OF_A_RUN = {"run", "health", "first_seen", "last_seen", "given_at", "unlocated_addresses"}
+_OF_A_RUN = {
+    "run",
+    "health",
+    "response",
+    "first_seen",
+    "last_seen",
+    "given_at",
+    "unlocated_addresses",
+}
 _NEAR = 0.011
 """Bits and probabilities are rounded to two digits and more: the last one may be another's."""
 

@@ -45,7 +45,9 @@ keys_app = App(name="keys", help="Import the key inventory and leaked keys, and 
 detectors_app = App(name="detectors", help="List, check and test the detectors.")
 sources_app = App(name="sources", help="List, check and add log formats and API catalogues.")
 lake_app = App(name="lake", help="Create, show, maintain and repair the lake.")
+alerts_app = App(name="alerts", help="List open alerts, assign them and comment on them.")
 app.command(keys_app)
+app.command(alerts_app)
 app.command(lake_app)
 app.command(detectors_app)
 app.command(sources_app)
@@ -579,6 +581,99 @@ def backtest(
         _write(json_text(rehearsal_document(found)), None)
     else:
         _write(render_rehearsal(found, width=_width()), None)
+
+
+@alerts_app.command(name="list")
+def alerts_list(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> None:
+    """List the alerts that are not closed, and how fast and how rightly alerts are answered.
+
+    Parameters
+    ----------
+    format
+        text or json.
+    """
+    from keywatch import pipeline
+    from keywatch.report.alert_list import render_alerts
+    from keywatch.text.document import json_text, response_document
+
+    found = pipeline.alert_response(common.lake, common.settings())
+    if format == "json":
+        _write(json_text(response_document(found)), None)
+    else:
+        _write(render_alerts(found, color=_color(), width=_width()), None)
+
+
+@alerts_app.command(name="assign")
+def alerts_assign(alert: str, to: str = "", *, by: str, common: Common = _DEFAULTS) -> None:
+    """Say who works on an open alert.
+
+    Parameters
+    ----------
+    alert
+        Id of the alert, or id, masked form or name of its key.
+    to
+        Who works on it; without it, the assignment ends.
+    by
+        Your name.
+    """
+    from keywatch import pipeline
+    from keywatch.text.safe_text import printable
+
+    found = pipeline.note_alert(common.lake, alert, common.settings(), "assigned", to, by=by)
+    whom = f"assigned to {printable(to)}" if to.strip() else "not assigned any more"
+    print(f"{found.alert_id} is {whom}.")
+
+
+@alerts_app.command(name="comment")
+def alerts_comment(alert: str, text: str, *, by: str, common: Common = _DEFAULTS) -> None:
+    """Comment on an open alert; a comment closes nothing.
+
+    Parameters
+    ----------
+    alert
+        Id of the alert, or id, masked form or name of its key.
+    text
+        The comment.
+    by
+        Your name.
+    """
+    from keywatch import pipeline
+
+    found = pipeline.note_alert(common.lake, alert, common.settings(), "comment", text, by=by)
+    print(f"The comment on {found.alert_id} was stored.")
+
+
+@app.command
+def approve(
+    alert: str,
+    *,
+    by: str,
+    because: str,
+    decline: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Approve the revocation of a key, for the channels in approved_channels.
+
+    The next keywatch deliver sends the alert to them. Prefect's flow approve does the same.
+
+    Parameters
+    ----------
+    alert
+        Id of the alert, or id, masked form or name of its key.
+    by
+        Your name.
+    because
+        Reason for the decision.
+    decline
+        Decline it: each key of the alert gets the verdict benign.
+    """
+    from keywatch import pipeline
+    from keywatch.text.safe_text import printable
+
+    done = pipeline.decide_revocation(
+        common.lake, alert, common.settings(), approved=not decline, by=by, because=because
+    )
+    print("\n".join(printable(line) for line in done))
 
 
 @app.command

@@ -472,6 +472,58 @@ class HygieneFinding:
     days: int | None = None
 
 
+@dataclass(frozen=True)
+class OpenAlert:
+    """An alert that is not closed, as of `Response.as_of`.
+
+    `names` are its keys, by name where they have one; `assignee` who works on it, and `comment` the
+    last one, both with None where there is none.
+    """
+
+    alert_id: str
+    kind: str
+    key_ids: tuple[str, ...]
+    names: tuple[str, ...]
+    action: Action
+    severity: Severity
+    state: str
+    opened_at: datetime
+    window: Window
+    story: str
+    assignee: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class DetectorRecord:
+    """How often a detector's evidence was part of an alert that a verdict called right or wrong."""
+
+    detector: str
+    right: int
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """How alerts are answered: those not closed, and the figures of the last `days`.
+
+    `detect_hours` (from the first suspicious request to the alert) and `close_hours` (from the
+    alert to its end) are medians, None of no alert. An alert is right if a verdict on one of its
+    keys is *compromised*, wrong if all are *benign* or *expected*.
+    """
+
+    as_of: datetime
+    days: int
+    open: tuple[OpenAlert, ...] = ()
+    alerts: int = 0
+    closed: int = 0
+    right: int = 0
+    wrong: int = 0
+    detect_hours: float | None = None
+    close_hours: float | None = None
+    detectors: tuple[DetectorRecord, ...] = ()
+
+
 HEALTH_CHECKS = (
     "log_ended",
     "place_silent",
@@ -524,6 +576,8 @@ class Review:
     """What could be said of each key, silent ones too."""
     health: tuple[HealthFinding, ...] = ()
     """As of when the review was asked for, whatever its window; no part of the run."""
+    response: Response | None = None
+    """As `health`: alerts that are not closed, and how fast and how rightly they are answered."""
 
     def alerted(self) -> tuple[Case, ...]:
         """The cases with an action, the most urgent first (`Case.urgency`)."""

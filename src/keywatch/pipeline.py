@@ -24,6 +24,7 @@ from keywatch.model import (
     KeyOrder,
     Rehearsal,
     RehearsedAlert,
+    Response,
     Review,
     Verdict,
     Window,
@@ -31,10 +32,21 @@ from keywatch.model import (
 from keywatch.notices import notice
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
-from keywatch.review import alerts, history, judging, key_list, stored, verdict_visits, verdicts
+from keywatch.review import (
+    alerts,
+    history,
+    judging,
+    key_list,
+    response,
+    stored,
+    verdict_visits,
+    verdicts,
+)
+from keywatch.review.alerts import Alert
 from keywatch.review.history import Details
 from keywatch.review.least_privilege import LeastPrivilege, least_privilege
 from keywatch.review.rescoring import LastScoring
+from keywatch.review.response import NoteKind
 from keywatch.review.stored import ToldReview
 from keywatch.review.watch import Watched, remember_run
 from keywatch.review.watch import watch as watch_lake
@@ -508,7 +520,8 @@ def _review(
         found = health.findings(lake, settings, now)
         if keep:
             _publish(lake, settings, now, found)
-        return replace(told.review, health=found), seen
+        answered = response.response(lake, now)
+        return replace(told.review, health=found, response=answered), seen
 
 
 def _make_review(
@@ -773,7 +786,51 @@ def deliver_due(
         )
 
 
-def revokes_to_approve(lake_folder: Path, settings: Settings) -> list[alerts.Alert]:
+def alert_response(lake_folder: Path, settings: Settings, now: datetime | None = None) -> Response:
+    """The alerts that are not closed, and how fast and how rightly alerts are answered.
+
+    Raises:
+        LakeError: there is no lake.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return response.response(lake, now or utc_now())
+
+
+def note_alert(
+    lake_folder: Path, named: str, settings: Settings, kind: NoteKind, text: str, *, by: str
+) -> Alert:
+    """Store an assignment or a comment of an open alert, which is named by its id or a key of it.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake, lake.writing():
+        alert = response.find_open(lake, named)
+        response.add_note(lake, alert, kind, text, by)
+        return alert
+
+
+def decide_revocation(
+    lake_folder: Path, named: str, settings: Settings, *, approved: bool, by: str, because: str
+) -> list[str]:
+    """`settle_revoke` of an open alert to revoke, which is named by its id or a key of it.
+
+    Raises:
+        UsageError: there is no such alert, or nobody or nothing is named.
+        LakeError: there is no lake, or it stayed busy.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake:
+        alert = response.find_open(lake, named, "revoke")
+    done = settle_revoke(
+        lake_folder, alert.alert_id, settings, approved=approved, by=by, because=because
+    )
+    if approved and not settings.deliver.approved_channels:
+        done.append("No channel receives approved revocations: set [deliver] approved_channels.")
+    return done
+
+
+def revokes_to_approve(lake_folder: Path, settings: Settings) -> list[Alert]:
     """The alerts to revoke that an analyst has to approve first (`[deliver] approved_channels`)."""
     with Lake.open(lake_folder, settings.storage) as lake:
         return deliver.awaiting_approval(lake, settings.deliver)

@@ -31,13 +31,10 @@ from keywatch.model import (
     Technique,
     Window,
 )
-from keywatch.model import (
-    severity_of as severity_of_case,
-)
 from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
 from keywatch.report.upkeep import by_rule, key_count, rule_counts
-from keywatch.review.alerts import Alert, Change, What
+from keywatch.review.alerts import Alert, Change, What, severity_of
 from keywatch.text.document import blast_radius_of, impact_of, rfc3339
 from keywatch.text.phrases import (
     count,
@@ -323,23 +320,6 @@ def heartbeat_message(
 def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
     """`message` as the one of a channel."""
     return replace(message, id=delivery_id, kind=kind)
-
-
-def severity_of(alert: Alert) -> Severity:
-    """As `model.severity_of` says; a move to confirm is *low*, and neither a theft nor none.
-
-    *critical* where a key of it is used after its revocation.
-    """
-    if alert.kind == "migration" and alert.action != "revoke":
-        return "low"
-    if alert.still_used:
-        return "critical"
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
-    found = [
-        severity_of_case(alert.action, blast_radius_of(case), is_shared=alert.kind == "campaign")
-        for case in [case for case in cases if case["action"] != "none"] or cases
-    ]
-    return min(found, key=SEVERITIES.index)
 
 
 def owners_of(alert: Alert) -> set[str | None]:

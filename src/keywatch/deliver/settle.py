@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Literal
 
 from keywatch.deliver.channel import Envelope
-from keywatch.deliver.message import Message, alert_message, owners_of, severity_of, with_id
+from keywatch.deliver.message import Message, alert_message, owners_of, with_id
 from keywatch.deliver.routing import channels_for
-from keywatch.review.alerts import Alert, Change
+from keywatch.review.alerts import Alert, Change, severity_of
 from keywatch.settings.deliver import DeliverSettings
 
 _ENDS = ("resolve", "acknowledge")

@@ -51,3 +51,13 @@ CREATE TABLE lake.delivery_outcomes (
     summary_id  VARCHAR,   -- of what was summarised: the delivery_id of the summary
     recipients  JSON       -- of a mail that not all have: each one's answer so far
 );
+
+-- grain: alert_id, sequence; what people noted about an alert; the last assignment is in force
+CREATE TABLE lake.alert_notes (
+    alert_id VARCHAR,
+    kind     VARCHAR,   -- assigned, comment
+    text     VARCHAR,   -- to whom, empty: to nobody; the comment
+    noted_by VARCHAR,
+    noted_at TIMESTAMP,
+    sequence BIGINT     -- the order of all notes, whatever the clock says
+);

@@ -319,6 +319,7 @@ def _delete_alerts(lake: Lake, key_id: str, found: Forgotten) -> None:
     for table, mine in (
         ("delivery_outcomes", f"delivery_id IN ({of_them})"),
         ("deliveries", f"alert_id IN ({alone})"),
+        ("alert_notes", f"alert_id IN ({alone})"),
         ("alerts", f"alert_id IN ({alone})"),
     ):
         _count_and_delete(lake, table, mine, found, key_id=key_id)

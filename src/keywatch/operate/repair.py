@@ -49,6 +49,7 @@ _AGAIN = {
     "alerts": "review the last week again: its alerts are opened and sent again",
     "deliveries": "waiting messages are lost; the next review sends open alerts again",
     "delivery_outcomes": "messages may be sent again",
+    "alert_notes": "assignments and comments of alerts are lost",
     "review_queue": "weeks with new lines may not be queued any more: review them again",
     "held_back": "events dated in the future are lost: load them again later",
     "rejects": "the rejected lines are lost",
@@ -300,7 +301,8 @@ class _Repair:
         if "format" in tables and not lake.rows("FROM lake.format"):
             # Its columns are those of this format, or the lake could not have been written by it.
             has_print = lake.rows(_TABLES_WITH_PRINT)
-            version = FORMAT_VERSION if has_print else 5 if "identity" in tables else 4
+            version = 6 if has_print else 5 if "identity" in tables else 4
+            version = FORMAT_VERSION if "alert_notes" in tables else version
             lake.execute(f"INSERT INTO lake.format VALUES ({version})")
             self._report.done.append(f"format of the lake restored: {version}")
         if "identity" in tables and not lake.rows("FROM lake.identity"):

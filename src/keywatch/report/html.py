@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 
 from keywatch.model import SEVERITIES, Review, Technique
 from keywatch.report import charts, drawn, views
+from keywatch.report.alert_list import response_sentences
 from keywatch.report.health import health_lines
 from keywatch.report.parts import (
     BITS_MEANING,
@@ -67,6 +68,8 @@ def render_html(review: Review, details: Details) -> str:
             cleared=review.cleared(),
             watched=views.watched(review),
             changes=details.changes,
+            open_alerts=views.open_alerts(review),
+            response=review.response and response_sentences(review.response),
             upkeep=views.upkeep(review, details),
             upkeep_line=views.upkeep_line(review),
             coverage=views.coverage_view(review, details),

@@ -18,6 +18,7 @@ from keywatch.model import (
     NewNetwork,
     Review,
 )
+from keywatch.report.alert_list import add_response
 from keywatch.report.health import health_lines
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
 from keywatch.report.networks import came_from, known_of, network_of
@@ -102,6 +103,7 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     if alerted:
         page.blank()
         page.rule()
+    add_response(page, review.response)
     _add_new_networks(page, review, _MOST_NETWORKS)
     _add_watched(page, review)
     add_upkeep(page, review)

@@ -18,8 +18,10 @@ from keywatch.model import (
     Family,
     HygieneFinding,
     NewNetwork,
+    OpenAlert,
     Review,
 )
+from keywatch.report.alert_list import MOST_NAMES, age
 from keywatch.report.networks import known_of, network_of, places_of
 from keywatch.report.outcome import power_sentences
 from keywatch.report.parts import (
@@ -273,6 +275,14 @@ def watched(review: Review) -> tuple[tuple[Case, ...], int]:
     """Cases with unusual activity and no action, and how many more there are."""
     found = review.watched()
     return found[:_MOST_WATCHED], max(len(found) - _MOST_WATCHED, 0)
+
+
+def open_alerts(review: Review) -> list[tuple[OpenAlert, str, str]]:
+    """Each alert that is not closed, the most urgent first, its keys by name, and its age."""
+    found = review.response
+    if found is None:
+        return []
+    return [(one, listed(one.names, MOST_NAMES), age(one, found.as_of)) for one in found.open]
 
 
 def network_rows(review: Review) -> list[NetworkRow]:

@@ -22,15 +22,25 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
+from keywatch import model
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_event
-from keywatch.model import Action, Case, Group, Review, Window, most_urgent
+from keywatch.model import (
+    SEVERITIES,
+    Action,
+    Case,
+    Group,
+    Review,
+    Severity,
+    Window,
+    most_urgent,
+)
 from keywatch.review.missed import missed_case
 from keywatch.review.settled import worsened
 from keywatch.review.verdicts import VerdictReport
 from keywatch.settings import ReviewSettings
-from keywatch.text.document import case_document
+from keywatch.text.document import blast_radius_of, case_document
 from keywatch.text.phrases import count, window_label
 from keywatch.text.safe_text import printable
 
@@ -42,7 +52,7 @@ _REMIND_AFTER = timedelta(hours=24)
 """Use after a revocation is told once, and again when it still goes on this much later."""
 _GROUP_CASE = (
     "key_id", "key", "name", "owner", "environment", "action", "severity", "confidence", "bits",
-    "summary", "story", "blast_radius", "impact", "steps",
+    "summary", "story", "chronology", "blast_radius", "impact", "steps",
 )  # fmt: skip
 _MOST_OF_A_GROUP = 3
 
@@ -571,6 +581,23 @@ def _use_of_revoked(
     }
 
 
+def severity_of(alert: Alert) -> Severity:
+    """As `model.severity_of` says; a move to confirm is *low*, and neither a theft nor none.
+
+    *critical* where a key of it is used after its revocation.
+    """
+    if alert.kind == "migration" and alert.action != "revoke":
+        return "low"
+    if alert.still_used:
+        return "critical"
+    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    found = [
+        model.severity_of(alert.action, blast_radius_of(case), is_shared=alert.kind == "campaign")
+        for case in [case for case in cases if case["action"] != "none"] or cases
+    ]
+    return min(found, key=SEVERITIES.index)
+
+
 def unlisted_notes(lake: Lake) -> tuple[str, ...]:
     """What is to be said of keys with an alert that the inventory no longer lists.
 
@@ -592,6 +619,11 @@ def unlisted_notes(lake: Lake) -> tuple[str, ...]:
 def not_over(lake: Lake) -> list[Alert]:
     """The alerts that are not closed, the oldest first."""
     return _in_force(lake, "state <> 'closed'")
+
+
+def opened_since(lake: Lake, since: datetime) -> list[Alert]:
+    """The alerts that were opened then or later, as they stand, the oldest first."""
+    return _in_force(lake, "opened_at >= $since", since=since)
 
 
 def waiting(lake: Lake) -> list[Alert]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -25,6 +25,7 @@ from keywatch.model import (
     Origin,
     Rehearsal,
     RehearsedAlert,
+    Response,
     Review,
     Window,
 )
@@ -61,6 +62,7 @@ def review_document(review: Review) -> dict[str, Any]:
         "hygiene": [_hygiene(finding) for finding in review.hygiene],
         "new_networks": [_new_network(one) for one in review.new_networks],
         "health": [_health(finding) for finding in review.health],
+        "response": None if review.response is None else response_document(review.response),
         "attribution": review.attribution,
     }
     return {name: unicode_only(value) for name, value in document.items()}
@@ -142,6 +144,17 @@ def _verdict(given: GivenVerdict | None) -> dict[str, Any] | None:
         "clears": given.clears,
         "still_open": given.still_open,
     }
+
+
+def response_document(found: Response) -> dict[str, Any]:
+    """Open alerts and figures as JSON values, without the time at which they were read."""
+    open_alerts = [
+        asdict(one) | {"opened_at": rfc3339(one.opened_at), "window": _window(one.window)}
+        for one in found.open
+    ]
+    document = asdict(replace(found, open=())) | {"open": open_alerts}
+    del document["as_of"]
+    return {name: unicode_only(value) for name, value in document.items()}
 
 
 def rehearsal_document(rehearsal: Rehearsal) -> dict[str, Any]:
