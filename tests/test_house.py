@@ -83,6 +83,14 @@ def test_no_file_names_a_registry_or_a_folder_of_one_machine() -> None:
     assert found == []
 
 
+def test_nothing_is_said_to_be_installed_by_the_project_s_name() -> None:
+    """What an index has under that name need not be this program."""
+    by_name = re.compile(r"install '?keywatch\b")
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("src/**/*.py")]
+    assert len(files) > 100
+    assert [file for file in files if by_name.search(file.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, LakeError, UsageError
+from keywatch.errors import KeywatchError, LakeError, UsageError, to_install
 from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
 from keywatch.notices import notices_to
 
@@ -775,7 +775,7 @@ def triage(
     try:
         from keywatch.explore.desk import serve
     except ModuleNotFoundError as e:
-        raise UsageError(f"the triage page needs {e.name}: pip install 'keywatch[triage]'") from e
+        raise UsageError(f"the triage page needs {e.name}: {to_install('triage')}") from e
 
     def ready(address: str) -> None:
         print(f"Triage page, reachable from this machine only: {address}", flush=True)

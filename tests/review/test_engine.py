@@ -242,7 +242,7 @@ def _stored(folder: Path) -> tuple[int, int]:
 
 def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keywatch.engine.cluster", None)
-    with pytest.raises(EngineError, match=r"pip install 'keywatch\[cluster\]'"):
+    with pytest.raises(EngineError, match=r"pip install '\.\[cluster\]'"):
         opened(EngineSettings(kind="dask")).__enter__()
 
 

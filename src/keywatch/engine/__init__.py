@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from keywatch import __version__, content
-from keywatch.errors import EngineError
+from keywatch.errors import EngineError, to_install
 from keywatch.settings import EngineSettings
 
 __all__ = ["Engine", "InProcess", "Task", "become_worker", "opened", "opened_when_asked"]
@@ -105,7 +105,7 @@ def opened(settings: EngineSettings) -> Iterator[Engine | None]:
         from keywatch.engine.cluster import Cluster
     except ImportError as e:
         raise EngineError(
-            f"an engine on Dask needs more packages ({e}): pip install 'keywatch[cluster]'"
+            f"an engine on Dask needs more packages ({e}): {to_install('cluster')}"
         ) from e
     with Cluster.opened(settings.scheduler, settings.workers) as cluster:
         yield cluster

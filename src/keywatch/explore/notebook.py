@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import pipeline
-from keywatch.errors import UsageError
+from keywatch.errors import UsageError, to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Review, Window
 from keywatch.review import history, new_networks
@@ -504,7 +504,7 @@ def _frame(table: pa.Table, frames: Frames) -> Frame:
     try:
         import polars as pl
     except ModuleNotFoundError as e:
-        raise UsageError("frames='polars' needs the package polars: pip install polars") from e
+        raise UsageError(f"frames='polars' needs polars: {to_install('notebooks')}") from e
     made = pl.from_arrow(table)
     assert isinstance(made, pl.DataFrame)
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from keywatch.errors import LakeError, LakeUnreachableError
+from keywatch.errors import LakeError, LakeUnreachableError, to_install
 from keywatch.lake.literals import quoted
 from keywatch.settings.secret_ref import prefect_block
 from keywatch.settings.storage import LakeSettings, S3Settings
@@ -87,8 +87,8 @@ def extension_file(name: str) -> Path:
         package = importlib.import_module(f"duckdb_extension_{name}")
     except ModuleNotFoundError as e:
         raise LakeError(
-            f"the package duckdb-extension-{name.replace('_', '-')} is missing; install "
-            "keywatch[shared] for a catalogue in PostgreSQL, files on S3 or an encrypted lake"
+            f"the package duckdb-extension-{name.replace('_', '-')} is missing, which a catalogue "
+            f"in PostgreSQL, files on S3 and an encrypted lake need: {to_install('shared')}"
         ) from e
     folder = Path(next(iter(package.__path__)))
     return folder / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"

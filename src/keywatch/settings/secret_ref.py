@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from keywatch.errors import SecretError
+from keywatch.errors import SecretError, to_install
 
 PrefectBlock = Callable[[str], str]
 """From the name of a Prefect Secret block to its value."""
@@ -86,7 +86,7 @@ def prefect_block(name: str) -> str:
     except ModuleNotFoundError:
         raise SecretError(
             f"the Prefect block {name} can't be read: Prefect is not installed here; "
-            "install keywatch[flows], or use env or file"
+            f"{to_install('flows')}, or use env or file"
         ) from None
     try:
         return str(secret.load(name).get())
