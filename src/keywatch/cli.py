@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from keywatch import __version__
-from keywatch.errors import KeywatchError, LakeError, UsageError, to_install
+from keywatch.errors import KeywatchError, LakeError, UsageError
+from keywatch.hints import to_install, unknown
 from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
 from keywatch.notices import notices_to
 
@@ -982,9 +983,9 @@ def _chosen(ids: tuple[str, ...], common: Common) -> list[Detector]:
 
     loaded = load_detectors(common.settings().content.folders)
     found = {detector.id: detector for detector in loaded}
-    unknown = [name for name in ids if name not in found]
-    if unknown:
-        raise UsageError(f"unknown detector {', '.join(unknown)}; available: {', '.join(found)}")
+    for name in ids:
+        if name not in found:
+            raise UsageError(unknown("detector", name, found))
     return [found[name] for name in ids or found]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from keywatch.errors import ContentError
+from keywatch.hints import did_you_mean
 
 __all__ = ["Entry", "add_folders", "content_path", "digest_of", "folders_of", "known_folders"]
 
@@ -108,7 +109,9 @@ class Entry:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.table) - self.allowed)
         if unknown:
-            raise self.error(f"unknown field {unknown[0]!r}; use {', '.join(sorted(self.allowed))}")
+            known = sorted(self.allowed)
+            hint = did_you_mean(unknown[0], known)
+            raise self.error(f"unknown field {unknown[0]!r}; use {', '.join(known)}{hint}")
 
     def error(self, what: str) -> ContentError:
         """The error of this entry, with its file and place."""

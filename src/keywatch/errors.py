@@ -30,14 +30,6 @@ class KeywatchError(Exception):
     exit_code = 2
 
 
-def to_install(extra: str) -> str:
-    """The command that installs the packages of `extra`, in a sentence; from the checkout.
-
-    No index is asked for ``keywatch``: what has that name there need not be this program.
-    """
-    return f"run pip install '.[{extra}]' in Keywatch's checkout"
-
-
 class UsageError(KeywatchError):
     """The command's words are wrong."""
 

@@ -264,7 +264,7 @@ def test_an_end_is_after_today_and_not_too_far(memory: Lake, until: date, said: 
     [
         ("benign", {"until": date(2026, 12, 1)}, "--until can be used with expected only"),
         ("compromised", {"families": ["origin"]}, "--family can be used with expected only"),
-        ("expected", {"families": ["places"]}, "unknown family places; available: origin"),
+        ("expected", {"families": ["places"]}, "unknown family 'places'; available: origin"),
         ("benign", {"origins": [BERLIN]}, "was not used from 92.72.10.0/24 in that window, but fr"),
         ("benign", {"window": week(5)}, "key_1 was not used from 2026-11-02 00:00 to 2026-11-09"),
         ("compromised", {}, "key_1 has no flagged visit and no visit from a n"),

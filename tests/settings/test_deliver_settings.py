@@ -197,7 +197,7 @@ def test_what_is_no_mail_address_is_refused(address: str, place: str, tmp_path: 
             '[deliver.channels.mail]\nkind = "mail"\nhost = "x"\n'
             f'sender = "{sender}"\nto = ["a@b", "{to}"]\n',
         )
-    assert f"deliver.channels.mail.mail.{place}" in str(raised.value)
+    assert f"deliver.channels.mail.{place}" in str(raised.value)
 
 
 def test_a_reference_says_where_and_a_number_can_come_from_the_environment(

@@ -388,7 +388,7 @@ def test_a_folder_that_is_none_is_told(make: bool, said: str, tmp_path: Path) ->
     (tmp_path / "keywatch.toml").write_text(f'[content]\nfolders = ["{folder}"]\n', "utf-8")
     ran = keywatch("sources", "list", cwd=tmp_path)
     assert ran.code == 2
-    assert f"keywatch.toml: content.folders: Value error, {folder}: {said}" in ran.err
+    assert f"keywatch.toml:2: content.folders: {folder}: {said}" in ran.err
 
 
 def test_other_content_is_another_judgement(forge: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from keywatch import __version__, content
-from keywatch.errors import EngineError, to_install
+from keywatch.errors import EngineError
+from keywatch.hints import to_install
 from keywatch.settings import EngineSettings
 
 __all__ = ["Engine", "InProcess", "Task", "become_worker", "opened", "opened_when_asked"]

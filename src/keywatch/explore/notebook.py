@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import pipeline
-from keywatch.errors import UsageError, to_install
+from keywatch.errors import UsageError
+from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Review, Window
 from keywatch.review import history, new_networks

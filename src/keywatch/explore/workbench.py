@@ -20,6 +20,7 @@ from keywatch import pipeline
 from keywatch.detect import cases, detectors
 from keywatch.detect.detectors import Detector
 from keywatch.errors import UsageError
+from keywatch.hints import did_you_mean
 from keywatch.lake import Lake
 from keywatch.model import RehearsedAlert, Window
 from keywatch.text.phrases import iso_week, window_label
@@ -49,7 +50,7 @@ def detector_of(name: str | Path, settings: Settings) -> Detector:
         return detectors.load_detector(Path(name))
     raise UsageError(
         f"unknown detector {str(name)!r}: give a folder with a detector.toml, or one of "
-        f"{', '.join(known)}"
+        f"{', '.join(known)}{did_you_mean(str(name), known)}"
     )
 
 

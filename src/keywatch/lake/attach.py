@@ -9,7 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from keywatch.errors import LakeError, LakeUnreachableError, to_install
+from keywatch.errors import LakeError, LakeUnreachableError
+from keywatch.hints import to_install
 from keywatch.lake.literals import quoted
 from keywatch.settings.secret_ref import prefect_block
 from keywatch.settings.storage import LakeSettings, S3Settings

@@ -19,6 +19,7 @@ from datetime import date, datetime, timedelta
 from typing import Literal, cast, get_args
 
 from keywatch.errors import UsageError
+from keywatch.hints import unknown
 from keywatch.lake import Lake, utc_now
 from keywatch.model import FAMILIES, Family, Suppression, Verdict, Window
 from keywatch.review.verdict_visits import (
@@ -171,8 +172,8 @@ def _who_and_why(by: str, because: str) -> None:
 
 def _named_families(families: Iterable[str]) -> tuple[Family, ...]:
     named = set(families)
-    if unknown := sorted(named - set(get_args(Family))):
-        raise UsageError(f"unknown family {', '.join(unknown)}; available: {', '.join(FAMILIES)}")
+    for name in sorted(named - set(get_args(Family))):
+        raise UsageError(unknown("family", name, FAMILIES))
     return tuple(family for family in FAMILIES if family in named)
 
 

@@ -22,10 +22,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as NotJsonError
 
 from keywatch import content
 from keywatch.errors import ContentError, SettingsError, UsageError
 from keywatch.model import Family
+from keywatch.notices import notice
+from keywatch.settings import explaining
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.settings.storage import LakeSettings as LakeSettings
 from keywatch.settings.time_zone import is_time_zone
@@ -190,7 +193,10 @@ class Settings(BaseSettings):
     """All settings; ``config_hash`` identifies a set of values."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KEYWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=explaining.PREFIX,
+        env_nested_delimiter=explaining.DELIMITER,
+        extra="forbid",
+        frozen=True,
     )
 
     storage: LakeSettings = LakeSettings()
@@ -255,20 +261,25 @@ def load_settings(file: Path | None = None) -> Settings:
     """The settings in `file`, otherwise in ``keywatch.toml`` if it exists, otherwise defaults.
 
     Raises:
-        SettingsError: the file is missing, not TOML, or has a wrong or unknown value.
+        SettingsError: the file is missing, not TOML, or has a wrong or unknown value; names
+            file and line, or the variable, and what is expected.
     """
     path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    text = ""
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            values = tomllib.loads(text)
         except OSError as e:
             raise SettingsError(f"{path}: can't be read ({e.strerror}); check --config") from e
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
             raise SettingsError(f"{path}: not valid TOML: {e}") from e
+    for told in explaining.ignored_variables(Settings):
+        notice(told)
     try:
         return Settings(**values)
     except ValidationError as e:
-        where = path or "the environment (KEYWATCH_…)"
-        wrong = "; ".join(f"{'.'.join(map(str, i['loc']))}: {i['msg']}" for i in e.errors())
-        raise SettingsError(f"{where}: {wrong}") from e
+        raise SettingsError(explaining.explain(e, Settings, path, text, values)) from e
+    except NotJsonError as e:
+        raise SettingsError(explaining.not_json(Settings)) from e

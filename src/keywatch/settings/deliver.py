@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from keywatch.hints import did_you_mean
 from keywatch.model import SEVERITIES, Action, Severity
 from keywatch.settings.secret_ref import SecretRef
 from keywatch.settings.web_address import web_address
@@ -254,9 +255,13 @@ class DeliverSettings(_Section):
     def _known_channels(self) -> Self:
         named = {name for route in self.routes for name in route.channels}
         if unknown := sorted(named - self.channels.keys()):
-            raise ValueError(f"routes name unknown channels: {', '.join(unknown)}")
+            hint = did_you_mean(unknown[0], self.channels)
+            raise ValueError(f"routes name unknown channels: {', '.join(unknown)}{hint}")
         if unknown := sorted(set(self.approved_channels) - self.channels.keys()):
-            raise ValueError(f"approved_channels names unknown channels: {', '.join(unknown)}")
+            hint = did_you_mean(unknown[0], self.channels)
+            raise ValueError(
+                f"approved_channels names unknown channels: {', '.join(unknown)}{hint}"
+            )
         if both := sorted(named & set(self.approved_channels)):
             raise ValueError(
                 f"a channel can be in routes or in approved_channels, not both: {', '.join(both)}"
@@ -266,7 +271,7 @@ class DeliverSettings(_Section):
             if name not in self.channels or name in self.approved_channels:
                 raise ValueError(
                     f"heartbeat can't use channel {name}: choose one of deliver.channels that "
-                    "is not in approved_channels"
+                    f"is not in approved_channels{did_you_mean(name, self.channels)}"
                 )
             if self.channels[name].kind == "pagerduty":
                 raise ValueError(

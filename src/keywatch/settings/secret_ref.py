@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from keywatch.errors import SecretError, to_install
+from keywatch.errors import SecretError
+from keywatch.hints import to_install
 
 PrefectBlock = Callable[[str], str]
 """From the name of a Prefect Secret block to its value."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from keywatch.errors import InputError
+from keywatch.hints import unknown
 from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.files import Contents, LogFile, find_files
 from keywatch.vendors.mapping import (
@@ -42,7 +43,7 @@ def named_source(name: str) -> Source:
     """
     known = sources()
     if name not in known:
-        raise InputError(f"unknown source {name!r}; available: {', '.join(known)}{_left_out()}")
+        raise InputError(f"{unknown('source', name, known)}{_left_out()}")
     return known[name]
 
 

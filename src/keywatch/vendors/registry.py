@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from keywatch.content import Entry, folders_of, known_folders
 from keywatch.errors import VendorError
+from keywatch.hints import unknown
 from keywatch.text.key_forms import KEY_FIELDS, KeyForm, read_forms, read_toml
 from keywatch.vendors.catalogue import Catalogue, Endpoint, read_catalogue
 from keywatch.vendors.listing import Listing, read_listing
@@ -239,7 +240,7 @@ def vendor_named(name: str) -> Vendor:
     if name not in known.vendors:
         for fault in known.faults:
             raise fault
-        raise VendorError(f"no vendor {name!r}; there are: {', '.join(known.vendors)}")
+        raise VendorError(unknown("vendor", name, known.vendors))
     return known.vendors[name]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from keywatch.content import Entry
 from keywatch.errors import UsageError, VendorError
+from keywatch.hints import did_you_mean
 from keywatch.settings.time_zone import is_time_zone
 from keywatch.text.key_forms import read_toml
 from keywatch.text.secrets import Redactor
@@ -408,7 +409,9 @@ def read_source(file: Path, vendor: str) -> Source:
     forms = top.texts("forms")
     for form in forms:
         if form not in FORMS:
-            raise top.error(f"`forms` has {form!r}; available: {', '.join(FORMS)}")
+            raise top.error(
+                f"`forms` has {form!r}; available: {', '.join(FORMS)}{did_you_mean(form, FORMS)}"
+            )
     fields = _read_fields(top.inner("fields"))
     sql = top.inner("sql", frozenset(COLUMNS[1:]))
     expressions = {name: sql.text(name) for name in sql.table}
