@@ -37,16 +37,47 @@ Format = Literal["text", "json", "html", "ocsf"]
 CaseFormat = Literal["text", "json"]
 Finding = Literal["revoke", "rotate", "investigate"]
 
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help: command lines as a user gives them."""
+    return "Examples:\n\n" + "\n".join(f"    {line}" for line in lines)
+
+
 app = App(
     name="keywatch",
     version=__version__,
     help="Finds API keys that look stolen, and explains why and what to do.",
+    help_epilogue=_examples(
+        "keywatch demo                 # a sample with stolen keys, from log to review",
+        "keywatch ingest logs/",
+        "keywatch review --week 2026-W40",
+    ),
 )
-keys_app = App(name="keys", help="Import the key inventory and leaked keys, and list keys.")
-detectors_app = App(name="detectors", help="List, check and test the detectors.")
-sources_app = App(name="sources", help="List, check and add log formats and API catalogues.")
-lake_app = App(name="lake", help="Create, show, maintain and repair the lake.")
-alerts_app = App(name="alerts", help="List open alerts, assign them and comment on them.")
+keys_app = App(
+    name="keys",
+    help="Import the key inventory and leaked keys, and list keys.",
+    help_epilogue=_examples("keywatch keys import keys.jsonl", "keywatch keys list"),
+)
+detectors_app = App(
+    name="detectors",
+    help="List, check and test the detectors.",
+    help_epilogue=_examples("keywatch detectors list"),
+)
+sources_app = App(
+    name="sources",
+    help="List, check and add log formats and API catalogues.",
+    help_epilogue=_examples("keywatch sources list", "keywatch sources new app.log --vendor shop"),
+)
+lake_app = App(
+    name="lake",
+    help="Create, show, maintain and repair the lake.",
+    help_epilogue=_examples("keywatch lake status", "keywatch lake maintain"),
+)
+alerts_app = App(
+    name="alerts",
+    help="List open alerts, assign them and comment on them.",
+    help_epilogue=_examples("keywatch alerts list"),
+)
 app.command(keys_app)
 app.command(alerts_app)
 app.command(lake_app)
@@ -100,6 +131,27 @@ class WindowOptions:
         return days_window(self.from_, self.to)
 
 
+@app.command(
+    name="--completion",
+    help_epilogue=_examples(
+        "keywatch --completion bash >~/.keywatch-completion  # source it in ~/.bashrc",
+        "keywatch --completion zsh >~/.zfunc/_keywatch",
+        "keywatch --completion fish >~/.config/fish/completions/keywatch.fish",
+    ),
+)
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a script that completes commands, options and their values in a shell.
+
+    The script has all names in it and starts no Keywatch. Print it again after an upgrade.
+
+    Parameters
+    ----------
+    shell
+        The shell.
+    """
+    print(app.generate_completion(shell=shell), end="")
+
+
 def _settings(config: Path | None) -> Settings:
     # To check settings is half of what the command line has to import.
     from keywatch.settings import load_settings
@@ -123,7 +175,12 @@ def _paths(named: Sequence[str]) -> list[str]:
     return list(named)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch demo",
+        "keywatch demo --html review.html --keep demo    # keep the log and the lake",
+    )
+)
 def demo(
     *,
     keys: int = _DEMO_KEYS,
@@ -194,7 +251,13 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield keep
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch ingest /var/log/pulsely",
+        "keywatch ingest 'logs/*.jsonl.gz' s3://bucket/logs --lake lake",
+        "keywatch ingest app.log --map time=@timestamp --map key_id=client",
+    )
+)
 def ingest(
     *paths: Paths,
     source: str | None = None,
@@ -249,7 +312,13 @@ def _load(
     print(render_load(report), flush=True)
 
 
-@keys_app.command(name="import")
+@keys_app.command(
+    name="import",
+    help_epilogue=_examples(
+        "keywatch keys import keys.jsonl",
+        "keywatch keys import keys.csv --map key_id=id --map owner=team",
+    ),
+)
 def keys_import(
     file: ListFile,
     *,
@@ -274,7 +343,7 @@ def keys_import(
     print(f"{count(read, 'key')} read, {changed:,} new or changed")
 
 
-@keys_app.command(name="schema")
+@keys_app.command(name="schema", help_epilogue=_examples("keywatch keys schema"))
 def keys_schema() -> None:
     """Print the JSON Schema of a key in an inventory, for JSON Lines, JSON and CSV."""
     from keywatch.load.inventory import inventory_schema
@@ -283,7 +352,12 @@ def keys_schema() -> None:
     print(json_text(inventory_schema()), end="")
 
 
-@keys_app.command(name="list")
+@keys_app.command(
+    name="list",
+    help_epilogue=_examples(
+        "keywatch keys list", "keywatch keys list --sort last-use --format json"
+    ),
+)
 def keys_list(
     *, format: CaseFormat = "text", sort: KeyOrder = "rotation", common: Common = _DEFAULTS
 ) -> None:
@@ -308,7 +382,13 @@ def keys_list(
         _write(render_keys(keys), None)
 
 
-@keys_app.command(name="leaked")
+@keys_app.command(
+    name="leaked",
+    help_epilogue=_examples(
+        "keywatch keys leaked leaks.json",
+        "keywatch keys leaked scan.csv --map secret=match --map location=file",
+    ),
+)
 def keys_leaked(
     file: ListFile,
     *,
@@ -335,7 +415,13 @@ def keys_leaked(
     print(render_leaks(report))
 
 
-@keys_app.command(name="policy")
+@keys_app.command(
+    name="policy",
+    help_epilogue=_examples(
+        "keywatch keys policy key_0700353",
+        "keywatch keys policy key_0700353 --days 30 --format json",
+    ),
+)
 def keys_policy(
     key: str, *, days: int = 90, format: CaseFormat = "text", common: Common = _DEFAULTS
 ) -> None:
@@ -364,7 +450,13 @@ def keys_policy(
         _write(render_least_privilege(found, color=_color(), width=_width()), None)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch review",
+        "keywatch review --week 2026-W40 --format html --output review.html",
+        "keywatch review --missed --fail-on revoke    # every week, from cron",
+    )
+)
 def review(
     *,
     format: Format = "text",
@@ -484,7 +576,11 @@ def _worst(answer: Review, fail_on: Finding) -> bool:
     return any(case.action in urgent for case in answer.cases)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch case key_0700353", "keywatch case key_0700353 --week 2026-W40 --format json"
+    )
+)
 def case(
     key: str,
     *,
@@ -518,7 +614,9 @@ def case(
         _write(render_case(found, answer, details, color=_color(), width=_width()), None)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples("keywatch power", "keywatch power key_0700353 --week 2026-W40")
+)
 def power(
     key: str | None = None,
     *,
@@ -542,7 +640,12 @@ def power(
     print(render_power(powers, width=_width()), end="")
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch backtest --from 2026-08-03 --to 2026-10-05",
+        "keywatch backtest --from 2026-08-03 --to 2026-10-05 --against new.toml",
+    )
+)
 def backtest(
     *,
     from_: Annotated[date, Parameter(name="--from")],
@@ -584,7 +687,10 @@ def backtest(
         _write(render_rehearsal(found, width=_width()), None)
 
 
-@alerts_app.command(name="list")
+@alerts_app.command(
+    name="list",
+    help_epilogue=_examples("keywatch alerts list", "keywatch alerts list --format json"),
+)
 def alerts_list(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> None:
     """List the alerts that are not closed, and how fast and how rightly alerts are answered.
 
@@ -604,7 +710,9 @@ def alerts_list(*, format: CaseFormat = "text", common: Common = _DEFAULTS) -> N
         _write(render_alerts(found, color=_color(), width=_width()), None)
 
 
-@alerts_app.command(name="assign")
+@alerts_app.command(
+    name="assign", help_epilogue=_examples("keywatch alerts assign key_0700353 ana --by ben")
+)
 def alerts_assign(alert: str, to: str = "", *, by: str, common: Common = _DEFAULTS) -> None:
     """Say who works on an open alert.
 
@@ -625,7 +733,10 @@ def alerts_assign(alert: str, to: str = "", *, by: str, common: Common = _DEFAUL
     print(f"{found.alert_id} is {whom}.")
 
 
-@alerts_app.command(name="comment")
+@alerts_app.command(
+    name="comment",
+    help_epilogue=_examples("keywatch alerts comment key_0700353 'asked the owner' --by ana"),
+)
 def alerts_comment(alert: str, text: str, *, by: str, common: Common = _DEFAULTS) -> None:
     """Comment on an open alert; a comment closes nothing.
 
@@ -644,7 +755,12 @@ def alerts_comment(alert: str, text: str, *, by: str, common: Common = _DEFAULTS
     print(f"The comment on {found.alert_id} was stored.")
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch approve key_0700353 --by ana --because 'confirmed with the owner'",
+        "keywatch approve key_0700353 --by ana --because 'our new region' --decline",
+    )
+)
 def approve(
     alert: str,
     *,
@@ -677,7 +793,13 @@ def approve(
     print("\n".join(printable(line) for line in done))
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch verdict key_0700353 benign --by ana --because 'tried by hand'",
+        "keywatch verdict key_0700353 expected --by ana --because 'new host'",
+        "keywatch verdict key_0700353 undo --by ana --because 'the wrong key'",
+    )
+)
 def verdict(
     key: str,
     verdict: Literal[Verdict, "undo"],
@@ -749,7 +871,11 @@ def verdict(
     print(render_verdict(report))
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch triage --open", "keywatch triage --allow-verdicts --by ana --port 8080"
+    )
+)
 def triage(
     *,
     port: int = 0,
@@ -788,7 +914,12 @@ def triage(
     serve(common.lake, common.settings(), port, by if allow_verdicts else None, ready)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch watch             # every few minutes, from cron",
+        "keywatch watch --every 5s  # one process that stays",
+    )
+)
 def watch(
     *paths: Paths,
     every: timedelta | None = None,
@@ -827,7 +958,11 @@ def watch(
         raise SystemExit(EXIT_FINDINGS)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples(
+        "keywatch deliver", "keywatch deliver --dry-run", "keywatch deliver --retry-dead"
+    )
+)
 def deliver(
     *,
     dry_run: bool = False,
@@ -879,7 +1014,7 @@ def _deliver(
     tell_delivery(pipeline.deliver_due(lake, settings, again=again, reports=reports), _tell)
 
 
-@lake_app.command(name="repair")
+@lake_app.command(name="repair", help_epilogue=_examples("keywatch lake repair"))
 def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None:
     """Repair a damaged lake as far as possible, and list what has to be loaded or done again.
 
@@ -903,7 +1038,12 @@ def lake_repair(*, new_secret: bool = False, common: Common = _DEFAULTS) -> None
         raise SystemExit(LakeError.exit_code)
 
 
-@detectors_app.command(name="list")
+@detectors_app.command(
+    name="list",
+    help_epilogue=_examples(
+        "keywatch detectors list", "keywatch detectors list --format navigator"
+    ),
+)
 def detectors_list(
     *, format: Literal["text", "navigator"] = "text", common: Common = _DEFAULTS
 ) -> None:
@@ -926,7 +1066,10 @@ def detectors_list(
         print(f"{detector.id:22}{detector.family:11}{detector.status:8}{detector.title}")
 
 
-@detectors_app.command(name="check")
+@detectors_app.command(
+    name="check",
+    help_epilogue=_examples("keywatch detectors check", "keywatch detectors check dormant_wake"),
+)
 def detectors_check(*ids: str, common: Common = _DEFAULTS) -> None:
     """Check the detectors' folders: fields, query, parameters, tests.
 
@@ -948,7 +1091,7 @@ def detectors_check(*ids: str, common: Common = _DEFAULTS) -> None:
     print("All detectors are valid.")
 
 
-@detectors_app.command(name="test")
+@detectors_app.command(name="test", help_epilogue=_examples("keywatch detectors test dormant_wake"))
 def detectors_test(*ids: str, common: Common = _DEFAULTS) -> None:
     """Run the detectors' own tests on a real DuckDB and compare whole results.
 
@@ -989,7 +1132,7 @@ def _chosen(ids: tuple[str, ...], common: Common) -> list[Detector]:
     return [found[name] for name in ids or found]
 
 
-@sources_app.command(name="list")
+@sources_app.command(name="list", help_epilogue=_examples("keywatch sources list"))
 def sources_list(*, common: Common = _DEFAULTS) -> None:
     """List what can be loaded, by vendor: log formats, forms of keys, inventories, leak reports."""
     from keywatch.vendors.registry import vendor_faults, vendors
@@ -1010,7 +1153,10 @@ def sources_list(*, common: Common = _DEFAULTS) -> None:
         _say(f"skipped: {fault}")
 
 
-@sources_app.command(name="check")
+@sources_app.command(
+    name="check",
+    help_epilogue=_examples("keywatch sources check", "keywatch sources check vendors/pulsely"),
+)
 def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
     """Check the vendors' folders: fields, key forms, queries, and their own tests.
 
@@ -1039,7 +1185,9 @@ def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
     print(f"{count(len(found), 'vendor')} in order")
 
 
-@sources_app.command(name="new")
+@sources_app.command(
+    name="new", help_epilogue=_examples("keywatch sources new app.log --vendor shop")
+)
 def sources_new(
     sample: str,
     *,
@@ -1071,7 +1219,9 @@ def sources_new(
     _exit_by_faults(wrong)
 
 
-@sources_app.command(name="import")
+@sources_app.command(
+    name="import", help_epilogue=_examples("keywatch sources import openapi.yaml --vendor shop")
+)
 def sources_import(
     document: ListFile,
     *,
@@ -1113,7 +1263,12 @@ def _exit_by_faults(wrong: list[str]) -> None:
         raise SystemExit(EXIT_FINDINGS)
 
 
-@lake_app.command(name="init")
+@lake_app.command(
+    name="init",
+    help_epilogue=_examples(
+        "keywatch lake init", "keywatch lake init --lake /srv/keywatch/lake --config keywatch.toml"
+    ),
+)
 def lake_init(*, common: Common = _DEFAULTS) -> None:
     """Create the lake that the settings describe, or join it from another machine.
 
@@ -1128,7 +1283,10 @@ def lake_init(*, common: Common = _DEFAULTS) -> None:
         print(line)
 
 
-@lake_app.command(name="status")
+@lake_app.command(
+    name="status",
+    help_epilogue=_examples("keywatch lake status", "keywatch lake status --format json"),
+)
 def lake_status(
     *, format: CaseFormat = "text", schema: bool = False, common: Common = _DEFAULTS
 ) -> None:
@@ -1155,7 +1313,9 @@ def lake_status(
         _write("".join(f"{line}\n" for line in render_status(status)), None)
 
 
-@lake_app.command(name="move")
+@lake_app.command(
+    name="move", help_epilogue=_examples("keywatch lake move shared --to keywatch.toml")
+)
 def lake_move(folder: Path, *, to: Path | None = None, common: Common = _DEFAULTS) -> None:
     """Copy the lake into a new one: from local to shared or back, encrypted or not.
 
@@ -1178,7 +1338,10 @@ def lake_move(folder: Path, *, to: Path | None = None, common: Common = _DEFAULT
         print(line)
 
 
-@lake_app.command(name="maintain")
+@lake_app.command(
+    name="maintain",
+    help_epilogue=_examples("keywatch lake maintain", "keywatch lake maintain --rebuild"),
+)
 def lake_maintain(
     *, rebuild: Annotated[bool, Parameter(negative=())] = False, common: Common = _DEFAULTS
 ) -> None:
@@ -1202,7 +1365,13 @@ def lake_maintain(
         print(line)
 
 
-@lake_app.command(name="export")
+@lake_app.command(
+    name="export",
+    help_epilogue=_examples(
+        "keywatch lake export --output events.jsonl.gz",
+        "keywatch lake export --format stix --output thefts.json",
+    ),
+)
 def lake_export(
     *,
     format: Literal["ocsf", "stix"] = "ocsf",
@@ -1247,7 +1416,7 @@ def lake_export(
         print(f"{count(written, 'event')} written to {output}")
 
 
-@lake_app.command(name="forget")
+@lake_app.command(name="forget", help_epilogue=_examples("keywatch lake forget key_0700353 --yes"))
 def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) -> None:
     """Erase a key or an address everywhere: its events, findings, alerts and verdicts.
 
@@ -1271,7 +1440,9 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
         print(line)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples("keywatch doctor", "keywatch doctor --deep --fail-on-findings")
+)
 def doctor(
     *,
     format: CaseFormat = "text",
