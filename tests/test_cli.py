@@ -219,6 +219,25 @@ def test_fail_on_tells_findings_by_the_exit_code(loaded: Loaded, tmp_path: Path)
     assert quiet.code == 0
 
 
+def test_a_week_without_events_says_which_weeks_the_lake_has(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    # A copy: what is stored of another window changes what is asked of this one.
+    lake = shutil.copytree(loaded.lake, tmp_path / "lake")
+    key = next(iter(loaded.truth))
+    said = "the lake has events from 2026-08-10 to 2026-10-04 (2026-W33 to 2026-W40)\n"
+    for words in (
+        ("review", "--week", "2026-W50"),
+        ("review", "--week", "2026-W50", "--format", "json"),
+        ("case", key, "--week", "2026-W50"),
+        ("backtest", "--from", "2026-12-07", "--to", "2026-12-14"),
+    ):
+        ran = keywatch(*words, "--lake", lake)
+        assert ran.code == 0
+        assert ran.err == f"no events in week 2026-W50 (2026-12-07 to 2026-12-13, UTC): {said}"
+        assert ran.out
+
+
 def test_a_review_as_a_page_tells_what_the_text_tells(
     loaded: Loaded, document: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from keywatch.detect.proxies import proxy_addresses, proxy_sentence
 from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, catalogue_file, utc_now
-from keywatch.lake.weeks import last_full_week
+from keywatch.lake.weeks import last_full_week, without_events
 from keywatch.load import late
 from keywatch.model import (
     Case,
@@ -476,6 +476,7 @@ def case_in_detail(
             if told is None:
                 made = judging.make_review(lake, asked, settings, whole=False)
                 told = ToldReview.of(lake, *made)
+            _note_no_events(lake, told.review)
             cases = (find_case(told.review, each) for each in names)
             brief = next((case for case in cases if case is not None), None)
             if brief is None:
@@ -517,11 +518,18 @@ def _review(
             elif keep:
                 outbox = deliver.Outbox(settings.deliver)
                 judging.keep(lake, told.review, scored, settings, outbox, judged, state)
+        _note_no_events(lake, told.review)
         found = health.findings(lake, settings, now)
         if keep:
             _publish(lake, settings, now, found)
         answered = response.response(lake, now)
         return replace(told.review, health=found, response=answered), seen
+
+
+def _note_no_events(lake: Lake, answer: Review) -> None:
+    """Say which weeks the lake has, where it has nothing of the one that was asked for."""
+    if not answer.coverage.events and (told := without_events(lake, [answer.window])):
+        notice(told)
 
 
 def _make_review(
@@ -572,6 +580,8 @@ def rehearse(
     starts = [span.start + nth * week for nth in range((span.end - span.start) // week)]
     windows = tuple(Window(start, start + week) for start in starts)
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        if told := without_events(lake, windows):
+            notice(told)
         judged: dict[Window, scoring.WindowEvidence] = {}
         present = detectors.load_detectors(settings.content.folders)
         alerts = _would_alert(lake, windows, settings, present, judged)

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from keywatch.errors import UsageError
-from keywatch.lake.weeks import days_window, last_full_week, week_of, week_window
+from keywatch.lake.weeks import days_window, last_full_week, week_of, week_window, without_events
 from keywatch.model import Window
 from keywatch.text.phrases import iso_week, window_options
 from tests.conftest import Loading, event
@@ -85,3 +85,25 @@ def test_days_are_refused_that_no_baseline_or_week_can_be_counted_from() -> None
             days_window(first, end)
     with pytest.raises(UsageError, match="must be after"):
         days_window(date(2026, 10, 5), date(2026, 10, 5))
+
+
+def test_a_week_without_events_names_those_that_have_some(quick: Loading) -> None:
+    asked = week_window("2026-W50")
+    assert without_events(quick.lake, [asked]) == (
+        "the lake has no events: load a log with keywatch ingest PATH"
+    )
+    days = ("2026-08-03", "2026-09-21", "2026-09-30", "2026-10-05")
+    quick.take([event(timestamp=f"{day}T12:00:00Z") for day in days])
+    assert without_events(quick.lake, [asked]) == (
+        "no events in week 2026-W50 (2026-12-07 to 2026-12-13, UTC): the lake has events from "
+        "2026-08-03 to 2026-10-05 (2026-W32, 2026-W39 to 2026-W41)"
+    )
+    assert without_events(quick.lake, [week_window("2026-W39"), week_window("2026-W40")]) is None
+    told = without_events(quick.lake, [week_window(f"2026-W{n}") for n in range(32, 42)])
+    assert told is not None
+    assert told.startswith("no events in week 2026-W33 (")
+    assert "week 2026-W38 (2026-09-14 to 2026-09-20, UTC): the lake" in told
+    # The first day of a window is in it, the day after its last one is not.
+    first = days_window(date(2026, 9, 30), date(2026, 10, 1))
+    assert without_events(quick.lake, [first]) is None
+    assert without_events(quick.lake, [days_window(date(2026, 9, 29), date(2026, 9, 30))])

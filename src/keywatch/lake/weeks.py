@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
+from keywatch.text.phrases import listed, window_label
 
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.ASCII | re.IGNORECASE)
+_MOST_NAMED = 6
 _YEARS = range(1970, 9000)
 """A baseline before and a week after are days that a calendar has."""
 
@@ -55,6 +58,36 @@ def is_newest_week(lake: Lake, window: Window, now: datetime | None = None) -> b
     if last is None or last.date() < window.end.date() - timedelta(days=1):
         return False
     return window == _last_full_week(lake, last)
+
+
+def without_events(lake: Lake, windows: Sequence[Window]) -> str | None:
+    """Which of `windows` have no event, and what the lake has instead; None where all have some."""
+    days = [day for (day,) in lake.rows("SELECT DISTINCT day FROM lake.activity ORDER BY day")]
+    empty = [
+        window
+        for window in windows
+        if not any(window.start.date() <= day < window.end.date() for day in days)
+    ]
+    if not empty:
+        return None
+    if not days:
+        return "the lake has no events: load a log with keywatch ingest PATH"
+    # Each run of weeks, one after another, by its first and last Monday.
+    runs: list[tuple[date, date]] = []
+    for monday in sorted({_monday(day) for day in days}):
+        if runs and runs[-1][1] == monday - timedelta(days=7):
+            runs[-1] = (runs[-1][0], monday)
+        else:
+            runs.append((monday, monday))
+    weeks = [_week_name(a) if a == z else f"{_week_name(a)} to {_week_name(z)}" for a, z in runs]
+    return (
+        f"no events in {listed(map(window_label, empty), _MOST_NAMED)}: the lake has events from "
+        f"{days[0]} to {days[-1]} ({listed(weeks, _MOST_NAMED)})"
+    )
+
+
+def _week_name(monday: date) -> str:
+    return "{}-W{:02}".format(*monday.isocalendar())
 
 
 def week_of(monday: date) -> Window:
