@@ -960,7 +960,7 @@ def watch(
 
 @app.command(
     help_epilogue=_examples(
-        "keywatch deliver", "keywatch deliver --dry-run", "keywatch deliver --retry-dead"
+        "keywatch deliver", "keywatch deliver --dry-run", "keywatch deliver --test chat"
     )
 )
 def deliver(
@@ -968,6 +968,7 @@ def deliver(
     dry_run: bool = False,
     retry_dead: bool = False,
     report: Path | None = None,
+    test: str | None = None,
     schema: bool = False,
     common: Common = _DEFAULTS,
 ) -> None:
@@ -981,6 +982,8 @@ def deliver(
         Retry messages that had been given up.
     report
         Finished report to send once to each mail channel.
+    test
+        Send one test message to this channel now, and nothing else. Exit 3 when it did not arrive.
     schema
         Print the JSON Schema of messages to webhooks and files, and exit.
     """
@@ -992,6 +995,11 @@ def deliver(
         _write(json_text(message_schema()), None)
         return
     settings = common.settings()
+    if test is not None:
+        if dry_run or retry_dead or report is not None:
+            raise UsageError("--test sends nothing else: use it without other options")
+        print(pipeline.try_channel(common.lake, test, settings))
+        return
     if not settings.deliver.channels:
         _say("no channel is configured: add [deliver.channels.NAME] to keywatch.toml")
     if dry_run:

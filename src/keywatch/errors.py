@@ -10,6 +10,7 @@ KeywatchError              exit 2, unless said otherwise
 │   ├── DetectorError      a detector's folder
 │   └── VendorError        a vendor's folder
 │       └── CatalogueError   its API catalogue
+├── ChannelError           exit 3: a test message did not arrive
 ├── GeoIPError             a GeoIP database is missing or damaged
 ├── EngineError            exit 3: the cluster of a review or a load can't be reached, or was lost
 └── LakeError              exit 3
@@ -64,6 +65,12 @@ class VendorError(ContentError):
 
 class CatalogueError(VendorError):
     """A vendor's API catalogue is wrong."""
+
+
+class ChannelError(KeywatchError):
+    """A channel's receiver did not accept a test message; has the reason and the fix."""
+
+    exit_code = 3
 
 
 class GeoIPError(KeywatchError):

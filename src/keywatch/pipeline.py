@@ -840,6 +840,23 @@ def decide_revocation(
     return done
 
 
+def try_channel(lake_folder: Path, name: str, settings: Settings) -> str:
+    """Send a test message to a channel now (`deliver.send_test`); returns what became of it.
+
+    A lake is not needed. One that is there is claimed as for other messages.
+
+    Raises:
+        UsageError, SecretError, ChannelError: it was not sent, or did not arrive.
+        LakeError: the lake stayed busy.
+    """
+    catalogue = catalogue_file(lake_folder, settings.storage)
+    if catalogue is not None and not catalogue.exists():
+        return deliver.send_test(None, name, settings.deliver)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        wait = settings.storage.wait_seconds
+        return deliver.send_test(lake, name, settings.deliver, wait_seconds=wait)
+
+
 def revokes_to_approve(lake_folder: Path, settings: Settings) -> list[Alert]:
     """The alerts to revoke that an analyst has to approve first (`[deliver] approved_channels`)."""
     with Lake.open(lake_folder, settings.storage) as lake:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from keywatch.deliver import claims, deliver_due, outbox, render_delivery
+from keywatch.deliver import claims, deliver_due, outbox, render_delivery, send_test
 from keywatch.deliver.claims import SharedClaims, claims_of
 from keywatch.deliver.journal import Record
 from keywatch.errors import LakeBusyError, LakeReadOnlyError, LakeUnreachableError
@@ -184,6 +184,23 @@ def test_a_machine_that_dies_leaves_its_claim_and_another_sends_after_the_lease(
             assert len(set(sent)) == 6
             assert outcomes(lake) == {"sent": 6}
         assert not told or "has been sending since" in told[0]
+
+
+def test_a_test_message_waits_for_the_machine_that_has_the_channel(
+    storage: LakeSettings, tmp_path: Path
+) -> None:
+    with Receiver().running() as receiver, Lake.open(tmp_path / "b", storage) as lake:
+        settings = settings_of({"hook": webhook(receiver), "other": webhook(receiver)})
+        with claims_of(lake, settings) as theirs:
+            assert theirs.take({"hook"}) == {"hook"}
+            with pytest.raises(LakeBusyError, match=r"channel hook: .* has been sending since"):
+                send_test(lake, "hook", settings)
+            assert receiver.requests == []
+            assert "was sent" in send_test(lake, "other", settings)
+        assert "was sent" in send_test(lake, "hook", settings)
+        assert [request.json["kind"] for request in receiver.requests] == ["test", "test"]
+        assert claims.claimed(lake) == {}
+        assert lake.value("SELECT count(*) FROM lake.deliveries") == 0
 
 
 def test_a_machine_that_stood_still_sends_nothing_that_another_has_taken_over(

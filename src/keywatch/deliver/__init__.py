@@ -22,6 +22,7 @@ from keywatch.deliver.run import (
     unusable_channels,
 )
 from keywatch.deliver.sender import ChannelReport
+from keywatch.deliver.trial import send_test
 from keywatch.deliver.wording import as_text
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "preview",
     "put_report",
     "render_delivery",
+    "send_test",
     "standings",
     "unusable_channels",
 ]

@@ -48,7 +48,15 @@ from keywatch.text.phrases import (
 from keywatch.text.safe_text import printable
 
 Kind = Literal[
-    "trigger", "update", "acknowledge", "resolve", "summary", "report", "upkeep", "heartbeat"
+    "trigger",
+    "update",
+    "acknowledge",
+    "resolve",
+    "summary",
+    "report",
+    "upkeep",
+    "heartbeat",
+    "test",
 ]
 
 _ID = 200

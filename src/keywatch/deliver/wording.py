@@ -25,6 +25,7 @@ _LABELS = {
     "report": "Report",
     "upkeep": "Key hygiene, no alert",
     "heartbeat": "Heartbeat, no alert",
+    "test": "Test message, no alert",
 }
 
 
