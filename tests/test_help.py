@@ -110,3 +110,21 @@ def test_completion_for_an_unknown_shell_names_the_known_ones() -> None:
     ran = keywatch("--completion", "tcsh")
     assert (ran.code, ran.out) == (2, "")
     assert '"bash", "zsh", "fish"' in ran.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["reveiw"], 'Did you mean "review"?'),
+        (["review", "--wek", "2026-W40"], "Did you mean --week?"),
+        (["detectors", "check", "dormant_wak"], "; did you mean 'dormant_wake'?"),
+        (["ingest", "a.jsonl", "--source", "pulsley"], "; did you mean 'pulsely'?"),
+    ],
+)
+def test_an_unknown_name_gets_the_one_that_was_meant(
+    given: list[str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n", encoding="utf-8")
+    ran = keywatch(*given, cwd=tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err

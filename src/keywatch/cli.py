@@ -48,8 +48,8 @@ app = App(
     version=__version__,
     help="Finds API keys that look stolen, and explains why and what to do.",
     help_epilogue=_examples(
-        "keywatch demo                 # a sample with stolen keys, from log to review",
-        "keywatch ingest logs/",
+        "keywatch demo     # a sample with stolen keys, from log to review",
+        "keywatch init     # the settings for your own log",
         "keywatch review --week 2026-W40",
     ),
 )
@@ -236,7 +236,7 @@ def demo(
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
         closer = f"case KEY --lake {lake}" if keep else "demo --keep FOLDER"
-        print(f"\nFor details: keywatch {closer}")
+        print(f"\nFor details: keywatch {closer}\nFor your own log: keywatch init")
 
 
 @contextmanager
@@ -249,6 +249,60 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     else:
         keep.mkdir(parents=True, exist_ok=True, mode=0o700)
         yield keep
+
+
+@app.command(
+    help_epilogue=_examples(
+        "keywatch init",
+        "keywatch init --place /var/log/pulsely --channel 'slack env:SLACK_WEBHOOK'",
+        "keywatch init --place logs --channel 'file alerts.jsonl' --schedule cron --yes",
+    )
+)
+def init(
+    *,
+    place: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    source: str | None = None,
+    geoip: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    channel: str | None = None,
+    schedule: Literal["cron", "systemd", "none"] | None = None,
+    lake: Annotated[Path | None, Parameter(env_var="KEYWATCH_LAKE")] = None,
+    config: Path = Path("keywatch.toml"),
+    yes: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Write the settings file in a few questions, and try everything that is in it.
+
+    What is given as an option is not asked for. If standard input is not a terminal, nothing is
+    asked, and defaults are used. A channel gets a test message. Exit 2 or 3 when something failed;
+    then nothing is written without --yes.
+
+    Parameters
+    ----------
+    place
+        Where the log is: a file, a folder, a glob or s3://bucket/prefix; may be repeated.
+    source
+        Format of the log; detected from a sample by default.
+    geoip
+        bundled, or your own database (.mmdb); may be repeated. The default is bundled.
+    channel
+        none; 'slack env:NAME', 'pagerduty env:NAME', 'webhook URL env:NAME', 'mail HOST[:PORT] FROM
+        TO env:NAME' or 'file PATH'. A secret is named: env:NAME is a variable, file:PATH a file.
+    schedule
+        The commands to print for a schedule: cron, systemd or none.
+    lake
+        Folder of the lake.
+    config
+        The settings file to write.
+    yes
+        Ask nothing, and write the file even if something in it failed.
+    force
+        Replace the settings file if it exists.
+    """
+    from keywatch.setup import Given, set_up
+
+    given = Given(place, source, geoip, channel, schedule, lake)
+    ask = input if sys.stdin.isatty() else None
+    set_up(given, config, _tell, ask, accept=yes, replace=force)
 
 
 @app.command(

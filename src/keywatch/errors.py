@@ -5,6 +5,7 @@ KeywatchError              exit 2, unless said otherwise
 ├── SettingsError          keywatch.toml or an environment variable is wrong
 │   └── SecretError          a secret is not where the settings say
 ├── InputError             a log or an inventory can't be taken
+│   ├── UnknownFormatError   no log format is known to have such lines
 │   └── TooManyRejectsError  more lines are bad than the settings allow
 ├── ContentError           a content file (data/, detectors/, vendors/) is missing or wrong
 │   ├── DetectorError      a detector's folder
@@ -45,6 +46,10 @@ class SecretError(SettingsError):
 
 class InputError(KeywatchError):
     """A log or an inventory can't be taken; names the file and, where known, the line."""
+
+
+class UnknownFormatError(InputError):
+    """No log format is known to have such lines; has the command that may read them."""
 
 
 class TooManyRejectsError(InputError):

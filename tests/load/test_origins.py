@@ -30,6 +30,7 @@ from keywatch.load.origins import (
     ParsedAddress,
     parse_address,
     prefix_of,
+    role_of,
 )
 from tests.conftest import SHARED_DATA
 from tools.make_ip_lists import CLASSES, PROVIDERS, Label, Range, flatten, read_ranges, to_table
@@ -400,6 +401,28 @@ def test_a_database_of_another_type_is_refused(tmp_path: Path) -> None:
     shutil.copy(content_path("data/geoip/dbip-country-lite.mmdb"), path)
     with pytest.raises(GeoIPError, match="`asn` needs one of GeoLite2-ASN"):
         OriginReader(GeoIPPaths(asn=path))
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("GeoLite2-City-Test", "city"), ("GeoLite2-Country-Test", "country"),
+        ("GeoLite2-ASN-Test", "asn"), ("GeoIP2-ISP-Test", "asn"),
+        ("GeoIP2-Anonymous-IP-Test", "anonymous_ip"), ("GeoIP-Anonymous-Plus-Test", "anonymous_ip"),
+    ],
+)  # fmt: skip
+def test_the_setting_of_a_database_follows_from_its_type(name: str, role: str) -> None:
+    assert role_of(_maxmind(name)) == role
+
+
+def test_the_setting_of_the_bundled_databases_and_of_none(tmp_path: Path) -> None:
+    assert role_of(content_path("data/geoip/dbip-country-lite.mmdb")) == "country"
+    assert role_of(content_path("data/geoip/dbip-asn-lite.mmdb")) == "asn"
+    (tmp_path / "x.mmdb").write_bytes(b"not a database")
+    with pytest.raises(GeoIPError, match="download it again"):
+        role_of(tmp_path / "x.mmdb")
+    with pytest.raises(GeoIPError, match="is a 'GeoIP2-Connection-Type' database; expected is one"):
+        role_of(_maxmind("GeoIP2-Connection-Type-Test"))
 
 
 # --- the lists' tool ---------------------------------------------------------------------

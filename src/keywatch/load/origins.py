@@ -508,20 +508,49 @@ def _private_copy(path: Path) -> Iterator[Path]:
         yield Path(shutil.copy(path, folder))
 
 
+def _read(path: Path) -> tuple[geoip2.database.Reader, date]:
+    """A reader of the database, and the day that it was built on (UTC)."""
+    try:
+        with _private_copy(path) as copy:
+            reader = geoip2.database.Reader(copy)
+        return reader, datetime.fromtimestamp(reader.metadata().build_epoch, UTC).date()
+    except (OSError, ValueError, OverflowError, maxminddb.InvalidDatabaseError) as error:
+        # It names the copy, which is gone by now.
+        raise _damaged(path, re.sub(r"\S*/keywatch-geoip-[^/]*/", "", str(error))) from error
+
+
+def _damaged(path: Path, why: str) -> GeoIPError:
+    mend = "download it again" if path.is_file() else "correct the path"
+    return GeoIPError(
+        f"{path}: can't be read as a GeoIP database ({why}); {mend}, or remove it "
+        "from the GeoIP settings to use the bundled one"
+    )
+
+
+def role_of(path: Path) -> str:
+    """The GeoIP setting that a database is for, by its type, such as ``city``.
+
+    Raises:
+        GeoIPError: it can't be read, or is of a type that no setting is for.
+    """
+    reader, _ = _read(path)
+    with reader:
+        kind = reader.metadata().database_type
+    for role, words in _ROLES.items():
+        if any(word in kind for word in words):
+            return role
+    known = ", ".join(word for words in _ROLES.values() for word in words)
+    raise GeoIPError(f"{path}: is a {kind!r} database; expected is one of {known}")
+
+
 class _Database:
     """One open database."""
 
     def __init__(self, role: str, path: Path) -> None:
         self.path = path
         self.name = path.name.removesuffix(".mmdb")
-        try:
-            with _private_copy(path) as copy:
-                self._reader = geoip2.database.Reader(copy)
-            metadata = self._reader.metadata()
-            self.built_on = datetime.fromtimestamp(metadata.build_epoch, UTC).date()
-        except (OSError, ValueError, OverflowError, maxminddb.InvalidDatabaseError) as error:
-            # It names the copy, which is gone by now.
-            raise self._damaged(re.sub(r"\S*/keywatch-geoip-[^/]*/", "", str(error))) from error
+        self._reader, self.built_on = _read(path)
+        metadata = self._reader.metadata()
         self._has_ipv6 = metadata.ip_version == 6
         kind = next((word for word in _ROLES[role] if word in metadata.database_type), None)
         if kind is None:
@@ -532,13 +561,6 @@ class _Database:
             )
         self._layout = _LAYOUTS[kind]
         self.says = self._layout.says
-
-    def _damaged(self, why: str) -> GeoIPError:
-        mend = "download it again" if self.path.is_file() else "correct the path"
-        return GeoIPError(
-            f"{self.path}: can't be read as a GeoIP database ({why}); {mend}, or remove it "
-            "from the GeoIP settings to use the bundled one"
-        )
 
     def look_up(self, packed: _Bytes16) -> tuple[list[_Said], _Ints]:
         """Return what it says, and which of that of each address; these must be sorted.
@@ -570,7 +592,7 @@ class _Database:
         except AddressNotFoundError as error:
             said, network = _NOTHING, error.network
         except (maxminddb.InvalidDatabaseError, TypeError, AttributeError, ValueError) as error:
-            raise self._damaged(str(error)) from error
+            raise _damaged(self.path, str(error)) from error
         return said, _packed(str(network.broadcast_address)) if network else packed
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ def read_chunks(
     on_bytes: Callable[[int], None],
     leave: Callable[[LogFile, InputError], None],
     is_left_out: Callable[[int], bool] = lambda _: False,
-) -> Iterator[ReadChunk]:
+) -> Generator[ReadChunk]:
     """All lines of `files` in their order, about `chunk_bytes` of one source's at a time.
 
     What of a file could not be read is told to `leave`, and lines of it that are in no chunk yet

@@ -50,7 +50,7 @@ def explain(
         name = ".".join(map(str, place)) or "the settings"
         variable = _variable(place)
         if variable is not None:
-            line, where = 0, f"{variable}"
+            line, where = 0, variable
         elif file is not None:
             line = _line(text, values, place)
             where = f"{file}:{line}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from keywatch.errors import InputError
+from keywatch.errors import InputError, UnknownFormatError
 from keywatch.hints import unknown
 from keywatch.vendors.beginning import Beginning, beginning_of
 from keywatch.vendors.files import Contents, LogFile, find_files
@@ -55,7 +55,8 @@ def detect_source(file: LogFile) -> Source | None:
     """The source whose marks the file's first lines bear; None for an empty file.
 
     Raises:
-        InputError: no source knows these lines.
+        UnknownFormatError: no source knows these lines.
+        InputError: the file can't be read.
     """
     begins = beginning_of(file)
     # Of two formats that know a record, the one that has to find more in it is meant.
@@ -70,7 +71,7 @@ def detect_source(file: LogFile) -> Source | None:
                 return source
     if begins.is_empty:
         return None
-    raise InputError(
+    raise UnknownFormatError(
         f"{file.path}, line 1: not in a log format known to Keywatch ({', '.join(sources())}); "
         f"{_how_to_read(file, begins)}{_left_out()}"
     )
