@@ -286,6 +286,26 @@ def test_verdicts_are_given_and_undone_only_where_the_lake_was_opened_for_it(
         judging.sql("DELETE FROM lake.verdicts")
 
 
+def test_open_alerts_are_a_table_and_are_assigned_where_the_lake_was_opened_for_it(
+    folder: Path, lake: LakeView
+) -> None:
+    found = pandas(lake.alerts())
+    assert list(found.columns) == [
+        "alert_id", "kind", "action", "severity", "state", "story", "assignee", "comment",
+        "key_ids", "names", "opened_at", "week",
+    ]  # fmt: skip
+    assert len(found) == len(lake.response().open)
+    assert not hasattr(lake, "assign")
+    judging = keywatch.open(folder, verdicts=True, by="eve")
+    with pytest.raises(UsageError, match="no open alert of key_none"):
+        judging.assign("key_none", "ana")
+    for alert_id in found.alert_id[:1]:
+        judging.assign(alert_id, "ana")
+        judging.comment(alert_id, "looking")
+        first = pandas(lake.alerts()).iloc[0]
+        assert (first.assignee, first.comment) == ("ana", "eve: looking")
+
+
 def test_the_lake_is_the_one_that_the_environment_names(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,8 @@ from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
-from keywatch.model import Review, Window
-from keywatch.review import history, new_networks
+from keywatch.model import Response, Review, Window
+from keywatch.review import history, new_networks, response
 from keywatch.text.phrases import count, duration, iso_week, minute, window_label
 
 if TYPE_CHECKING:
@@ -164,6 +164,30 @@ class LakeView:
         """Networks that were new to a key in a reviewed week; see `WeekView.new_networks`."""
         return self.week(week).new_networks()
 
+    def alerts(self) -> Frame:
+        """The alerts that are not closed, the most urgent first: who works on each, since when.
+
+        `response` has the figures: times to detect and to close, and how often alerts were thefts.
+        """
+        import pyarrow as pa
+
+        text = ("alert_id", "kind", "action", "severity", "state", "story", "assignee", "comment")
+        texts = ("key_ids", "names")
+        columns = [(name, pa.string()) for name in text]
+        columns += [(name, pa.list_(pa.string())) for name in texts]
+        columns += [("opened_at", pa.timestamp("us")), ("week", pa.string())]
+        rows = [
+            {name: getattr(one, name) for name in (*text, *texts, "opened_at")}
+            | {"week": iso_week(one.window)}
+            for one in self.response().open
+        ]
+        return self._frame(pa.Table.from_pylist(rows, schema=pa.schema(columns)))
+
+    def response(self) -> Response:
+        """The alerts that are not closed, and how fast and how rightly alerts are answered."""
+        with self._reading() as lake:
+            return response.response(lake, utc_now())
+
     def keys(self) -> Frame:
         """Every key in the inventory and the log, with the first and last day of its use."""
         return self.sql(
@@ -287,6 +311,35 @@ class JudgingLake(LakeView):
         window = weeks.week_window(week) if week else None
         return pipeline.undo_verdict(
             self.folder, key, self._settings, by=self.by, because=because, window=window
+        )
+
+    def assign(self, alert: str, to: str) -> None:
+        """Record who works on an open alert, named by its id or a key of it; empty: no one.
+
+        Raises:
+            UsageError: there is no such alert.
+            LakeError: another writer did not finish in time.
+        """
+        pipeline.note_alert(self.folder, alert, self._settings, "assigned", to, by=self.by)
+
+    def comment(self, alert: str, text: str) -> None:
+        """Comment on an open alert, named as for `assign`.
+
+        Raises:
+            UsageError: there is no such alert, or the comment is empty.
+            LakeError: another writer did not finish in time.
+        """
+        pipeline.note_alert(self.folder, alert, self._settings, "comment", text, by=self.by)
+
+    def approve(self, alert: str, because: str) -> list[str]:
+        """Approve the revocation of an open alert, as ``keywatch approve`` does.
+
+        Raises:
+            UsageError: there is no such alert to revoke, or no reason is given.
+            LakeError: another writer did not finish in time.
+        """
+        return pipeline.decide_revocation(
+            self.folder, alert, self._settings, approved=True, by=self.by, because=because
         )
 
 

@@ -205,6 +205,31 @@ def test_a_verdict_says_what_is_meant_of_a_key_that_no_alert_named(served: Serve
     assert undone.status_code == 200
 
 
+def test_an_alert_is_assigned_commented_on_and_approved(served: Served) -> None:
+    client = served.client()
+    page = client.get("/case?key=key_1&week=2026-W40").text
+    assert "Not assigned." in page
+    form = {
+        name: unescape(value)
+        for name, value in re.findall(
+            r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.partition('"/alert"')[2]
+        )
+    }
+    own = {"origin": served.root.rstrip("/")}
+    for change, text in (("assign", "ben"), ("comment", MARKUP), ("approve", "it is a theft")):
+        answer = client.post("/alert", data=form | {"do": change, "text": text}, headers=own)
+        assert answer.status_code == 200, answer.text
+    section = answer.text.partition('id="alert"')[2].partition("</section>")[0]
+    assert "Assigned to ben." in section
+    assert "ana: &lt;img src=x" in section
+    assert ", acknowledged, open for" in section
+    for wrong in ({"do": "comment", "text": " "}, {"do": "close"}, {"do": "assign", "alert": "x"}):
+        assert client.post("/alert", data=form | wrong, headers=own).status_code == 400
+    forged = form | {"do": "assign", "text": "eve", "form_token": "guessed"}
+    assert client.post("/alert", data=forged, headers=own).status_code == 403
+    assert client.get("/alert", params=form).status_code == 405
+
+
 def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(
     served: Served, lake: Path
 ) -> None:

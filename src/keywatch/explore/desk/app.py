@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from importlib import resources
@@ -29,6 +29,7 @@ from keywatch.explore.desk.guard import Guard
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
 from keywatch.model import ACTIONS, FAMILIES, Review, Verdict
 from keywatch.report import render_failure
+from keywatch.report.alert_list import age
 from keywatch.report.html import render_html, render_page
 from keywatch.review.verdicts import latest_end
 from keywatch.text.phrases import iso_week, window_label
@@ -84,7 +85,8 @@ class Desk:
             Route("/style.css", self._page(self._style)),
         ]
         if self._judge is not None:
-            routes.append(Route("/verdict", self._verdict, methods=["POST"]))
+            routes.append(Route("/verdict", self._posted(self._given), methods=["POST"]))
+            routes.append(Route("/alert", self._posted(self._noted), methods=["POST"]))
         self._guard = Guard(Starlette(routes=routes), self.token, self._form_token, port)
 
     @property
@@ -193,6 +195,7 @@ class Desk:
             if row["in_force"] and (row["window_start"], row["window_end"]) == judged
         ]
         evidence = [row for row in _rows(key.evidence()) if row["counted_bits"] is not None]
+        answered = self._lake.response()
         return self._html(
             "desk_case.html.j2",
             title=f"{key.facts.name or key.key_id}, {window_label(week.window)}",
@@ -208,6 +211,11 @@ class Desk:
             neighbours=_rows(key.neighbours())[:20],
             verdicts=verdicts,
             in_force=in_force[0] if in_force else None,
+            alerts=[
+                (one, age(one, answered.as_of))
+                for one in answered.open
+                if key.key_id in one.key_ids
+            ],
             week=label,
             form_token=self._form_token,
             words=get_args(Verdict),
@@ -261,14 +269,36 @@ class Desk:
 
     # ----------------------------------------------------------------------------------- verdicts
 
-    async def _verdict(self, request: Request) -> Response:
-        form = await _form(request)
-        if form is None or not self._guard.is_own_form(_one(form, "form_token")):
-            refused = UsageError("this form is out of date; open the case again")
-            answer = self._sorry(refused)
-            answer.status_code = 403
-            return answer
-        return await self._in_turn(partial(self._answer, self._given, form))
+    def _posted(
+        self, change: Callable[[Mapping[str, Sequence[str]]], Response]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """An endpoint that makes a change as its form says, if it is one of these pages' own."""
+
+        async def endpoint(request: Request) -> Response:
+            form = await _form(request)
+            if form is None or not self._guard.is_own_form(_one(form, "form_token")):
+                refused = UsageError("this form is out of date; open the case again")
+                answer = self._sorry(refused)
+                answer.status_code = 403
+                return answer
+            return await self._in_turn(partial(self._answer, change, form))
+
+        return endpoint
+
+    def _noted(self, form: Mapping[str, Sequence[str]]) -> Response:
+        """An assignment, a comment or an approval of an alert."""
+        assert self._judge is not None
+        alert, text, done = _one(form, "alert"), _one(form, "text"), _one(form, "do")
+        if done == "assign":
+            self._judge.assign(alert, text)
+        elif done == "comment":
+            self._judge.comment(alert, text)
+        elif done == "approve":
+            self._judge.approve(alert, text)
+        else:
+            raise UsageError("unknown change of an alert")
+        case = _link("/case", key=_one(form, "key"), week=_one(form, "week"))
+        return RedirectResponse(f"{case}#alert", 303)
 
     def _given(self, form: Mapping[str, Sequence[str]]) -> Response:
         assert self._judge is not None
