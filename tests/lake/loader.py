@@ -14,12 +14,18 @@ from keywatch.load.ingest import load_files
 from keywatch.model import Window
 from keywatch.notices import notices_to
 from keywatch.review import judging
-from keywatch.settings import IngestSettings, LakeSettings, Settings
+from keywatch.settings import IngestSettings, LakeSettings, ReviewSettings, Settings
 from keywatch.vendors import find_files
 from keywatch.vendors.parser import Parser
 from tests.conftest import NoWhere
 
 CHUNK_BYTES = 200_000
+
+
+def settings_of(storage: LakeSettings) -> Settings:
+    """Of a machine whose reviews replay no window."""
+    review = ReviewSettings(power_keys=0, replayed_windows=0)
+    return Settings(review=review).model_copy(update={"storage": storage})
 
 
 def load(lake_folder: Path, logs: Path, wait_seconds: float) -> None:
@@ -54,8 +60,7 @@ def load_and_review(folder: Path, storage: LakeSettings, logs: Sequence[Path]) -
         with Lake.open(folder, storage, create=True) as lake:
             load_files(lake, find_files([str(log)]), IngestSettings(chunk_bytes=5000), NoWhere())
         _say("loaded")
-    settings = Settings().without_power().model_copy(update={"storage": storage})
-    pipeline.review(folder, None, settings, whole=False)
+    pipeline.review(folder, None, settings_of(storage), whole=False)
     _say("reviewed")
 
 
@@ -68,9 +73,8 @@ def review_week(folder: Path, storage: LakeSettings, week: Window) -> None:
         return score(*arguments, **options)
 
     judging.make_review = scoring
-    settings = Settings().without_power().model_copy(update={"storage": storage})
     with notices_to(_say):
-        answer = pipeline.review(folder, week, settings, whole=False)
+        answer = pipeline.review(folder, week, settings_of(storage), whole=False)
     _say(f"run {answer.run.id}")
 
 

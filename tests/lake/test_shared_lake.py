@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -17,11 +18,11 @@ from keywatch.lake import Lake
 from keywatch.lake.attach import extension_file
 from keywatch.notices import notices_to
 from keywatch.operate import integrity
-from keywatch.settings import LakeSettings, Settings
+from keywatch.settings import LakeSettings
 from tests import object_store, postgres
 from tests.conftest import as_json_lines, event
 from tests.forked import Forked
-from tests.lake.loader import load_and_review
+from tests.lake.loader import load_and_review, settings_of
 
 pytestmark = pytest.mark.skipif(
     postgres.programs() is None, reason="no PostgreSQL server programs here"
@@ -33,17 +34,24 @@ GRANTS = (
     "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO analyst",
 )
 """As SECURITY.md has them."""
-LOADS = 3
+LOADS = 2
 LOADS_ON_S3 = int(os.environ.get("KEYWATCH_TEST_LOADS", "2"))
 """`make test-cluster` has more."""
 EVENTS = 150
 MONDAY = datetime(2026, 9, 21)
+NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Iterator[str]:
+def server() -> Iterator[str]:
     with postgres.server() as found:
         yield found
+
+
+@pytest.fixture
+def catalog(server: str) -> str:
+    """A database of the test's own."""
+    return postgres.database(server, f"lake_{next(NUMBERS)}")
 
 
 def secret_in(folder: Path) -> dict[str, str]:
@@ -126,11 +134,11 @@ def test_two_machines_load_and_review_at_once_and_one_dies(catalog: str, tmp_pat
 
 
 def test_two_machines_load_and_review_at_once_on_an_object_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in object_store.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    with postgres.server() as catalog, object_store.server() as store:
+    with object_store.server() as store:
         store.create_bucket(Bucket="lakes")
         storage = LakeSettings.model_validate(
             {
@@ -164,33 +172,32 @@ def test_two_machines_load_and_review_at_once_on_an_object_store(
             assert names == lake.known_files() | {"lake.id"}
 
 
-def test_an_analyst_s_role_reads_and_can_change_nothing(tmp_path: Path) -> None:
-    with postgres.server() as catalog:
-        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
-        folder = tmp_path / "lake"
-        settings = Settings().without_power().model_copy(update={"storage": storage})
-        pipeline.ingest(folder, [str(file) for file in logs(tmp_path, "a")], settings)
-        as_superuser(catalog, *GRANTS)
+def test_an_analyst_s_role_reads_and_can_change_nothing(catalog: str, tmp_path: Path) -> None:
+    storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+    folder = tmp_path / "lake"
+    settings = settings_of(storage)
+    pipeline.ingest(folder, [str(file) for file in logs(tmp_path, "a")], settings)
+    as_superuser(catalog, *GRANTS)
 
-        role = catalog.replace(f"user={postgres.USER}", "user=analyst")
-        reader = storage.model_copy(update={"catalog": role})
-        with Lake.open(folder, reader) as lake:
-            assert lake.look().value("SELECT count(*) FROM lake.events") == LOADS * EVENTS
-        settings = settings.model_copy(update={"storage": reader})
-        answer = pipeline.review(folder, None, settings, keep=False)
-        assert answer.coverage.keys == 5
-        with (
-            Lake.open(folder, reader) as lake,
-            pytest.raises(LakeReadOnlyError, match="its role in PostgreSQL"),
-            lake.writing(),
-        ):
-            pass
-        said: list[str] = []
-        with notices_to(said.append):
-            pipeline.review(folder, None, settings, whole=False)
-        assert said == [f"{folder} is read-only: this review is neither stored nor sent"]
-        with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
-            lake.execute("DELETE FROM lake.events")
+    role = catalog.replace(f"user={postgres.USER}", "user=analyst")
+    reader = storage.model_copy(update={"catalog": role})
+    with Lake.open(folder, reader) as lake:
+        assert lake.look().value("SELECT count(*) FROM lake.events") == LOADS * EVENTS
+    settings = settings.model_copy(update={"storage": reader})
+    answer = pipeline.review(folder, None, settings, keep=False)
+    assert answer.coverage.keys == 5
+    with (
+        Lake.open(folder, reader) as lake,
+        pytest.raises(LakeReadOnlyError, match="its role in PostgreSQL"),
+        lake.writing(),
+    ):
+        pass
+    said: list[str] = []
+    with notices_to(said.append):
+        pipeline.review(folder, None, settings, whole=False)
+    assert said == [f"{folder} is read-only: this review is neither stored nor sent"]
+    with Lake.open(folder, reader) as lake, pytest.raises(Lake.Error, match="read-only"):
+        lake.execute("DELETE FROM lake.events")
 
 
 def as_superuser(catalog: str, *statements: str) -> None:
@@ -219,20 +226,21 @@ def loses_its_server(folder: Path, storage: LakeSettings, catalog: str) -> None:
 
 
 def test_a_server_that_ends_the_connection_is_told_and_the_next_writer_writes(
-    tmp_path: Path,
+    catalog: str, tmp_path: Path
 ) -> None:
-    with postgres.server() as catalog:
-        storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
-        loses = Forked.calling(loses_its_server, tmp_path / "a", storage, catalog)
-        assert loses.ends()
-        assert loses.exit_code == 0, loses.said
-        told, left = loses.said.splitlines()
-        assert "nothing was stored" in told
-        assert left == "[('kept',)]"
+    storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+    loses = Forked.calling(loses_its_server, tmp_path / "a", storage, catalog)
+    assert loses.ends()
+    assert loses.exit_code == 0, loses.said
+    told, left = loses.said.splitlines()
+    assert "nothing was stored" in told
+    assert left == "[('kept',)]"
 
 
 def test_another_place_of_files_is_found_out(catalog: str, tmp_path: Path) -> None:
+    made = LakeSettings(catalog=catalog, data_path=str(tmp_path / "shared"))
+    Lake.open(tmp_path / "a", made, create=True).close()
     storage = LakeSettings(catalog=catalog, data_path=str(tmp_path / "elsewhere"))
     with pytest.raises(LakeDamagedError, match="missing or damaged"):
-        Lake.open(tmp_path / "a", storage, create=True)
+        Lake.open(tmp_path / "b", storage, create=True)
     assert not (tmp_path / "elsewhere").exists()
