@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +32,14 @@ def in_a_process(*words: str | Path, cwd: Path | None = None, piped: str = "") -
         input=piped, capture_output=True, text=True, cwd=cwd, check=False,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_replays() -> Iterator[None]:
+    """By default so many weeks are replayed as to take longer than all else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS", "2")
+        yield
 
 
 LINE = (
@@ -136,7 +144,10 @@ def test_the_demo_stays_out_of_the_lake_that_the_settings_name(tmp_path: Path) -
     assert (tmp_path / "demo/lake/catalog.sqlite").is_file()
 
 
-def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(tmp_path: Path) -> None:
+def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS")
     ran = keywatch("demo", "--html", tmp_path / "review.html", "--keep", tmp_path / "demo")
 
     assert ran.code == 0, ran.err
