@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,15 @@ from typing import Any
 
 import pytest
 
+from keywatch import cli, pipeline
 from keywatch import feed as standing
-from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.notices import notice, stopped_when
 from keywatch.settings import Settings
 from tests.command import keywatch
-from tests.test_pipeline import SETTINGS, crowd, daily, lake_of, line, theft
+from tests.forked import Forked
+from tests.test_pipeline import NO_REPLAY, crowd, daily, lake_of, line, theft
 
 LONGEST_WAIT_SECONDS = 300
 SETTINGS_FILE = """
@@ -44,12 +44,6 @@ longest_pause_seconds = 0.001
 [deliver.channels.file]
 kind = "file"
 path = "out/feed.jsonl"
-"""
-COMMAND = """
-import sys
-from keywatch import cli, feed
-feed._LONGEST_REST_SECONDS = float(sys.argv.pop(1))
-cli.main()
 """
 MINUTE = 60.0
 THURSDAY = date(2026, 10, 1)
@@ -73,16 +67,23 @@ def until(what: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def stay(folder: Path, longest_rest_seconds: float) -> None:
+    """``keywatch watch --every 1s`` in a process of its own, its output and errors in files."""
+    os.chdir(folder)
+    for stream, name in ((1, "said.txt"), (2, "amiss.txt")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), stream)
+    standing._LONGEST_REST_SECONDS = longest_rest_seconds
+    cli.main(["watch", "--every", "1s"])
+
+
 class Process:
-    """``keywatch watch --every 1s`` in a folder, with what it has said so far."""
+    """A feed that stays in a folder, with what it has said so far."""
 
     def __init__(self, folder: Path, longest_rest_seconds: float) -> None:
         self._files = folder / "said.txt", folder / "amiss.txt"
-        with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
-            words = [str(longest_rest_seconds), "watch", "--every", "1s"]
-            self.running = subprocess.Popen(
-                [sys.executable, "-c", COMMAND, *words], cwd=folder, stdout=out, stderr=err
-            )
+        for file in self._files:
+            file.touch()
+        self.running = Forked.calling(stay, folder, longest_rest_seconds)
 
     @property
     def said(self) -> str:
@@ -96,14 +97,15 @@ class Process:
         """Wait until `what` is so, while it runs."""
 
         def so() -> object:
-            assert self.running.poll() is None, self.amiss
+            assert not self.running.ends(0), self.amiss
             return what()
 
         until(so)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.running.send_signal(number)
-        return self.running.wait(LONGEST_WAIT_SECONDS)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        self.running.signal(number)
+        assert self.running.ends(LONGEST_WAIT_SECONDS)
+        return self.running.exit_code
 
 
 @contextmanager
@@ -112,9 +114,7 @@ def process(folder: Path, longest_rest_seconds: float = MINUTE) -> Iterator[Proc
     try:
         yield one
     finally:
-        if one.running.poll() is None:
-            one.running.kill()
-            one.running.wait(LONGEST_WAIT_SECONDS)
+        one.running.kill()
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_between_runs_others_write_and_it_goes_on_from_there(folder: Path) -> No
 def test_a_signal_in_a_load_lets_it_finish_and_begins_nothing_else(folder: Path) -> None:
     many = [
         line(f"{THURSDAY}T{n // 3600:02}:{n // 60 % 60:02}:{n % 60:02}", key_id=f"key_{n % 50}")
-        for n in range(80_000)
+        for n in range(30_000)
     ]
     with process(folder) as feed:
         feed.until(lambda: "No messages are due." in feed.said)
@@ -186,7 +186,7 @@ def test_a_signal_in_a_load_lets_it_finish_and_begins_nothing_else(folder: Path)
 
             feed.until(is_loading)
         assert feed.stop() == 0
-    assert "Loaded 80,000 events" in feed.said
+    assert "Loaded 30,000 events" in feed.said
     assert feed.said.count("in week") == 1  # the one before
     assert events_of(folder, f"day = '{THURSDAY}'") == len(many)
     with Lake.open(folder / "lake") as lake:
@@ -268,7 +268,7 @@ def test_what_can_not_stay_is_refused(words: list[str], why: str, tmp_path: Path
 def test_traces_tell_a_file_that_grew_and_a_commit_and_nothing_else(folder: Path) -> None:
     lake, log = folder / "lake", folder / "in" / "thursday.jsonl"
     settings = Settings.model_validate(
-        SETTINGS.model_dump() | {"ingest": {"places": [str(folder / "in")]}}
+        NO_REPLAY.model_dump() | {"ingest": {"places": [str(folder / "in")]}}
     )
 
     def traces() -> object:
@@ -292,14 +292,14 @@ def test_traces_tell_a_file_that_grew_and_a_commit_and_nothing_else(folder: Path
 
 def test_a_run_that_is_to_stop_begins_no_step(folder: Path) -> None:
     told: list[str] = []
-    feed = standing.Feed(folder / "lake", SETTINGS, [str(folder / "in")], told.append)
+    feed = standing.Feed(folder / "lake", NO_REPLAY, [str(folder / "in")], told.append)
     with stopped_when(lambda: True):
         feed.run()
     assert told == []
 
 
 def test_a_pause_below_a_second_is_refused_before_anything_runs(folder: Path) -> None:
-    feed = standing.Feed(folder / "nowhere", SETTINGS, [], notice)
+    feed = standing.Feed(folder / "nowhere", NO_REPLAY, [], notice)
     with pytest.raises(UsageError, match="1s or more"):
         standing.stand(feed, timedelta(milliseconds=999), notice)
     assert not (folder / "nowhere").exists()
