@@ -31,6 +31,7 @@ from tests.deliver.machines import send_all
 from tests.deliver.receivers import Answer, Receiver, Request
 from tests.deliver.test_sender import SIGNING, ids, keys, outcomes, reviewed, settings_of, webhook
 from tests.forked import Forked
+from tests.long import long_form
 
 pytestmark = pytest.mark.skipif(
     postgres.programs() is None, reason="no PostgreSQL server programs here"
@@ -38,7 +39,8 @@ pytestmark = pytest.mark.skipif(
 PATIENCE_SECONDS = 300.0
 SHORT_SECONDS = 0.5
 """By which a lease is longer than the channel's timeout, where one is to end in a test."""
-MACHINES, ROUNDS, KEYS, KILLS = 4, 3, 8, 6
+MACHINES, KEYS = 4, 8
+ROUNDS, KILLS = long_form((3, 6), (1, 3))
 NUMBERS = count()
 
 

@@ -35,6 +35,7 @@ from keywatch.settings.deliver import DeliverSettings
 from tests.deliver.alerts_of import review_of
 from tests.deliver.receivers import Answer, Receiver, Request, in_turn, mail_server
 from tests.forked import Forked
+from tests.long import long_form
 from tests.report.reviews import DOUBTED, SCANNED, WEEK
 
 pytestmark = pytest.mark.usefixtures("new_lake")
@@ -496,11 +497,12 @@ def test_doctor_tells_since_when_a_channel_waits_and_of_a_receiver_that_is_near(
 
 # --------------------------------------------------------------------------------- crash and order
 
-KEYS, KILLS, FAILING = 1000, 20, 0.3
+KEYS, KILLS, MOST_BETWEEN = long_form((1000, 20, 60), (250, 5, 30))
+FAILING = 0.3
 
 
 @pytest.mark.slow
-def test_a_thousand_recommendations_through_failures_and_kills(
+def test_many_recommendations_through_failures_and_kills(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = random.Random(7)
@@ -541,7 +543,7 @@ def test_a_thousand_recommendations_through_failures_and_kills(
             process = Forked("deliver", "--lake", tmp_path / "lake", "--config", config)
             if kills < KILLS:
                 seen = len(receiver.requests)
-                while len(receiver.requests) < seen + rng.randint(1, 60):
+                while len(receiver.requests) < seen + rng.randint(1, MOST_BETWEEN):
                     if process.ends(0.001):
                         break
                 kills += process.kill() == -signal.SIGKILL
