@@ -41,6 +41,7 @@ from keywatch.vendors.lenient import end_of_value, understood
 from keywatch.vendors.parser import Parser
 from keywatch.vendors.wrappers import wrappers
 from tests.conftest import Loading, NoWhere, as_csv, as_json_lines, event, events
+from tests.long import long_form
 
 
 def ignore(_: int) -> None:
@@ -649,7 +650,7 @@ NAMES = st.sampled_from(["x.jsonl", "x.csv", "x.json.gz", "x.zip", "x", "x.log.1
 
 
 @given(contents=st.dictionaries(NAMES, CONTENTS, min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=long_form(40, 15), deadline=None)
 def test_no_bytes_stop_a_load(contents: dict[str, bytes]) -> None:
     good = events(3, key_id="key_good")
     with TemporaryDirectory() as name, Lake.in_memory() as lake:

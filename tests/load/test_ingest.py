@@ -32,6 +32,7 @@ from tests.conftest import (
     event,
     events,
 )
+from tests.long import long_form
 
 
 def counts(report: LoadReport) -> dict[str, int]:
@@ -411,7 +412,7 @@ def log_of(content: bytes) -> Iterator[list[LogFile]]:
 
 
 @given(lines=st.lists(LINES, max_size=12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=long_form(50, 15), deadline=None)
 def test_any_line_is_an_event_a_duplicate_or_a_reject(kept_lake: Lake, lines: list[bytes]) -> None:
     lines = [json.dumps(event()).encode(), *lines, b""]
     anything = IngestSettings(max_reject_share=1, chunk_bytes=1024)
@@ -433,7 +434,7 @@ OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minute
 
 
 @given(moments=st.lists(st.tuples(MOMENTS, OFFSETS), min_size=1, max_size=20, unique=True))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=long_form(30, 10), deadline=None)
 def test_a_timestamp_is_the_utc_instant_whatever_its_offset(
     kept_lake: Lake, moments: list[tuple[datetime, timezone]]
 ) -> None:
@@ -469,7 +470,7 @@ def identity(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 @given(rows=st.lists(WELL_FORMED, min_size=1, max_size=10, unique_by=identity))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=long_form(30, 10), deadline=None)
 def test_json_and_csv_of_the_same_events_load_alike(
     kept_lake: Lake, rows: list[dict[str, Any]]
 ) -> None:
