@@ -16,12 +16,8 @@ from keywatch.operate import maintain
 from keywatch.settings import LakeSettings
 from tests.command import keywatch
 from tests.conftest import Loading, event, tables_of
-from tests.test_pipeline import AWAY, HOME, WEEK, crowd, daily, key, lake_of, theft
-from tests.test_pipeline import SETTINGS as BASE
+from tests.test_pipeline import AWAY, HOME, NO_REPLAY, WEEK, crowd, daily, key, lake_of, theft
 
-SETTINGS = BASE.model_copy(
-    update={"review": BASE.review.model_copy(update={"replayed_windows": 0})}
-)
 KEEP_ONE_DAY = LakeSettings(keep_snapshots_days=1)
 
 
@@ -71,9 +67,9 @@ def test_loads_every_five_minutes_become_a_few_files_that_read_the_same(loading:
 
 
 def test_a_review_reads_the_same_after(stolen: Path) -> None:
-    before = pipeline.review(stolen, WEEK, SETTINGS, keep=False)
-    pipeline.maintain(stolen, SETTINGS)
-    after = pipeline.review(stolen, WEEK, SETTINGS, keep=False)
+    before = pipeline.review(stolen, WEEK, NO_REPLAY, keep=False)
+    pipeline.maintain(stolen, NO_REPLAY)
+    after = pipeline.review(stolen, WEEK, NO_REPLAY, keep=False)
     assert (after.run.id, after.cases, after.coverage) == (
         before.run.id,
         before.cases,
@@ -112,7 +108,7 @@ def test_the_feed_does_it_once_a_day(loading: Loading) -> None:
     assert maintain.is_due(lake, now + timedelta(days=1, minutes=1))
     with lake.writing():
         lake.execute("UPDATE lake.ingested_files SET loaded_at = loaded_at - INTERVAL 25 HOUR")
-    pipeline.watch(loading.folder / "lake", SETTINGS)
+    pipeline.watch(loading.folder / "lake", NO_REPLAY)
     assert lake.rows("SELECT what FROM lake.maintenance") == [("maintained",)]
     assert not maintain.is_due(lake, now)
 
@@ -142,8 +138,8 @@ def stolen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events += [{"key_id": "key_1", "ip": AWAY, "timestamp": "2026-10-01"}]
     folder = tmp_path_factory.mktemp("stolen")
     lake = lake_of(folder, events, [key(), key("key_10", name="other", replaces="key_1")])
-    pipeline.review(lake, WEEK, SETTINGS)
-    pipeline.give_verdict(lake, "key_1", "compromised", SETTINGS, by="ana", because="key_1 leaked")
+    pipeline.review(lake, WEEK, NO_REPLAY)
+    pipeline.give_verdict(lake, "key_1", "compromised", NO_REPLAY, by="ana", because="key_1 leaked")
     return lake
 
 
