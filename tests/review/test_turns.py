@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ from keywatch import pipeline
 from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake
 from keywatch.model import Window
-from keywatch.settings import LakeSettings, Settings
+from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import as_json_lines, event
 from tests.forked import Forked
-from tests.lake.loader import review_week
+from tests.lake.loader import review_week, settings_of
 
 PATIENCE_SECONDS = 300.0
 FIRST, SECOND = (
@@ -32,8 +33,17 @@ PLACES = [
 ]
 
 
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.server() as found:
+        yield found
+
+
 @pytest.fixture(params=PLACES)
-def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, LakeSettings]]:
+def machines(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, LakeSettings]:
     """The folder of a machine and the place of a lake with three weeks."""
     log = tmp_path / "log.jsonl"
     start = datetime(2026, 9, 7)
@@ -49,19 +59,17 @@ def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[P
     )
 
     def loaded(storage: LakeSettings) -> tuple[Path, LakeSettings]:
-        settings = Settings().model_copy(update={"storage": storage})
-        pipeline.ingest(tmp_path / "lake", [str(log)], settings)
+        pipeline.ingest(tmp_path / "lake", [str(log)], settings_of(storage))
         return tmp_path / "lake", storage
 
     if request.param == "folder":
-        yield loaded(LakeSettings(wait_seconds=PATIENCE_SECONDS))
-        return
-    with postgres.server() as catalog:
-        yield loaded(
-            LakeSettings(
-                catalog=catalog, data_path=str(tmp_path / "data"), wait_seconds=PATIENCE_SECONDS
-            )
+        return loaded(LakeSettings(wait_seconds=PATIENCE_SECONDS))
+    catalog = postgres.database(request.getfixturevalue("server"), f"lake_{next(NUMBERS)}")
+    return loaded(
+        LakeSettings(
+            catalog=catalog, data_path=str(tmp_path / "data"), wait_seconds=PATIENCE_SECONDS
         )
+    )
 
 
 def until(happens: Callable[[], bool]) -> None:
@@ -90,7 +98,7 @@ def test_a_week_waits_for_its_turn_and_another_does_not(
 ) -> None:
     folder, storage = machines
     locks = {*folder.glob("*.lock")}
-    settings = Settings().without_power().model_copy(update={"storage": storage})
+    settings = settings_of(storage)
     hasty = storage.model_copy(update={"wait_seconds": 0.1})
     with Lake.open(*machines) as lake:
         with lake.turn(f"review {SECOND.start} {SECOND.end}", "reviewing"):
