@@ -19,6 +19,7 @@ from keywatch.report import render_case, render_review
 from keywatch.report.html import render_html
 from keywatch.report.ocsf import ocsf_findings
 from keywatch.review import history, judging
+from keywatch.settings import Settings
 from keywatch.text.document import review_document
 from tests.report.test_ocsf import VALIDATOR
 from tests.test_pipeline import (
@@ -63,12 +64,10 @@ def curl_user(folder: Path, *lines: str, status: Status = "stable") -> Detector:
     return load_detector(mine)
 
 
-def reviewed(folder: Path, *more: Detector) -> Review:
+def reviewed(folder: Path, *more: Detector, settings: Settings = NO_REPLAY) -> Review:
     """The review by the bundled detectors and `more`; nothing is stored."""
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(
-            lake, WEEK, SETTINGS, loaded=[*load_detectors(), *more]
-        )  # fmt: skip
+        answer, _ = judging.make_review(lake, WEEK, settings, loaded=[*load_detectors(), *more])
         return answer
 
 
@@ -87,7 +86,9 @@ def test_a_fact_that_is_no_theft_asks_for_its_action_and_adds_nothing(
 ) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", f'action = "{action}"')
     with Lake.open(folder) as lake, lake.reading():
-        answer, scored = judging.make_review(lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine])
+        answer, scored = judging.make_review(
+            lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine]
+        )
         flagged = scored.suspicious_visits(lake)
         details = history.details(lake, answer, 90, flagged)
     found = cases_of(answer)[CURIOUS]
@@ -127,7 +128,7 @@ def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
 ) -> None:
     # Nothing is revoked by statistics or the rule, so the theft is to be investigated.
     careful = {"false_revoke_rate": 1e-9, "unfamiliar_place": "investigate"}
-    strict = SETTINGS.model_copy(update={"scoring": SETTINGS.scoring.model_copy(update=careful)})
+    strict = NO_REPLAY.model_copy(update={"scoring": NO_REPLAY.scoring.model_copy(update=careful)})
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "rotate"')
     with Lake.open(folder) as lake, lake.reading():
         answer, scored = judging.make_review(lake, WEEK, strict, loaded=[*load_detectors(), mine])
@@ -191,19 +192,19 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
 def test_a_draft_does_not_run(folder: Path, plain: dict[str, Case], tmp_path: Path) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="draft")
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine])
+        answer, _ = judging.make_review(lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine])
         assert lake.rows("SELECT key_id FROM evidence WHERE detector = 'curl_user'") == []
     assert cases_of(answer) == plain
 
 
-def test_on_trial_a_detector_is_shown_and_counts_nothing(
-    folder: Path, plain: dict[str, Case], tmp_path: Path
-) -> None:
+def test_on_trial_a_detector_is_shown_and_counts_nothing(folder: Path, tmp_path: Path) -> None:
+    plain = cases_of(reviewed(folder, settings=SETTINGS))
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="test")
     with Lake.open(folder) as lake, lake.reading():
         answer, scored = judging.make_review(
             lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine]
         )  # fmt: skip
+        assert scored.replays.replays
         assert all("curl_user" not in each.evidence.detectors for each in scored.replays.replays)
         details = history.details(lake, answer, 90, scored.suspicious_visits(lake))
     found = cases_of(answer)
@@ -256,7 +257,7 @@ def test_a_detector_on_trial_makes_no_group(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_workbench_asks_what_a_draft_would_change(folder: Path, tmp_path: Path) -> None:
-    pipeline.review(folder, WEEK, SETTINGS)
+    pipeline.review(folder, WEEK, NO_REPLAY)
     curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="draft")
     replayed = keywatch.open(folder).detector(tmp_path / "curl_user").replay(weeks=1)
     row = replayed.set_index("key_id").loc[CURIOUS]
