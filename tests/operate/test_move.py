@@ -17,7 +17,7 @@ from keywatch.errors import LakeBusyError, LakeError, SecretError
 from keywatch.lake import Lake
 from keywatch.operate import integrity
 from keywatch.operate.move import Moved, move
-from keywatch.settings import LakeSettings, Settings
+from keywatch.settings import LakeSettings, ReviewSettings, Settings
 from keywatch.text.document import review_document
 from tests import object_store, postgres
 from tests.command import keywatch
@@ -26,7 +26,7 @@ from tests.forked import Forked
 from tests.lake.test_key_hash import ONE
 
 LOCAL = LakeSettings()
-SETTINGS = Settings().without_power()
+SETTINGS = Settings(review=ReviewSettings(power_keys=0, replayed_windows=0))
 SENT = Record("msg_1", datetime(2026, 10, 5), "sent", 1)
 """What the lake does not have yet."""
 TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' ORDER BY ALL"
