@@ -241,7 +241,7 @@ def test_a_hostile_key_id_stays_a_value_in_the_query(tmp_path: Path) -> None:
     events = daily(date(2026, 8, 1), 65, key_id=name) + theft(name) + crowd()
     folder = lake_of(tmp_path, events, [])
 
-    case = pipeline.review(folder, WEEK, SETTINGS).cases[0]
+    case = pipeline.review(folder, WEEK, NO_REPLAY).cases[0]
 
     with Lake.open(folder) as lake:
         assert len(lake.records(case.events_query)) == 10
@@ -260,7 +260,7 @@ def test_every_key_stands_in_one_of_four_ways(answer: Review) -> None:
 
 def test_a_young_key_is_warming_up_and_still_judged_by_what_it_calls(tmp_path: Path) -> None:
     events = daily(date(2026, 9, 27), 2) + theft() + daily(date(2026, 8, 1), 65, key_id="key_9")
-    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, SETTINGS)
+    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, NO_REPLAY)
 
     case = next(case for case in answer.cases if case.key_id == "key_1")
     assert case.standing == "warming_up"
@@ -269,7 +269,7 @@ def test_a_young_key_is_warming_up_and_still_judged_by_what_it_calls(tmp_path: P
 
 
 def test_the_next_week_remembers_no_theft_as_habit_of_the_week_before(stolen: Path) -> None:
-    quiet = pipeline.review(stolen, Window(datetime(2026, 9, 14), datetime(2026, 9, 21)), SETTINGS)
+    quiet = pipeline.review(stolen, Window(datetime(2026, 9, 14), datetime(2026, 9, 21)), NO_REPLAY)
 
     assert [case for case in quiet.cases if case.action != "none"] == []
 
@@ -297,7 +297,7 @@ def test_aws_keys_get_commands_and_temporary_ones_their_session_revoked(tmp_path
         for event in daily(date(2026, 8, 1), 65, key_id=key_id, key=key_id)
         + theft(key_id, key=key_id)
     ] + crowd()
-    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, SETTINGS)
+    answer = pipeline.review(lake_of(tmp_path, events, []), WEEK, NO_REPLAY)
     steps = {case.key_id: " ".join(case.steps) for case in answer.cases}
 
     assert f"aws iam update-access-key --access-key-id {long_lived}" in steps[long_lived]
@@ -318,7 +318,7 @@ def test_the_last_full_week_as_of_the_log_s_own_end(
 ) -> None:
     folder = lake_of(tmp_path, daily(first, days), [])
 
-    window = pipeline.review(folder, None, SETTINGS, keep=False).window
+    window = pipeline.review(folder, None, NO_REPLAY, keep=False).window
 
     assert window.start.date() == start
     assert window.end - window.start == timedelta(days=7)
@@ -342,12 +342,12 @@ def test_a_key_that_nobody_knows_is_refused_before_a_window_is_judged(
 ) -> None:
     lake = lake_of(tmp_path, daily(WEEK.start.date(), 3), [])
     # Known by the log alone, by its masked form.
-    told = pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, SETTINGS)
+    told = pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, NO_REPLAY)
     assert told.startswith("key_1: 3 requests")
     with Lake.open(lake) as opened, opened.writing():
         opened.execute("UPDATE lake.events SET key_id = 'ASIA_1', principal = 'key_1'")
     # A key of a principal's: what is told is the principal's.
-    assert pipeline.explain_absence(lake, "ASIA_1", WEEK, SETTINGS) == told
+    assert pipeline.explain_absence(lake, "ASIA_1", WEEK, NO_REPLAY) == told
     monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
-        pipeline.case_in_detail(lake, "nobody", WEEK, SETTINGS)
+        pipeline.case_in_detail(lake, "nobody", WEEK, NO_REPLAY)

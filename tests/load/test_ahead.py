@@ -18,7 +18,7 @@ from keywatch.report import render_load
 from keywatch.settings import IngestSettings
 from tests.command import keywatch
 from tests.conftest import Loading, event, tables_of
-from tests.test_pipeline import SETTINGS, lake_of
+from tests.test_pipeline import NO_REPLAY, lake_of
 
 NOW = datetime(2026, 10, 6, 12)
 LAST_WEEK = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
@@ -132,8 +132,8 @@ def test_the_clock_bounds_which_weeks_exist_in_a_lake_that_has_one_from_before(
         assert last_event(opened, NOW) == datetime(2026, 10, 6, 11)
         assert last_full_week(opened, NOW) == LAST_WEEK
         assert is_newest_week(opened, LAST_WEEK, NOW)
-    assert pipeline.missed_weeks(lake, SETTINGS) == [LAST_WEEK]
-    pipeline.watch(lake, SETTINGS)
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == [LAST_WEEK]
+    pipeline.watch(lake, NO_REPLAY)
     with Lake.open(lake) as opened:
         assert held(opened) == [datetime(2062, 3, 1)]
         assert opened.value("SELECT max(day)::VARCHAR FROM lake.activity") == "2026-10-06"
@@ -142,11 +142,11 @@ def test_the_clock_bounds_which_weeks_exist_in_a_lake_that_has_one_from_before(
             "INSERT INTO lake.runs BY NAME SELECT 'far' AS run_id, "
             "'2062-02-27'::TIMESTAMP AS window_start, '2062-03-06'::TIMESTAMP AS window_end"
         )
-    answer = pipeline.review(lake, None, SETTINGS)
+    answer = pipeline.review(lake, None, NO_REPLAY)
     assert answer.window == LAST_WEEK
     assert answer.coverage.held_back_events == 1
-    assert pipeline.missed_weeks(lake, SETTINGS) == []
+    assert pipeline.missed_weeks(lake, NO_REPLAY) == []
     with pytest.raises(UsageError, match=r"nothing was flagged|was not used"):
-        pipeline.give_verdict(lake, "key_0700353", "benign", SETTINGS, by="ana", because="ours")
+        pipeline.give_verdict(lake, "key_0700353", "benign", NO_REPLAY, by="ana", because="ours")
     ran = keywatch("doctor", "--lake", lake)
     assert "1 event of 1 key held back as dated in the future: 2062-03-01" in ran.out

@@ -15,7 +15,7 @@ from keywatch.lake import Lake
 from keywatch.model import Review, Window
 from keywatch.review import history
 from keywatch.review.history import Change, History
-from tests.test_pipeline import AWAY, HOME, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
+from tests.test_pipeline import AWAY, HOME, NO_REPLAY, WEEK, crowd, daily, key, lake_of, line, theft
 
 HOME_NETWORK, AWAY_NETWORK = "AS3320 Deutsche Telekom AG, DE", "AS396982 Google LLC, DK"
 DAYS = 30
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         key("key_3", replaces="key_1", name="next"),
     ]
     folder = lake_of(tmp_path_factory.mktemp("history"), events, keys)
-    pipeline.review(folder, WEEK, SETTINGS)
+    pipeline.review(folder, WEEK, NO_REPLAY)
     return folder
 
 
@@ -192,19 +192,19 @@ def test_changes_since_the_newest_run_of_the_window_before(tmp_path: Path) -> No
     ]
     lake_folder = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + stays + crowd(), [key()])
     week_before = Window(datetime(2026, 9, 21), datetime(2026, 9, 28))
-    first = pipeline.review(lake_folder, week_before, SETTINGS)
+    first = pipeline.review(lake_folder, week_before, NO_REPLAY)
     assert [case.key_id for case in first.alerted()] == ["key_1"]
     pipeline.give_verdict(
         lake_folder,
         "key_1",
         "compromised",
-        SETTINGS,
+        NO_REPLAY,
         by="ana",
         because="leaked",
         window=week_before,
     )
 
-    review, details = pipeline.review_in_detail(lake_folder, WEEK, SETTINGS)
+    review, details = pipeline.review_in_detail(lake_folder, WEEK, NO_REPLAY)
 
     now = review.cases[0].action
     assert details.changes is not None
@@ -222,7 +222,7 @@ def test_changes_since_the_newest_run_of_the_window_before(tmp_path: Path) -> No
 
 
 def test_details_are_of_the_cases_and_of_keys_with_upkeep(folder: Path) -> None:
-    review, details = pipeline.review_in_detail(folder, WEEK, SETTINGS, keep=False)
+    review, details = pipeline.review_in_detail(folder, WEEK, NO_REPLAY, keep=False)
     alerted: Review = review
 
     assert [case.key_id for case in details.cases] == [case.key_id for case in alerted.alerted()]
@@ -234,9 +234,9 @@ def test_details_are_of_the_cases_and_of_keys_with_upkeep(folder: Path) -> None:
 
 
 def test_a_case_has_details_of_its_own_key_only(folder: Path) -> None:
-    _, case, details = pipeline.case_in_detail(folder, "key_1", WEEK, SETTINGS)
+    _, case, details = pipeline.case_in_detail(folder, "key_1", WEEK, NO_REPLAY)
     assert case is not None
     assert details is not None
     assert set(details.endpoints["key_id"].to_pylist()) == {case.key_id}
-    assert pipeline.case_in_detail(folder, "key_2", WEEK, SETTINGS)[1:] == (None, None)
+    assert pipeline.case_in_detail(folder, "key_2", WEEK, NO_REPLAY)[1:] == (None, None)
     assert HOME in {origin.ip for origin in case.origins}

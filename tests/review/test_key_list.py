@@ -19,7 +19,7 @@ from keywatch.review import judging
 from keywatch.review.key_list import ListedKey, list_keys
 from tests.conftest import Loading, event
 from tests.load.test_principals import record
-from tests.test_pipeline import SETTINGS, lake_of
+from tests.test_pipeline import NO_REPLAY, lake_of
 
 NOW = datetime(2026, 10, 8)
 
@@ -52,7 +52,7 @@ def world(quick: Loading) -> Lake:
 
 
 def listed(lake: Lake, sort: KeyOrder = "key") -> list[ListedKey]:
-    return list_keys(lake, SETTINGS, sort, NOW)
+    return list_keys(lake, NO_REPLAY, sort, NOW)
 
 
 def test_each_key_has_its_state_its_use_and_its_rotation(world: Lake) -> None:
@@ -124,9 +124,9 @@ def test_a_leaked_access_key_is_revoked_with_its_users_name_and_its_consumers(
     leaks.write_text(json.dumps([find]), encoding="utf-8")
     with Lake.open(lake_of(tmp_path, calls, [])) as lake:
         import_keys(lake, keys)
-        before, _ = judging.make_review(lake, week_window("2026-W39"), SETTINGS)
+        before, _ = judging.make_review(lake, week_window("2026-W39"), NO_REPLAY)
         import_leaks(lake, leaks)
-        answer, scored = judging.make_review(lake, week_window("2026-W39"), SETTINGS)
+        answer, scored = judging.make_review(lake, week_window("2026-W39"), NO_REPLAY)
         assert scored.suspicious_visits(lake) == []
     assert [one.action for one in before.cases if one.key_id == key_id] in ([], ["none"])
     assert before.run.id != answer.run.id

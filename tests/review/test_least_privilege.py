@@ -19,7 +19,7 @@ from keywatch.review.least_privilege import Use, address_list
 from keywatch.review.least_privilege import _needed as needed
 from keywatch.vendors.catalogue import Catalogue, Endpoint
 from keywatch.vendors.registry import read_vendor, vendor_named
-from tests.test_pipeline import AWAY, HOME, SETTINGS, WEEK, daily, key, lake_of, line, theft
+from tests.test_pipeline import AWAY, HOME, NO_REPLAY, WEEK, daily, key, lake_of, line, theft
 
 FIRST = date(2026, 8, 31)
 """A Monday; five weeks from there on end with the sample's week."""
@@ -110,7 +110,7 @@ def stolen(tmp_path: Path) -> Path:
 
 
 def test_what_a_thief_called_is_not_granted(stolen: Path) -> None:
-    found = pipeline.least_privilege_of(stolen, "status board", 90, SETTINGS)
+    found = pipeline.least_privilege_of(stolen, "status board", 90, NO_REPLAY)
     assert found.calls == ("GET /v1/checks/{id}",)
     assert found.never_accepted == ("GET /v1/members",)
     assert {"GET /v1/audit-log", "GET /v1/keys"} <= set(found.suspicious_calls)
@@ -131,9 +131,9 @@ def test_what_a_thief_called_is_not_granted(stolen: Path) -> None:
 
 def test_what_a_verdict_says_is_the_owners_counts_again(stolen: Path) -> None:
     pipeline.give_verdict(
-        stolen, "key_1", "benign", SETTINGS, by="ana", because="I tried it", window=WEEK
+        stolen, "key_1", "benign", NO_REPLAY, by="ana", because="I tried it", window=WEEK
     )
-    found = pipeline.least_privilege_of(stolen, "key_1", 90, SETTINGS)
+    found = pipeline.least_privilege_of(stolen, "key_1", 90, NO_REPLAY)
     assert (found.suspicious_calls, found.left_out) == ((), ())
     assert "GET /v1/members" in found.calls
 
@@ -176,7 +176,7 @@ def test_an_aws_key_gets_a_policy_of_its_calls(
     )
     lake = lake_of(tmp_path, records, [])
     flagged(lake, ("AKIAIOSFODNN7EXAMPLE", date(2026, 10, 1), "203.0.113.0/24"))
-    found = pipeline.least_privilege_of(lake, "AKIAIOSFODNN7EXAMPLE", 60, SETTINGS)
+    found = pipeline.least_privilege_of(lake, "AKIAIOSFODNN7EXAMPLE", 60, NO_REPLAY)
     assert found.policy is not None
     allowed, *limited = found.policy["Statement"]
     assert allowed["Action"] == [
@@ -205,14 +205,14 @@ def test_of_a_vendor_without_a_policy_the_calls_are_listed(tmp_path: Path) -> No
     file = tmp_path / "log.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in log), "utf-8")
     mapping = ["time=ts", "key_id=who", "address=from", "method=verb", "path=what"]
-    pipeline.ingest(tmp_path / "lake", [str(file)], SETTINGS, mapping=mapping)
-    found = pipeline.least_privilege_of(tmp_path / "lake", "k", 7, SETTINGS)
+    pipeline.ingest(tmp_path / "lake", [str(file)], NO_REPLAY, mapping=mapping)
+    found = pipeline.least_privilege_of(tmp_path / "lake", "k", 7, NO_REPLAY)
     assert (found.policy, found.scopes_used, found.without_scope) == (None, None, ())
     told = render_least_privilege(found)
     assert "Calls in use\n  GET /a\\x1b[31m\n" in told
     assert "No address list fits this key: it has 1 week of use, and 4 are needed." in told
     with pytest.raises(UsageError, match="a number from 1 to"):
-        pipeline.least_privilege_of(tmp_path / "lake", "k", 0, SETTINGS)
+        pipeline.least_privilege_of(tmp_path / "lake", "k", 0, NO_REPLAY)
 
 
 def test_a_call_whose_scope_is_not_known_is_named() -> None:
@@ -232,13 +232,13 @@ def test_a_call_whose_scope_is_not_known_is_named() -> None:
 def test_a_key_that_was_not_used_is_named(stolen: Path, tmp_path: Path) -> None:
     inventory = tmp_path / "more.jsonl"
     inventory.write_text(json.dumps(key("key_9", name="idle")) + "\n", "utf-8")
-    pipeline.import_keys(stolen, inventory, SETTINGS)
+    pipeline.import_keys(stolen, inventory, NO_REPLAY)
     with pytest.raises(UsageError, match="key_9: not used in the last 7 days of the log, up to"):
-        pipeline.least_privilege_of(stolen, "idle", 7, SETTINGS)
+        pipeline.least_privilege_of(stolen, "idle", 7, NO_REPLAY)
     with pytest.raises(UsageError, match="key_9: not used in the last 1 day of the log, up to"):
-        pipeline.least_privilege_of(stolen, "idle", 1, SETTINGS)
+        pipeline.least_privilege_of(stolen, "idle", 1, NO_REPLAY)
     with pytest.raises(UsageError, match="a number from 1 to 36,500 is expected"):
-        pipeline.least_privilege_of(stolen, "idle", 99_999_999, SETTINGS)
+        pipeline.least_privilege_of(stolen, "idle", 99_999_999, NO_REPLAY)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +264,6 @@ def test_a_wrong_policy_is_named(policy: str, said: str, tmp_path: Path) -> None
 
 
 def test_days_are_half_open_and_end_with_the_log(stolen: Path) -> None:
-    found = pipeline.least_privilege_of(stolen, "key_1", 3, SETTINGS)
+    found = pipeline.least_privilege_of(stolen, "key_1", 3, NO_REPLAY)
     assert (found.window.start, found.window.end) == (datetime(2026, 10, 2), datetime(2026, 10, 5))
     assert (found.requests, found.addresses.suspicious) == (3, 1)

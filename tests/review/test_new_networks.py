@@ -15,7 +15,7 @@ from keywatch import pipeline
 from keywatch.model import NewNetwork, Review, Window
 from keywatch.report import render_new_networks, render_review
 from keywatch.text.document import review_document
-from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
+from tests.test_pipeline import AWAY, NO_REPLAY, WEEK, crowd, daily, key, lake_of, line, theft
 
 FIRST, MONDAY = date(2026, 8, 1), date(2026, 9, 28)
 NEXT_WEEK = Window(WEEK.end, WEEK.end + timedelta(days=7))
@@ -56,14 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answer(folder: Path) -> Review:
-    return pipeline.review(folder, WEEK, SETTINGS)
+    return pipeline.review(folder, WEEK, NO_REPLAY)
 
 
 @pytest.fixture
 def undone(folder: Path) -> Iterator[None]:
     """The verdict that the test gives is withdrawn after it."""
     yield
-    pipeline.undo_verdict(folder, "key_1", SETTINGS, by="ana", because="a test", window=WEEK)
+    pipeline.undo_verdict(folder, "key_1", NO_REPLAY, by="ana", because="a test", window=WEEK)
 
 
 def of(answer: Review, key_id: str) -> NewNetwork:
@@ -105,7 +105,7 @@ def test_a_key_without_a_past_is_counted_and_not_listed(answer: Review) -> None:
 
 
 def test_what_was_flagged_is_still_open_a_week_later(folder: Path, answer: Review) -> None:
-    again = of(pipeline.review(folder, NEXT_WEEK, SETTINGS, keep=False), "key_1")
+    again = of(pipeline.review(folder, NEXT_WEEK, NO_REPLAY, keep=False), "key_1")
 
     assert (again.requests, again.open_since) == (1, date(2026, 10, 1))
     assert again.outcome.endswith("flagged since 2026-10-01, still open")
@@ -113,13 +113,13 @@ def test_what_was_flagged_is_still_open_a_week_later(folder: Path, answer: Revie
 
 def test_a_verdict_is_told(folder: Path, answer: Review, undone: None) -> None:
     pipeline.give_verdict(
-        folder, "key_1", "expected", SETTINGS, by="ana", because="ours", until=date(2026, 12, 1),
+        folder, "key_1", "expected", NO_REPLAY, by="ana", because="ours", until=date(2026, 12, 1),
         window=WEEK,
     )  # fmt: skip
-    expected = of(pipeline.review(folder, WEEK, SETTINGS, keep=False), "key_1")
+    expected = of(pipeline.review(folder, WEEK, NO_REPLAY, keep=False), "key_1")
     assert "expected by ana until 2026-12-01" in expected.outcome
     # It is the owner's from now on, so next week it is no news.
-    later = pipeline.review(folder, NEXT_WEEK, SETTINGS, keep=False)
+    later = pipeline.review(folder, NEXT_WEEK, NO_REPLAY, keep=False)
     assert "AS396982" not in {one.network for one in later.new_networks}
 
 
@@ -127,9 +127,9 @@ def test_a_theft_that_was_judged_stays_on_the_list(
     folder: Path, answer: Review, undone: None
 ) -> None:
     pipeline.give_verdict(
-        folder, "key_1", "compromised", SETTINGS, by="ana", because="leaked", window=WEEK
+        folder, "key_1", "compromised", NO_REPLAY, by="ana", because="leaked", window=WEEK
     )
-    again = of(pipeline.review(folder, NEXT_WEEK, SETTINGS, keep=False), "key_1")
+    again = of(pipeline.review(folder, NEXT_WEEK, NO_REPLAY, keep=False), "key_1")
     assert again.outcome.endswith("flagged since 2026-10-01, verdict compromised")
 
 
@@ -164,7 +164,7 @@ def test_the_text_shows_the_first_and_tells_how_to_see_the_rest(answer: Review) 
 
 def test_a_quiet_week_says_so(folder: Path) -> None:
     before = Window(WEEK.start - timedelta(days=7), WEEK.start)
-    answer = pipeline.review(folder, before, SETTINGS, keep=False)
+    answer = pipeline.review(folder, before, NO_REPLAY, keep=False)
 
     assert answer.new_networks == ()
     assert "No key was used from a network that is new to it." in render_new_networks(answer)

@@ -15,7 +15,7 @@ from keywatch.model import Case, Review
 from keywatch.report import render_case
 from keywatch.review import alerts
 from keywatch.review.alerts import Change
-from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line
+from tests.test_pipeline import AWAY, NO_REPLAY, WEEK, crowd, daily, key, lake_of, line
 
 FIRST = date(2026, 8, 1)
 # The thief's provider; only AWAY's prefix is loud.
@@ -72,7 +72,7 @@ def fleet() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def answer(folder: Path) -> Review:
-    return pipeline.review(folder, WEEK, SETTINGS)
+    return pipeline.review(folder, WEEK, NO_REPLAY)
 
 
 @pytest.fixture(scope="module")
