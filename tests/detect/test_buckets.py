@@ -21,7 +21,7 @@ from keywatch.text.document import review_document
 from keywatch.vendors import catalogue_by_source
 from tests.findings import findings
 
-SETTINGS = Settings(review=ReviewSettings(power_keys=5, replayed_windows=2))
+SETTINGS = Settings(review=ReviewSettings(power_keys=5, replayed_windows=1))
 AT_ONCE = 5
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of 24 keys, with flags of a review before."""
     folder = tmp_path_factory.mktemp("buckets")
     world = sample.generate(
-        folder / "world", keys=24, weeks=8, seed=21, thefts=3, events_per_key_day=3
+        folder / "world", keys=24, weeks=6, seed=21, thefts=3, events_per_key_day=3
     )
     pipeline.ingest(folder / "lake", [str(world.logs[0].parent)], SETTINGS)
     pipeline.import_keys(folder / "lake", world.inventory, SETTINGS)
