@@ -49,7 +49,7 @@ def lake(tmp_path: Path) -> Path:
 def load(lake: Path, folder: Path, events: Iterable[dict[str, Any]]) -> None:
     file = folder / "new.jsonl"
     file.write_text("".join(json.dumps(each) + "\n" for each in events), encoding="utf-8")
-    pipeline.ingest(lake, [str(file)], SETTINGS)
+    pipeline.ingest(lake, [str(file)], NO_REPLAY)
 
 
 @pytest.fixture
@@ -79,24 +79,24 @@ def test_a_theft_is_found_by_scoring_its_key_alone(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]]
 ) -> None:
     last = LastScoring()
-    assert told(pipeline.watch(lake, SETTINGS, last=last)) == []
+    assert told(pipeline.watch(lake, NO_REPLAY, last=last)) == []
     load(lake, tmp_path, theft())
-    found = told(pipeline.watch(lake, SETTINGS, last=last))
+    found = told(pipeline.watch(lake, NO_REPLAY, last=last))
     assert parts == [frozenset({"key_1"})]
     assert [each[:2] for each in found] == [("trigger", ("key_1",))]
     # The key stays alerted while lines of others come.
     load(lake, tmp_path, [line(f"{THURSDAY}T23:00:00", key_id="crowd_07", ip=AWAY)])
-    pipeline.watch(lake, SETTINGS, last=last)
+    pipeline.watch(lake, NO_REPLAY, last=last)
     assert parts[1:] == [frozenset({"key_1", "crowd_07"})]
     # A process that has just begun scores all keys, and says the same.
     load(lake, tmp_path, [line(f"{THURSDAY}T23:10:00", key_id="crowd_08")])
-    assert told(pipeline.watch(lake, SETTINGS, last=LastScoring())) == []
+    assert told(pipeline.watch(lake, NO_REPLAY, last=LastScoring())) == []
     assert len(parts) == 2
 
 
 def give_verdict(lake: Path) -> None:
     pipeline.give_verdict(
-        lake, "crowd_03", "compromised", SETTINGS, by="ana", because="seen", window=WEEK,
+        lake, "crowd_03", "compromised", NO_REPLAY, by="ana", because="seen", window=WEEK,
         origins=[HOME],
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ def give_verdict(lake: Path) -> None:
 def change_inventory(lake: Path) -> None:
     inventory = lake.parent / "others.jsonl"
     inventory.write_text(json.dumps(key(scopes=["read:alerts"])) + "\n", encoding="utf-8")
-    pipeline.import_keys(lake, inventory, SETTINGS)
+    pipeline.import_keys(lake, inventory, NO_REPLAY)
 
 
 def load_late(lake: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_could_not_be_stored_is_scored_again(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = LastScoring()
-    pipeline.watch(lake, SETTINGS, last=last)
+    pipeline.watch(lake, NO_REPLAY, last=last)
     load(lake, tmp_path, theft())
 
     def busy(*_: Any) -> None:
@@ -154,8 +154,8 @@ def test_what_could_not_be_stored_is_scored_again(
     with monkeypatch.context() as patched:
         patched.setattr(judging, "keep_news", busy)
         with pytest.raises(LakeBusyError):
-            pipeline.watch(lake, SETTINGS, last=last)
-    found = told(pipeline.watch(lake, SETTINGS, last=last))
+            pipeline.watch(lake, NO_REPLAY, last=last)
+    found = told(pipeline.watch(lake, NO_REPLAY, last=last))
     assert [each[1] for each in found] == [("key_1",)]
     assert parts == [frozenset({"key_1"})] * 2
 
@@ -165,9 +165,9 @@ def test_what_is_new_to_the_other_keys_is_still_told(
 ) -> None:
     last = LastScoring()
     load(lake, tmp_path, [line(f"{THURSDAY}T01:00:00", key_id="crowd_09", ip="85.214.132.117")])
-    pipeline.watch(lake, SETTINGS, last=last)
+    pipeline.watch(lake, NO_REPLAY, last=last)
     load(lake, tmp_path, theft())
-    assert pipeline.watch(lake, SETTINGS, last=last).changes
+    assert pipeline.watch(lake, NO_REPLAY, last=last).changes
     assert len(parts) == 1
     with Lake.open(lake) as opened:
         kept = opened.rows("SELECT DISTINCT key_id FROM lake.new_networks ORDER BY key_id")
@@ -201,7 +201,7 @@ def test_a_part_says_what_a_scoring_of_all_says_of_its_keys(
     owned = [key(f"crowd_{n:02}", owner=f"team-{n % 8}", name=f"job {n}", key=None)
              for n in range(40)]  # fmt: skip
     inventory.write_text("".join(json.dumps(each) + "\n" for each in owned), encoding="utf-8")
-    pipeline.import_keys(lake, inventory, SETTINGS)
+    pipeline.import_keys(lake, inventory, NO_REPLAY)
     last = LastScoring()
     pipeline.watch(lake, SETTINGS, last=last)
     load(lake, tmp_path, [

@@ -37,7 +37,7 @@ from tests.conftest import NoWhere
 from tests.operate.test_damage import NOW
 from tests.test_pipeline import daily, lake_of
 
-SETTINGS = Settings(review=ReviewSettings(replayed_windows=2)).without_power()
+SETTINGS = Settings(review=ReviewSettings(replayed_windows=1)).without_power()
 DAYS = SETTINGS.review.baseline_days
 WEEK = timedelta(days=7)
 
@@ -279,14 +279,19 @@ def test_the_newest_review_of_each_window_stays(world: World) -> None:
         assert found_in(lake, world.window) is not None
 
 
-@pytest.fixture
-def reviewed(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def reviewed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake of one key with a stored review."""
-    folder = lake_of(tmp_path, daily(date(2026, 8, 1), 60), [])
+    folder = lake_of(tmp_path_factory.mktemp("one"), daily(date(2026, 8, 1), 60), [])
     pipeline.review(folder, None, SETTINGS)
     with Lake.open(folder) as lake:
         assert lake.value("SELECT count(*) FROM lake.reviews") == 1
     return folder
+
+
+@pytest.fixture
+def reviewed(reviewed_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(reviewed_once, tmp_path / "lake"))
 
 
 def test_with_a_key_that_is_forgotten_the_stored_reviews_go(reviewed: Path) -> None:
