@@ -23,11 +23,11 @@ from keywatch.text.document import review_document
 from tests.command import keywatch
 from tests.detect.test_learning import FIRST, find, visit, week
 from tests.review.test_verdicts import ANA, DEAF
-from tests.test_pipeline import HOME, SETTINGS, crowd, daily, key, lake_of, line
+from tests.test_pipeline import HOME, NO_REPLAY, crowd, daily, key, lake_of, line
 
 pytestmark = pytest.mark.usefixtures("mid_october")
 
-WAKEFUL = SETTINGS.model_copy(update={"deliver": DeliverSettings(grow_bits=0.5)})
+WAKEFUL = NO_REPLAY.model_copy(update={"deliver": DeliverSettings(grow_bits=0.5)})
 THURSDAY = date(2026, 10, 1)
 
 
@@ -36,7 +36,7 @@ def stolen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A theft on Thursday, as the week's review names it."""
     events = daily(FIRST, 65) + crowd() + visit(THURSDAY)
     made = lake_of(tmp_path_factory.mktemp("stolen"), events, [key(scopes=["admin:*"])])
-    assert find(pipeline.review(made, week(), SETTINGS)).action == "revoke"
+    assert find(pipeline.review(made, week(), NO_REPLAY)).action == "revoke"
     return made
 
 
@@ -46,18 +46,18 @@ def lake(stolen: Path, tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-def review(lake: Path, settings: Settings = SETTINGS) -> Review:
+def review(lake: Path, settings: Settings = NO_REPLAY) -> Review:
     return pipeline.review(lake, week(), settings)
 
 
 def judge(lake: Path, verdict: Any, **more: Any) -> None:
-    pipeline.give_verdict(lake, "key_1", verdict, SETTINGS, **ANA | more)
+    pipeline.give_verdict(lake, "key_1", verdict, NO_REPLAY, **ANA | more)
 
 
 def load(lake: Path, events: list[dict[str, Any]]) -> None:
     log = lake.parent / "more.jsonl"
     log.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
-    pipeline.ingest(lake, [str(log)], SETTINGS)
+    pipeline.ingest(lake, [str(log)], NO_REPLAY)
 
 
 def shown(lake: Path) -> tuple[Case, Review]:
@@ -93,7 +93,7 @@ def test_a_cleared_case_is_shown_as_one(lake: Path) -> None:
     assert "Cleared by a verdict" in text
     assert "was revoke" in text
     assert case not in answer.watched()
-    page = render_html(*pipeline.review_in_detail(lake, week(), SETTINGS))
+    page = render_html(*pipeline.review_in_detail(lake, week(), NO_REPLAY))
     assert "Cleared by a verdict" in page
     (finding,) = ocsf_findings(answer)
     assert (finding["status"], finding["severity"]) == ("Resolved", "Informational")
@@ -103,7 +103,7 @@ def test_a_cleared_case_is_shown_as_one(lake: Path) -> None:
 def test_an_undone_verdict_leaves_the_case_as_it_was(lake: Path) -> None:
     judge(lake, "benign")
     assert shown(lake)[0].action == "none"
-    pipeline.undo_verdict(lake, "key_1", SETTINGS, **ANA)
+    pipeline.undo_verdict(lake, "key_1", NO_REPLAY, **ANA)
     case, answer = shown(lake)
     assert (case.action, case.verdict, answer.cleared()) == ("revoke", None, ())
 
@@ -138,7 +138,7 @@ def test_what_grows_after_its_verdict_is_open_again_and_the_channel_hears(lake: 
 
 def test_a_backtest_asks_what_was_scored(lake: Path) -> None:
     judge(lake, "benign")
-    rehearsal = pipeline.rehearse(lake, week(), SETTINGS)
+    rehearsal = pipeline.rehearse(lake, week(), NO_REPLAY)
     assert [(each.key_id, each.action) for each in rehearsal.alerts] == [("key_1", "revoke")]
 
 
@@ -157,7 +157,7 @@ def test_a_confirmed_theft_is_to_be_revoked_whatever_was_scored(lake: Path) -> N
 def test_a_verdict_on_another_window_counts_where_they_overlap(lake: Path) -> None:
     judge(lake, "benign")
     days = pipeline.review(
-        lake, type(week())(week().start, week().end.replace(day=3)), SETTINGS, keep=False
+        lake, type(week())(week().start, week().end.replace(day=3)), NO_REPLAY, keep=False
     )
     case = find(days)
     assert case.verdict is not None

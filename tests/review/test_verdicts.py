@@ -24,7 +24,7 @@ from keywatch.settings.deliver import DeliverSettings
 from keywatch.text.document import review_document
 from tests.command import keywatch
 from tests.detect.test_learning import FIRST, find, quarantined, visit, week
-from tests.test_pipeline import AWAY, HOME, SETTINGS, crowd, daily, key, lake_of, line
+from tests.test_pipeline import AWAY, HOME, NO_REPLAY, crowd, daily, key, lake_of, line
 
 pytestmark = pytest.mark.usefixtures("mid_october")
 
@@ -71,7 +71,7 @@ def berlin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
     events += visit(date(2026, 9, 30), ip=BERLIN) + visit(date(2026, 10, 8), ip=NEIGHBOUR)
     made = lake_of(tmp_path_factory.mktemp("berlin"), events, [key()])
-    assert find(pipeline.review(made, week(), SETTINGS)).action != "none"
+    assert find(pipeline.review(made, week(), NO_REPLAY)).action != "none"
     return made
 
 
@@ -82,14 +82,14 @@ def office(berlin: Path, tmp_path: Path) -> Path:
 
 
 def test_a_new_office_excuses_no_other_customer_of_its_provider(office: Path) -> None:
-    before = find(pipeline.review(office, week(1), SETTINGS, keep=False))
+    before = find(pipeline.review(office, week(1), NO_REPLAY, keep=False))
     report = judge(office, "expected", because="new office in Berlin")
     (expected,) = report.suppressions
     assert (expected.origin, expected.families) == (OFFICE, ("origin", "client"))
     assert (expected.starts_on, expected.ends_on) == (date(2026, 9, 30), date(2027, 1, 10))
     assert quarantined(office, week(1)) == set()
 
-    after = find(pipeline.review(office, week(1), SETTINGS))
+    after = find(pipeline.review(office, week(1), NO_REPLAY))
     assert {"origin", "client"} <= families(before)
     assert families(after) - {"origin", "client"}
     assert after.origins[0].ip == NEIGHBOUR
@@ -99,9 +99,9 @@ def test_a_new_office_excuses_no_other_customer_of_its_provider(office: Path) ->
 
 
 def test_an_expected_place_says_nothing_of_what_is_called_there(office: Path) -> None:
-    before = find(pipeline.review(office, week(), SETTINGS, keep=False))
+    before = find(pipeline.review(office, week(), NO_REPLAY, keep=False))
     judge(office, "expected")
-    answer = pipeline.review(office, week(), SETTINGS)
+    answer = pipeline.review(office, week(), NO_REPLAY)
     assert families(find(answer)) == families(before) - {"origin", "client"}
     told = " ".join(render_review(answer).split())
     assert f"{OFFICE} for key_1 until 2027-01-10 (origin, client), confirmed by ana" in told
@@ -111,7 +111,7 @@ def test_an_expected_place_says_nothing_of_what_is_called_there(office: Path) ->
 
 def test_a_network_is_expected_only_if_it_is_named(office: Path) -> None:
     judge(office, "expected", origins=["as3209"], families=["client", "origin", "endpoints"])
-    answer = pipeline.review(office, week(1), SETTINGS)
+    answer = pipeline.review(office, week(1), NO_REPLAY)
     assert families(find(answer)) <= {"volume", "policy", "all"}
     (found,) = answer.coverage.suppressions
     assert (found.origin, found.families) == ("AS3209", ("origin", "endpoints", "client"))
@@ -121,7 +121,7 @@ def test_what_a_verdict_is_not_about_stays_out_and_the_alert_open(tmp_path: Path
     events = daily(FIRST, 65) + crowd()
     events += visit(date(2026, 9, 30), ip=BERLIN) + visit(date(2026, 10, 1))
     lake = lake_of(tmp_path, events, [key()])
-    pipeline.review(lake, week(), SETTINGS)
+    pipeline.review(lake, week(), NO_REPLAY)
     (alert,) = opened(lake)
     report = judge(lake, "expected", origins=[BERLIN])
     assert (report.flagged, report.left) == (
@@ -369,7 +369,7 @@ def test_a_missed_theft_is_flagged_told_and_kept_out(missed: Path) -> None:
     ]
     assert quarantined(missed, week(1)) == {"key_1"}
     # A review of that week again takes no flag away that a person has put there.
-    pipeline.review(missed, week(), SETTINGS)
+    pipeline.review(missed, week(), NO_REPLAY)
     pipeline.review(missed, week(), DEAF)
     assert quarantined(missed, week(1)) == {"key_1"}
 
@@ -449,7 +449,7 @@ def test_benign_on_what_nobody_flagged_makes_nothing_familiar_and_is_kept(missed
     )
     assert rows(missed, "SELECT verdict, origins FROM lake.verdicts") == [("benign", [])]
     # Had it covered all of the case, what a later review flags would be familiar unseen.
-    pipeline.review(missed, week(), SETTINGS)
+    pipeline.review(missed, week(), NO_REPLAY)
     assert "key_1" in quarantined(missed, week(1))
 
 
