@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
+.PHONY: help setup demo notebooks ipynb test test-long test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -57,6 +57,11 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Some tests are proofs by length or by number; their short forms are in `make test` (tests/long.py).
+test-long: $(INSTALLED) ## all tests, each in its long form
+	@echo "test-long: pytest"
+	@KEYWATCH_TEST_LONG=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Its short form is in `make test`.
 CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_two_machines.py tests/lake/test_object_store.py \
