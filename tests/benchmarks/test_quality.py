@@ -13,6 +13,7 @@ from benchmarks.quality.contenders import CONTENDERS, isolation_forest, new_valu
 from benchmarks.quality.evaluate import Task, changed, evaluate, has_setting, week_oddities
 from benchmarks.quality.worlds import World
 from keywatch.settings import Settings
+from tests.long import IS_LONG
 
 SETTINGS = Settings()
 START = World(1, 2, 2).review_start
@@ -114,19 +115,27 @@ def test_a_small_world_from_nothing_to_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worlds, "CACHE", tmp_path)
+    settings, rates = SETTINGS, {"0.01", "0.05", "0.1"}
+    if not IS_LONG:
+        # A review each: two days in place of seven, a family in place of six, a rate of three.
+        settings = changed(SETTINGS, "scoring.family_caps_bits", {"client": 14.0})
+        rates = {"0.05"}
+        monkeypatch.setattr("benchmarks.quality.evaluate.FALSE_REVOKE_RATES", (0.05,))
+        monkeypatch.setattr("benchmarks.quality.evaluate.REVIEW_DAYS", 2)
     world = World(seed=1, keys=60, weeks=3)
-    task = Task(world, SETTINGS, tuple(CONTENDERS), True, "scoring.investigate_bits")
+    task = Task(world, settings, tuple(CONTENDERS), True, "scoring.investigate_bits")
     figures = evaluate(task)
     assert figures["contenders"].keys() == CONTENDERS.keys()
     for one in figures["contenders"].values():
         assert 0 <= one["recall_at_budget"] <= 1
         assert 0 < one["average_precision"] <= 1
     assert len(figures["detection"]) == world.truth["stolen"].sum()
-    assert figures["rates"].keys() == {"0.01", "0.05", "0.1"}
+    assert figures["rates"].keys() == rates
+    assert figures["ablation"].keys() == settings.scoring.family_caps_bits.keys()
     assert evaluate(task) | {"seconds": {}} == figures | {"seconds": {}}  # as it was kept
     for table in tables.all_tables("Some", [figures]):
         assert max(map(len, table.text().splitlines())) <= 100
-    false, missed = (line for line in cases.lines(world, SETTINGS) if not line.startswith(" "))
+    false, missed = (line for line in cases.lines(world, settings) if not line.startswith(" "))
     assert false.endswith("false alarms of seed 1, 60 keys")
     assert missed.endswith(f"misses of {world.truth['stolen'].sum()} thefts")
 

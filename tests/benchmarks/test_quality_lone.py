@@ -12,14 +12,16 @@ import pytest
 
 from benchmarks.quality import attack, bases, lone, upper_bound, worlds, year
 from benchmarks.quality.bases import Base, Judged
+from benchmarks.quality.evaluate import changed
 from benchmarks.quality.measures import wilson
 from keywatch import pipeline
 from keywatch.model import Window
 from keywatch.sample import LOUDNESS, Planned
 from keywatch.sample.thefts import KINDS, THEFTS
 from keywatch.settings import Settings
+from tests.long import long_form
 
-SETTINGS = Settings()
+SETTINGS = changed(Settings(), "review.replayed_windows", long_form(8, 1))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,8 @@ def test_small_worlds_from_nothing_to_the_tables(base: Base) -> None:
     assert [LOUDNESS[theft["kind"]] for theft in found["thefts"]]
     assert " of 1 = " in year.tables([found], 30, SETTINGS)[0].rows[0][1]
 
-    world = worlds.World(1, 60, 3)
+    # The year's world, whose lake is there.
+    world = worlds.World(year.FIRST_SEED, 30, 10, thefts=year.plan(year.FIRST_SEED, 2))
     told = upper_bound.evidence(world, SETTINGS)
     assert set(told.index) <= set(world.truth.index)
     assert not np.isnan(told.to_numpy(float)).any()

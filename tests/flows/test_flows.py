@@ -1,4 +1,4 @@
-"""The flows on a real Prefect server: deployed from prefect.yaml, and run by a real worker once.
+"""The flows on a real Prefect server: deployed from prefect.yaml, and one is run by a real worker.
 
 The other runs share a process (`runner`), which takes a tenth of the time of a worker's.
 """
@@ -28,6 +28,7 @@ from standardwebhooks import Webhook
 
 from keywatch import pipeline
 from tests.deliver.receivers import Receiver
+from tests.long import long_form
 from tests.review.test_watch import of_days, write
 from tests.test_pipeline import SETTINGS, crowd, daily, key, theft
 from tests.torture.planted import files_under, plant, shown_in
@@ -308,7 +309,7 @@ def test_the_feed_and_the_review_reach_the_receiver_once(
     assert world.hook.requests == []
 
     (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
-    for run in (server.run, runner.run):
+    for run in (long_form(server.run, runner.run), runner.run):
         ran = run("watch", world)
         assert ran["state_type"] == "COMPLETED", ran["state"]
     (request,) = world.hook.requests
@@ -337,7 +338,6 @@ def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
 ) -> None:
     text = world.config.read_text("utf-8")
     world.config.write_text(text.replace("keywatch-signing", "no-such-block"), "utf-8")
-    runner.run("ingest", world)
     ran = runner.run("deliver", world)
     assert ran["state_type"] == "FAILED"
     assert server.tasks(ran) == [("send due messages", "FAILED", 1)]
@@ -353,7 +353,6 @@ def test_a_revocation_waits_for_an_analyst(server: Server, runner: Runner, world
     approved = '[deliver]\napproved_channels = ["executor"]\n[deliver.channels.executor]'
     world.config.write_text(text.replace("[deliver.channels.executor]", approved), "utf-8")
     runner.run("ingest", world)
-    runner.run("watch", world)
     (world.folder / "later.jsonl").rename(world.folder / "logs" / "later.jsonl")
     for _ in range(2):
         assert runner.run("watch", world)["state_type"] == "COMPLETED"

@@ -261,7 +261,7 @@ def _run_notebooks(out: Path) -> int:
     folder = out / "notebooks"
     folder.mkdir()
     env = os.environ | {"KEYWATCH_LAKE": str(out / LAKE), "TMPDIR": str(folder)}
-    exported(folder, env, "--include-outputs")
+    exported([source.stem for source in SOURCES], folder, env, "--include-outputs")
     for source in SOURCES:
         subprocess.run(
             [BIN / "marimo", "export", "html", source, "-o", folder / f"{source.stem}.html"],
