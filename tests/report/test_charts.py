@@ -127,3 +127,9 @@ def test_each_chart_is_drawn_by_vega(theme: str) -> None:
         image = vl_convert.vega_to_svg(filled)
         assert charts.THEMES[theme]["axis"]["labelColor"] in image
         assert "#d1343f" in image, "what is suspicious is there"
+
+
+def test_a_map_by_itself_has_the_countries_in_it() -> None:
+    points = charts.inline(drawn.map_rows(rows_of(DETAILS.origins)))
+    image = vl_convert.vegalite_to_svg(charts.map_chart(points, width=300).to_json())
+    assert image.count("<path") > len(charts.world()["objects"]["countries"]["geometries"]) > 150

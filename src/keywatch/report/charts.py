@@ -61,9 +61,13 @@ _COUNTRIES = alt.TopoDataFormat(type="topojson", feature="countries")
 @cache
 def world() -> dict[str, Any]:
     """The countries of Natural Earth at 1:110 million, as TopoJSON."""
-    text = content_path("data/map/countries-110m.json").read_text(encoding="utf-8")
-    topology: dict[str, Any] = json.loads(text)
+    topology: dict[str, Any] = json.loads(_world_text())
     return topology
+
+
+@cache
+def _world_text() -> str:
+    return content_path("data/map/countries-110m.json").read_text(encoding="utf-8")
 
 
 def _kinds() -> tuple[alt.Color, alt.Shape]:
@@ -132,7 +136,8 @@ def map_chart(
     rows: Table, countries: alt.NamedData | None = None, width: Width = "container"
 ) -> alt.LayerChart:
     """Where requests came from: `rows` as of `map_rows`; `countries` TopoJSON, else the bundled."""
-    land = countries or alt.InlineData(values=world(), format=_COUNTRIES)
+    # As text, which Vega reads: Altair copies and checks each number of a document, many times.
+    land = countries or alt.InlineData(values=_world_text(), format=_COUNTRIES)
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, opacity=0.85, stroke="white", strokeWidth=0.6)
