@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import date
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from keywatch import pipeline
 from keywatch.model import Review
 from keywatch.report.html import render_html
 from tests.browser import Watched, chromium, opened, violations
+from tests.long import long_form
 from tests.report.pages import details_of
 from tests.report.reviews import FULL, QUIET, filled_with
 from tests.report.test_html import MARKUP
@@ -260,8 +262,10 @@ def test_a_tooltip_says_what_a_point_is(page: Page) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    long_form([*product((1280, 390), ("light", "dark"))], short=[(1280, "light"), (390, "dark")]),
+)
 def test_accessible_within_its_width_and_pictured(
     browser: Browser, url: str, scheme: str, width: int, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page
 from keywatch import pipeline
 from keywatch.lake import Lake
 from tests.browser import Watched, chromium, opened, violations
+from tests.long import long_form
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, theft
 
 pytestmark = pytest.mark.slow
@@ -300,7 +301,10 @@ def photographed(page: Page, name: str) -> None:
         page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1280, "dark"), (390, "light"), *long_form([(1280, "light")], short=[])],
+)
 def test_list_and_case_are_shown_whole_and_accessible(
     browser: Browser, served: Served, width: int, scheme: str
 ) -> None:
