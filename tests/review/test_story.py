@@ -132,6 +132,7 @@ def test_of_a_key_that_was_refused_it_is_told_that_it_was_tried() -> None:
         (replace(STOCKHOLM, origin_class="vpn", country="NL", name="AS9009 M247, NL"),
          "a VPN network in the Netherlands (AS9009 M247)"),
         (replace(STOCKHOLM, country=None, name="AS3301 Telia"), "an ISP (AS3301 Telia)"),
+        (replace(STOCKHOLM, network="192.0.2.0/24", name="SE"), "an ISP in Sweden"),
         (replace(STOCKHOLM, network="private", origin_class="private", country=None,
                  name="private address"), "a private address"),
         (replace(STOCKHOLM, network="unknown", origin_class="unknown", country=None,

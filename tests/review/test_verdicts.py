@@ -393,7 +393,12 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
         "objects_suspicious": 0,
         "response_bytes_suspicious": 0,
         "lines_unread": 0,
+        "requests_accepted": 5,
+        "requests_denied": 5,
+        "sensitive_endpoints_suspicious": case["blast_radius"]["sensitive_endpoints_used"],
     }
+    assert case["story"].startswith("This key ")
+    assert case["chronology"][-1]["text"] == "last suspicious request"
     assert case["impact"] == {
         "legitimate_requests_per_day": 1.0,
         "consumers": [

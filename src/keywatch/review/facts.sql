@@ -85,6 +85,9 @@ JOIN visits AS v ON v.key_id = c.key_id AND v.day = c.day AND v.prefix = c.prefi
 WHERE c.day BETWEEN d.first_day AND d.last_day
 GROUP BY ALL;
 
+-- grain: log_ends_at; one row
+CREATE OR REPLACE TEMP TABLE case_log AS SELECT last_ts AS log_ends_at FROM window_reach;
+
 -- grain: key_id, client; that its suspicious visits were made with; is_new: the key had no such
 -- client before
 CREATE OR REPLACE TEMP TABLE case_clients AS

@@ -7,13 +7,16 @@ visits came from, what was done there, and what would break.
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from keywatch.lake import Lake, quoted
 from keywatch.model import BlastRadius, Case, Consumer, Evidence, Impact, Origin, Window
 from keywatch.review.history import known_endpoints, shown_keys
+from keywatch.review.story import Call, Client, Place, Scene, chronology, done, story
 from keywatch.settings import ReviewSettings
 from keywatch.vendors import runbook
+from keywatch.vendors.catalogue import Endpoint
 
 _MOST_REASONS = 10
 _MOST_CONSUMERS = 5
@@ -55,6 +58,7 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         """,
         key_id=key_id,
     )
+    scene = _scene(lake, key_id, window, used, facts.revoked_at, settings)
     where = ", ".join(dict.fromkeys(origin.prefix or origin.ip for origin in used.flagged))
     at_hand = runbook.KeyAtHand(
         key_id=key_id,
@@ -91,6 +95,9 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
             requests_suspicious=requests,
             objects_suspicious=used.flagged_objects,
             response_bytes_suspicious=used.flagged_bytes,
+            requests_accepted=scene.accepted if scene else 0,
+            requests_denied=scene.denied if scene else 0,
+            sensitive_endpoints_suspicious=called.sensitive,
         ),
         impact=Impact(
             legitimate_requests_per_day=used.ordinary_per_day,
@@ -101,6 +108,9 @@ def missed_case(lake: Lake, key_id: str, window: Window, settings: ReviewSetting
         ),
         steps=runbook.steps("revoke", at_hand),
         events_query=_events_query(key_id, window, [origin.ip for origin in used.flagged]),
+        story=story(scene) if scene else "",
+        done=done(scene) if scene else "",
+        chronology=chronology(scene) if scene else (),
     )
 
 
@@ -186,6 +196,75 @@ class _Called:
         self.scopes_needed = tuple(
             sorted({each.scope for each, _, own in found if own and each.scope})
         )
+
+
+def _scene(
+    lake: Lake,
+    key_id: str,
+    window: Window,
+    used: _Used,
+    revoked_at: datetime | None,
+    settings: ReviewSettings,
+) -> Scene | None:
+    """What is known of the flagged visits; None where the window has none."""
+    if not used.flagged:
+        return None
+    named = {"key_id": key_id, "start": window.start, "end": window.end}
+    known = known_endpoints(lake)
+    calls = lake.rows(
+        f"""
+        {_OF_WINDOW}
+        SELECT endpoint, sum(events)::BIGINT AS requests,
+            coalesce(sum(events) FILTER (is_denied(status_class)), 0)::BIGINT,
+            coalesce(sum(events) FILTER (is_accepted(status_class)), 0)::BIGINT,
+            min(first_ts) FILTER (is_denied(status_class)),
+            min(first_ts) FILTER (is_accepted(status_class))
+        FROM used WHERE is_flagged GROUP BY endpoint ORDER BY requests DESC, endpoint
+        """,
+        **named,
+    )
+    places = lake.rows(
+        f"""
+        {_OF_WINDOW}
+        SELECT is_flagged, network, nullif(country, '-') AS country, class,
+            min(place_of(class, asn, organization, country, located)),
+            sum(events)::BIGINT AS requests, min(first_ts), max(last_ts)
+        FROM used
+        WHERE day BETWEEN (SELECT min(day) FROM flagged) AND (SELECT max(day) FROM flagged)
+        GROUP BY ALL ORDER BY requests DESC, network, country, class
+        """,
+        **named,
+    )
+    clients = lake.rows(
+        f"""
+        {_OF_WINDOW}
+        SELECT split_part(agent, '/', 1) AS client, sum(events)::BIGINT AS requests,
+            client NOT IN (
+                SELECT split_part(agent, '/', 1) FROM lake.activity
+                WHERE key_id = $key_id AND day < $start)
+        FROM used WHERE is_flagged GROUP BY client ORDER BY requests DESC, client
+        """,
+        **named,
+    )
+    return Scene(
+        calls=[_call(row, known.get(row[0])) for row in calls],
+        places=[Place(*place) for place in places],
+        clients=[Client(*client) for client in clients],
+        accessed=used.flagged_objects,
+        has_past=used.days_before >= settings.warm_up_days,
+        revoked_at=revoked_at,
+        log_ends_at=lake.value(
+            "SELECT max(last_ts) FROM lake.activity WHERE day >= $start AND day < $end",
+            start=window.start,
+            end=window.end,
+        ),
+    )
+
+
+def _call(row: tuple[Any, ...], known: Endpoint | None) -> Call:
+    sensitivity, why = (known.sensitivity, known.why) if known else (None, None)
+    endpoint, requests, denied, accepted, denied_at, accepted_at = row
+    return Call(endpoint, requests, denied, accepted, denied_at, accepted_at, sensitivity, why)
 
 
 def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:

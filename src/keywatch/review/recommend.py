@@ -124,7 +124,7 @@ class _Facts:
         self.clients = _many(
             lake.records("FROM case_clients ORDER BY key_id, requests DESC, client")
         )
-        self.log_ends_at: datetime | None = lake.value("SELECT last_ts FROM window_reach")
+        self.log_ends_at: datetime | None = lake.value("FROM case_log")
         self.addresses = _many(lake.records("FROM case_addresses ORDER BY key_id, days"))
         self.sessions: dict[str, list[str]] = dict(lake.rows("FROM case_sessions"))
         self.window_days: tuple[date, date] = lake.rows(

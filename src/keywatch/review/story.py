@@ -85,15 +85,16 @@ class Place:
     last_seen: datetime
 
     def __str__(self) -> str:
-        if not self.network.startswith("AS"):
-            return _NOT_LOCATED.get(self.origin_class, f"{self.origin_class} address")
+        if self.name == f"{self.origin_class} address":
+            return _NOT_LOCATED.get(self.origin_class, self.name)
         where = f" in {country_name(self.country)}" if self.country else ""
-        return f"{_LOCATED.get(self.origin_class, 'a network')}{where} ({self.operator})"
+        operator = f" ({self.operator})" if self.operator else ""
+        return f"{_LOCATED.get(self.origin_class, 'a network')}{where}{operator}"
 
     @property
     def operator(self) -> str:
         """``AS3301 Telia Company AB``."""
-        return self.name.removesuffix(f", {self.country}")
+        return self.name.removesuffix(f", {self.country}") if self.name != self.country else ""
 
     @property
     def area(self) -> str:
