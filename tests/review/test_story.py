@@ -122,6 +122,8 @@ def test_of_a_key_that_was_refused_it_is_told_that_it_was_tried() -> None:
         "Company AB) from 28 to 30 September with HTTPie, new to it: 7 requests, all denied, while "
         "its usual use continued from France."
     )
+    long_ago = replace(tried, revoked_at=datetime(2025, 12, 31))
+    assert "This key was revoked on 31 December 2025 and then tried" in story(long_ago)
     failed = replace(REFUSED, requests=9)
     assert done(replace(tried, calls=[failed])) == "9 requests, none of them accepted"
 

@@ -176,7 +176,9 @@ def story(scene: Scene) -> str:
     if not scene.accepted:
         tried = f"tried {where} {when}{client}: {done(scene)}"
         if scene.revoked_at is not None and scene.revoked_at <= scene.since:
-            tried = f"revoked on {_day(scene.revoked_at.date())} and then {tried}"
+            revoked = scene.revoked_at.date()
+            year = f" {revoked.year}" if revoked.year != scene.since.year else ""
+            tried = f"revoked on {_day(revoked)}{year} and then {tried}"
         sentences = [f"This key was {tried}{_usual_places(scene)}."]
     else:
         sentences = [f"This key {done(scene)} {where} {when}{client}{_usual_places(scene)}."]
