@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import vl_convert
 
-from keywatch.report import charts, drawn
+from keywatch.report import charts, drawn, vega
+from tests.conftest import ROOT
 from tests.report.pages import details_of
 from tests.report.reviews import FULL, WEEK
+from tools.vega import files as made_vega
 
 DETAILS = details_of(FULL)
 CASE = FULL.cases[0].key_id
@@ -107,6 +109,13 @@ def test_text_of_a_log_is_printable_in_every_row() -> None:
     assert all(text.isprintable() and len(text) <= 250 for text in texts)
 
 
+def test_what_pages_draw_with_is_what_the_tool_makes() -> None:
+    """After a change of the charts, or of a library: python tools/vega.py."""
+    for name, text in made_vega().items():
+        kept = (ROOT / "src/keywatch/report/vega" / name).read_text(encoding="utf-8")
+        assert kept == text, f"{name}: run python tools/vega.py"
+
+
 @pytest.mark.parametrize("theme", charts.THEMES)
 def test_each_chart_is_drawn_by_vega(theme: str) -> None:
     shown = {
@@ -114,12 +123,12 @@ def test_each_chart_is_drawn_by_vega(theme: str) -> None:
         "map": drawn.map_rows(rows_of(DETAILS.origins)),
         "endpoints": drawn.endpoint_rows(rows_of(DETAILS.endpoints)),
     }
-    specifications = charts.vega_specifications()[theme]
+    specifications = vega.specifications()[theme]
     assert set(specifications) == set(shown)
     for name, specification in specifications.items():
         filled = json.loads(json.dumps(specification))
         values: dict[str, Any] = {
-            "rows": shown[name], "week": [drawn.week_row(WEEK)], "world": charts.world(),
+            "rows": shown[name], "week": [drawn.week_row(WEEK)], "world": vega.world(),
         }  # fmt: skip
         for source in filled["data"]:
             if source["name"] in values:
@@ -132,4 +141,4 @@ def test_each_chart_is_drawn_by_vega(theme: str) -> None:
 def test_a_map_by_itself_has_the_countries_in_it() -> None:
     points = charts.inline(drawn.map_rows(rows_of(DETAILS.origins)))
     image = vl_convert.vegalite_to_svg(charts.map_chart(points, width=300).to_json())
-    assert image.count("<path") > len(charts.world()["objects"]["countries"]["geometries"]) > 150
+    assert image.count("<path") > len(vega.world()["objects"]["countries"]["geometries"]) > 150

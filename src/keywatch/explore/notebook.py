@@ -21,7 +21,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import pipeline
@@ -29,6 +31,7 @@ from keywatch.errors import UsageError
 from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Response, Review, Window
+from keywatch.report import drawn
 from keywatch.review import history, new_networks, response
 from keywatch.text.phrases import count, duration, iso_week, minute, window_label
 
@@ -67,6 +70,11 @@ class LakeView:
     def __init__(self, folder: Path, settings: Settings, frames: Frames = "pandas") -> None:
         if frames not in get_args(Frames):
             raise UsageError(f"frames={frames!r}: available: {', '.join(get_args(Frames))}")
+        if frames != "arrow" and find_spec(frames) is None:
+            raise UsageError(
+                f"frames={frames!r} needs {frames}: {to_install('notebooks')}, or use "
+                "frames='arrow'"
+            )
         self.folder = folder
         self.frames: Frames = frames
         self._settings = settings
@@ -527,26 +535,37 @@ class KeyView:
 
     def timeline_chart(self, theme: str = "light") -> alt.LayerChart:
         """Requests by day and network, as in the report."""
-        from keywatch.report import charts, drawn
-
+        charts = _charts()
         rows = drawn.timeline_rows(self._tables["timeline"].to_pylist())
         week = [drawn.week_row(self.window)]
-        chart = charts.timeline_chart(charts.inline(rows), charts.inline(week), _TIMELINE_WIDTH)
-        return charts.themed(chart, theme)
+        plain = charts.timeline_chart(charts.inline(rows), charts.inline(week), _TIMELINE_WIDTH)
+        chart: alt.LayerChart = charts.themed(plain, theme)
+        return chart
 
     def map(self, theme: str = "light") -> alt.LayerChart:
         """The map of the origins of requests, as in the report."""
-        from keywatch.report import charts, drawn
-
+        charts = _charts()
         rows = drawn.map_rows(self._tables["network"].to_pylist())
-        return charts.themed(charts.map_chart(charts.inline(rows), width=_MAP_WIDTH), theme)
+        plain = charts.map_chart(charts.inline(rows), width=_MAP_WIDTH)
+        chart: alt.LayerChart = charts.themed(plain, theme)
+        return chart
 
     def endpoint_chart(self, theme: str = "light") -> alt.LayerChart:
         """Requests per day by endpoint, before and now, as in the report."""
-        from keywatch.report import charts, drawn
-
+        charts = _charts()
         rows = drawn.endpoint_rows(self._tables["endpoints"].to_pylist())
-        return charts.themed(charts.endpoint_chart(charts.inline(rows), _ENDPOINTS_WIDTH), theme)
+        plain = charts.endpoint_chart(charts.inline(rows), _ENDPOINTS_WIDTH)
+        chart: alt.LayerChart = charts.themed(plain, theme)
+        return chart
+
+
+def _charts() -> ModuleType:
+    """`keywatch.report.charts`, whose library only notebooks and the triage page have."""
+    try:
+        from keywatch.report import charts
+    except ModuleNotFoundError as e:
+        raise UsageError(f"charts need {e.name}: {to_install('notebooks')}") from e
+    return charts
 
 
 def _frame(table: pa.Table, frames: Frames) -> Frame:
@@ -555,10 +574,8 @@ def _frame(table: pa.Table, frames: Frames) -> Frame:
     if frames == "pandas":
         frame: pd.DataFrame = table.to_pandas(date_as_object=False)
         return frame
-    try:
-        import polars as pl
-    except ModuleNotFoundError as e:
-        raise UsageError(f"frames='polars' needs polars: {to_install('notebooks')}") from e
+    import polars as pl
+
     made = pl.from_arrow(table)
     assert isinstance(made, pl.DataFrame)
     return made

@@ -6,13 +6,12 @@ draw are the rows of `keywatch.report.drawn`.
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import altair as alt
 
-from keywatch.content import content_path
+from keywatch.report import vega
 from keywatch.report.drawn import KINDS, Rows
 
 if TYPE_CHECKING:
@@ -56,18 +55,6 @@ _NAMES = alt.Axis(
 )
 _FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
 _COUNTRIES = alt.TopoDataFormat(type="topojson", feature="countries")
-
-
-@cache
-def world() -> dict[str, Any]:
-    """The countries of Natural Earth at 1:110 million, as TopoJSON."""
-    topology: dict[str, Any] = json.loads(_world_text())
-    return topology
-
-
-@cache
-def _world_text() -> str:
-    return content_path("data/map/countries-110m.json").read_text(encoding="utf-8")
 
 
 def _kinds() -> tuple[alt.Color, alt.Shape]:
@@ -137,7 +124,7 @@ def map_chart(
 ) -> alt.LayerChart:
     """Where requests came from: `rows` as of `map_rows`; `countries` TopoJSON, else the bundled."""
     # As text, which Vega reads: Altair copies and checks each number of a document, many times.
-    land = countries or alt.InlineData(values=_world_text(), format=_COUNTRIES)
+    land = countries or alt.InlineData(values=vega.world_text(), format=_COUNTRIES)
     points = (
         alt.Chart(rows)
         .mark_point(filled=True, opacity=0.85, stroke="white", strokeWidth=0.6)

@@ -21,7 +21,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from keywatch.model import SEVERITIES, Review, Technique
-from keywatch.report import charts, drawn, views
+from keywatch.report import drawn, vega, views
 from keywatch.report.alert_list import response_sentences
 from keywatch.report.health import health_lines
 from keywatch.report.parts import (
@@ -44,16 +44,16 @@ _ATTRIBUTION_URL = "https://db-ip.com"
 
 def render_html(review: Review, details: Details) -> str:
     """The review as a page; `details` as `keywatch.review.history.details` reads them for it."""
-    style, script, vega = _asset("report.css"), _asset("report.js"), _vega()
+    style, script, bundle = _asset("report.css"), _asset("report.js"), vega.script()
     shown = details.cases[:_MOST_CASES]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            policy=_policy([vega, script], style),
+            policy=_policy([bundle, script], style),
             style=Markup(style),
             script=Markup(script),
-            vega=Markup(vega),
+            vega=Markup(bundle),
             data=_json(_chart_data(review, details)),
             review=review,
             window=window_label(review.window),
@@ -143,17 +143,6 @@ def _asset(name: str) -> str:
     return resources.files("keywatch.report").joinpath(f"templates/{name}").read_text("utf-8")
 
 
-@cache
-def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that sets ``vegaEmbed``."""
-    import vl_convert
-
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    # Inside a script element only these could end it, or start a comment.
-    safe = bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-    return _asset("vega-licences.txt") + safe
-
-
 def _policy(scripts: Iterable[str], style: str) -> str:
     """A content security policy under which nothing runs or loads but what is in the page."""
     return (
@@ -187,8 +176,8 @@ def _chart_data(review: Review, details: Details) -> dict[str, Any]:
             if key_id in shown:
                 cases[str(shown[key_id])][name] = _columns(rows_of(rows))
     return {
-        "specifications": charts.vega_specifications(),
-        "world": charts.world(),
+        "specifications": vega.specifications(),
+        "world": vega.world(),
         "week": drawn.week_row(review.window),
         "cases": cases,
     }
