@@ -74,9 +74,10 @@ def test_the_cases_of_the_newest_week_with_their_verdicts(lake: LakeView) -> Non
     cases = pandas(lake.cases())
     assert list(cases.columns) == [
         "key_id", "name", "owner", "environment", "action", "bits", "p_value", "q_value", "summary",
-        "verdict", "judged_by", "because",
+        "verdict", "judged_by", "because", "severity", "confidence", "story", "done",
     ]  # fmt: skip
     first = cases.iloc[0]
+    assert first.story.startswith(f"This key {first.done}")
     assert (first.key_id, first.action, first.owner) == ("key_1", "revoke", "team-a")
     assert (first.verdict, first.judged_by, first.because) == ("compromised", "ana", "leaked")
     assert cases.bits.is_monotonic_decreasing

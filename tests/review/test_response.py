@@ -59,7 +59,7 @@ def test_open_alerts_come_by_urgency_with_their_age(lake: Lake) -> None:
     ]
     assert found.open[0].story == SCANNED.story
     text = render_alerts(found)
-    assert "open, open for 5 hours, week 2026-W40, not assigned" in text
+    assert "open for 5 hours, week 2026-W40, not assigned" in text
     assert "No alert has a verdict yet: whether they were right is not known." in text
 
 

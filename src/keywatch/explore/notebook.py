@@ -400,7 +400,8 @@ class WeekView:
         """Every key with evidence, the most suspicious first.
 
         Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (with an
-        action), verdict, judged_by, because.
+        action), verdict, judged_by, because; and, with an action, severity, confidence, story and
+        done (the story in short).
         """
         return self._view._frame(self._cases)
 
@@ -650,7 +651,9 @@ def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
         )
 
         SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,
-            r.document ->> 'summary' AS summary, v.verdict, v.by_whom AS judged_by, v.because
+            r.document ->> 'summary' AS summary, v.verdict, v.by_whom AS judged_by, v.because,
+            r.document ->> 'severity' AS severity, r.document ->> 'confidence' AS confidence,
+            r.document ->> 'story' AS story, r.document ->> 'done' AS done
         FROM lake.cases AS c
         LEFT JOIN inventory_in_force() AS i USING (key_id)
         LEFT JOIN lake.recommendations AS r ON r.run_id = c.run_id AND r.key_id = c.key_id

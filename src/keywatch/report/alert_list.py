@@ -55,7 +55,8 @@ def _row(one: OpenAlert, now: datetime) -> list[Cell]:
     comment = printable(one.comment, SENTENCE_LENGTH) if one.comment else ""
     names = listed((printable(name, CELL_LENGTH) for name in one.names), MOST_NAMES)
     week = iso_week(one.window) or f"{one.window.start.date()}"
-    state = f"{one.state}, open for {age(one, now)}, week {week}, {who}"
+    acknowledged = "acknowledged, " if one.state == "acknowledged" else ""
+    state = f"{acknowledged}open for {age(one, now)}, week {week}, {who}"
     return [
         styled((action_label(one.action), STYLES[one.action])),
         one.severity,

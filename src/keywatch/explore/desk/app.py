@@ -27,7 +27,7 @@ from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.explore.desk.guard import Guard
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
-from keywatch.model import ACTIONS, FAMILIES, Review, Verdict
+from keywatch.model import ACTIONS, FAMILIES, SEVERITIES, Review, Verdict
 from keywatch.report import render_failure
 from keywatch.report.alert_list import age
 from keywatch.report.html import render_html, render_page
@@ -148,6 +148,7 @@ class Desk:
         alerted = [case for case in _rows(week.cases()) if case["action"] != "none"]
         state = asked.get("state", "open")
         shown = [case for case in alerted if _fits(case, asked, state)]
+        shown.sort(key=_urgency)
         sort = asked.get("sort", "")
         falls = asked.get("order", "desc" if sort == "bits" else "asc") == "desc"
         if sort in _SORTS:
@@ -329,13 +330,21 @@ def _rows(table: object) -> list[dict[str, Any]]:
 
 
 def _fits(case: Mapping[str, Any], asked: Mapping[str, str], state: str) -> bool:
-    text = " ".join(str(case[name] or "") for name in ("key_id", "name", "owner", "summary"))
+    text = " ".join(
+        str(case[name] or "") for name in ("key_id", "name", "owner", "summary", "story")
+    )
     return (
         (state == "all" or (case["verdict"] is not None) == (state == "judged"))
         and asked.get("action", "") in ("", case["action"])
         and asked.get("owner", "") in ("", case["owner"])
         and all(word in text.casefold() for word in asked.get("text", "").casefold().split())
     )
+
+
+def _urgency(case: Mapping[str, Any]) -> tuple[int, int, float]:
+    """As `Case.urgency`, of what the list knows; an older Keywatch stored no severity."""
+    severity = case["severity"] or SEVERITIES[-1]
+    return ACTIONS.index(case["action"]), SEVERITIES.index(severity), -case["bits"]
 
 
 def _facts(key: KeyView) -> list[tuple[str, str]]:
