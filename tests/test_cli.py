@@ -153,7 +153,7 @@ def test_the_demo_names_most_stolen_keys_and_hardly_an_innocent_one(
     assert ran.code == 0, ran.err
     page = (tmp_path / "review.html").read_text(encoding="utf-8")
     assert page.count('<details class="case"') == len(
-        re.findall("^  (?:REVOKE|INV)", ran.out.partition("New networks:")[0], re.MULTILINE)
+        re.findall("^  (?:REVOKE|INV)", ran.out.partition("Open alerts:")[0], re.MULTILINE)
     )
     truth = ran.out[ran.out.index("Ground truth of this sample") :]
     figures = dict(line.strip().rsplit("  ", 1) for line in truth.splitlines()[1:6])

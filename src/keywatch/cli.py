@@ -254,7 +254,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 @app.command(
     help_epilogue=_examples(
         "keywatch init",
-        "keywatch init --place /var/log/pulsely --channel 'slack env:SLACK_WEBHOOK'",
+        "keywatch init --place /var/log/api --channel 'slack env:SLACK_WEBHOOK'",
         "keywatch init --place logs --channel 'file alerts.jsonl' --schedule cron --yes",
     )
 )
@@ -307,7 +307,7 @@ def init(
 
 @app.command(
     help_epilogue=_examples(
-        "keywatch ingest /var/log/pulsely",
+        "keywatch ingest /var/log/api",
         "keywatch ingest 'logs/*.jsonl.gz' s3://bucket/logs --lake lake",
         "keywatch ingest app.log --map time=@timestamp --map key_id=client",
     )
@@ -1217,7 +1217,7 @@ def sources_list(*, common: Common = _DEFAULTS) -> None:
 
 @sources_app.command(
     name="check",
-    help_epilogue=_examples("keywatch sources check", "keywatch sources check vendors/pulsely"),
+    help_epilogue=_examples("keywatch sources check", "keywatch sources check vendors/shop"),
 )
 def sources_check(*folders: Path, common: Common = _DEFAULTS) -> None:
     """Check the vendors' folders: fields, key forms, queries, and their own tests.

@@ -512,7 +512,7 @@ class Response:
     keys is *compromised*, wrong if all are *benign* or *expected*.
     """
 
-    as_of: datetime
+    as_of: datetime = field(compare=False)
     days: int
     open: tuple[OpenAlert, ...] = ()
     alerts: int = 0

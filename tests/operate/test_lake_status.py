@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from keywatch.errors import LakeError, SecretError
-from keywatch.lake import Lake
+from keywatch.lake import FORMAT_VERSION, Lake
 from keywatch.operate import maintain
 from keywatch.operate.lake_status import LakeStatus, lake_status, render_status, status_schema
 from keywatch.settings import LakeSettings
@@ -38,9 +38,9 @@ def test_a_new_lake_is_made_once_and_loaded(tmp_path: Path) -> None:
     assert keywatch("lake", "status", cwd=tmp_path).code == LakeError.exit_code
     made = keywatch("lake", "init", cwd=tmp_path)
     assert made.code == 0
-    assert "created, format 6" in made.out
+    assert f"created, format {FORMAT_VERSION}" in made.out
     assert "Load a log: keywatch ingest PATH --lake lake" in made.out
-    assert "found, format 6" in keywatch("lake", "init", cwd=tmp_path).out
+    assert f"found, format {FORMAT_VERSION}" in keywatch("lake", "init", cwd=tmp_path).out
     log = tmp_path / "log.jsonl"
     log.write_bytes(as_json_lines(events(70)))
     assert keywatch("ingest", log, cwd=tmp_path).code == 0
@@ -52,7 +52,7 @@ def test_a_new_lake_is_made_once_and_loaded(tmp_path: Path) -> None:
     assert (status.parquet_files, status.data_bytes) == (len(sizes), sum(sizes))
     assert status.id == (tmp_path / "lake" / "data" / "lake.id").read_text().strip()
     said = keywatch("lake", "status", cwd=tmp_path).out
-    assert f"Lake {status.id} (local, format 6)" in said
+    assert f"Lake {status.id} (local, format {FORMAT_VERSION})" in said
     assert "70 events of 1 key on 1 day, 2026-09-30 to 2026-09-30, from 1 log file" in said
 
 
@@ -96,7 +96,7 @@ def test_a_machine_that_joins_is_checked(tmp_path: Path) -> None:
     assert refused.code == SecretError.exit_code
     assert "is not the lake's" in refused.err
     joined = keywatch("lake", "init", "--lake", "b", cwd=tmp_path, LAKES_SECRET=ONE)
-    assert "found, format 6" in joined.out
+    assert f"found, format {FORMAT_VERSION}" in joined.out
     said = keywatch("doctor", "--lake", "c", cwd=tmp_path, LAKES_SECRET=OTHER)
     assert "BAD  c: this machine's key-hash secret (env LAKES_SECRET" in said.out
     of_other = status_of(tmp_path / "b", "--config", toml, secret=OTHER)
