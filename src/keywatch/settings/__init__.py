@@ -50,6 +50,7 @@ class IngestSettings(_Section):
     places: tuple[str, ...] = ()
     """Files, folders, globs and ``s3://…`` to load unless others are named."""
     max_reject_share: Share = 0.05
+    """A file with a larger share of unreadable lines is rejected as a different kind of log."""
     chunk_bytes: Annotated[int, Field(ge=1024)] = 96 * 1024 * 1024
     """Uncompressed log text in memory at one time."""
     most_ahead_hours: Annotated[float, Field(ge=0, le=24 * 366)] = 24
@@ -73,16 +74,22 @@ class GeoIPSettings(_Section):
     """Your own GeoLite2 or GeoIP2 files; each takes precedence over the bundled ones."""
 
     city: Path | None = None
+    """Towns and countries: GeoLite2 or GeoIP2 City."""
     country: Path | None = None
+    """Countries only."""
     asn: Path | None = None
+    """Networks."""
     anonymous_ip: Path | None = None
+    """Hosting, VPN, proxy and Tor addresses: GeoIP2 Anonymous IP."""
     enterprise: Path | None = None
+    """Towns, networks and the kind of connection: GeoIP2 Enterprise."""
 
 
 class ReviewSettings(_Section):
     """The history that a review uses."""
 
     baseline_days: Annotated[int, Field(ge=7, le=400)] = 90
+    """The history before the window with which its use is compared."""
     warm_up_days: Annotated[int, Field(ge=1)] = 5
     """A key seen on fewer days before the window is assessed by policy and peers only."""
     replayed_windows: Annotated[int, Field(ge=0, le=104)] = 8
@@ -124,6 +131,7 @@ class ReportSettings(_Section):
     """Where the scheduled review writes its pages."""
 
     folder: Path = Path("reports")
+    """One page for each reviewed week is written here."""
 
 
 class MetricsSettings(_Section):

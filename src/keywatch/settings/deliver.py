@@ -50,10 +50,13 @@ class SlackChannel(_Channel):
 
     kind: Literal["slack"]
     webhook_url: SecretRef | None = None
+    """The address of an incoming webhook, which is a secret."""
     token: SecretRef | None = None
+    """A bot's token, together with `conversation`."""
     conversation: str | None = None
     """The id of the conversation (``C0123456789``)."""
     api_url: str = "https://slack.com/api/"
+    """The address of Slack's API."""
 
     _api_url = field_validator("api_url")(web_address)
 
@@ -77,7 +80,9 @@ class PagerDutyChannel(_Channel):
 
     kind: Literal["pagerduty"]
     routing_key: SecretRef
+    """The integration key of the service."""
     url: str = "https://events.pagerduty.com/v2/enqueue"
+    """The address of the Events API; another one for a service in the EU."""
 
     _url = field_validator("url")(web_address)
 
@@ -92,6 +97,7 @@ class WebhookChannel(_Channel):
 
     kind: Literal["webhook"]
     url: str | SecretRef
+    """The address of the receiver, or where it is kept if it is a secret itself."""
     secret: SecretRef
     """The signing secret, ``whsec_…`` or bare Base64, of at least 24 bytes."""
     previous_secret: SecretRef | None = None
@@ -131,12 +137,19 @@ class MailChannel(_Channel):
 
     kind: Literal["mail"]
     host: str
+    """The mail server."""
     port: Annotated[int, Field(ge=1, le=65535)] = 587
+    """Its port; with TLS usually 465."""
     security: Literal["starttls", "tls"] = "starttls"
+    """TLS after a plain greeting, or from the start."""
     username: str | None = None
+    """For a server with a login."""
     password: SecretRef | None = None
+    """Together with `username`."""
     sender: MailAddress
+    """The address in From."""
     to: Annotated[list[MailAddress], Field(min_length=1)]
+    """The recipients."""
     ca_file: Path | None = None
     """Trusted certificates instead of the system's."""
 
@@ -152,6 +165,7 @@ class FileChannel(_Channel):
 
     kind: Literal["file"]
     path: Path
+    """The file to append to; it is created if it does not exist."""
     messages_per_hour: Budget | None = None
 
 
@@ -172,6 +186,7 @@ class Route(_Section):
     """Sends alerts with these actions and at least this severity, or key hygiene, to channels."""
 
     actions: tuple[Action, ...] = ("revoke", "rotate", "investigate")
+    """Only alerts with one of these actions."""
     severity: Severity = SEVERITIES[-1]
     """The lowest severity."""
     owners: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
@@ -179,6 +194,7 @@ class Route(_Section):
     upkeep: bool = False
     """The weekly list of key hygiene instead of alerts."""
     channels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The names of the channels."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -198,8 +214,11 @@ class QuietHours(_Section):
     """When all messages except `revoke` wait; may span midnight."""
 
     start: time
+    """The first minute, such as ``22:00``."""
     end: time
+    """The minute after the last."""
     time_zone: str = "UTC"
+    """IANA zone of both times."""
 
     @field_validator("time_zone")
     @classmethod
@@ -215,7 +234,9 @@ class Heartbeat(_Section):
     """A regular message that Keywatch is running, with its health findings."""
 
     channel: str
+    """The name of the channel."""
     every_hours: Annotated[int, Field(ge=1)] = 24
+    """The least time between two of these messages."""
 
 
 class DeliverSettings(_Section):
@@ -224,7 +245,9 @@ class DeliverSettings(_Section):
     max_tries: Annotated[int, Field(ge=1)] = 12
     """Then a message is a dead letter; with the pauses below, after about a day."""
     first_pause_seconds: Seconds = 30.0
+    """The longest pause after the first failed attempt; later ones grow exponentially."""
     longest_pause_seconds: Seconds = 6 * 3600.0
+    """The longest pause between two attempts."""
     run_seconds: Seconds = 120.0
     """The time of one run for each channel; remaining messages are due at the next run."""
     grow_bits: Annotated[float, Field(gt=0)] = 10.0
@@ -234,10 +257,13 @@ class DeliverSettings(_Section):
     case_url: str | None = None
     """The address of a case, with ``{key_id}`` and ``{week}``."""
     quiet_hours: QuietHours | None = None
+    """When messages wait."""
     channels: dict[str, ChannelSettings] = {}
+    """The channels, by a name of your choice."""
     routes: tuple[Route, ...] = ()
     """Without routes for alerts, every channel gets every alert; key hygiene needs a route."""
     heartbeat: Heartbeat | None = None
+    """A regular sign that Keywatch is running; by default none."""
     approved_channels: tuple[str, ...] = ()
     """Receive only `revoke` alerts that an analyst approved: for programs that revoke keys."""
 

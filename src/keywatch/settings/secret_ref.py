@@ -23,8 +23,11 @@ class SecretRef(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     env: str | None = None
+    """The name of an environment variable."""
     file: Path | None = None
+    """A file that contains the secret and nothing else."""
     prefect: str | None = None
+    """The name of a Prefect Secret block."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,9 @@ class S3Settings(_Section):
     access_key_id: SecretRef | None = None
     """By default the usual chain: environment, AWS profile, role of the machine."""
     secret_access_key: SecretRef | None = None
+    """Together with `access_key_id`."""
     session_token: SecretRef | None = None
+    """Of temporary credentials, which must last as long as a command runs."""
 
     @field_validator("endpoint")
     @classmethod
@@ -90,6 +92,7 @@ class LakeSettings(_Section):
     """Whether a new lake's Parquet files are encrypted, with keys that are in its catalogue; by
     default not. A lake stays as it was created."""
     wait_seconds: Annotated[float, Field(ge=0)] = 300
+    """How long a writer waits for another one; then the lake is busy (exit 3)."""
     keep_events_days: Annotated[int, Field(ge=30)] | None = None
     """`keywatch lake maintain` prunes older events; by default none."""
     keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
