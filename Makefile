@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo notebooks ipynb test test-long test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
+.PHONY: help setup demo docs notebooks ipynb test test-long test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -62,6 +62,11 @@ test: $(INSTALLED) ## all tests, slow ones too
 test-long: $(INSTALLED) ## all tests, each in its long form
 	@echo "test-long: pytest"
 	@KEYWATCH_TEST_LONG=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Without any network. All pages are read again: what is generated depends on the code.
+docs: $(INSTALLED) ## the documentation site in build/docs
+	@$(BIN)/python -m sphinx -W --keep-going -q -E -d build/doctrees -b html -c docs . build/docs
+	@echo "docs: build/docs/index.html"
 
 # Its short form is in `make test`.
 CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_two_machines.py tests/lake/test_object_store.py \
