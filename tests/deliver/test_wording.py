@@ -99,7 +99,8 @@ def test_a_key_to_rotate_is_replaced_first_and_says_what_it_is() -> None:
     lines = as_text(message).splitlines()
     assert lines[0] == "ROTATE key_0700620 (Mobile app)  [medium]"
     steps = [line.partition(".")[2].strip() for line in lines if line.startswith("  step ")]
-    assert [step.split()[0] for step in steps] == ["Create", "Fix", "Revoke", "Verify"]
+    words = ["Create", "Fix", "Revoke", "Before", "Verify"]
+    assert [step.split()[0] for step in steps] == words
 
 
 def test_a_fact_without_bits_is_a_reason_and_has_none() -> None:

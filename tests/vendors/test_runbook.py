@@ -10,6 +10,7 @@ from datetime import datetime
 
 import pytest
 
+from keywatch.text.safe_text import printable
 from keywatch.vendors import runbook
 from keywatch.vendors.runbook import KeyAtHand
 
@@ -34,8 +35,13 @@ def test_a_stolen_key_is_revoked_before_it_is_replaced() -> None:
 
 
 def test_an_exposed_key_is_replaced_before_it_is_revoked() -> None:
-    replace, mend, revoke, check = runbook.steps("rotate", PULSELY)
+    replace, mend, revoke, move, check = runbook.steps("rotate", PULSELY)
     assert replace.startswith("Create a replacement")
+    assert move == (
+        "Before that, check that each consumer has moved, monthly jobs too: `keywatch keys list "
+        "--sort last-use` shows when the old key was last used, `keywatch case key_1` which "
+        "consumers still use it. Both keys are valid until the old one is revoked"
+    )
     assert mend == (
         "Fix what exposed the old key (see the evidence), and switch the consumers to the new one: "
         "Grafana/10 at Hetzner, DE (1,440 requests a day)"
@@ -47,11 +53,13 @@ def test_an_exposed_key_is_replaced_before_it_is_revoked() -> None:
 
 
 def test_an_exposed_key_of_aws_too_and_its_sessions_are_ended() -> None:
-    replace, mend, off, check = runbook.steps("rotate", AWS)
+    replace, mend, off, move, check, *back = runbook.steps("rotate", AWS)
     assert replace.startswith("Create a replacement: `aws iam create-access-key")
     assert mend.endswith("(see the evidence); no other consumer was active in the window")
+    assert "Both keys are valid until the old one is deactivated; a user has two at most" in move
     assert off.startswith("After its last use, deactivate it")
     assert check.startswith("Verify")
+    assert "--status Active`" in back[0]
     session = KeyAtHand("ASIAIOSFODNN7EXAMPLE", "x", 0)
     assert runbook.steps("rotate", session)[0].startswith("End the role's sessions now")
 
@@ -104,14 +112,65 @@ def commands(steps: tuple[str, ...]) -> list[list[str]]:
 
 
 def test_aws_keys_are_turned_off_by_commands_that_can_be_pasted() -> None:
-    off, make, delete, last_used = commands(runbook.steps("revoke", AWS))
+    found = commands(runbook.steps("revoke", AWS))
+    off, limit, end, _, _, _, on, free, resume = found
+    assert [command[2] for command in found] == [
+        "update-access-key", "attach-user-policy", "put-user-policy", "create-access-key",
+        "delete-access-key", "get-access-key-last-used", "update-access-key", "detach-user-policy",
+        "delete-user-policy",
+    ]  # fmt: skip
     assert off == [
         "aws", "iam", "update-access-key", "--access-key-id", "AKIAIOSFODNN7EXAMPLE",
         "--user-name", "terraform", "--status", "Inactive",
     ]  # fmt: skip
-    assert make[:3] == ["aws", "iam", "create-access-key"]
-    assert delete[2] == "delete-access-key"
-    assert last_used[2] == "get-access-key-last-used"
+    assert on == [*off[:-1], "Active"]
+    assert limit[3:] == free[3:] == [
+        "--user-name", "terraform",
+        "--policy-arn", "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3",
+    ]  # fmt: skip
+    assert end[3:7] == resume[3:] == [
+        "--user-name", "terraform", "--policy-name", "RevokeOlderSessions",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key_id", "source", "restrict", "revoke", "back"),
+    [
+        ("AKIAIOSFODNN7EXAMPLE", None, "--status Inactive", "RevokeOlderSessions", "Active`"),
+        ("bG9uZw==", "github_audit", "Active tokens, Revoke", "/credentials/revoke", "Unsuspend"),
+        ("ci[bot]", None, "Suspend the app's", "Delete the app's private keys", ", Unsuspend"),
+        (
+            "//iam.googleapis.com/projects/p/serviceAccounts/a@p.iam.gserviceaccount.com/keys/0a",
+            "gcp_audit", "keys disable 0a ", "service-accounts disable a@", "keys enable 0a ",
+        ),
+        ("0a1b", "kong_audit", "request-termination", "-X DELETE", "/plugins/PLUGIN_ID"),
+        ("0a1b", "entra_graph", "AccountEnabled:$false", "credential delete", "AccountEnabled:$tr"),
+        ("ana@example.com", "m365_audit", "Disable the account", "SignInSession", "enable the"),
+        ("ana@example.com", "okta_system", "Suspend ana@example.com", "Clear User", "unsuspend"),
+    ],
+)  # fmt: skip
+def test_what_can_be_taken_back_comes_before_what_cannot(
+    key_id: str, source: str | None, restrict: str, revoke: str, back: str
+) -> None:
+    steps = runbook.steps("revoke", KeyAtHand(key_id, "x", 1, source=source))
+    first, second, *middle, _, last = steps
+    assert restrict in first or restrict in second
+    assert "elete" not in first
+    assert any(revoke in step for step in (second, *middle))
+    assert back in last or back in steps[-2]
+
+
+def test_no_command_of_aws_is_cut_in_a_message() -> None:
+    longest = "arn:aws:iam::123456789012:user/" + "a" * 64
+    session = f"{longest.replace(':iam:', ':sts:').replace('user/', 'assumed-role/')}/run"
+    for at_hand in (
+        KeyAtHand(AWS.key_id, "x", 1, owner=longest),
+        KeyAtHand("ASIAIOSFODNN7EXAMPLE", "x", 1, owner=session),
+        KeyAtHand(longest, "x", 1),
+        KeyAtHand(longest.replace("user/", "role/"), "x", 1),
+    ):
+        for step in (*runbook.steps("revoke", at_hand), *runbook.steps("rotate", at_hand)):
+            assert printable(step, 400) == step
 
 
 @pytest.mark.parametrize(

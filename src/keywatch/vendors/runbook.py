@@ -1,8 +1,9 @@
 """What to do about a key, step by step: replace it, switch its consumers, revoke it, check.
 
-A stolen key is revoked first: until then the thief uses it, and what breaks meanwhile is said
-beside the steps. A key to rotate, such as one that was exposed, is replaced first, then revoked:
-nobody is seen to misuse it, and its consumers go on.
+A stolen key is stopped first: until then the thief uses it, and what breaks meanwhile is said
+beside the steps. Where the vendor can restrict it in a way that can be taken back, that comes
+before it is revoked. A key to rotate, such as one that was exposed, is replaced first, then
+revoked: nobody is seen to misuse it, and its consumers go on.
 """
 
 from __future__ import annotations
@@ -59,16 +60,16 @@ def steps(action: Action, at_hand: KeyAtHand, *, suspected: bool = False) -> tup
     plan = _Plan(at_hand)
     if action == "rotate":
         doubt = (f"{ask}; if it is not confirmed, revoke the key now", look) if suspected else ()
-        return (*doubt, *plan.rotate())
-    stolen = plan.revoke()
+        return (*doubt, *plan.rotate(), *plan.end())
+    first, *rest = plan.revoke()
     if action == "revoke":
-        return (*stolen[:-1], look, stolen[-1])
-    first, *rest = stolen
+        return (first, *rest, look, *plan.end())
     return (
         ask,
         look,
         f"If the use is not confirmed, treat the key as stolen: {_lower(first)}",
         *rest,
+        *plan.end(),
     )
 
 
@@ -92,23 +93,26 @@ class _Plan:
         }
 
     def revoke(self) -> tuple[str, ...]:
-        """For a stolen key; the check comes last."""
+        """For a stolen key; `end` follows."""
         if self._at_hand.revoked_at is not None:
-            return (
-                "The key is already revoked: revoke it again if it is still accepted",
-                self._check(),
-            )
+            return ("The key is already revoked: revoke it again if it is still accepted",)
         runbook = self._runbook
+        stop = map(self._filled, (*runbook.restrict, runbook.revoke))
         delete = (self._filled(runbook.delete),) if runbook.delete else ()
-        steps = (self._filled(runbook.revoke), self._replacement(), self._switch())
-        return (*steps, *delete, self._check())
+        return (*stop, self._replacement(), self._switch(), *delete)
 
     def rotate(self) -> tuple[str, ...]:
-        """For a key that others may have read; nobody is seen to misuse it."""
+        """For a key that others may have read, nobody is seen to misuse it; `end` follows."""
         if self._at_hand.revoked_at is not None or not self._runbook.retire:
             return self.revoke()
         retire = self._filled(self._runbook.retire)
-        return self._replacement(), self._mend(), retire, self._check()
+        return self._replacement(), self._mend(), retire, self._move()
+
+    def end(self) -> tuple[str, ...]:
+        """What follows in either case: the check, and the way back."""
+        if self._at_hand.revoked_at is not None:
+            return (self._check(),)
+        return (self._check(), *map(self._filled, self._runbook.roll_back))
 
     def _filled(self, text: str) -> str:
         return self._runbook.filled(text, self._words)
@@ -132,6 +136,15 @@ class _Plan:
         if consumers := self._consumers():
             return f"{mend}, and switch the consumers to the new one: {consumers}"
         return f"{mend}; no other consumer was active in the window"
+
+    def _move(self) -> str:
+        """How long both keys are valid, and how to see that nobody needs the old one."""
+        overlap = self._runbook.overlap or "Both keys are valid until the old one is revoked"
+        return self._filled(
+            "Before that, check that each consumer has moved, monthly jobs too: "
+            "`keywatch keys list --sort last-use` shows when the old key was last used, "
+            f"`keywatch case {{key_id}}` which consumers still use it. {overlap}"
+        )
 
     def _consumers(self) -> str:
         consumers = "; ".join(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from keywatch.content import Entry
 
 __all__ = ["RUNBOOK_FIELDS", "Runbook", "read_runbook"]
 
-_TEXTS = ("revoke", "replace", "retire", "switch", "delete", "check", "console", "link")
-RUNBOOK_FIELDS = frozenset({*_TEXTS, "names"})
+_TEXTS = (
+    "revoke", "replace", "overlap", "retire", "switch", "delete", "check", "console", "link",
+)  # fmt: skip
+_LISTS = ("restrict", "roll_back")
+RUNBOOK_FIELDS = frozenset({*_TEXTS, *_LISTS, "names"})
 _WORDS = frozenset({"key", "key_id", "owner", "environment", "scopes", "console", "link"})
 _WORD = re.compile(r"\{([a-z_]+)\}")
 _COMMAND = re.compile(r"`[^`]*`")
@@ -38,24 +42,30 @@ class Runbook:
     """How keys of one kind are replaced and revoked.
 
     Attributes:
-        revoke: The first step for a stolen key.
+        restrict: Steps that stop a stolen key at once and can be taken back; they come first.
+        revoke: What ends a stolen key; the first step where there is nothing to restrict.
         replace: Make another key.
+        overlap: How long the old and the new key are valid side by side.
         retire: Revoke a key that others may have read, once its use has moved. Without it the key
             is revoked as a stolen one is.
         switch: What consumers do; theirs are appended.
         delete: What is left to do once nothing needs the revoked key; may be empty.
         check: See that no use follows.
+        roll_back: Steps that take back what was done, where the use was the owner's after all.
         console: Where in the vendor's console keys are.
         link: The vendor's page about it.
         names: Words of its own, by name.
     """
 
+    restrict: tuple[str, ...]
     revoke: str
     replace: str
+    overlap: str
     retire: str
     switch: str
     delete: str
     check: str
+    roll_back: tuple[str, ...]
     console: str
     link: str
     names: Mapping[str, _Name] = field(hash=False)
@@ -87,16 +97,19 @@ def read_runbook(entry: Entry) -> Runbook:
     names = entry.inner("names")
     found = {name: _read_name(names, name) for name in names.table}
     texts = {name: entry.text(name, "") for name in _TEXTS}
+    lists = {name: entry.texts(name, ()) for name in _LISTS}
     for name in ("revoke", "replace"):
         entry.text(name)
-    for name, text in texts.items():
+    every = [*texts.items(), *((name, text) for name in _LISTS for text in lists[name])]
+    for name, text in every:
         if unknown := sorted(set(_WORD.findall(text)) - _WORDS - found.keys()):
             known = ", ".join(sorted(_WORDS | found.keys()))
             raise entry.error(f"`{name}` has {{{unknown[0]}}}, which is unknown; use {known}")
     for name in ("console", "link"):
-        if f"{{{name}}}" in "".join(texts.values()) and not texts[name]:
+        if not texts[name] and any(f"{{{name}}}" in text for _, text in every):
             raise entry.error(f"`{name}` is used but not set; add it")
-    return Runbook(**texts, names=found)
+    values: dict[str, Any] = {**texts, **lists}
+    return Runbook(**values, names=found)
 
 
 def _read_name(names: Entry, name: str) -> _Name:
