@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 
 ROOT = Path(__file__).resolve().parent.parent
-_FOLDERS = ("src", "detectors")
+_FOLDERS = ("src", "detectors", "deploy")
 _WIDTH = 100
 _VALUES = {"true", "false", "lambda"}
 """Reserved, and in lower case as the functions are."""
