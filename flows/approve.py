@@ -15,6 +15,7 @@ from prefect.input import RunInput
 
 from flows.common import plain, say, settings_of, step, tells_no_token
 from flows.deliver import send
+from flows.events import alert_events
 from keywatch import pipeline
 from keywatch.review.alerts import Alert
 from keywatch.settings import Settings
@@ -72,8 +73,9 @@ def approve(alert_id: str, lake: str = "lake", config: str | None = None) -> lis
         return [f"{alert_id} does not wait for approval"]
     question = Decision.with_initial_data(description=_question(waiting[alert_id]))
     answer = suspend_flow_run(wait_for_input=question, timeout=_WAIT_SECONDS, key="decision")
-    done = settle(Path(lake), alert_id, settings, answer)
-    send(Path(lake), settings)
+    with alert_events(Path(lake), settings):
+        done = settle(Path(lake), alert_id, settings, answer)
+        send(Path(lake), settings)
     return done
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.common import say, settings_of, step, tells_no_token
+from flows.events import alert_events
 from keywatch import pipeline
 from keywatch.deliver import render_delivery
 from keywatch.errors import SecretError
@@ -33,4 +34,6 @@ def send(lake: Path, settings: Settings, reports: Sequence[Path] = ()) -> int:
 @tells_no_token
 def deliver(lake: str = "lake", config: str | None = None) -> int:
     """Send messages that are due; returns how many were sent."""
-    return send(Path(lake), settings_of(config))
+    settings = settings_of(config)
+    with alert_events(Path(lake), settings):
+        return send(Path(lake), settings)

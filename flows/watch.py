@@ -9,6 +9,7 @@ from prefect import flow
 from flows.approve import ask
 from flows.common import say, settings_of, step, tells_no_token
 from flows.deliver import send
+from flows.events import alert_events
 from flows.ingest import load
 from keywatch import pipeline
 from keywatch.review.watch import render_watched
@@ -29,8 +30,9 @@ def watch(lake: str = "lake", config: str | None = None) -> int:
     """Load, score, send; returns the number of alerts that changed."""
     settings = settings_of(config)
     load(Path(lake), settings)
-    changed = score(Path(lake), settings)
-    if settings.deliver.approved_channels:
-        ask(Path(lake), config, settings)
-    send(Path(lake), settings)
+    with alert_events(Path(lake), settings):
+        changed = score(Path(lake), settings)
+        if settings.deliver.approved_channels:
+            ask(Path(lake), config, settings)
+        send(Path(lake), settings)
     return changed

@@ -9,6 +9,7 @@ from prefect import flow
 from flows.approve import ask
 from flows.common import leave_artifacts, say, settings_of, step, tells_no_token
 from flows.deliver import send
+from flows.events import alert_events
 from keywatch import pipeline
 from keywatch.model import Window
 from keywatch.settings import Settings
@@ -33,10 +34,12 @@ def review_week(lake: Path, window: Window, settings: Settings) -> Path:
 def weekly_review(lake: str = "lake", config: str | None = None) -> list[str]:
     """Review each past week without a review, and send the messages; returns the pages."""
     settings = settings_of(config)
-    pages = [review_week(Path(lake), week, settings) for week in find_weeks(Path(lake), settings)]
-    if settings.deliver.approved_channels:
-        ask(Path(lake), config, settings)
-    if not pages:
-        say("All past weeks have been reviewed.")
-    send(Path(lake), settings, pages)
+    with alert_events(Path(lake), settings):
+        weeks = find_weeks(Path(lake), settings)
+        pages = [review_week(Path(lake), week, settings) for week in weeks]
+        if settings.deliver.approved_channels:
+            ask(Path(lake), config, settings)
+        if not pages:
+            say("All past weeks have been reviewed.")
+        send(Path(lake), settings, pages)
     return [str(page) for page in pages]

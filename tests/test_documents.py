@@ -21,7 +21,11 @@ from tools.reference import filled
 _ENDINGS = "py|sql|toml|md|json|csv|yaml|lock|png|mmdb|parquet"
 _FOLDERS = "src|tests|docs|detectors|vendors|data|flows|tools|benchmarks|deploy|notebooks"
 _PATH = re.compile(rf"`([\w.\-*/<>]+\.(?:{_ENDINGS}))\b|`((?:{_FOLDERS})/[\w.\-*/]*)`")
-_MODULE = re.compile(r"`(?:python -m )?((?!keywatch\.toml)(?:keywatch|tests|benchmarks)(?:\.\w+)+)")
+_MODULE = re.compile(
+    # What follows keywatch. and is no module: the settings' file, and names of Prefect's events.
+    r"`(?:python -m )?((?!keywatch\.(?:toml|alert|key|action|severity)\b)"
+    r"(?:keywatch|tests|benchmarks)(?:\.\w+)+)"
+)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)|src=\"([^\"]+)\"")
 _COMMAND = re.compile(r"\bkeywatch ([a-z]+(?: [a-z]+)?)((?: [^`\n#]*)?)")
 

@@ -863,6 +863,18 @@ def revokes_to_approve(lake_folder: Path, settings: Settings) -> list[Alert]:
         return deliver.awaiting_approval(lake, settings.deliver)
 
 
+def newest_change(lake_folder: Path, settings: Settings) -> int:
+    """The sequence of the last change of an alert, for `changes_after`; 0 where there is none."""
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return alerts.newest(lake)
+
+
+def changes_after(lake_folder: Path, settings: Settings, sequence: int) -> list[alerts.Change]:
+    """What became of alerts since the change of this sequence, in order."""
+    with Lake.open(lake_folder, settings.storage) as lake:
+        return alerts.changes_after(lake, sequence)
+
+
 def settle_revoke(
     lake_folder: Path,
     alert_id: str,

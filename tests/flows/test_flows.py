@@ -109,6 +109,16 @@ for words in sys.argv[1:]:
             time.sleep(1)
         raise AssertionError(f"{flow}: no run is {states}: {[run['state'] for run in runs]}")
 
+    def alert_events(self) -> list[str]:
+        """The names of the events of alerts, as soon as there is one."""
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            found = self.post("events/filter", filter={"event": {"prefix": ["keywatch.alert."]}})
+            if found["events"]:
+                return [each["event"] for each in found["events"]]
+            time.sleep(1)
+        raise AssertionError("no event of an alert")
+
     def question(self, run: dict[str, Any]) -> str:
         """What a suspended run asks."""
         keys = run["state"]["state_details"]["run_input_keyset"]
@@ -221,7 +231,7 @@ def _start(log: Path, env: dict[str, str], *words: str) -> subprocess.Popen[byte
 
 
 def _wait_for(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with suppress(httpx.TransportError):
             if httpx.get(f"{server.url}/health", timeout=5).is_success:
@@ -315,6 +325,7 @@ def test_the_feed_and_the_review_reach_the_receiver_once(
     (request,) = world.hook.requests
     message = Webhook(SIGNING_KEY).verify(request.body, request.headers)
     assert message["keys"][0]["key_id"] == "key_1"
+    assert "keywatch.alert.opened" in server.alert_events()
 
     for _ in range(2):
         ran = runner.run("weekly-review", world)

@@ -648,11 +648,43 @@ def _relevant(lake: Lake, window: Window) -> list[Alert]:
     )
 
 
+def newest(lake: Lake) -> int:
+    """The sequence of the last change of any alert; 0 where there is none."""
+    found: int = lake.value("SELECT coalesce(max(sequence), 0) FROM lake.alerts")
+    return found
+
+
+def changes_after(lake: Lake, sequence: int) -> list[Change]:
+    """What became of alerts since a change of this sequence, in order."""
+    rows = lake.rows(
+        f"""
+        SELECT {_COLUMNS}, CASE
+            WHEN state = 'closed' THEN 'resolve'
+            WHEN coalesce(state_before, 'closed') = 'closed' THEN 'trigger'
+            WHEN state <> state_before THEN 'acknowledge'
+            ELSE 'update' END
+        FROM (
+            SELECT *, lag(state) OVER (PARTITION BY alert_id ORDER BY change) AS state_before
+            FROM lake.alerts
+        )
+        WHERE sequence > $sequence
+        ORDER BY sequence
+        """,
+        sequence=sequence,
+    )
+    return [Change(row[-1], _alert(row)) for row in rows]
+
+
+_COLUMNS = """
+    alert_id, change, kind, members, action, bits, window_start, window_end, state, document,
+    opened_at, changed_at, why, coalesce(is_late, false), coalesce(sequence, 0)
+"""
+
+
 def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
     rows = lake.rows(
         f"""
-        SELECT alert_id, change, kind, members, action, bits, window_start, window_end, state,
-            document, opened_at, changed_at, why, coalesce(is_late, false), coalesce(sequence, 0)
+        SELECT {_COLUMNS}
         FROM (
             FROM lake.alerts
             QUALIFY row_number() OVER (PARTITION BY alert_id ORDER BY change DESC) = 1
@@ -662,16 +694,17 @@ def _in_force(lake: Lake, condition: str, **parameters: object) -> list[Alert]:
         """,
         **parameters,
     )
-    return [
-        Alert(
-            alert_id=row[0], change=row[1], kind=row[2],
-            members=tuple(_read_member(member) for member in json.loads(row[3])), action=row[4],
-            bits=row[5], window=Window(row[6], row[7]), state=row[8],
-            document=json.loads(row[9]), opened_at=row[10], changed_at=row[11], why=row[12],
-            is_late=row[13], sequence=row[14],
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_alert(row) for row in rows]
+
+
+def _alert(row: Sequence[Any]) -> Alert:
+    return Alert(
+        alert_id=row[0], change=row[1], kind=row[2],
+        members=tuple(_read_member(member) for member in json.loads(row[3])), action=row[4],
+        bits=row[5], window=Window(row[6], row[7]), state=row[8],
+        document=json.loads(row[9]), opened_at=row[10], changed_at=row[11], why=row[12],
+        is_late=row[13], sequence=row[14],
+    )  # fmt: skip
 
 
 def _read_member(values: dict[str, Any]) -> Member:
@@ -707,8 +740,8 @@ def store(lake: Lake, changes: Sequence[Change]) -> None:
     """Keep the changes; each is the alert's newest from now on."""
     if not changes:
         return
-    newest: int = lake.value("SELECT coalesce(max(sequence), 0) FROM lake.alerts")
-    rows = [_row(change.alert, newest + n) for n, change in enumerate(changes, start=1)]
+    last = newest(lake)
+    rows = [_row(change.alert, last + n) for n, change in enumerate(changes, start=1)]
     lake.append("alerts", pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
