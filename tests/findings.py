@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 _TEXTS = {
     "summary", "explanation", "typical", "actual", "steps", "events_query", "notes", "attribution",
     "organization", "text", "version", "name", "key", "owner", "environment", "outcome",
-    "title", "technique", "false_positives", "known_gaps", "story", "done", "chronology",
+    "asked", "title", "technique", "false_positives", "known_gaps", "story", "done", "chronology",
 }  # fmt: skip
 _OF_A_RUN = {
     "run",

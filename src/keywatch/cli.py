@@ -20,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, UsageError
 from keywatch.hints import to_install, unknown
-from keywatch.model import ACTIONS, Family, KeyOrder, Review, Verdict, Window
+from keywatch.model import ACTIONS, Family, KeyOrder, OwnerAnswer, Review, Verdict, Window
 from keywatch.notices import notices_to
 
 if TYPE_CHECKING:
@@ -923,6 +923,42 @@ def verdict(
             families=family,
         )
     print(render_verdict(report))
+
+
+@app.command(
+    help_epilogue=_examples(
+        "keywatch answer CODE yes --until 2026-12-31", "keywatch answer - not-mine"
+    )
+)
+def answer(
+    code: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    answer: Literal["yes", "no", "not-mine"],
+    *,
+    until: date | None = None,
+    common: Common = _DEFAULTS,
+) -> None:
+    """Answer a question to the owner of a key: was this you? For scripts; owners open a link.
+
+    Parameters
+    ----------
+    code
+        The code in the question's message, or - to read it from standard input.
+    answer
+        yes: the owner's use, this once or with --until. no: a theft. not-mine: another owner's key.
+    until
+        Last day (UTC) on which the use is expected: at most 180 days from today.
+    """
+    from keywatch import pipeline
+    from keywatch.report import render_answer
+
+    said = sys.stdin.readline().strip() if code == "-" else code
+    settings = common.settings()
+    given: OwnerAnswer = "not_mine" if answer == "not-mine" else answer
+    print(
+        render_answer(
+            pipeline.answer_question(common.lake, said, given, settings, way="command", until=until)
+        )
+    )
 
 
 @app.command(

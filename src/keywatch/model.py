@@ -17,6 +17,7 @@ ACTIONS: tuple[Action, ...] = ("revoke", "rotate", "investigate", "none")
 Status = Literal["draft", "test", "stable"]
 """How far a detector has come: tried by its author only, shown and not counted, counted."""
 
+OwnerAnswer = Literal["yes", "no", "not_mine"]
 Severity = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 """How grave a case is, the gravest first."""
@@ -325,6 +326,24 @@ class GivenVerdict:
 
 
 @dataclass(frozen=True)
+class AskedOwner:
+    """That a key's owner was asked whether unusual use was theirs, and the answer.
+
+    `answer` is None while it is awaited; *unanswered*: the time is over, or nobody could be asked.
+    `until` goes with *yes*: None means this once. `way` is how it was answered, `note` what came of
+    it. Times are UTC.
+    """
+
+    owner: str
+    asked_at: datetime
+    answer: OwnerAnswer | Literal["unanswered"] | None = None
+    until: date | None = None
+    answered_at: datetime | None = None
+    way: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Case:
     """One key in one window: everything an analyst needs to decide.
 
@@ -366,6 +385,8 @@ class Case:
     chronology: tuple[Milestone, ...] = ()
     in_campaign: bool = False
     """Other keys were used from the same new place."""
+    asked: tuple[AskedOwner, ...] = ()
+    """Whom an alert about it asked, the first question first; as of when the case is read."""
 
     @property
     def severity(self) -> Severity:

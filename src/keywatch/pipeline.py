@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from keywatch.model import (
     Case,
     HealthFinding,
     KeyOrder,
+    OwnerAnswer,
     Rehearsal,
     RehearsedAlert,
     Response,
@@ -37,6 +39,7 @@ from keywatch.review import (
     history,
     judging,
     key_list,
+    questions,
     response,
     stored,
     verdict_visits,
@@ -476,6 +479,7 @@ def case_in_detail(
             if told is None:
                 made = judging.make_review(lake, asked, settings, whole=False)
                 told = ToldReview.of(lake, *made)
+            told = replace(told, review=questions.with_answers(lake, told.review))
             _note_no_events(lake, told.review)
             cases = (find_case(told.review, each) for each in names)
             brief = next((case for case in cases if case is not None), None)
@@ -511,12 +515,13 @@ def _review(
                 if told is None:
                     answer, scored = _make_review(lake, asked, settings, whole=whole)
                     told = ToldReview.of(lake, answer, scored)
+                told = replace(told, review=questions.with_answers(lake, told.review))
                 judged = late.waiting(lake, asked, settings.review.late_weeks)
                 seen = look(lake, told)
             if keep and lake.read_only:
                 notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
             elif keep:
-                outbox = deliver.Outbox(settings.deliver)
+                outbox = deliver.Outbox.of(settings)
                 judging.keep(lake, told.review, scored, settings, outbox, judged, state)
         _note_no_events(lake, told.review)
         found = health.findings(lake, settings, now)
@@ -744,7 +749,7 @@ def give_verdict(
             origins=origins, families=families,
         )  # fmt: skip
         changes = alerts.judge(lake, report, by, because, settings.review)
-        deliver.Outbox(settings.deliver).tell(lake, changes)
+        deliver.Outbox.of(settings).tell(lake, changes)
         return replace(report, alert=changes[0].what if changes else "")
 
 
@@ -764,8 +769,74 @@ def undo_verdict(
     ):
         report = verdicts.undo(lake, key, by=by, because=because, window=window)
         changes = alerts.withdraw(lake, report, by, because)
-        deliver.Outbox(settings.deliver).tell(lake, changes)
+        deliver.Outbox.of(settings).tell(lake, changes)
         return replace(report, alert=changes[0].what if changes else "")
+
+
+@dataclass(frozen=True)
+class OwnersQuestion:
+    """A question as its owner reads it; `answered` says how it was answered, if it was."""
+
+    question: questions.Question
+    message: deliver.Message
+    answered: str = ""
+
+
+def read_question(lake_folder: Path, code: str, settings: Settings) -> OwnersQuestion:
+    """The question that a code answers (`keywatch.deliver.codes`).
+
+    Raises:
+        UsageError: the code is not valid or has expired, or the question is not stored any more.
+        LakeError: there is no lake, or it can't be read.
+    """
+    with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
+        question = _question_of(lake, code)
+        alert = next(iter(alerts.in_force(lake, [question.alert_id])), None)
+        if alert is None:
+            raise UsageError(_NO_QUESTION)
+        answered = ""
+        try:
+            questions.check_open(lake, question)
+        except UsageError as e:
+            answered = str(e)
+        return OwnersQuestion(question, deliver.question_message(question, alert), answered)
+
+
+def answer_question(
+    lake_folder: Path,
+    code: str,
+    said: OwnerAnswer,
+    settings: Settings,
+    *,
+    way: questions.Way,
+    until: date | None = None,
+    by: str | None = None,
+) -> questions.Answered:
+    """Keep an owner's answer to a question, give its verdict, and notify the channels.
+
+    Raises:
+        UsageError: as `read_question` and `keywatch.review.questions.answer` say.
+        LakeError: there is no lake, or it stayed busy; nothing was kept.
+    """
+    outbox = deliver.Outbox.of(settings)
+    with Lake.open(lake_folder, settings.storage) as lake:
+        question = _question_of(lake, code)
+        with lake.writing():
+            return questions.answer(
+                lake, question, said, partial(outbox.tell, lake), way=way, until=until, by=by,
+                settings=settings.review,
+            )  # fmt: skip
+
+
+_NO_QUESTION = "this question is not stored any more; contact the security team"
+
+
+def _question_of(lake: Lake, code: str) -> questions.Question:
+    question_id = deliver.Codes.of(lake).question_id(code, utc_now())
+    question = questions.find(lake, question_id)
+    if question is None:
+        raise UsageError(_NO_QUESTION)
+    return question
 
 
 def deliver_due(
@@ -790,6 +861,7 @@ def deliver_due(
         return deliver.deliver_due(
             lake,
             settings.deliver,
+            settings.owners,
             again=again,
             wait_seconds=settings.storage.wait_seconds,
             prefect=prefect_block,
@@ -897,7 +969,7 @@ def settle_revoke(
         if approved:
             with lake.writing():
                 changes = alerts.approve(lake, alert_id, by, because)
-                deliver.Outbox(settings.deliver).tell(lake, changes)
+                deliver.Outbox.of(settings).tell(lake, changes)
             return [f"{change.alert.alert_id}: {change.alert.why}" for change in changes] or [
                 f"{alert_id} is closed: nothing to approve"
             ]
@@ -911,7 +983,7 @@ def settle_revoke(
                             window=alert.window,
                         )  # fmt: skip
                         changes = alerts.judge(lake, report, by, because)
-                        deliver.Outbox(settings.deliver).tell(lake, changes)
+                        deliver.Outbox.of(settings).tell(lake, changes)
         return [
             f"{member.key_id}: verdict benign, by {by}"
             for alert in declined
@@ -937,7 +1009,7 @@ def watch(
 
     with Lake.open(lake_folder, settings.storage) as lake:
         let_in_due(lake, settings.ingest)
-        watched = watch_lake(lake, settings, deliver.Outbox(settings.deliver), last)
+        watched = watch_lake(lake, settings, deliver.Outbox.of(settings), last)
         upkeep.maintain_if_due(lake, settings.storage)
         try:
             remember_run(lake, now or utc_now())
@@ -1094,7 +1166,7 @@ def _outdated(lake: Lake) -> list[Window]:
 def preview_deliveries(lake_folder: Path, settings: Settings) -> dict[str, list[str]]:
     """The messages that are due, as text, by channel; nothing is sent or kept."""
     with Lake.open(lake_folder, settings.storage) as lake:
-        planned = deliver.preview(lake, settings.deliver)
+        planned = deliver.preview(lake, settings.deliver, settings.owners)
     return {name: [deliver.as_text(one) for one in messages] for name, messages in planned.items()}
 
 

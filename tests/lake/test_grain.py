@@ -16,7 +16,7 @@ from keywatch.settings import Settings
 from keywatch.vendors import catalogue_by_source
 
 SCRIPTS = {
-    "keywatch.lake": ("schema", "schema_alerts", "in_force", "verdicts"),
+    "keywatch.lake": ("schema", "schema_alerts", "schema_questions", "in_force", "verdicts"),
     "keywatch.detect": ("roll_ups", "span", "prepare"),
     "keywatch.review": ("history",),
 }

@@ -1,7 +1,8 @@
 """Alerts to people and programs: the outbox, who hears of what, and one module a channel."""
 
 from keywatch.deliver.claims import Claim, claimed
-from keywatch.deliver.message import message_schema
+from keywatch.deliver.codes import Codes
+from keywatch.deliver.message import Message, message_schema, question_message
 from keywatch.deliver.outbox import (
     LONG_WAIT,
     Standing,
@@ -29,7 +30,9 @@ __all__ = [
     "LONG_WAIT",
     "ChannelReport",
     "Claim",
+    "Codes",
     "DeliveryReport",
+    "Message",
     "Outbox",
     "Standing",
     "as_text",
@@ -43,6 +46,7 @@ __all__ = [
     "near_channels",
     "preview",
     "put_report",
+    "question_message",
     "render_delivery",
     "send_test",
     "standings",

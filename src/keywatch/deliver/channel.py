@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
+
+from pydantic import SecretStr
 
 from keywatch.deliver.message import Message
 
@@ -13,17 +16,39 @@ ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True)
+class Reply:
+    """How the owner who gets a question answers it, until `expires_at` (naive, UTC).
+
+    `code` is a secret, and so is the link; neither is ever stored. `has_buttons`: in Slack.
+    """
+
+    code: SecretStr
+    base_url: str | None
+    expires_at: datetime
+    has_buttons: bool = False
+
+    @property
+    def link(self) -> SecretStr | None:
+        """The address of the form to answer; None where there is none."""
+        if self.base_url is None:
+            return None
+        return SecretStr(f"{self.base_url}/answer?code={self.code.get_secret_value()}")
+
+
+@dataclass(frozen=True)
 class Envelope:
     """A message on its way: `tries` before this one, and what the receiver calls the alert's last.
 
     `previous` is the channel's own reference, as `Channel.send` returned it; None where it gave
     none. `recipients` are the answers to the tries before, where not all recipients have it.
+    `reply` is how to answer a question.
     """
 
     message: Message
     tries: int = 0
     previous: str | None = None
     recipients: Mapping[str, str] = field(default_factory=dict)
+    reply: Reply | None = None
 
 
 class SendError(Exception):

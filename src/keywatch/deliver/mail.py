@@ -16,7 +16,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
-from keywatch.deliver.channel import ACCEPTED, Envelope, SendError
+from keywatch.deliver.channel import ACCEPTED, Envelope, Reply, SendError
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.message import Message
 from keywatch.deliver.wording import (
@@ -26,11 +26,12 @@ from keywatch.deliver.wording import (
     key_lines,
     label,
     reason_text,
+    reply_lines,
     upkeep_lines,
 )
 from keywatch.errors import SecretError
 from keywatch.settings.deliver import MailChannel
-from keywatch.text.phrases import count, sentence
+from keywatch.text.phrases import count, minute, sentence
 from keywatch.text.safe_text import printable
 
 SUBJECT_LENGTH = 150
@@ -92,9 +93,9 @@ class MailSender:
         self._server: _Smtp | None = None
 
     def send(self, envelope: Envelope) -> str:
-        mail = mail_of(envelope.message, self._settings, envelope.previous)
+        mail = mail_of(envelope.message, self._settings, envelope.previous, envelope.reply)
         message_id = str(mail["Message-ID"])
-        recipients = list(dict.fromkeys(self._settings.to))
+        recipients = recipients_of(envelope.message, self._settings)
         answers = {to: envelope.recipients.get(to, "") for to in recipients}
         left = [to for to, answer in answers.items() if answer != ACCEPTED and answer[:1] != "5"]
         if left:
@@ -202,21 +203,33 @@ def _reply(code: int) -> str:
     return f"{_REPLIES.get(code, other)} ({code})"
 
 
-def mail_of(message: Message, settings: MailChannel, previous: str | None) -> EmailMessage:
-    """The mail; its Message-ID is made of the message's id, so a second one can be known."""
+def recipients_of(message: Message, settings: MailChannel) -> list[str]:
+    """Whom a message goes to: a question to the owner alone."""
+    if message.recipient is not None:
+        return [message.recipient.to]
+    return list(dict.fromkeys(settings.to))
+
+
+def mail_of(
+    message: Message, settings: MailChannel, previous: str | None, reply: Reply | None = None
+) -> EmailMessage:
+    """The mail; its Message-ID is made of the message's id, so a second one can be known.
+
+    `reply` is how its owner answers a question.
+    """
     shown = inert_message(message)
     mail = EmailMessage(policy=SMTP)
     mail["Message-ID"] = f"<{message.id}@{settings.sender.rpartition('@')[2]}>"
     mail["From"] = settings.sender
-    mail["To"] = ", ".join(settings.to)
+    mail["To"] = ", ".join(recipients_of(message, settings))
     mail["Subject"] = printable(f"[Keywatch] {shown.title}", SUBJECT_LENGTH)
     mail["Date"] = format_datetime(datetime.fromisoformat(message.at))
     mail["Auto-Submitted"] = "auto-generated"
     if previous is not None and message.alert_id is not None:
         mail["In-Reply-To"] = previous
         mail["References"] = previous
-    mail.set_content(as_text(shown))
-    mail.add_alternative(html_of(shown), subtype="html")
+    mail.set_content(as_text(shown, reply))
+    mail.add_alternative(html_of(shown, reply), subtype="html")
     if message.attachment is not None:
         maintype, _, subtype = message.attachment.media_type.partition("/")
         mail.add_attachment(
@@ -228,7 +241,7 @@ def mail_of(message: Message, settings: MailChannel, previous: str | None) -> Em
     return mail
 
 
-def html_of(message: Message) -> str:
+def html_of(message: Message, reply: Reply | None = None) -> str:
     """The message as HTML, every text escaped; of nothing that has to be fetched."""
     color = _COLORS[message.severity]
     parts = [
@@ -250,10 +263,20 @@ def html_of(message: Message) -> str:
         )
     if message.link:
         parts.append(f'<p><a href="{_h(message.link)}">Open the case</a></p>')
+    if reply is not None:
+        parts.append(_answering(reply))
     foot = "<br>".join(_h(text) for text in (message.id, message.attribution) if text)
     parts.append(f"<p><code>{_h(message.command)}</code><br><small>{foot}</small></p>")
     body = "\n".join(part for part in parts if part)
     return f'<html><body style="font-family:sans-serif">\n{body}\n</body></html>\n'
+
+
+def _answering(reply: Reply) -> str:
+    if reply.link is None:
+        return f"<pre>{_h(chr(10).join(reply_lines(reply)))}</pre>"
+    link, warning = _h(reply.link.get_secret_value()), _h(reply_lines(reply)[-1])
+    until = f"until {minute(reply.expires_at)} UTC"
+    return f'<p><b><a href="{link}">Answer this question</a></b>, {until}. {warning}</p>'
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

@@ -11,7 +11,7 @@ import functools
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from importlib import resources
@@ -25,6 +25,7 @@ from keywatch.model import (
     ATTRIBUTION,
     SEVERITIES,
     Action,
+    AskedOwner,
     HealthFinding,
     HygieneFinding,
     Severity,
@@ -34,9 +35,11 @@ from keywatch.model import (
 from keywatch.report.health import health_lines
 from keywatch.report.parts import if_revoked, strength, what_was_done
 from keywatch.report.upkeep import by_rule, key_count, rule_counts
-from keywatch.review.alerts import Alert, Change, What, severity_of
+from keywatch.review.alerts import Alert, Change, What, severity_of, story_of
+from keywatch.review.questions import Question
 from keywatch.text.document import blast_radius_of, impact_of, rfc3339
 from keywatch.text.phrases import (
+    asked_words,
     count,
     iso_week,
     listed,
@@ -57,6 +60,7 @@ Kind = Literal[
     "upkeep",
     "heartbeat",
     "test",
+    "question",
 ]
 
 _ID = 200
@@ -68,6 +72,7 @@ _MOST_PLACES = 3
 _MOST_KEYS = 20
 _MOST_NAMED = 8
 _MOST_WORST = 10
+_MOST_ASKED = 5
 _MOST_OF_A_RULE = 20
 _MOST_BITS = 999.0
 
@@ -136,12 +141,24 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class Recipient:
+    """The owner who gets a question, in the place of the channel's own recipients.
+
+    `to` is a mail address or a Slack user.
+    """
+
+    owner: str
+    to: str
+
+
+@dataclass(frozen=True)
 class Message:
     """One message to one channel; `id` is its idempotency key, the same however often it is sent.
 
     `bits`, `reasons`, `what_else` (false positives of these detectors), `attacks` (techniques of
     MITRE ATT&CK) and `places` are of the key, or of the worst of `keys`. `summary_id` is the
-    `id` of a summary, in the message that all its alerts are over.
+    `id` of a summary, in the message that all its alerts are over. `asked` says which owners were
+    asked about the alert, and their answers. `recipient` is of questions, which go to no program.
     """
 
     id: str
@@ -174,6 +191,8 @@ class Message:
     what_else: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     summary_id: str | None = None
+    asked: tuple[str, ...] = ()
+    recipient: Recipient | None = None
 
     @property
     def rank(self) -> float:
@@ -184,7 +203,10 @@ class Message:
 
     def to_json(self) -> str:
         """One line of ASCII."""
-        return json.dumps(asdict(self), ensure_ascii=True, allow_nan=False)
+        values = asdict(self)
+        if self.recipient is None:
+            del values["recipient"]
+        return json.dumps(values, ensure_ascii=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Message:
@@ -204,10 +226,13 @@ def message_schema() -> dict[str, Any]:
     return schema
 
 
-def alert_message(change: Change, case_url: str | None = None) -> Message:
+def alert_message(
+    change: Change, case_url: str | None = None, asked: Sequence[AskedOwner] = ()
+) -> Message:
     """The message about a change, without an id: each channel's message has its own.
 
-    `case_url` is where a case can be read, with ``{key_id}`` and ``{week}`` in it.
+    `case_url` is where a case can be read, with ``{key_id}`` and ``{week}`` in it. `asked` are the
+    owners who were asked about the alert.
     """
     alert = change.alert
     case = _worst_case(alert)
@@ -244,6 +269,40 @@ def alert_message(change: Change, case_url: str | None = None) -> Message:
         command=_command(lead, alert.window),
         link=case_url and _link(case_url, lead, alert.window),
         attribution=ATTRIBUTION,
+        asked=tuple(printable(asked_words(one), _SENTENCE) for one in asked[-_MOST_ASKED:]),
+    )
+
+
+def question_message(question: Question, alert: Alert) -> Message:
+    """What an owner is asked: what was done with the keys, from where and when.
+
+    How to answer is secret, so it is added when it is sent. Steps and evidence are the analyst's.
+    """
+    whole = alert_message(Change("trigger", alert))
+    own = _keys(alert, question.key_ids)
+    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    case = next((one for one in cases if one["key_id"] in question.key_ids), cases[0])
+    radius = blast_radius_of(case)
+    many = len(question.key_ids) > 1
+    named = count(len(question.key_ids), "key") if many else own[0].name or own[0].key_id
+    origins = case.get("origins", [])
+    return Message(
+        id=question.question_id,
+        kind="question",
+        at=rfc3339(question.asked_at),
+        title=f"Was this you? Unusual use of {named}",
+        severity=whole.severity,
+        why=printable(sentence(story_of(alert)), _WHY),
+        action=alert.action,
+        bits=whole.bits,
+        window=whole.window,
+        keys=own,
+        more_keys=max(len(question.key_ids) - len(own), 0),
+        places=tuple(_place(origin) for origin in origins[:_MOST_PLACES]),
+        more_places=max(len(origins) - _MOST_PLACES, 0) + case.get("more_origins", 0),
+        done=what_was_done(radius),
+        attribution=ATTRIBUTION,
+        recipient=Recipient(printable(question.owner, _NAME), question.recipient),
     )
 
 
@@ -370,15 +429,14 @@ def _late(alert: Alert) -> str:
 def _why(alert: Alert) -> str:
     if alert.change > 1 or alert.why != "opened":
         return alert.why
-    if alert.kind == "key":
-        return str(alert.document.get("story") or alert.document["summary"])
-    return str(alert.document["explanation"])
+    return story_of(alert)
 
 
-def _keys(alert: Alert) -> tuple[Key, ...]:
+def _keys(alert: Alert, only: Collection[str] | None = None) -> tuple[Key, ...]:
     cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
     facts = {case["key_id"]: case for case in cases}
-    ranked = sorted(alert.members, key=lambda m: (ACTIONS.index(m.action), -m.bits, m.key_id))
+    members = [member for member in alert.members if only is None or member.key_id in only]
+    ranked = sorted(members, key=lambda m: (ACTIONS.index(m.action), -m.bits, m.key_id))
     return tuple(
         Key(
             key_id=printable(member.key_id, _ID),

@@ -35,7 +35,7 @@ from keywatch.deliver.settle import Pending, Told, routed_to, settle
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_event
 from keywatch.model import HealthFinding, Review
-from keywatch.review import alerts
+from keywatch.review import alerts, questions
 from keywatch.review.alerts import Alert, Change, State, What
 from keywatch.settings.deliver import DeliverSettings
 from keywatch.text.document import rfc3339
@@ -87,20 +87,24 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
     """Put what has changed into the outbox, for each channel it concerns; returns how many.
 
     These are the channels that a message of the alert was ever for, and those that should hear of
-    it now: by the routes, or of an approval those that wait for one. What each gets is settled when
+    it now: by the routes, unless it waits for the owners of its keys, or of an approval those that
+    wait for one. What each gets is settled when
     it is sent (`keywatch.deliver.settle`). Call it inside the transaction that made the changes.
     """
     if not changes or not settings.channels:
         return 0
-    told = _told(lake, {change.alert.alert_id for change in changes})
+    changed = [change.alert for change in changes]
+    told = _told(lake, {alert.alert_id for alert in changed})
+    asked = questions.asked_of_alerts(lake, told)
+    withheld = questions.withheld(lake, changed)
     rows = []
     for change in changes:
         alert = change.alert
-        message = alert_message(change, settings.case_url)
+        message = alert_message(change, settings.case_url, asked.get(alert.alert_id, ()))
         mine = told[alert.alert_id]
         news: Kind = "update" if message.kind == "trigger" else message.kind
         new: set[str] = set()
-        if change.what in ("trigger", "update"):
+        if change.what in ("trigger", "update") and alert.alert_id not in withheld:
             new = set(routed_to(settings, alert)) - _hearing(mine)
         elif change.what == "approve":
             new = set(settings.approved_channels) - _hearing(mine)
@@ -119,10 +123,13 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
 def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
     """What channels of the settings have missed.
 
-    That is unanswered alerts which the routes now send to them, and what came of those that they
-    were told of while they were not in the settings.
+    That is unanswered alerts which the routes now send to them, less those that wait for the owners
+    of their keys; and what came of those that they were told of while they were not in the
+    settings.
     """
     waiting = alerts.waiting(lake)
+    withheld = questions.withheld(lake, waiting)
+    waiting = [alert for alert in waiting if alert.alert_id not in withheld]
     told = _told(lake, {alert.alert_id for alert in waiting})
     missed = [
         alert.alert_id
@@ -171,6 +178,14 @@ def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
 
 def _hearing(told: Mapping[str, Told]) -> set[str]:
     return {channel for channel, one in told.items() if one.is_open}
+
+
+def enqueue_questions(lake: Lake, asked: Iterable[tuple[str, Message]]) -> int:
+    """Put questions to owners into the outbox, each with its channel; returns how many."""
+    # Of no alert: what a channel was told of an alert is not what an owner was asked.
+    rows = [_row(channel, message, None, 1) for channel, message in asked]
+    _insert(lake, rows)
+    return len(rows)
 
 
 def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Iterable[str]) -> int:
@@ -617,9 +632,12 @@ def _still_true(
         for alert_id, by_channel in _told(lake, ids).items()
         for channel, one in by_channel.items()
     }
-    settled = settle(waiting, told, in_force, settings)
+    over = _questions_over(lake, waiting)
+    waiting = [one for one in waiting if one not in over]
+    asked = questions.asked_of_alerts(lake, ids)
+    settled = settle(waiting, told, in_force, settings, asked)
     kept = settled.kept
-    superseded = settled.superseded
+    superseded = settled.superseded + over
     for summary_id, ones in parts.items():
         true = [one for one in ones if _is_true(one, in_force)]
         if len(true) == len(ones):
@@ -630,6 +648,17 @@ def _still_true(
     made.restated += [one for one in kept if one.is_restated]
     made.records += [_outcome(one, now, "superseded") for one in superseded]
     return kept
+
+
+def _questions_over(lake: Lake, waiting: Iterable[Pending]) -> list[Pending]:
+    """The questions of `waiting` that nobody has to answer any more."""
+    found = [one for one in waiting if one.message.kind == "question"]
+    if not found:
+        return []
+    open_ones = {one.question_id: one.alert_id for one in questions.pending(lake)}
+    of_alerts = alerts.in_force(lake, set(open_ones.values()))
+    live = {alert.alert_id for alert in of_alerts if alert.state != "closed"}
+    return [one for one in found if open_ones.get(one.delivery_id) not in live]
 
 
 def _parts(lake: Lake, summaries: Collection[str]) -> dict[str, list[Pending]]:

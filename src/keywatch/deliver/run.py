@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keywatch.deliver import outbox, sender
+from keywatch.deliver import outbox, questions, sender
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.channels import open_channel
 from keywatch.deliver.claims import Claim, Claims, claims_of
@@ -23,7 +23,10 @@ from keywatch.model import Review
 from keywatch.notices import is_stopping, notice
 from keywatch.review import alerts
 from keywatch.review.alerts import Change
+from keywatch.review.questions import leave_unanswered
+from keywatch.settings import Settings
 from keywatch.settings.deliver import DeliverSettings
+from keywatch.settings.owners import OwnerSettings
 from keywatch.settings.secret_ref import PrefectBlock, SecretRef
 from keywatch.settings.web_address import nearness
 from keywatch.text.phrases import count
@@ -32,6 +35,7 @@ from keywatch.text.safe_text import printable
 _WHY_LENGTH = 1000
 _LARGEST_REPORT_BYTES = 5_000_000
 _LOOK_AGAIN_SECONDS = 1.0
+_NO_OWNERS = OwnerSettings()
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,21 @@ def render_delivery(done: DeliveryReport) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True)
 class Outbox:
-    """The lake's outbox, with the channels and routes of these settings (`alerts.Outbox`)."""
+    """The lake's outbox, with channels, routes and owners of these settings (`alerts.Outbox`)."""
 
     settings: DeliverSettings
+    owners: OwnerSettings = _NO_OWNERS
+
+    @classmethod
+    def of(cls, settings: Settings) -> Outbox:
+        """That of all settings."""
+        return cls(settings.deliver, settings.owners)
 
     def tell(self, lake: Lake, changes: list[Change]) -> int:
         alerts.store(lake, changes)
-        return outbox.enqueue(lake, changes, self.settings)
+        asked = questions.ask(lake, changes, self.settings, self.owners)
+        told = outbox.enqueue_questions(lake, asked)
+        return told + outbox.enqueue(lake, changes, self.settings)
 
     def upkeep_is_due(self, lake: Lake, review: Review) -> bool:
         return outbox.upkeep_is_due(lake, review, self.settings)
@@ -86,6 +98,7 @@ class Outbox:
 def deliver_due(
     lake: Lake,
     settings: DeliverSettings,
+    owners: OwnerSettings = _NO_OWNERS,
     *,
     again: bool = False,
     wait_seconds: float = 0.0,
@@ -93,16 +106,18 @@ def deliver_due(
 ) -> DeliveryReport:
     """Send all that is due; with `again`, dead letters too.
 
+    First the channels are notified of alerts whose owners did not answer in time.
+
     Raises:
         LakeBusyError: another process writes, or one of this machine sends, for longer than it is
             waited for.
     """
     with sender.only_sender(lake, wait_seconds), claims_of(lake, settings) as claims:
         sender.commit(lake, claims.journal)
-        followed = _refresh(lake, settings, again)
+        followed = _refresh(lake, Outbox(settings, owners), again)
         vault = Vault(prefect)
         channels, unusable = _open(settings, vault)
-        run = _Run(lake, settings, channels, claims, vault)
+        run = _Run(lake, settings, owners, channels, claims, vault)
         run.until(time.monotonic() + wait_seconds)
         return DeliveryReport(
             channels=tuple(run.done),
@@ -120,12 +135,14 @@ class _Run:
         self,
         lake: Lake,
         settings: DeliverSettings,
+        owners: OwnerSettings,
         channels: Mapping[str, Channel],
         claims: Claims,
         vault: Vault,
     ) -> None:
         self._lake = lake
         self._settings = settings
+        self._owners = owners
         self._channels = channels
         self._claims = claims
         self._vault = vault
@@ -165,8 +182,11 @@ class _Run:
             with self._lake.writing():
                 self._claims.check(own)
                 outbox.keep_plan(self._lake, made)
+        reply = None
+        if any(one.message.kind == "question" for due in made.to_send.values() for one in due):
+            reply = questions.replies(self._lake, self._owners, self._vault)
         done = sender.send(
-            self._lake, made, self._channels, self._settings, self._claims, self._vault.hide
+            self._lake, made, self._channels, self._settings, self._claims, self._vault.hide, reply
         )
         self.done += done
         self.later = made.later + sum(one.later for one in done)
@@ -180,13 +200,13 @@ class _Run:
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def preview(lake: Lake, settings: DeliverSettings) -> dict[str, list[Message]]:
+def preview(
+    lake: Lake, settings: DeliverSettings, owners: OwnerSettings = _NO_OWNERS
+) -> dict[str, list[Message]]:
     """What `deliver_due` would send now, by channel; nothing is kept."""
     planned: dict[str, list[Message]] = {}
     with suppress(_NotKeptError), lake.writing():
-        changes = alerts.follow_up(lake, settings.confirm_hours)
-        Outbox(settings).tell(lake, changes)
-        outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+        _follow(lake, Outbox(settings, owners))
         made = outbox.plan(lake, settings, utc_now(), settings.channels.keys())
         planned = {name: [one.message for one in due] for name, due in made.to_send.items()}
         raise _NotKeptError
@@ -256,21 +276,35 @@ class _NotKeptError(Exception):
     """Rolls a transaction back."""
 
 
-def _refresh(lake: Lake, settings: DeliverSettings, again: bool) -> list[Change]:
-    """Put into the outbox what the log says of revoked keys, and what a channel never heard of.
+def _refresh(lake: Lake, own: Outbox, again: bool) -> list[Change]:
+    """Put into the outbox what has come about since, by the log and by the clock.
 
     A load may be writing for minutes: it is waited for only if there is something to put.
     """
+    settings = own.settings
     if not (
-        again or alerts.follow_up(lake, settings.confirm_hours) or outbox.catch_up(lake, settings)
+        again
+        or alerts.follow_up(lake, settings.confirm_hours)
+        or questions.overdue(lake, settings, utc_now())
+        or outbox.catch_up(lake, settings)
     ):
         return []
     with lake.writing():
-        followed = alerts.follow_up(lake, settings.confirm_hours)
-        Outbox(settings).tell(lake, followed)
-        outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
+        followed = _follow(lake, own)
         if again:
             outbox.retry_dead(lake)
+    return followed
+
+
+def _follow(lake: Lake, own: Outbox) -> list[Change]:
+    """What the log says of revoked keys, whose owners gave no answer, what a channel has missed."""
+    followed = alerts.follow_up(lake, own.settings.confirm_hours)
+    own.tell(lake, followed)
+    for question, why in questions.overdue(lake, own.settings, utc_now()):
+        changes = leave_unanswered(lake, question, why)
+        own.tell(lake, changes)
+        followed += changes
+    outbox.enqueue(lake, outbox.catch_up(lake, own.settings), own.settings)
     return followed
 
 

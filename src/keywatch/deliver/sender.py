@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from keywatch.deliver import outbox
-from keywatch.deliver.channel import Channel, SendError
+from keywatch.deliver.channel import Channel, Reply, SendError
 from keywatch.deliver.claims import Claims
 from keywatch.deliver.journal import Journal, Outcome, Record
+from keywatch.deliver.message import Message
 from keywatch.deliver.settle import Pending
 from keywatch.errors import LakeBusyError, LakeError, LakeUnreachableError
 from keywatch.lake import Lake, utc_now
@@ -53,16 +54,17 @@ def send(
     settings: DeliverSettings,
     claims: Claims,
     hide: Callable[[str], str],
+    reply: Callable[[Message], Reply] | None = None,
 ) -> list[ChannelReport]:
     """Send what is planned; returns when all is sent or each channel's time is up.
 
     Messages go in their order; one that failed is tried again in this run if its pause is over in
     time, and its alert has not changed since. A channel that another machine has taken over gets no
-    more. `hide` takes secrets out of an error's text.
+    more. `hide` takes secrets out of an error's text; `reply` says how a question is answered.
     """
     changed: set[str] = set()
     workers = [
-        _Worker(name, channels[name], messages, changed, settings, claims, hide)
+        _Worker(name, channels[name], messages, changed, settings, claims, hide, reply)
         for name, messages in planned.to_send.items()
     ]
     for worker in workers:
@@ -131,8 +133,10 @@ class _Worker(threading.Thread):
         settings: DeliverSettings,
         claims: Claims,
         hide: Callable[[str], str],
+        reply: Callable[[Message], Reply] | None,
     ) -> None:
         super().__init__(name=f"deliver {name}", daemon=True)
+        self._reply = reply
         self._channel = channel
         self._settings = settings
         self._claims = claims
@@ -203,7 +207,10 @@ class _Worker(threading.Thread):
         error: SendError | None = None
         remote = None
         try:
-            remote = self._channel.send(one.envelope())
+            envelope = one.envelope()
+            if self._reply is not None and one.message.kind == "question":
+                envelope = replace(envelope, reply=self._reply(one.message))
+            remote = self._channel.send(envelope)
         except SendError as e:
             error = e
         except Exception as e:  # noqa: BLE001 - one message must not end the channel

@@ -15,6 +15,7 @@ from typing import Literal
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.message import Message, alert_message, owners_of, with_id
 from keywatch.deliver.routing import channels_for
+from keywatch.model import AskedOwner
 from keywatch.review.alerts import Alert, Change, severity_of
 from keywatch.settings.deliver import DeliverSettings
 
@@ -90,12 +91,14 @@ def settle(
     told: Mapping[tuple[str, str], Told],
     in_force: Mapping[str, Alert],
     settings: DeliverSettings,
+    asked: Mapping[str, Sequence[AskedOwner]] | None = None,
 ) -> Settled:
     """One message an alert and channel, of the alert as it is now; none where that is told.
 
     A channel that has not heard of an alert gets a trigger while the alert is open and for that
     channel, and nothing once it is over. One that has heard gets what is new, and the end; one that
-    may have heard gets the end as well. Of upkeep and heartbeats the newest one is kept.
+    may have heard gets the end as well. Of upkeep and heartbeats the newest one is kept. `asked`
+    are the owners who were asked about each alert.
     """
     found = Settled()
     groups: dict[tuple[str, str], list[Pending]] = defaultdict(list)
@@ -107,7 +110,8 @@ def settle(
         kept: Pending | None = last
         if last.alert_id is not None:
             heard = told.get((subject, channel), Told())
-            kept = _as_it_is(ones, heard, in_force.get(subject), settings)
+            alert = in_force.get(subject)
+            kept = _as_it_is(ones, heard, alert, settings, (asked or {}).get(subject, ()))
         found.superseded += before if kept else ones
         if kept is not None:
             found.kept.append(kept)
@@ -121,7 +125,11 @@ def routed_to(settings: DeliverSettings, alert: Alert) -> list[str]:
 
 
 def _as_it_is(
-    ones: Sequence[Pending], heard: Told, alert: Alert | None, settings: DeliverSettings
+    ones: Sequence[Pending],
+    heard: Told,
+    alert: Alert | None,
+    settings: DeliverSettings,
+    asked: Sequence[AskedOwner],
 ) -> Pending | None:
     last = max(ones, key=lambda one: one.order)
     if alert is None:  # it was forgotten, or lost with its file
@@ -134,7 +142,7 @@ def _as_it_is(
     kept = replace(last, previous=heard.remote)
     if last.order == alert.change and last.message.kind == kind:
         return kept
-    message = alert_message(Change(kind, alert), settings.case_url)
+    message = alert_message(Change(kind, alert), settings.case_url, asked)
     message = with_id(message, last.delivery_id, kind)
     return replace(kept, message=message, order=alert.change, recipients=(), is_restated=True)
 

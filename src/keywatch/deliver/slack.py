@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from keywatch.deliver import http
-from keywatch.deliver.channel import Channel, Envelope, SendError
+from keywatch.deliver.channel import Channel, Envelope, Reply, SendError
 from keywatch.deliver.credentials import Vault
 from keywatch.deliver.message import Message
 from keywatch.deliver.wording import (
@@ -20,6 +21,7 @@ from keywatch.deliver.wording import (
     key_lines,
     label,
     reason_text,
+    reply_lines,
     upkeep_lines,
 )
 from keywatch.model import Severity
@@ -37,6 +39,16 @@ _MARKS: dict[Severity, str] = {
     "low": "🔵",
 }
 _CLOSED = "✅"
+BUTTONS = "keywatch_answer_"
+"""How the ids of what a question is answered with begin."""
+ANSWERS = {
+    "once": "Yes, this once",
+    "until": "Yes, until that day",
+    "no": "No",
+    "not_mine": "Not my key",
+}
+"""The buttons of a question."""
+_SUGGESTED = timedelta(days=30)
 _GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
 _NEVER = frozenset(
     {"invalid_blocks", "invalid_blocks_format", "msg_too_long", "no_text", "invalid_arguments"}
@@ -82,6 +94,8 @@ class BotPoster:
 
     def send(self, envelope: Envelope) -> str:
         message = envelope.message
+        if message.recipient is not None:
+            return self._post(message, envelope.reply, channel=message.recipient.to)
         if envelope.previous is None or message.alert_id is None:
             return self._post(message)
         conversation, _, stamp = envelope.previous.partition(":")
@@ -93,21 +107,21 @@ class BotPoster:
             self._post(message, thread_ts=stamp, reply_broadcast=True)
         return envelope.previous
 
-    def _post(self, message: Message, **options: Any) -> str:
+    def _post(self, message: Message, reply: Reply | None = None, **options: Any) -> str:
         metadata = {"event_type": "keywatch_alert", "event_payload": {"delivery_id": message.id}}
-        answer = self._call(
-            "chat.postMessage",
-            message,
-            channel=self._conversation,
-            unfurl_links=False,
-            unfurl_media=False,
-            metadata=metadata,
-            **options,
-        )
+        posted = {
+            "channel": self._conversation,
+            "unfurl_links": False,
+            "unfurl_media": False,
+            "metadata": metadata,
+        }
+        answer = self._call("chat.postMessage", message, reply, **posted | options)
         return f"{answer['channel']}:{answer['ts']}"
 
-    def _call(self, method: str, message: Message, **arguments: Any) -> Mapping[str, Any]:
-        body = _json(_content(message) | arguments)
+    def _call(
+        self, method: str, message: Message, reply: Reply | None = None, **arguments: Any
+    ) -> Mapping[str, Any]:
+        body = _json(_content(message, reply) | arguments)
         headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
         answer = http.post(self._http, f"{self._api}/{method}", body, headers)
         try:
@@ -135,8 +149,11 @@ def _api_error(error: str, retry_after: float | None) -> SendError:
     return SendError(f"Slack answered {error}", retry_after=retry_after, permanent=permanent)
 
 
-def _content(message: Message) -> dict[str, Any]:
-    return {"text": fallback_of(message), "blocks": blocks_of(message)}
+def _content(message: Message, reply: Reply | None = None) -> dict[str, Any]:
+    blocks = blocks_of(message)
+    if reply is not None:
+        blocks[-1:-1] = _answering(reply)
+    return {"text": fallback_of(message), "blocks": blocks}
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
@@ -181,6 +198,38 @@ def blocks_of(message: Message) -> list[dict[str, Any]]:
     foot = [text for text in (shown.command, message.id, message.attribution) if text]
     blocks.append({"type": "context", "elements": [_plain([text], TEXT_LENGTH) for text in foot]})
     return blocks
+
+
+def _answering(reply: Reply) -> list[dict[str, Any]]:
+    """How the owner answers a question: buttons, where something listens for them, or a link.
+
+    Their values hold the code, which Slack gives back as it is.
+    """
+    lines = reply_lines(reply)
+    if reply.has_buttons:
+        code = reply.code.get_secret_value()
+        buttons = [
+            {
+                "type": "button",
+                "action_id": f"{BUTTONS}{answer}",
+                "value": code,
+                "text": _plain([text], TEXT_LENGTH),
+                **({"style": "danger"} if answer == "no" else {}),
+            }
+            for answer, text in ANSWERS.items()
+        ]
+        day = (reply.expires_at + _SUGGESTED).date().isoformat()
+        picker = {"type": "datepicker", "action_id": f"{BUTTONS}day", "initial_date": day}
+        block = {"type": "actions", "block_id": BUTTONS, "elements": [picker, *buttons]}
+        return [block, _context(lines[-1])]
+    if reply.link is not None:
+        link = _escaped(reply.link.get_secret_value())
+        return [_marked(f"*<{link}|Answer this question>*"), _context(lines[-1])]
+    return [{"type": "section", "text": _plain(lines, TEXT_LENGTH)}]
+
+
+def _context(text: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [_plain([text], TEXT_LENGTH)]}
 
 
 def _reason_lines(message: Message) -> list[str]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
+from keywatch.deliver.channel import Reply
 from keywatch.deliver.message import Key, Message, Place, Reason, Upkeep
 from keywatch.report.upkeep import rule_name
-from keywatch.text.phrases import count, sentence
+from keywatch.text.phrases import count, minute, sentence
 
 _SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*)(://)")
 _MAILTO = re.compile(r"(?i)\b(mailto|javascript|data|tel|file):")
@@ -26,6 +27,7 @@ _LABELS = {
     "upkeep": "Key hygiene, no alert",
     "heartbeat": "Heartbeat, no alert",
     "test": "Test message, no alert",
+    "question": "A question to the owner of a key",
 }
 
 
@@ -50,6 +52,7 @@ _OUR_OWN = {
     "link",
     "attachment",
     "attribution",
+    "recipient",
 }
 
 
@@ -127,6 +130,8 @@ def facts(message: Message) -> Iterator[tuple[str, str]]:
         yield "ATT&CK", text
     if message.if_revoked:
         yield "if revoked", message.if_revoked
+    for text in message.asked:
+        yield "owner asked", text
 
 
 def key_lines(message: Message) -> list[str]:
@@ -150,8 +155,27 @@ def upkeep_lines(message: Message) -> dict[str, list[str]]:
     return rules
 
 
-def as_text(message: Message) -> str:
-    """The whole message as plain text, lines of any length."""
+def reply_lines(reply: Reply) -> list[str]:
+    """How the owner answers; with the code, which is a secret."""
+    until = f"{minute(reply.expires_at)} UTC"
+    if reply.link is not None:
+        return [f"To answer, until {until}: {reply.link.get_secret_value()}", _WARNING]
+    code = reply.code.get_secret_value()
+    return [
+        f"To answer, until {until}, one of:",
+        f"  keywatch answer {code} yes",
+        f"  keywatch answer {code} yes --until DATE",
+        f"  keywatch answer {code} no",
+        f"  keywatch answer {code} not-mine",
+        _WARNING,
+    ]
+
+
+_WARNING = "The answer counts as yours: do not forward this message."
+
+
+def as_text(message: Message, reply: Reply | None = None) -> str:
+    """The whole message as plain text, lines of any length; of a question, how to answer it."""
     lines = [f"{message.title}  [{message.severity}]"]
     if message.why:
         lines.append(f"  {message.why}")
@@ -177,4 +201,6 @@ def as_text(message: Message) -> str:
             lines.append(f"  {name:13}{text}")
     if message.attribution:
         lines.append(f"  {message.attribution}")
+    if reply is not None:
+        lines += ["", *reply_lines(reply)]
     return "\n".join(lines) + "\n"

@@ -32,7 +32,7 @@ from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Response, Review, Window
 from keywatch.report import drawn
-from keywatch.review import history, new_networks, response
+from keywatch.review import history, new_networks, questions, response
 from keywatch.text.phrases import count, duration, iso_week, minute, window_label
 
 if TYPE_CHECKING:
@@ -447,6 +447,8 @@ class KeyView:
         }
         self.facts = history.shown_keys(lake, [key_id])[key_id]
         """The key's inventory entry, and the first and last day of its use."""
+        self.asked = questions.asked_in(lake, window).get(key_id, ())
+        """The owners who were asked about alerts of the window, and their answers."""
         run_id, document = _document(lake, key_id, window)
         self.case: Mapping[str, Any] | None = document
         """The case as in the review's JSON; None unless the latest run recommends an action."""

@@ -51,12 +51,12 @@ from keywatch.settings.secret_ref import SecretRef
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT_VERSION = 7
-_TABLES = ("schema", "schema_alerts")
+FORMAT_VERSION = 8
+_TABLES = ("schema", "schema_alerts", "schema_questions")
 _MACROS = ("macros", "in_force", "verdicts")
 _UPGRADES = {
     2: ("upgrade_2_to_3", "schema_alerts"), 3: ("upgrade_3_to_4",), 4: ("upgrade_4_to_5",),
-    5: ("upgrade_5_to_6",), 6: ("upgrade_6_to_7",),
+    5: ("upgrade_5_to_6",), 6: ("upgrade_6_to_7",), 7: ("schema_questions",),
 }  # fmt: skip
 """What makes the next format of a lake's format, as files of ``sql/``."""
 METADATA = "__ducklake_metadata_lake"

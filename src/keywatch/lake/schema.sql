@@ -243,4 +243,4 @@ SELECT uuid()::VARCHAR AS id, getvariable('secret_fingerprint')::VARCHAR AS secr
 
 -- grain: version; the lake's
 CREATE TABLE lake.format (version INTEGER);
-INSERT INTO lake.format VALUES (7);
+INSERT INTO lake.format VALUES (8);

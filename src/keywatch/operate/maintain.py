@@ -311,14 +311,17 @@ def _erase(lake: Lake, is_address: bool, marks: Sequence[str], names: Sequence[s
 
 
 def _delete_alerts(lake: Lake, key_id: str, found: Forgotten) -> None:
-    """Alerts of this key alone, with their messages; those of a group are mended."""
+    """Alerts of this key alone, with their messages and questions; those of a group are mended."""
     alone = (
         "SELECT alert_id FROM lake.alerts GROUP BY alert_id HAVING bool_and(key_ids = [$key_id])"
     )
-    of_them = f"SELECT delivery_id FROM lake.deliveries WHERE alert_id IN ({alone})"
+    asked = f"SELECT question_id FROM lake.questions WHERE alert_id IN ({alone})"
+    of_them = f"SELECT delivery_id FROM lake.deliveries WHERE alert_id IN ({alone}) UNION {asked}"
     for table, mine in (
+        ("answers", f"question_id IN ({asked})"),
         ("delivery_outcomes", f"delivery_id IN ({of_them})"),
-        ("deliveries", f"alert_id IN ({alone})"),
+        ("deliveries", f"delivery_id IN ({of_them})"),
+        ("questions", f"alert_id IN ({alone})"),
         ("alert_notes", f"alert_id IN ({alone})"),
         ("alerts", f"alert_id IN ({alone})"),
     ):

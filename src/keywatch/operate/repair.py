@@ -47,6 +47,8 @@ _AGAIN = {
     "new_networks": "review the weeks again",
     "flagged_visits": "review the weeks again: until then flagged visits count as usual",
     "alerts": "review the last week again: its alerts are opened and sent again",
+    "questions": "owners can't answer what they were asked: give the verdicts yourself",
+    "answers": "give the owners' verdicts again, as far as you know them",
     "deliveries": "waiting messages are lost; the next review sends open alerts again",
     "delivery_outcomes": "messages may be sent again",
     "alert_notes": "assignments and comments of alerts are lost",
@@ -302,7 +304,8 @@ class _Repair:
             # Its columns are those of this format, or the lake could not have been written by it.
             has_print = lake.rows(_TABLES_WITH_PRINT)
             version = 6 if has_print else 5 if "identity" in tables else 4
-            version = FORMAT_VERSION if "alert_notes" in tables else version
+            version = 7 if "alert_notes" in tables else version
+            version = FORMAT_VERSION if "questions" in tables else version
             lake.execute(f"INSERT INTO lake.format VALUES ({version})")
             self._report.done.append(f"format of the lake restored: {version}")
         if "identity" in tables and not lake.rows("FROM lake.identity"):

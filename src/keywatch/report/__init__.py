@@ -8,6 +8,7 @@ from keywatch.report.case_text import render_case
 from keywatch.report.failure import render_failure
 from keywatch.report.outcome import (
     power_sentences,
+    render_answer,
     render_demo_verdict,
     render_imported,
     render_load,
@@ -20,6 +21,7 @@ from keywatch.report.text import render_new_networks, render_review
 
 __all__ = [
     "power_sentences",
+    "render_answer",
     "render_case",
     "render_demo_verdict",
     "render_failure",

@@ -41,7 +41,7 @@ from keywatch.report.parts import (
 )
 from keywatch.report.text_charts import add_charts
 from keywatch.review.history import Details
-from keywatch.text.phrases import count, sentence, span, verdict_words
+from keywatch.text.phrases import asked_words, count, sentence, span, verdict_words
 from keywatch.text.safe_text import printable
 
 _MOST_ORIGINS = 20
@@ -107,6 +107,7 @@ def _key_facts(case: Case, review: Review) -> list[list[Cell]]:
         ("status", STANDINGS[case.standing]),
         ("confidence", sureness(case)),
         ("verdict", printable(verdict_words(case.verdict)) if case.verdict else ""),
+        *(("owner", printable(asked_words(one), SENTENCE_LENGTH)) for one in case.asked),
         *(("part of", group) for group in groups),
     ]
     return [[styled((label, "dim")), value] for label, value in facts if value]

@@ -33,7 +33,16 @@ from keywatch.report.parts import (
     weight,
 )
 from keywatch.review.history import Details
-from keywatch.text.phrases import count, minute, rate, sentence, span, verdict_words, window_label
+from keywatch.text.phrases import (
+    asked_words,
+    count,
+    minute,
+    rate,
+    sentence,
+    span,
+    verdict_words,
+    window_label,
+)
 from keywatch.text.safe_text import printable
 
 _MOST_CASES = 200
@@ -106,7 +115,8 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         count=count, label=action_label, rate=rate, sentence=sentence, span=span,
         window_label=window_label, query=_query, commands=_with_commands, weight=weight,
-        verdict=verdict_words, minute=minute, graded=graded, technique=_technique,
+        verdict=verdict_words, asked=asked_words, minute=minute, graded=graded,
+        technique=_technique,
     )  # fmt: skip
     environment.globals["trial"] = TRIAL
     return environment

@@ -11,8 +11,17 @@ from keywatch.content import content_path
 from keywatch.detect.power import THEFTS, KeyPower, summary
 from keywatch.model import Power, Rehearsal, RehearsedAlert, Review
 from keywatch.report.layout import Cell, Grid, Page
+from keywatch.review.questions import Answered
 from keywatch.review.verdicts import Given, VerdictReport
-from keywatch.text.phrases import count, iso_week, listed, named, percent, window_label
+from keywatch.text.phrases import (
+    answer_words,
+    count,
+    iso_week,
+    listed,
+    named,
+    percent,
+    window_label,
+)
 from keywatch.text.safe_text import printable
 
 if TYPE_CHECKING:
@@ -326,6 +335,13 @@ def _alert_cells(alert: RehearsedAlert | None, action: str) -> list[Cell]:
         printable(alert.key_id),
         f"{name}{printable(alert.summary)}",
     ]
+
+
+def render_answer(given: Answered) -> str:
+    """What came of an owner's answer, in a line."""
+    said = answer_words(given.answer, given.until)
+    keys = ", ".join(printable(key_id) for key_id in given.question.key_ids)
+    return f"{keys}: {printable(given.question.owner)} answered {said}: {given.note}."
 
 
 def render_verdict(report: VerdictReport) -> str:

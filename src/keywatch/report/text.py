@@ -54,6 +54,7 @@ from keywatch.report.parts import (
 )
 from keywatch.report.upkeep import add_upkeep
 from keywatch.text.phrases import (
+    asked_words,
     count,
     duration,
     listed,
@@ -211,6 +212,7 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     rows: list[tuple[str, Cell]] = []
     if case.verdict:
         rows.append(("verdict", printable(verdict_words(case.verdict), SENTENCE_LENGTH)))
+    rows += [("owner", printable(asked_words(one), SENTENCE_LENGTH)) for one in case.asked]
     if reasons:
         rows.append(("why", _why_in_short(reasons)))
     if reasons:

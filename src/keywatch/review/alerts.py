@@ -277,6 +277,27 @@ def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
     return [Change("approve", _next(found[0], why, state="acknowledged"))]
 
 
+def note(alert: Alert, why: str) -> Change:
+    """Something new about `alert`, which stays as it is; `story_of` it may be part of `why`."""
+    return Change("update", _next(alert, why))
+
+
+def story_of(alert: Alert) -> str:
+    """What happened, in sentences or in short."""
+    if alert.kind == "key":
+        return str(alert.document.get("story") or alert.document["summary"])
+    return str(alert.document["explanation"])
+
+
+def to_confirm(alert: Alert) -> tuple[Member, ...]:
+    """The keys whose owners can say whether the use was theirs; of a move all that moved."""
+    return tuple(
+        member
+        for member in alert.members
+        if member.ended is None and (member.action != "none" or alert.kind == "migration")
+    )
+
+
 def follow_up(lake: Lake, confirm_hours: float) -> list[Change]:
     """What the log says of revoked keys: no use since, which ends their part, or still in use.
 

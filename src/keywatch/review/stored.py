@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -166,10 +166,10 @@ def keep(lake: Lake, told: ToldReview, state: State) -> None:
     review = told.review
     head = replace(told, review=replace(review, cases=(), health=()), worst={})
     documents = [_adapter(ToldReview).dump_json(head)]
-    # What a detector's author says of it is long, and known.
-    about = {"evidence": {"__all__": {"about"}}}
+    # What a detector's author says of it is long, and known; what owners answer is read each time.
+    left_out: dict[str, Any] = {"evidence": {"__all__": {"about"}}, "asked": True}
     documents += [
-        _adapter(Case).dump_json(case if told.whole else recommend.in_brief(case), exclude=about)
+        _adapter(Case).dump_json(case if told.whole else recommend.in_brief(case), exclude=left_out)
         for case in review.cases
     ]
     worst = [(None, None), *(told.worst.get(case.key_id, (None, None)) for case in review.cases)]

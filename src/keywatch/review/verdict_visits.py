@@ -259,5 +259,36 @@ def refuse_rented(lake: Lake, origins: Iterable[str], used: Iterable[Used]) -> N
         )
 
 
+def flagged_origins(
+    lake: Lake, key_ids: Iterable[str], window: Window
+) -> dict[str, tuple[str, ...]]:
+    """The networks that the flagged visits of each key in the window came from, in order.
+
+    In the place of a network that anybody can rent, and of one without a number, are its prefixes.
+    """
+    rows = lake.rows(
+        """
+        SELECT f.key_id, f.prefix, min(p.network), coalesce(bool_or(list_contains($rented, class)),
+            false) AS is_rented
+        FROM (SELECT DISTINCT key_id, prefix FROM lake.flagged_visits
+            WHERE list_contains($key_ids, key_id) AND window_start = $start AND window_end = $end
+        ) AS f
+        LEFT JOIN known_places() AS p USING (prefix)
+        GROUP BY ALL
+        ORDER BY ALL
+        """,
+        key_ids=list(key_ids),
+        rented=list(RENTED),
+        start=window.start,
+        end=window.end,
+    )
+    found: dict[str, dict[str, None]] = {}
+    for key_id, prefix, network, is_rented in rows:
+        is_numbered = network is not None and _NETWORK.fullmatch(network) is not None
+        name = network if is_numbered and not is_rented else prefix
+        found.setdefault(key_id, {})[name] = None
+    return {key_id: tuple(sorted(names)) for key_id, names in found.items()}
+
+
 def _span(window: Window) -> str:
     return f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC"

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     IPvAnyNetwork,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -30,6 +31,7 @@ from keywatch.model import Family
 from keywatch.notices import notice
 from keywatch.settings import explaining
 from keywatch.settings.deliver import DeliverSettings
+from keywatch.settings.owners import OwnerSettings
 from keywatch.settings.storage import LakeSettings as LakeSettings
 from keywatch.settings.time_zone import is_time_zone
 
@@ -217,6 +219,14 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     metrics: MetricsSettings = MetricsSettings()
     deliver: DeliverSettings = DeliverSettings()
+    owners: OwnerSettings = OwnerSettings()
+
+    @field_validator("owners")
+    @classmethod
+    def _owners_are_reached(cls, owners: OwnerSettings, info: ValidationInfo) -> OwnerSettings:
+        if "deliver" in info.data:  # else it is wrong itself
+            owners.check_channels(info.data["deliver"].channels)
+        return owners
 
     @classmethod
     def settings_customise_sources(
@@ -255,10 +265,10 @@ class Settings(BaseSettings):
     def config_hash(self) -> str:
         """16 hex digits; the same values give the same hash.
 
-        It identifies how a review is scored, so the places of lake, engine, pages and metrics and
-        the channels are not part of it. For content outside, its text counts, not its path.
+        It identifies how a review is scored, so the places of lake, engine, pages and metrics,
+        channels and owners are not part of it. For content outside, its text counts, not its path.
         """
-        left_out = {"content", "deliver", "engine", "metrics", "report", "storage"}
+        left_out = {"content", "deliver", "engine", "metrics", "owners", "report", "storage"}
         judged = self.model_dump_json(exclude=left_out)
         if self.content.folders:
             judged += content.digest_of(self.content.folders)

@@ -11,6 +11,7 @@ from typing import Any
 
 from keywatch.model import (
     About,
+    AskedOwner,
     BlastRadius,
     Case,
     Consumer,
@@ -82,6 +83,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "action": case.action,
         "scored_action": case.as_scored,
         "verdict": _verdict(case.verdict),
+        "asked": [_asked(one) for one in case.asked],
         "severity": case.severity,
         "confidence": case.confidence,
         "bits": round(case.bits, _BITS_DIGITS),
@@ -143,6 +145,18 @@ def _verdict(given: GivenVerdict | None) -> dict[str, Any] | None:
         "given_at": rfc3339(given.given_at),
         "clears": given.clears,
         "still_open": given.still_open,
+    }
+
+
+def _asked(asked: AskedOwner) -> dict[str, Any]:
+    return {
+        "owner": asked.owner,
+        "asked_at": rfc3339(asked.asked_at),
+        "answer": asked.answer,
+        "until": asked.until and asked.until.isoformat(),
+        "answered_at": asked.answered_at and rfc3339(asked.answered_at),
+        "way": asked.way,
+        "note": asked.note,
     }
 
 

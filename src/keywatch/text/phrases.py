@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
-from keywatch.model import CalibrationSummary, GivenVerdict, Window
+from keywatch.model import AskedOwner, CalibrationSummary, GivenVerdict, OwnerAnswer, Window
 
 _WEEK = timedelta(days=7)
 
@@ -134,6 +134,29 @@ def verdict_words(given: GivenVerdict) -> str:
     """``benign, ana, 2026-10-05: our new office``; and why the case is still open."""
     said = f"{given.verdict}, {given.by}, {_utc(given.given_at).date()}: {given.because}"
     return f"{said} (still open: {given.still_open})" if given.still_open else said
+
+
+_ANSWERS = {"yes": "yes", "no": "no", "not_mine": "not their key"}
+
+
+def answer_words(answer: OwnerAnswer, until: date | None) -> str:
+    """``yes, until 2026-12-31``; ``yes, this once``; ``no``."""
+    if answer != "yes":
+        return _ANSWERS[answer]
+    return f"yes, until {until}" if until else "yes, this once"
+
+
+def asked_words(asked: AskedOwner) -> str:
+    """``asked team-a at 2026-10-05 09:12 UTC; answered yes, this once, by link, at …``."""
+    said = f"asked {asked.owner} at {minute(asked.asked_at)} UTC"
+    if asked.answer is None:
+        return f"{said}; no answer yet"
+    if asked.answer == "unanswered":
+        return f"{said}; {asked.note or 'no answer'}"
+    answer = answer_words(asked.answer, asked.until)
+    at = "" if asked.answered_at is None else f" at {minute(asked.answered_at)} UTC"
+    note = f" ({asked.note})" if asked.note else ""
+    return f"{said}; answered {answer}, by {asked.way}{at}{note}"
 
 
 def unlike_the_rest(calibration: CalibrationSummary) -> list[str]:
