@@ -78,11 +78,17 @@ alerts_app = App(
     help="List open alerts, assign them and comment on them.",
     help_epilogue=_examples("keywatch alerts list"),
 )
+answers_app = App(
+    name="answers",
+    help="Take the answers of owners of keys.",
+    help_epilogue=_examples("keywatch answers serve"),
+)
 app.command(keys_app)
 app.command(alerts_app)
 app.command(lake_app)
 app.command(detectors_app)
 app.command(sources_app)
+app.command(answers_app)
 
 
 @Parameter(name="*")
@@ -959,6 +965,17 @@ def answer(
             pipeline.answer_question(common.lake, said, given, settings, way="command", until=until)
         )
     )
+
+
+@answers_app.command(name="serve")
+def answers_serve(*, common: Common = _DEFAULTS) -> None:
+    """Take answers of owners at the address in the settings ([owners] bind), until interrupted."""
+    try:
+        from keywatch.explore.answers import serve
+    except ModuleNotFoundError as e:
+        raise UsageError(f"this needs {e.name}: {to_install('triage')}") from e
+
+    serve(common.lake, common.settings(), _tell)
 
 
 @app.command(

@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 
-from keywatch.explore.desk.serve import PromptProtocol, serve
+from keywatch.explore.desk.serve import serve
+from keywatch.explore.web import PromptProtocol
 from keywatch.settings import Settings
 from tests.conftest import Loading
 

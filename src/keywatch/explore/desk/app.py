@@ -9,12 +9,11 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import date
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
@@ -27,6 +26,7 @@ from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.explore.desk.guard import Guard
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.explore.web import day_of, first_of, read_form
 from keywatch.model import ACTIONS, FAMILIES, SEVERITIES, Review, Verdict
 from keywatch.report import render_failure
 from keywatch.report.alert_list import age
@@ -54,7 +54,6 @@ _MOST_KEYS_KEPT = 32
 _MOST_ADDRESSES = 40
 _NO_CASE = {"action": "none", "bits": None, "summary": "", "steps": (), "events_query": ""}
 """Of a key that no alert named."""
-_MOST_FORM_BYTES = 64 * 1024
 _WAIT_SECONDS = 5.0
 """How long a verdict waits for another writer: somebody sits before the page."""
 
@@ -276,8 +275,8 @@ class Desk:
         """An endpoint that makes a change as its form says, if it is one of these pages' own."""
 
         async def endpoint(request: Request) -> Response:
-            form = await _form(request)
-            if form is None or not self._guard.is_own_form(_one(form, "form_token")):
+            form = await read_form(request)
+            if form is None or not self._guard.is_own_form(first_of(form, "form_token")):
                 refused = UsageError("this form is out of date; open the case again")
                 answer = self._sorry(refused)
                 answer.status_code = 403
@@ -289,7 +288,7 @@ class Desk:
     def _noted(self, form: Mapping[str, Sequence[str]]) -> Response:
         """An assignment, a comment or an approval of an alert."""
         assert self._judge is not None
-        alert, text, done = _one(form, "alert"), _one(form, "text"), _one(form, "do")
+        alert, text, done = first_of(form, "alert"), first_of(form, "text"), first_of(form, "do")
         if done == "assign":
             self._judge.assign(alert, text)
         elif done == "comment":
@@ -298,13 +297,13 @@ class Desk:
             self._judge.approve(alert, text)
         else:
             raise UsageError("unknown change of an alert")
-        case = _link("/case", key=_one(form, "key"), week=_one(form, "week"))
+        case = _link("/case", key=first_of(form, "key"), week=first_of(form, "week"))
         return RedirectResponse(f"{case}#alert", 303)
 
     def _given(self, form: Mapping[str, Sequence[str]]) -> Response:
         assert self._judge is not None
-        key, week = _one(form, "key"), _one(form, "week") or None
-        because, said = _one(form, "because"), _one(form, "verdict")
+        key, week = first_of(form, "key"), first_of(form, "week") or None
+        because, said = first_of(form, "because"), first_of(form, "verdict")
         if said == "undo":
             self._judge.undo(key, because, week=week)
         elif said in get_args(Verdict):
@@ -312,7 +311,7 @@ class Desk:
             is_expected = said == "expected"
             self._judge.verdict(
                 key, verdict, because, week=week, origins=form.get("origin", ()),
-                until=_day(_one(form, "until")) if is_expected else None,
+                until=day_of(first_of(form, "until")) if is_expected else None,
                 families=form.get("family", ()) if is_expected else (),
             )  # fmt: skip
         else:
@@ -370,24 +369,3 @@ def _places(key: KeyView) -> dict[str, str]:
 def _link(path: str, **parameters: str) -> str:
     told = {name: value for name, value in parameters.items() if value}
     return f"{path}?{urlencode(told)}" if told else path
-
-
-async def _form(request: Request) -> dict[str, list[str]] | None:
-    """The fields of a form; None where it is none, or too large."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_FORM_BYTES:
-            return None
-    return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
-
-
-def _one(form: Mapping[str, Sequence[str]], name: str) -> str:
-    return form.get(name, ("",))[0]
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise UsageError(f"{text!r} is not a date; use the form 2026-12-31") from None

@@ -10,28 +10,14 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from keywatch.explore.web import guarded
+
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-"""No script at all: the page needs none."""
-
-_HEADERS = {
-    "cache-control": "no-store",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    # Not `no-referrer`: with it a browser would say `Origin: null` of our own form.
-    "referrer-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
 _SAFE_METHODS = ("GET", "HEAD")
 
 
@@ -57,16 +43,8 @@ class Guard:
         if scope["type"] != "http":
             return  # a socket that is not accepted is refused
 
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("content-security-policy", POLICY)
-            await send(message)
-
         answer = self._refusal(Request(scope))
-        await (answer or self._app)(scope, receive, send_guarded)
+        await (answer or self._app)(scope, receive, guarded(send))
 
     def _refusal(self, request: Request) -> Response | None:
         """What is answered in the page's place; None where it may be seen."""
