@@ -20,7 +20,8 @@ DEVELOPERS = "requirements.lock"
 LOCKS = {
     DEVELOPERS: ["pyproject.toml", "--all-extras", "--group=dev"],
     "deploy/requirements.lock": [
-        "pyproject.toml", "--extra=shared", "--extra=cluster", "--extra=flows", "--extra=triage"
+        "pyproject.toml", "--extra=shared", "--extra=cluster", "--extra=flows", "--extra=triage",
+        "--extra=slack",
     ],
     "deploy/build.lock": ["--group=build"],
 }  # fmt: skip

@@ -144,5 +144,5 @@ def test_so_many_are_counted_by_name_and_no_more_names_are_kept() -> None:
 
 
 def test_what_no_settings_ask_for_is_not_served(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no way to answer: set base_url and bind"):
+    with pytest.raises(UsageError, match="no way to answer: under"):
         serve(tmp_path, Settings(), print)
