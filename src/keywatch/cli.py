@@ -967,7 +967,9 @@ def answer(
     )
 
 
-@answers_app.command(name="serve")
+@answers_app.command(
+    name="serve", help_epilogue=_examples("keywatch answers serve --config keywatch.toml")
+)
 def answers_serve(*, common: Common = _DEFAULTS) -> None:
     """Take answers of owners at the address in the settings ([owners] bind), until interrupted."""
     try:
