@@ -74,9 +74,14 @@ def listening(
     except ModuleNotFoundError:
         raise UsageError(f"buttons in Slack need slack-sdk: {to_install('slack')}") from None
     slack = _Slack(channel, app_token, vault, on_answer)
-    client = SocketModeClient(app_token="", logger=_SILENT)
-    # Its own way follows redirects, and takes whatever address it gets.
-    client.issue_new_wss_url = slack.address
+
+    class Client(SocketModeClient):
+        """Slack's own asks for its address in a way that follows redirects, and takes any."""
+
+        def issue_new_wss_url(self) -> str:
+            return slack.address()
+
+    client = Client(app_token="", logger=_SILENT)
     client.socket_mode_request_listeners.append(slack.handle)
     try:
         client.connect()
