@@ -280,7 +280,7 @@ def question_message(question: Question, alert: Alert) -> Message:
     """
     whole = alert_message(Change("trigger", alert))
     own = _keys(alert, question.key_ids)
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    cases = alert.cases
     case = next((one for one in cases if one["key_id"] in question.key_ids), cases[0])
     radius = blast_radius_of(case)
     many = len(question.key_ids) > 1
@@ -391,7 +391,7 @@ def with_id(message: Message, delivery_id: str, kind: Kind) -> Message:
 
 def owners_of(alert: Alert) -> set[str | None]:
     """The owners of the alert's keys; None stands for a key without one."""
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    cases = alert.cases
     return {case.get("owner") for case in cases}
 
 
@@ -433,7 +433,7 @@ def _why(alert: Alert) -> str:
 
 
 def _keys(alert: Alert, only: Collection[str] | None = None) -> tuple[Key, ...]:
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    cases = alert.cases
     facts = {case["key_id"]: case for case in cases}
     members = [member for member in alert.members if only is None or member.key_id in only]
     ranked = sorted(members, key=lambda m: (ACTIONS.index(m.action), -m.bits, m.key_id))

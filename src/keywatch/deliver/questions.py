@@ -44,7 +44,7 @@ def ask(
 
 def _reached(alert: Alert, owners: OwnerSettings) -> dict[str, str]:
     """The owner of each key of `alert` whose owner has a contact."""
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    cases = alert.cases
     owner_of = {case["key_id"]: case.get("owner") for case in cases}
     return {
         member.key_id: owner

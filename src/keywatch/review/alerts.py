@@ -109,6 +109,11 @@ class Alert:
         return tuple(member.key_id for member in self.members)
 
     @property
+    def cases(self) -> list[dict[str, Any]]:
+        """The documents of its cases, of a group in brief."""
+        return [self.document] if self.kind == "key" else self.document["cases"]
+
+    @property
     def still_used(self) -> bool:
         """Whether a key of it was used after its revocation."""
         return any(member.used_after and member.ended is None for member in self.members)
@@ -611,7 +616,7 @@ def severity_of(alert: Alert) -> Severity:
         return "low"
     if alert.still_used:
         return "critical"
-    cases = [alert.document] if alert.kind == "key" else alert.document["cases"]
+    cases = alert.cases
     found = [
         model.severity_of(alert.action, blast_radius_of(case), is_shared=alert.kind == "campaign")
         for case in [case for case in cases if case["action"] != "none"] or cases

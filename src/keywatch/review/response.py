@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import ACTIONS, SEVERITIES, Action, DetectorRecord, OpenAlert, Response
 from keywatch.review import alerts
-from keywatch.review.alerts import Alert, severity_of
+from keywatch.review.alerts import Alert, severity_of, story_of
 
 NoteKind = Literal["assigned", "comment"]
 
@@ -136,7 +136,6 @@ def response(lake: Lake, now: datetime) -> Response:
 def _open_alert(alert: Alert, notes: Sequence[Note]) -> OpenAlert:
     assigned = [note.text for note in notes if note.kind == "assigned"]
     comments = [f"{note.noted_by}: {note.text}" for note in notes if note.kind == "comment"]
-    document = alert.document
     return OpenAlert(
         alert_id=alert.alert_id,
         kind=alert.kind,
@@ -147,9 +146,7 @@ def _open_alert(alert: Alert, notes: Sequence[Note]) -> OpenAlert:
         state=alert.state,
         opened_at=alert.opened_at,
         window=alert.window,
-        story=str(
-            document.get("story") or document.get("summary") or document.get("explanation") or ""
-        ),
+        story=story_of(alert),
         assignee=(assigned[-1] or None) if assigned else None,
         comment=comments[-1] if comments else None,
     )
@@ -159,17 +156,13 @@ def _urgency(alert: OpenAlert) -> tuple[int, int, datetime]:
     return ACTIONS.index(alert.action), SEVERITIES.index(alert.severity), alert.opened_at
 
 
-def _cases(alert: Alert) -> list[dict[str, Any]]:
-    return [alert.document] if alert.kind == "key" else alert.document["cases"]
-
-
 def _hours(since: datetime, until: datetime) -> float:
     return (until - since).total_seconds() / 3600
 
 
 def _hours_to_detect(alert: Alert) -> float | None:
     """From the first suspicious request; None of an alert without one, or of an older Keywatch."""
-    begun = [case["chronology"][0]["at"] for case in _cases(alert) if case.get("chronology")]
+    begun = [case["chronology"][0]["at"] for case in alert.cases if case.get("chronology")]
     if not begun:
         return None
     return _hours(datetime.fromisoformat(min(begun).removesuffix("Z")), alert.opened_at)
@@ -215,7 +208,7 @@ def _records(
             continue
         detectors = {
             item["detector"]
-            for case in _cases(alert)
+            for case in alert.cases
             for item in case.get("evidence", ())
             if item["bits"] > 0 or item.get("action")
         }
