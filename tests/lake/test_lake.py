@@ -26,6 +26,7 @@ from keywatch.settings import LakeSettings
 from tests.conftest import ROOT, Loading, event, events, listed_files, tables_of
 from tests.forked import Forked
 from tests.lake.loader import CHUNK_BYTES, load, spill_and_die
+from tests.lake.older_formats import take_back
 from tests.long import long_form
 
 
@@ -125,31 +126,11 @@ def test_a_lake_of_an_older_format_is_upgraded_and_keeps_its_rows(tmp_path: Path
                 "INSERT INTO lake.suppressions VALUES ('s', 'v', 'k', 'AS64496', 'ana', 'moved', "
                 f"DATE '2019-10-01', DATE '{day}', NULL)"
             )
-        for table in (
-            "alerts", "deliveries", "delivery_outcomes", "new_networks", "held_back",
-            "review_queue", "maintenance", "left_out_files", "identity", "unlisted_keys",
-            "alert_notes", "questions", "answers",
-        ):  # fmt: skip
-            lake.execute(f"DROP TABLE lake.{table}")
-        lake.execute(
-            "CREATE TABLE lake.deliveries (delivery_id VARCHAR, run_id VARCHAR, key_id VARCHAR, "
-            "channel VARCHAR, due_at TIMESTAMP, sent_at TIMESTAMP, tries INTEGER, error VARCHAR)"
-        )
-        for table, column in (
-            ("keys", "honey"), ("activity", "peak_per_minute"), ("verdicts", "origins"),
-            ("verdicts", "families"), ("suppressions", "families"), ("activity_hours", "address"),
-            ("replayed_visits", "network"), ("replayed_visits", "goes_on"),
-            ("replayed_visits", "ruled"), ("replayed_visits", "moved"),
-            ("rejects", "key_id"), ("rejects", "ts"), ("ingested_files", "waits_until"),
-            ("ingested_files", "held_back"),
-        ):  # fmt: skip
-            lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
+        take_back(lake, 2)
         lake.execute(
             "INSERT INTO lake.events BY NAME SELECT 'k' AS key_id, '192.0.2.1' AS address, "
             "TIMESTAMP '2026-09-30 10:20:00' AS ts, 1 AS load_id"
         )
-        lake.execute("UPDATE lake.format SET version = 2")
-    (tmp_path / "old" / "data" / "lake.id").unlink()
     for _ in range(2):
         with Lake.open(tmp_path / "old") as lake:
             assert lake.value("SELECT version FROM lake.format") == FORMAT_VERSION

@@ -20,6 +20,7 @@ from keywatch.model import Window
 from keywatch.review import judging
 from keywatch.vendors import catalogue_by_source
 from tests.conftest import Loading, event
+from tests.lake.older_formats import take_back
 from tests.test_pipeline import AWAY, NO_REPLAY, daily, lake_of, line, theft
 
 NOW = datetime(2026, 10, 14, 12)
@@ -72,18 +73,9 @@ def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
     loading.take(of_days("2026-08-03", "2026-09-28", "2026-10-04"), "1.jsonl", now=NOW)
     loading.take(of_days("2026-10-05", "2026-10-13"), "2.jsonl", now=NOW)
     with loading.lake.writing():
-        for table in ("held_back", "review_queue", "maintenance", "left_out_files", "identity"):
-            loading.lake.execute(f"DROP TABLE lake.{table}")
-        for table, column in (
-            ("ingested_files", "held_back"), ("ingested_files", "waits_until"),
-            ("rejects", "key_id"), ("rejects", "ts"),
-        ):  # fmt: skip
-            loading.lake.execute(f"ALTER TABLE lake.{table} DROP COLUMN {column}")
-        loading.lake.execute("CREATE TABLE lake.watches (load_id BIGINT, made_at TIMESTAMP)")
+        take_back(loading.lake, 4)
         if watched is not None:
             loading.lake.execute(f"INSERT INTO lake.watches VALUES ({watched}, NULL)")
-        loading.lake.execute("UPDATE lake.format SET version = 4")
-    (loading.folder / "lake" / "data" / "lake.id").unlink()
     with Lake.open(loading.folder / "lake") as lake:
         assert [each.window for each in late.queued(lake, 4, NOW)] == expected
 
