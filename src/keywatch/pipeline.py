@@ -791,7 +791,7 @@ def read_question(lake_folder: Path, code: str, settings: Settings) -> OwnersQue
     """
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         question = _question_of(lake, code)
-        alert = next(iter(alerts.in_force(lake, [question.alert_id])), None)
+        alert = alerts.find(lake, question.alert_id)
         if alert is None:
             raise UsageError(_NO_QUESTION)
         answered = ""

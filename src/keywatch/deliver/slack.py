@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import httpx
+from pydantic import SecretStr
+
 from keywatch.deliver import http
 from keywatch.deliver.channel import Channel, Envelope, Reply, SendError
 from keywatch.deliver.credentials import Vault
@@ -27,11 +30,13 @@ from keywatch.deliver.wording import (
 from keywatch.model import Severity
 from keywatch.settings.deliver import SlackChannel
 from keywatch.text.phrases import count, sentence
+from keywatch.text.safe_text import printable
 
 # https://docs.slack.dev/reference/block-kit/blocks
 HEADER_LENGTH = 150
 TEXT_LENGTH = 3000
 _FALLBACK_LENGTH = 1000
+_ERROR_LENGTH = 100
 _MARKS: dict[Severity, str] = {
     "critical": "🚨",
     "high": "🔴",
@@ -121,18 +126,8 @@ class BotPoster:
     def _call(
         self, method: str, message: Message, reply: Reply | None = None, **arguments: Any
     ) -> Mapping[str, Any]:
-        body = _json(_content(message, reply) | arguments)
-        headers = {"authorization": f"Bearer {self._token.get_secret_value()}"}
-        answer = http.post(self._http, f"{self._api}/{method}", body, headers)
-        try:
-            data = json.loads(answer.text)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise SendError("the answer is not from Slack: set api_url to the address of its API")
-        if data.get("ok") is not True:
-            raise _api_error(str(data.get("error")), http.retry_after(answer.headers))
-        return data
+        body = _content(message, reply) | arguments
+        return call_api(self._http, self._api, method, self._token, body)
 
     def close(self) -> None:
         self._http.close()
@@ -140,6 +135,28 @@ class BotPoster:
 
 class _GoneError(SendError):
     """The message that was to be changed is not there, or can't be changed any more."""
+
+
+def call_api(
+    client: httpx.Client, api: str, method: str, token: SecretStr, body: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What Slack's API, at the address `api`, answers to a call.
+
+    Raises:
+        SendError: no answer, one that is not Slack's, or a refusal.
+    """
+    headers = {"authorization": f"Bearer {token.get_secret_value()}"}
+    answer = http.post(client, f"{api}/{method}", _json(body), headers)
+    try:
+        data = json.loads(answer.text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise SendError("the answer is not from Slack: set api_url to the address of its API")
+    if data.get("ok") is not True:
+        error = printable(str(data.get("error")), _ERROR_LENGTH)
+        raise _api_error(error, http.retry_after(answer.headers))
+    return data
 
 
 def _api_error(error: str, retry_after: float | None) -> SendError:

@@ -7,7 +7,6 @@ slack-sdk only keeps the web socket.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from pydantic import SecretStr
 from keywatch.deliver import http
 from keywatch.deliver.channel import SendError
 from keywatch.deliver.credentials import Vault
-from keywatch.deliver.slack import BUTTONS
+from keywatch.deliver.slack import BUTTONS, call_api
 from keywatch.errors import KeywatchError, LakeBusyError, UsageError
 from keywatch.hints import to_install
 from keywatch.model import OwnerAnswer
@@ -175,18 +174,7 @@ class _Slack:
     def _call(
         self, method: str, token: SecretStr, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {token.get_secret_value()}"}
-        url = f"{self._api}/{method}"
-        answer = http.post(self._http, url, json.dumps(body or {}).encode("ascii"), headers)
-        try:
-            data = json.loads(answer.text)
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise SendError("the answer is not from Slack: set api_url to the address of its API")
-        if data.get("ok") is not True:
-            raise SendError(f"Slack answered {printable(str(data.get('error')), 100)}")
-        return data
+        return call_api(self._http, self._api, method, token, body or {})
 
     def _hidden(self, error: Exception) -> str:
         return printable(self._vault.hide(str(error)), _TEXT_LENGTH)

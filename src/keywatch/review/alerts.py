@@ -664,6 +664,11 @@ def in_force(lake: Lake, alert_ids: Collection[str]) -> list[Alert]:
     )
 
 
+def find(lake: Lake, alert_id: str) -> Alert | None:
+    """This alert as it stands; None if there is none."""
+    return next(iter(in_force(lake, [alert_id])), None)
+
+
 def _relevant(lake: Lake, window: Window) -> list[Alert]:
     """The alerts that are not over, and those that were told of a part of `window`."""
     return _in_force(

@@ -315,7 +315,7 @@ def answer(
         raise UsageError("only the person who was asked can answer this question")
     _check_until(said, until)
     check_open(lake, question)
-    alert = next(iter(alerts.in_force(lake, [question.alert_id])), None)
+    alert = alerts.find(lake, question.alert_id)
     follows = _follows(lake, question, alert, said, until)
     _record(lake, question, said, until, way, by, follows.note)
     by_whom, because = (
@@ -344,7 +344,7 @@ def leave_unanswered(lake: Lake, question: Question, why: str) -> list[Change]:
 
     `why` says which, as ``no answer within 2 h``.
     """
-    alert = next(iter(alerts.in_force(lake, [question.alert_id])), None)
+    alert = alerts.find(lake, question.alert_id)
     _record(lake, question, "unanswered", None, "", None, why)
     if alert is None or alert.state != "open" or alert.action != "investigate":
         return []
