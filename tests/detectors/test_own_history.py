@@ -158,6 +158,41 @@ def test_strangers_never_change_evidence_that_reads_the_owner_s_keys(
     assert_each_speaks_for_itself(lake, drawn, keys, OWNER)
 
 
+QUIET = [
+    (day, "84.151.10.20", ENDPOINTS[0], "2xx", "Grafana/10", 20) for day in range(0, LAST_DAY, 2)
+]
+ABUSED = [
+    (42, address, endpoint, status, "curl/8", 60)
+    for address in ("45.153.78.122", "163.47.11.23")
+    for endpoint in ENDPOINTS
+    for status in ("2xx", "403")
+]
+BUSY = [
+    (day, address, endpoint, status, agent, 40)
+    for day in range(0, LAST_DAY, 5)
+    for address in ADDRESSES
+    for endpoint in ENDPOINTS
+    for status in ("2xx", "401", "403", "404")
+    for agent in ("Grafana/11", "curl/8")
+]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "owners", "least"),
+    [(OWN, ["team-a"] * 2, 5), (OWNER, ["team-a", "team-b"], 3)],
+    ids=["own history", "the owner's history"],
+)  # fmt: skip
+def test_a_neighbour_that_does_everything_changes_nothing(
+    lake: Lake, chosen: list[detectors.Detector], owners: list[str], least: int
+) -> None:
+    keys = list(zip(["key_1", "key_2"], owners, strict=True))
+    mine, last = activity("key_1", QUIET + ABUSED), activity("end", [(LAST_DAY, *ABUSED[0][1:])])
+    alone = evidence(lake, mine + last, keys, chosen)["key_1"]
+    beside = evidence(lake, mine + last + activity("key_2", BUSY), keys, chosen)["key_1"]
+    assert beside == alone
+    assert len({row[3] for row in alone}) >= least, "the abuse has to be seen"
+
+
 def parts_of(key_id: str, drawn: list[Row]) -> list[dict[str, Any]]:
     """`activity` in two loads each, which add up to it."""
     parts = []
