@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 
+from keywatch.detect.kinds import isolation_forest
 from keywatch.detect.kinds.isolation_forest import Fitted, KeyDays, fit, key_day_evidence
 
 PARAMS = {
@@ -52,6 +53,8 @@ def test_the_strange_day_stands_out_and_the_others_do_not() -> None:
 def test_the_same_days_give_the_same_evidence() -> None:
     rows = pa.Table.from_pylist(days(np.random.default_rng(1), "key_1", 20))
     found, fitted = evidence_of(rows)
+    assert fit(KeyDays.of(rows), PARAMS) is fitted, "a forest of the same days is kept"
+    isolation_forest._grown.cache_clear()
     assert evidence_of(rows)[0] == found
     assert evidence_of(rows, fitted)[0] == found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,22 +115,33 @@ def key_day_evidence(
 
 
 def _fit(past: Floats, params: Mapping[str, float | str]) -> Fitted:
+    trees, rows_a_tree, most, seed = (
+        int(params[name]) for name in ("trees", "rows_a_tree", "most_training_rows", "seed")
+    )
+    most = min(len(past), most)
+    rng = np.random.default_rng(seed)
+    past = past[np.sort(rng.choice(len(past), most, replace=False))]
+    return _grown(past.tobytes(), past.shape[1], trees, min(rows_a_tree, most), seed)
+
+
+@lru_cache(maxsize=8)
+def _grown(past: bytes, features: int, trees: int, rows_a_tree: int, seed: int) -> Fitted:
+    """The forest of these days, of which each has so many features.
+
+    It is kept: for a standing feed, the days before the week are the same at each step.
+    """
     # scikit-learn takes a second to load: only where there is something to fit.
     from sklearn import config_context
     from sklearn.ensemble import IsolationForest
 
-    rng = np.random.default_rng(int(params["seed"]))
-    most = min(len(past), int(params["most_training_rows"]))
-    past = past[np.sort(rng.choice(len(past), most, replace=False))]
+    days = np.frombuffer(past).reshape(-1, features)
     # The values are finite and the parameters right: to check both anew for each tree takes longer
     # than to grow it.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         forest = IsolationForest(
-            n_estimators=int(params["trees"]),
-            max_samples=min(int(params["rows_a_tree"]), most),
-            random_state=int(params["seed"]),
-        ).fit(past)
-    return Fitted(forest, np.sort(_strangeness(forest, past)))
+            n_estimators=trees, max_samples=rows_a_tree, random_state=seed
+        ).fit(days)
+    return Fitted(forest, np.sort(_strangeness(forest, days)))
 
 
 def _strangeness(forest: IsolationForest, days: Floats) -> Floats:
