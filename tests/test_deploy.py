@@ -171,7 +171,7 @@ def test_each_wait_is_for_something_that_comes() -> None:
 
 def test_every_port_is_of_this_machine_alone() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
     on_the_host = [name for name, one in SERVICES.items() if one.get("network_mode") == "host"]
     assert on_the_host == ["triage"]  # which listens on 127.0.0.1 only (tests/explore)

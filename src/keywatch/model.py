@@ -553,6 +553,7 @@ HEALTH_CHECKS = (
     "feed_stopped",
     "outbox_dead",
     "outbox_waiting",
+    "question_overdue",
     "place_unreadable",
     "file_left_out",
     "ip_data_old",

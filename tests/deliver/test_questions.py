@@ -13,8 +13,9 @@ from jsonschema import Draft202012Validator
 from keywatch import pipeline
 from keywatch.deliver.codes import VALID, Codes
 from keywatch.errors import UsageError
-from keywatch.lake import utc_now
+from keywatch.lake import Lake, utc_now
 from keywatch.model import OwnerAnswer
+from keywatch.operate import health
 from keywatch.report.html import render_html
 from keywatch.review.questions import Answered
 from keywatch.text.document import review_document, review_schema
@@ -63,6 +64,13 @@ def test_an_owner_who_confirms_is_asked_once_and_nobody_else_hears(tmp_path: Pat
         assert len(made.asked()) == 1
         for secret in (code, BOT_TOKEN):
             assert secret.encode() not in made.every_byte()
+
+
+def _overdue(made: Asking, after: timedelta) -> list[str]:
+    """What `doctor` says of questions, so long after now."""
+    with Lake.open(made.lake) as lake:
+        found = health.findings(lake, made.settings, utc_now() + after)
+    return [one.text for one in found if one.check == "question_overdue"]
 
 
 def _config(folder: Path) -> Path:
@@ -133,8 +141,12 @@ def test_no_answer_raises_the_alert_once_and_one_that_is_late_counts(tmp_path: P
     with asking(tmp_path) as made:
         made.deliver()
         assert made.told() == []
+        assert _overdue(made, timedelta(hours=2.5)) == []
+        (late,) = _overdue(made, HOURS)
+        assert "1 question to team-a: the time to answer is over" in late
         ended = made.deliver(HOURS)
         assert "no answer within 2 hours" in ended.followed[0]
+        assert _overdue(made, HOURS) == []
         for _ in range(2):
             made.deliver(HOURS)
         (message,) = made.told()

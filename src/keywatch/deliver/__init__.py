@@ -12,6 +12,7 @@ from keywatch.deliver.outbox import (
     heartbeat_is_due,
     standings,
 )
+from keywatch.deliver.questions import overdue
 from keywatch.deliver.run import (
     DeliveryReport,
     Outbox,
@@ -44,6 +45,7 @@ __all__ = [
     "heartbeat_is_due",
     "message_schema",
     "near_channels",
+    "overdue",
     "preview",
     "put_report",
     "question_message",

@@ -42,6 +42,7 @@ _MOST_AT_ONCE = 5
 _FEWEST_LOADS = 3
 """A folder that was loaded from less often is one that was loaded once, and not a place."""
 _REVIEW_PATIENCE = timedelta(days=2)
+_QUESTION_PATIENCE = timedelta(hours=1)
 _FEWEST_HOURS = 24
 """Hours in which the feed ran, before its rest means something."""
 _LEFT_OUT_DAYS = 30
@@ -72,6 +73,7 @@ def findings(lake: Lake, settings: Settings, now: datetime) -> tuple[HealthFindi
         *_review(lake, now),
         *_feed(lake, now),
         *_outbox(lake, settings, now),
+        *_questions(lake, settings, now),
         *_places(settings),
         *_left_out(lake, now),
         *_ip_data(lake, now),
@@ -312,6 +314,19 @@ def _outbox(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFin
                 name,
                 f"channel {name}: {standing.waiting_words(now)}; {mend}",
             )
+
+
+def _questions(lake: Lake, settings: Settings, now: datetime) -> Iterator[HealthFinding]:
+    """Alerts that wait for an owner, although the time to answer is over."""
+    late = deliver.overdue(lake, settings.deliver, now - _QUESTION_PATIENCE)
+    if late:
+        owners = listed(sorted({printable(one.owner) for one, _ in late}), _MOST_AT_ONCE)
+        yield _finding(
+            "question_overdue",
+            "",
+            f"{count(len(late), 'question')} to {owners}: the time to answer is over, and the "
+            "channels are not notified yet; check that keywatch deliver or keywatch watch runs",
+        )
 
 
 # ------------------------------------------------------------------------------- what it reads
