@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -18,7 +18,10 @@ from keywatch.review.verdicts import VerdictReport
 from tests.deliver.alerts_of import review_of
 from tests.report.reviews import DOUBTED, FULL, SCANNED, SECOND, WEEK
 
-LATER = utc_now() + timedelta(hours=5)
+
+def later() -> datetime:
+    """Five hours after an alert of the test was opened."""
+    return utc_now() + timedelta(hours=5)
 
 
 @pytest.fixture
@@ -44,14 +47,14 @@ def judged(lake: Lake, key_id: str, verdict: Verdict) -> None:
 
 
 def test_a_lake_without_alerts_has_no_figures(lake: Lake) -> None:
-    found = response(lake, LATER)
+    found = response(lake, later())
     assert (found.open, found.alerts, found.detect_hours, found.close_hours) == ((), 0, None, None)
     assert render_alerts(found) == "No alert is open.\n"
 
 
 def test_open_alerts_come_by_urgency_with_their_age(lake: Lake) -> None:
     told(lake, review_of(DOUBTED, SECOND, SCANNED))
-    found = response(lake, LATER)
+    found = response(lake, later())
     assert [(one.names, one.action, one.severity) for one in found.open] == [
         (("Grafana dashboards",), "revoke", "critical"),
         (("CI smoke tests",), "revoke", "medium"),
@@ -68,13 +71,13 @@ def test_the_last_assignment_and_the_last_comment_are_shown(lake: Lake) -> None:
     add_note(lake, alert, "assigned", " ana ", "bob")
     add_note(lake, alert, "comment", "asked the team", "ana")
     add_note(lake, alert, "comment", "no answer\nyet", "ana")
-    (shown,) = response(lake, LATER).open
+    (shown,) = response(lake, later()).open
     assert (shown.assignee, shown.comment) == ("ana", "ana: no answer\nyet")
-    text = render_alerts(response(lake, LATER))
+    text = render_alerts(response(lake, later()))
     assert "assigned to ana" in text
     assert "comment of ana: no answer\\nyet" in text
     add_note(lake, alert, "assigned", "", "ana")
-    assert response(lake, LATER).open[0].assignee is None
+    assert response(lake, later()).open[0].assignee is None
     assert [note.kind for note in notes_of(lake, [alert.alert_id])[alert.alert_id]] == [
         "assigned", "comment", "comment", "assigned",
     ]  # fmt: skip
@@ -112,7 +115,7 @@ def test_an_alert_is_right_by_the_verdict_on_a_key_of_it(lake: Lake) -> None:
     told(lake, review_of(SCANNED, DOUBTED, replace(SECOND, verdict=None)))
     judged(lake, SCANNED.key_id, "compromised")
     judged(lake, DOUBTED.key_id, "expected")
-    found = response(lake, LATER)
+    found = response(lake, later())
     assert (found.alerts, found.closed, found.right, found.wrong) == (3, 1, 1, 1)
     assert {one.detector: one for one in found.detectors} == {
         "unfamiliar_agent": DetectorRecord("unfamiliar_agent", 1, 1),
@@ -130,11 +133,11 @@ def test_times_are_medians_of_the_alerts_of_the_last_days(lake: Lake) -> None:
     opened = told(lake, review_of(SCANNED, DOUBTED))[0].opened_at
     first = SCANNED.chronology[0].at.replace(microsecond=0), DOUBTED.chronology[0].at
     hours = [(opened - each).total_seconds() / 3600 for each in first]
-    found = response(lake, LATER)
+    found = response(lake, later())
     assert found.detect_hours == pytest.approx(sum(hours) / 2, abs=0.01)
     assert found.close_hours is None
     judged(lake, DOUBTED.key_id, "benign")
-    assert response(lake, LATER).close_hours == pytest.approx(0.0, abs=1.0)
+    assert response(lake, later()).close_hours == pytest.approx(0.0, abs=1.0)
     much_later = response(lake, opened + timedelta(days=DAYS + 1))
     assert (much_later.alerts, much_later.detect_hours) == (0, None)
     assert len(much_later.open) == 1
@@ -143,5 +146,5 @@ def test_times_are_medians_of_the_alerts_of_the_last_days(lake: Lake) -> None:
 def test_related_keys_are_one_alert_with_the_gravest_severity(lake: Lake) -> None:
     cases = (replace(SCANNED, in_campaign=True), replace(SECOND, in_campaign=True, verdict=None))
     told(lake, review_of(*cases, groups=FULL.groups[:1]))
-    (shown,) = response(lake, LATER).open
+    (shown,) = response(lake, later()).open
     assert (shown.kind, len(shown.key_ids), shown.severity) == ("campaign", 2, "critical")
