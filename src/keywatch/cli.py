@@ -1023,6 +1023,17 @@ def triage(
     serve(common.lake, common.settings(), port, by if allow_verdicts else None, ready)
 
 
+@app.command(help_epilogue=_examples("keywatch mcp --lake /srv/keywatch/lake"))
+def mcp(*, common: Common = _DEFAULTS) -> None:
+    """Serve the lake read-only to an AI assistant, by the Model Context Protocol on stdio."""
+    try:
+        from keywatch.explore import assistant
+    except ModuleNotFoundError as e:
+        raise UsageError(f"this needs {e.name}: {to_install('mcp')}") from e
+
+    assistant.serve(common.lake, common.settings())
+
+
 @app.command(
     help_epilogue=_examples(
         "keywatch watch             # every few minutes, from cron",
