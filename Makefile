@@ -176,6 +176,11 @@ $(LOCKED): requirements.lock
 	fi; \
 	touch $@
 
+# The version is git's: after a `git pull`, `make setup` installs the checkout again.
+ifneq ($(filter setup,$(MAKECMDGOALS)),)
+$(INSTALLED): $(wildcard $(shell git rev-parse --git-path logs/HEAD 2>/dev/null))
+endif
+
 $(INSTALLED): $(LOCKED) pyproject.toml
 	@set -eu; \
 	if [ -n "$(UV)" ]; then \

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from keywatch import pipeline, sample
+from keywatch import __version__, pipeline, sample
 from keywatch.lake import Lake
 from keywatch.settings import Settings
 from tests.command import Ran, keywatch
@@ -387,7 +387,7 @@ def test_doctor_says_versions_lake_and_database_ages(loaded: Loaded) -> None:
     ran = keywatch("doctor", "--lake", loaded.lake)
 
     assert ran.code == 0, ran.out
-    assert "keywatch 0.1.0" in ran.out
+    assert f"keywatch {__version__}" in ran.out
     assert "dbip-country-lite" in ran.out
     assert str(loaded.lake) in ran.out
 

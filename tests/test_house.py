@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-import keywatch
-
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 
@@ -146,10 +144,6 @@ def test_duckdb_and_its_extensions_are_of_one_version() -> None:
     assert len(versions) == 1
 
 
-def test_the_package_says_the_version_of_the_project() -> None:
-    assert keywatch.__version__ == pyproject()["project"]["version"]
-
-
 def test_setup_takes_wheels_by_their_hashes_alone() -> None:
     make = (ROOT / "Makefile").read_text("utf-8").replace("\\\n", "")
     installs = re.findall(r"\bpip (?:sync|install) [^;]*", make)
@@ -202,7 +196,7 @@ def test_the_wheel_ships_the_content_and_the_typing_marker(tmp_path: Path) -> No
     assert parts - shipped == set()
     assert {"keywatch/py.typed", "keywatch/__init__.py"} <= shipped
     outside = {name.split("/")[0] for name in shipped}
-    assert outside == {"keywatch", f"keywatch-{keywatch.__version__}.dist-info"}
+    assert outside == {"keywatch", f"keywatch-{wheel.name.split('-')[1]}.dist-info"}
 
 
 UNIQUE = {"rank", "imported_at", "ts"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
     from keywatch.explore.notebook import Frames, JudgingLake, LakeView
 
-__version__ = "0.1.0"
+__version__ = version("keywatch")
 __all__ = ["__version__", "open"]
 
 

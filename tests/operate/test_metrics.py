@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
-from keywatch import pipeline
+from keywatch import __version__, pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import HEALTH_CHECKS, HealthFinding
@@ -60,7 +60,7 @@ def test_the_figures_of_a_lake(quick: Loading) -> None:
     assert found.pop("checked_timestamp_seconds") == 1_795_305_600
     assert found.pop("health_findings log_ended") == 1
     assert found.pop('outbox_waiting a "b"\\') == found.pop("outbox_waiting chat") == 1
-    assert found.pop("info 0.1.0") == 1
+    assert found.pop(f"info {__version__}") == 1
     # All else is nothing, and what is not known is not there.
     assert set(found.values()) == {0}
     assert {name for name in found if name.startswith("health_findings")} == {
