@@ -19,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14 python
 
-.PHONY: help setup demo docs notebooks ipynb test test-long test-cluster quick torture mutants image-check check lint formatting types imports sql fix bench lock clean
+.PHONY: help setup demo docs notebooks ipynb test test-long test-cluster quick torture mutants image-check release install-check check lint formatting types imports sql fix bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 14
@@ -98,6 +98,29 @@ image-check: ## deploy/install.sh in a clean folder, and what it installs (two m
 	cp -r "$$checkout/flows" "$$checkout/prefect.yaml" .; \
 	python -c 'import flows.weekly_review, keywatch.explore.desk'; \
 	echo "image-check: installed, and it runs"
+
+release: $(INSTALLED) ## dist/: sdist, wheel, list of packages, notes and sums of the tagged commit (ARGS=--snapshot tries it)
+	@$(BIN)/python tools/release.py $(ARGS)
+
+# As a user installs a release, without this checkout. With pyenv, PYENV_VERSION=3.11.7:3.13.0 names two.
+install-check: $(INSTALLED) ## a release in a clean environment of each Python here, and its demo (two minutes each)
+	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/python tools/release.py --snapshot --output "$$folder/dist"; \
+	cd "$$folder"; seen=; \
+	for python in $(or $(PYTHON),$(PYTHONS)); do \
+		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || continue; \
+		case "$$seen " in *" $$version "*) continue ;; esac; \
+		seen="$$seen $$version"; \
+		"$$python" -m venv venv; \
+		pip="venv/bin/python -m pip --no-input --disable-pip-version-check install -qq --no-deps"; \
+		$$pip --require-hashes --only-binary :all: -r dist/*-requirements.txt; \
+		$$pip --no-index dist/*.whl; \
+		HOME="$$folder" venv/bin/keywatch --version; \
+		HOME="$$folder" venv/bin/keywatch demo --keys 20 --weeks 3 >demo.txt; \
+		rm -rf venv; \
+		echo "install-check: Python $$version, installed, and it runs"; \
+	done; \
+	if [ -z "$$seen" ]; then echo "install-check: no Python 3.11 or newer found" >&2; exit 2; fi
 
 check: lint formatting types imports sql ## style, types and import rules
 

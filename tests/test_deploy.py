@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from keywatch.cli import app
 from keywatch.settings import Settings, load_settings
 from tests.prose import ROOT
-from tests.test_house import locked
+from tools.lock import locked
 
 DEPLOY = ROOT / "deploy"
 CONTAINERFILE = (DEPLOY / "Containerfile").read_text("utf-8").replace("\\\n", " ")

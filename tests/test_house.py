@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tomllib
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tools.lock import locked
+
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements.lock"
 
 # Each in two parts, so that this file does not hold what it looks for.
 REGISTRY_HOSTS = [
@@ -42,22 +41,6 @@ def normalized(requirement: str) -> str:
     match = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert match, f"not a requirement: {requirement!r}"
     return re.sub(r"[-_.]+", "-", match[0]).lower()
-
-
-def locked(lock: Path = LOCK) -> dict[str, tuple[str, list[str]]]:
-    """Package → version and hashes, for each entry of a lock."""
-    entries: dict[str, tuple[str, list[str]]] = {}
-    name = ""
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        if entry := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
-            name = entry[1]
-            assert name not in entries, f"{name} is locked twice"
-            entries[name] = (entry[2], [])
-        elif hashed := re.match(r"    --hash=sha256:([0-9a-f]{64})(?: \\)?$", line):
-            entries[name][1].append(hashed[1])
-        else:
-            assert line.lstrip().startswith("#"), f"neither entry, hash nor comment: {line!r}"
-    return entries
 
 
 def test_no_file_names_a_registry_or_a_folder_of_one_machine() -> None:
@@ -167,36 +150,6 @@ def test_each_test_that_security_names_is_there() -> None:
     assert {name: defined[name] for name in named if defined[name] != 1} == {}
     rows = [line for line in text.splitlines() if re.match(r"\| (?!---|promise \||what \|)", line)]
     assert [row for row in rows if not re.search(r"`test_\w+`|`make check`", row)] == []
-
-
-@pytest.mark.slow
-def test_the_wheel_ships_the_content_and_the_typing_marker(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        shipped = set(archive.namelist())
-    content = {
-        f"keywatch/_content/{path.relative_to(ROOT).as_posix()}"
-        for folder in ("data", "detectors", "vendors")
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert content - shipped == set()
-    package = ROOT / "src" / "keywatch"
-    parts = {
-        f"keywatch/{path.relative_to(package).as_posix()}"
-        for path in package.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert parts - shipped == set()
-    assert {"keywatch/py.typed", "keywatch/__init__.py"} <= shipped
-    outside = {name.split("/")[0] for name in shipped}
-    assert outside == {"keywatch", f"keywatch-{wheel.name.split('-')[1]}.dist-info"}
 
 
 UNIQUE = {"rank", "imported_at", "ts"}

@@ -8,12 +8,14 @@ is given. The locks in deploy/, for the image, have those packages of it that an
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPERS = "requirements.lock"
@@ -26,6 +28,31 @@ LOCKS = {
     "deploy/build.lock": ["--group=build"],
 }  # fmt: skip
 """Each lock with what it is made of, the first one first: the others have its versions."""
+
+
+class Locked(NamedTuple):
+    """A package's entry in a lock."""
+
+    version: str
+    hashes: list[str]
+    """SHA-256 of each of its files, in hexadecimal."""
+
+
+def locked(lock: Path = ROOT / DEVELOPERS) -> dict[str, Locked]:
+    """Each package of a lock; ValueError for a line that is no entry, hash or comment."""
+    entries: dict[str, Locked] = {}
+    name = ""
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if entry := re.match(r"([a-z0-9-]+)==([^ ;]+)", line):
+            name = entry[1]
+            if name in entries:
+                raise ValueError(f"{lock}: {name} is locked twice")
+            entries[name] = Locked(entry[2], [])
+        elif hashed := re.match(r"    --hash=sha256:([0-9a-f]{64})(?: \\)?$", line):
+            entries[name].hashes.append(hashed[1])
+        elif not line.lstrip().startswith("#"):
+            raise ValueError(f"{lock}: neither entry, hash nor comment: {line!r}")
+    return entries
 
 
 def find_uv(scratch: Path) -> Path:
