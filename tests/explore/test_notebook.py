@@ -19,6 +19,7 @@ import pytest
 import keywatch
 from keywatch import pipeline
 from keywatch.errors import LakeError, UsageError
+from keywatch.explore.lookups import AddressView, LessonsView, RuleView
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
 from keywatch.settings import LakeSettings
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
@@ -119,6 +120,118 @@ def test_who_else_came_from_there(stolen: KeyView) -> None:
     assert not neighbours.flagged[1:].any()
 
 
+def test_who_used_a_key_and_with_what(stolen: KeyView) -> None:
+    users = pandas(stolen.users())
+    assert users.kind.tolist() == ["suspicious", "usual"]
+    assert [list(agents) for agents in users.agents] == [["curl/8"], ["Grafana/10"]]
+    assert users.requests_now.sum() == 17
+    assert users.requests_before.tolist() == [0, 58]
+    assert "was used from 2 networks in week 2026-W40" in stolen.summary
+    assert "(10 requests by curl/8). Usual: " in stolen.summary
+    assert " Action: revoke, " in stolen.summary
+    assert stolen.summary.endswith(" Verdict: compromised, ana: leaked.")
+
+
+def test_what_else_an_address_did(lake: LakeView) -> None:
+    away = lake.address(AWAY)
+    keys = pandas(away.keys())
+    assert keys.key_id.tolist() == ["key_1", "other"]
+    assert keys.action.tolist() == ["revoke", "none"]
+    assert keys.verdict[0] == "compromised"
+    assert keys.requests_now.tolist() == [10, 1]
+    assert keys.flagged.tolist() == [True, False]
+    endpoints, timeline = pandas(away.endpoints()), pandas(away.timeline())
+    assert endpoints.requests_now.sum() == timeline.requests.sum() == 11
+    assert "2 keys of team-a were used from" in away.summary
+    assert "2 of them for the first time. Revoke <img" in away.summary
+    rows = json.dumps(away.timeline_chart().to_dict())
+    assert "onerror=alert(1)>\\\\u202e" in rows
+    # The default is where the most suspicious case was used from.
+    prefix = lake.address()
+    assert prefix.place == AWAY.rpartition(".")[0] + ".0/24"
+    pd.testing.assert_frame_equal(pandas(prefix.keys()), keys)
+
+
+def test_an_address_is_named_by_itself_its_prefix_any_longer_one_or_its_network(
+    lake: LakeView,
+) -> None:
+    (network,) = pandas(
+        lake.sql("SELECT 'AS' || asn AS n FROM lake.origins WHERE address = $ip", ip=AWAY)
+    ).n
+    whole = AWAY.split(".")[0] + ".0.0.0/8"
+    for place in (AWAY, f"{AWAY}/32", whole, network, f" {network.lower()} "):
+        found = pandas(lake.address(place).keys())
+        assert found.key_id.tolist() == ["key_1", "other"], place
+    for place in ("192.0.2.7", "2001:db8::/32", "AS64496"):
+        nothing = lake.address(place)
+        assert nothing.addresses == len(pandas(nothing.keys())) == 0
+        assert nothing.summary.startswith(f"No key was used from {place} in week 2026-W40")
+        nothing.timeline_chart()
+    with pytest.raises(UsageError, match="no address 'the office' in the lake; use an address"):
+        lake.address("the office")
+
+
+def test_the_alerts_of_a_rule_beside_the_cases(lake: LakeView) -> None:
+    (kind,) = pandas(lake.sql("SELECT class FROM lake.origins WHERE address = $ip", ip=AWAY))[
+        "class"
+    ]
+    rule = lake.rule(kind, new=True)
+    hits, missed, weeks = pandas(rule.hits()), pandas(rule.missed()), pandas(rule.by_week())
+    assert hits.key_id.tolist() == ["key_1", "other"]
+    assert hits.outcome.tolist() == ["theft", "no case"]
+    assert hits.requests.tolist() == [10, 1]
+    assert hits.new.all()
+    named = set(hits.key_id) | set(missed.key_id)
+    cases = pandas(lake.cases())
+    assert set(cases[cases.action != "none"].key_id) <= named
+    assert not set(hits.key_id) & set(missed.key_id)
+    now = weeks[weeks.week == "2026-W40"]
+    assert dict(zip(now.outcome, now["keys"], strict=True)) == {"theft": 1, "no case": 1}
+    assert f"A rule on networks (class {kind}; new to the key) would alert on 2 keys out of " in (
+        rule.summary
+    )
+    assert "1 hit would be a false alarm unless" in rule.summary
+    assert '"kind": "theft"' in json.dumps(rule.week_chart("dark").to_dict())
+
+
+def test_a_rule_hits_what_meets_all_its_conditions(lake: LakeView) -> None:
+    place = "SELECT country, 'AS' || asn AS network FROM lake.origins WHERE address = $ip"
+    (away,) = pandas(lake.sql(place, ip=AWAY)).to_dict("records")
+    both = pandas(lake.rule(countries=[away["country"]], networks=away["network"]).hits())
+    assert both.key_id.tolist() == ["key_1", "other"]
+    neither = lake.rule("tor", countries=away["country"])
+    assert len(pandas(neither.hits())) == 0
+    assert "would alert on 0 keys" in neither.summary
+    everywhere = pandas(lake.rule(["hosting", "isp", "vpn", "unknown"]).hits())
+    assert len(everywhere) > 40
+    earlier = lake.rule(networks=away["network"], week="2026-W39")
+    assert len(pandas(earlier.hits())) == 0
+    with pytest.raises(UsageError, match="a rule needs classes, countries or networks"):
+        lake.rule(new=True)
+    with pytest.raises(UsageError, match=r"unknown class 'vnp'.*; did you mean 'vpn'"):
+        lake.rule("vnp")
+
+
+def test_what_the_verdicts_of_a_month_taught(lake: LakeView) -> None:
+    lessons = lake.lessons()
+    verdicts, detectors = pandas(lessons.verdicts()), pandas(lessons.detectors())
+    assert verdicts.key_id.tolist() == ["key_1"]
+    first = verdicts.iloc[0]
+    assert (first.outcome, first.action, first.judged_by) == ("theft", "revoke", "ana")
+    assert first.in_force
+    assert pd.isna(first.action_after)  # no later week was reviewed
+    assert set(detectors.thefts) == {1}
+    assert set(detectors.false_alarms) == {0}
+    assert lessons.summary.startswith(f"The verdicts of {lessons.month} are 1 theft and 0 false")
+    assert "Thefts were 1 of 1 case to revoke." in lessons.summary
+    assert '"kind": "theft"' in json.dumps(lessons.detector_chart().to_dict())
+    none = lake.lessons("2026-09")
+    assert "No verdict of 2026-09 is in force. Record one with keywatch verdict" in none.summary
+    assert len(pandas(none.verdicts())) == len(pandas(none.detectors())) == 0
+    with pytest.raises(UsageError, match="'last' is not a month; use YYYY-MM"):
+        lake.lessons("last")
+
+
 def test_the_order_of_calls(stolen: KeyView) -> None:
     sequence = pandas(stolen.sequence())
     new = sequence[sequence.requests_before == 0]
@@ -205,17 +318,20 @@ class Markup(HTMLParser):
 
 
 def test_each_shows_itself_and_hostile_names_do_nothing(lake: LakeView, stolen: KeyView) -> None:
-    views: list[LakeView | WeekView | KeyView] = [lake, lake.week(), stolen]
+    views: list[Any] = [lake, lake.week(), stolen]
+    views += [lake.address(), lake.rule("hosting"), lake.lessons()]
     shown = [Markup(view._repr_html_()) for view in views]
 
     assert not {"img", "script"} & {tag for each in shown for tag in each.tags}
     assert all(char.isprintable() or char == "\n" for each in shown for char in each.text)
     assert "onerror=alert(1)>\\u202e" in shown[1].text
     assert "onerror=alert(1)>\\u202e" in shown[2].text
+    assert "Revoke <img src=x onerror=alert(1)>\\u202e." in shown[3].text
     assert "2026-W40" in shown[0].text
     assert "Revoke ply_live_prod_4f8a2c…9e1d now" in shown[2].text
     assert "IP Geolocation by DB-IP" in shown[0].text
-    assert [repr(view)[:9] for view in views] == ["keywatch.", "<week 202", "<key 'key"]
+    assert [repr(view)[:9] for view in views] == ["keywatch.", "<week 202", "<key 'key",
+                                             "<address ", "<rule on ", "<verdicts"]  # fmt: skip
 
 
 def test_a_key_by_its_masked_form_and_name_and_a_name_of_two(lake: LakeView) -> None:
@@ -251,11 +367,17 @@ def test_a_lake_that_nobody_reviewed_yet(tmp_path: Path) -> None:
     young = fresh.key("key_1")
     assert young.window.start == datetime(2026, 8, 10)
     assert (young.case, len(young.evidence()), len(young.timeline())) == (None, 0, 16)
-    assert "no action" in young._repr_html_()
+    assert "The window has not been reviewed" in young._repr_html_()
+    busiest, rule = fresh.address(), fresh.rule("isp")
+    assert busiest.place == "84.151.10.0/24"
+    assert "The window has not been reviewed" in busiest.summary
+    assert "The window has not been reviewed" in rule.summary
+    assert pandas(rule.hits()).outcome.tolist() == ["not reviewed"]
+    assert "No verdict of" in fresh.lessons().summary
 
 
 def test_every_public_name_says_what_it_is() -> None:
-    for view in (LakeView, JudgingLake, WeekView, KeyView):
+    for view in (LakeView, JudgingLake, WeekView, KeyView, AddressView, RuleView, LessonsView):
         for name, member in inspect.getmembers(view, inspect.isfunction):
             assert name.startswith("_") or inspect.getdoc(member), f"{view.__name__}.{name}"
 

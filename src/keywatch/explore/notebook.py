@@ -23,17 +23,25 @@ from contextlib import ExitStack, contextmanager
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import pipeline
 from keywatch.errors import UsageError
+from keywatch.explore.lookups import (
+    NEWEST_RUNS,
+    UNREVIEWED,
+    AddressView,
+    LessonsView,
+    Rule,
+    RuleView,
+    altair_charts,
+)
 from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Response, Review, Window
 from keywatch.report import drawn
 from keywatch.review import history, new_networks, questions, response
-from keywatch.text.phrases import count, duration, iso_week, minute, window_label
+from keywatch.text.phrases import count, duration, iso_week, listed, minute, window_label
 
 if TYPE_CHECKING:
     import altair as alt
@@ -54,9 +62,6 @@ __all__ = ["Frames", "JudgingLake", "KeyView", "LakeView", "WeekView"]
 
 _TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
 _MOST_SHOWN = 20
-_NEWEST_RUNS = """
-    FROM lake.runs QUALIFY row_number() OVER (
-        PARTITION BY window_start, window_end ORDER BY made_at DESC, run_id) = 1"""
 
 
 class LakeView:
@@ -224,8 +229,57 @@ class LakeView:
             UsageError: no key, or several keys, have this name; or the week does not exist.
         """
         with self._reading() as lake:
-            window = weeks.week_window(week) if week else _newest_window(lake)
-            return KeyView(self, lake, _key_id(lake, key), window or weeks.last_full_week(lake))
+            return KeyView(self, lake, _key_id(lake, key), _window_of(lake, week))
+
+    def address(self, place: str | None = None, week: str | None = None) -> AddressView:
+        """Which keys were used from an address, and which of them are cases.
+
+        `place` is an address, a prefix (``192.0.2.0/24``, of any length) or a network
+        (``AS64496``); by default the prefix of the most suspicious case, otherwise of the most
+        requests. The default week is that of `key`.
+
+        Raises:
+            UsageError: `place` is none of these, or the week does not exist.
+        """
+        with self._reading() as lake:
+            days = self._settings.review.baseline_days
+            return AddressView(lake, self._frame, place, _window_of(lake, week), days)
+
+    def rule(
+        self,
+        classes: str | Iterable[str] = (),
+        *,
+        countries: str | Iterable[str] = (),
+        networks: str | Iterable[str] = (),
+        new: bool = False,
+        week: str | None = None,
+    ) -> RuleView:
+        """The keys that a rule on networks would alert on, beside Keywatch's own cases.
+
+        The rule hits a request whose network is of one of the `classes` (hosting, vpn, proxy, tor,
+        relay, isp, unknown), in one of the `countries` (two letters) and one of the `networks`
+        (``AS64496``); an empty list is no condition. With `new`, only networks that the key had
+        never used before, in all of the lake. The default week is that of `key`.
+
+        Raises:
+            UsageError: the rule has no condition, a class or the week does not exist.
+        """
+        rule = Rule.of(classes, countries, networks, new)
+        with self._reading() as lake:
+            days = self._settings.review.baseline_days
+            return RuleView(lake, self._frame, rule, _window_of(lake, week), days)
+
+    def lessons(self, month: str | None = None) -> LessonsView:
+        """What the verdicts of a month taught: thefts, false alarms, and which evidence was wrong.
+
+        `month` is that in which they were given (UTC), such as ``2026-09``; by default the latest
+        with a verdict.
+
+        Raises:
+            UsageError: it is not a month.
+        """
+        with self._reading() as lake:
+            return LessonsView(lake, self._frame, month)
 
     def detectors(self) -> Frame:
         """The detectors: id, family, grain, status, hygiene, title, history."""
@@ -251,8 +305,7 @@ class LakeView:
 
         found = detector_of(name, self._settings)
         with self._reading() as lake:
-            window = weeks.week_window(week) if week else _newest_window(lake)
-            window = window or weeks.last_full_week(lake)
+            window = _window_of(lake, week)
         return DetectorView(found, self.folder, window, self._settings, self._frame)
 
 
@@ -356,7 +409,7 @@ class WeekView:
 
     def __init__(self, view: LakeView, lake: Lake, window: Window | None) -> None:
         rows = lake.rows(
-            f"SELECT window_start, window_end, run_id, coverage FROM ({_NEWEST_RUNS}) "
+            f"SELECT window_start, window_end, run_id, coverage FROM ({NEWEST_RUNS}) "
             "WHERE $start::TIMESTAMP IS NULL OR (window_start = $start AND window_end = $end) "
             "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
             start=window and window.start,
@@ -436,6 +489,7 @@ class KeyView:
         past = history.History(lake, [key_id], window, view._settings.review.baseline_days)
         self.first_day = past.first_day
         self._tables = {
+            "users": past.users(),
             "timeline": past.timeline(),
             "network": past.origins("network"),
             "address": past.origins("address"),
@@ -452,6 +506,7 @@ class KeyView:
         run_id, document = _document(lake, key_id, window)
         self.case: Mapping[str, Any] | None = document
         """The case as in the review's JSON; None unless the latest run recommends an action."""
+        self._is_reviewed = run_id is not None
         self._tables["evidence"] = _evidence(lake, run_id, key_id)
 
     def __repr__(self) -> str:
@@ -461,28 +516,60 @@ class KeyView:
         from keywatch.report.html import render_card
 
         key, case = self.facts, self.case or {}
+        age = f"{duration((self.window.end - key.created_at).days)} old" if key.created_at else ""
         scopes = "unknown" if key.scopes is None else ", ".join(key.scopes) or "none"
-        age = (
-            duration((self.window.end - key.created_at).days) + " old"
-            if key.created_at
-            else "unknown"
-        )
         facts = [
-            ("key", self.key_id), ("owner", key.owner or "unknown"),
-            ("environment", key.environment or "unknown"), ("scopes", scopes), ("age", age),
-            ("seen", f"{key.first_day} to {key.last_day}"), ("why", case.get("summary", "")),
+            self.key_id, key.owner or "owner unknown", key.environment or "", age,
+            f"scopes: {scopes}", f"seen {key.first_day} to {key.last_day}",
         ]  # fmt: skip
-        bits = f", {case['bits']:.1f} bits" if case else ""
         return render_card(
             "key",
             title=key.name or self.key_id,
-            told=f"{case.get('action', 'no action')}{bits}, {window_label(self.window)}",
-            facts=[fact for fact in facts if fact[1]],
+            summary=self.summary,
+            facts=[fact for fact in facts if fact],
             steps=case.get("steps", []),
         )
 
+    @property
+    def summary(self) -> str:
+        """Who used the key in the window: suspicious, new and usual networks, and what to do."""
+        name, label = self.facts.name or self.key_id, window_label(self.window)
+        users = self._tables["users"].to_pylist()
+        if not users:
+            return f"{name} was not used in {label}."
+        told = f"{name} was used from {count(len(users), 'network')} in {label}."
+        for kind in reversed(drawn.KINDS):
+            found = [user for user in users if user["kind"] == kind]
+            agents = sorted({agent for user in found for agent in user["agents"]})
+            requests = sum(user["requests_now"] for user in found)
+            if found:
+                told += (
+                    f" {kind.capitalize()}: {listed((user['origin'] for user in found), 3)} "
+                    f"({count(requests, 'request')} by {listed(agents, 3)})."
+                )
+        case = self.case
+        if not self._is_reviewed:
+            told += f" {UNREVIEWED}"
+        elif case is None:
+            told += " No action is recommended."
+        else:
+            told += f" Action: {case['action']}, {case['bits']:.1f} bits: {case['summary']}."
+        for given in self._tables["verdicts"].to_pylist():
+            if given["in_force"] and given["window_start"] == self.window.start:
+                told += f" Verdict: {given['verdict']}, {given['judged_by']}: {given['because']}."
+        return told
+
     def _frame(self, name: str) -> Frame:
         return self._view._frame(self._tables[name])
+
+    def users(self) -> Frame:
+        """Networks from which the key was used in the window, and its clients there.
+
+        Suspicious networks are first, then new ones. Columns: key_id, kind (suspicious, new,
+        usual), origin, class, country, agents, addresses, requests_before, days_before,
+        requests_now, days_now, refused_now, first_seen, last_seen (UTC, in the window).
+        """
+        return self._frame("users")
 
     def timeline(self) -> Frame:
         """Requests by day and network."""
@@ -538,7 +625,7 @@ class KeyView:
 
     def timeline_chart(self, theme: str = "light") -> alt.LayerChart:
         """Requests by day and network, as in the report."""
-        charts = _charts()
+        charts = altair_charts()
         rows = drawn.timeline_rows(self._tables["timeline"].to_pylist())
         week = [drawn.week_row(self.window)]
         plain = charts.timeline_chart(charts.inline(rows), charts.inline(week), _TIMELINE_WIDTH)
@@ -547,7 +634,7 @@ class KeyView:
 
     def map(self, theme: str = "light") -> alt.LayerChart:
         """The map of the origins of requests, as in the report."""
-        charts = _charts()
+        charts = altair_charts()
         rows = drawn.map_rows(self._tables["network"].to_pylist())
         plain = charts.map_chart(charts.inline(rows), width=_MAP_WIDTH)
         chart: alt.LayerChart = charts.themed(plain, theme)
@@ -555,20 +642,11 @@ class KeyView:
 
     def endpoint_chart(self, theme: str = "light") -> alt.LayerChart:
         """Requests per day by endpoint, before and now, as in the report."""
-        charts = _charts()
+        charts = altair_charts()
         rows = drawn.endpoint_rows(self._tables["endpoints"].to_pylist())
         plain = charts.endpoint_chart(charts.inline(rows), _ENDPOINTS_WIDTH)
         chart: alt.LayerChart = charts.themed(plain, theme)
         return chart
-
-
-def _charts() -> ModuleType:
-    """`keywatch.report.charts`, whose library only notebooks and the triage page have."""
-    try:
-        from keywatch.report import charts
-    except ModuleNotFoundError as e:
-        raise UsageError(f"charts need {e.name}: {to_install('notebooks')}") from e
-    return charts
 
 
 def _frame(table: pa.Table, frames: Frames) -> Frame:
@@ -602,7 +680,7 @@ def _weeks(lake: Lake) -> pa.Table:
 
     table = lake.table(
         f"""
-        WITH runs AS ({_NEWEST_RUNS})
+        WITH runs AS ({NEWEST_RUNS})
 
         SELECT window_start AS start, window_end AS "end", run_id, made_at,
             (coverage ->> 'keys')::BIGINT AS keys, (coverage ->> 'assessed')::BIGINT AS assessed,
@@ -627,6 +705,12 @@ def _newest_window(lake: Lake) -> Window | None:
         now=utc_now(),
     )
     return Window(*rows[0]) if rows else None
+
+
+def _window_of(lake: Lake, week: str | None) -> Window:
+    """The named week; otherwise the latest reviewed window, or the last full week of the lake."""
+    window = weeks.week_window(week) if week else _newest_window(lake)
+    return window or weeks.last_full_week(lake)
 
 
 def _key_id(lake: Lake, key: str) -> str:
@@ -708,7 +792,7 @@ def _document(
 ) -> tuple[str | None, Mapping[str, Any] | None]:
     """The newest run of the window, and what it has to say of the key where an action is due."""
     run_id = lake.value(
-        f"SELECT run_id FROM ({_NEWEST_RUNS}) WHERE window_start = $start AND window_end = $end",
+        f"SELECT run_id FROM ({NEWEST_RUNS}) WHERE window_start = $start AND window_end = $end",
         start=window.start,
         end=window.end,
     )

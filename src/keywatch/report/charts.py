@@ -15,6 +15,8 @@ from keywatch.report import vega
 from keywatch.report.drawn import KINDS, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
 Width: TypeAlias = int | Literal["container"]
@@ -170,6 +172,37 @@ def endpoint_chart(rows: Table, width: Width = "container") -> alt.LayerChart:
         alt.X("now:Q", scale=scale, axis=axis), *_kinds(), tooltip=tips
     )
     return _lines(_layered(before, now), width, 20)
+
+
+def counts_chart(
+    rows: Table, kinds: Mapping[str, str], title: str, width: int, *, by_time: bool = False
+) -> alt.LayerChart:
+    """How many of each kind there are, by name: a bar a name, in the order of `rows`.
+
+    `rows` as of `count_rows`; `kinds` has the color of each kind, in the order of a bar's parts;
+    `title` says what is counted. Names that are times are below the bars, others beside them.
+    """
+    counts = alt.Axis(title=title, format="d", tickMinStep=1, tickCount=5)
+    if by_time:
+        times = alt.Axis(title=None, labelAngle=0, ticks=False)
+        x, y = alt.X("name:O", sort=None, axis=times), alt.Y("count:Q", axis=counts)
+    else:
+        x = alt.X("count:Q", axis=counts)
+        y = alt.Y("name:N", sort=None, title=None, axis=_NAMES)
+    colors = alt.Scale(domain=list(kinds), range=list(kinds.values()))
+    bars = (
+        alt.Chart(rows)
+        .transform_calculate(part=f"indexof({list(kinds)!r}, datum.kind)")
+        .mark_bar()
+        .encode(
+            x,
+            y,
+            alt.Color("kind:N", scale=colors, legend=alt.Legend(title=None, orient="top")),
+            alt.Order("part:Q"),
+            tooltip=["name:N", "kind:N", "count:Q"],
+        )
+    )
+    return _layered(bars).properties(width=width, height=130 if by_time else alt.Step(16))
 
 
 @cache

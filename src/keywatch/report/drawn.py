@@ -26,7 +26,6 @@ _MOST_ORIGINS = 8
 _MOST_ENDPOINTS = 16
 _ROOM_FOR_USUAL = 5
 _LABEL_LENGTH = 64
-_OTHERS = "other networks"
 
 
 def week_row(window: Window) -> dict[str, str]:
@@ -43,11 +42,11 @@ def _noon(day: date) -> str:
     return _naive(datetime.combine(day, time(12)))
 
 
-def timeline_rows(timeline: Sequence[Row]) -> Rows:
+def timeline_rows(timeline: Sequence[Row], others: str = "other networks") -> Rows:
     """Of one key's timeline: day, origin, requests, refused, kind; usual origins first.
 
     The eight networks that matter most have their own line: suspicious ones, then new ones, then
-    the most used; the others share one.
+    the most used; the `others` share one.
     """
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in timeline:
@@ -57,10 +56,10 @@ def timeline_rows(timeline: Sequence[Row]) -> Rows:
         total[2] += row["requests"]
     ranked = sorted(totals, key=lambda name: ([-n for n in totals[name]], name))
     own = ranked[:_MOST_ORIGINS] if len(ranked) > _MOST_ORIGINS + 1 else ranked
-    lines = [*reversed(own), *([_OTHERS] if len(own) < len(ranked) else [])]
+    lines = [*reversed(own), *([others] if len(own) < len(ranked) else [])]
     merged: dict[tuple[str, Any], dict[str, Any]] = {}
     for row in timeline:
-        line = row["origin"] if row["origin"] in own else _OTHERS
+        line = row["origin"] if row["origin"] in own else others
         point = merged.setdefault(
             (line, row["day"]),
             {"day": _noon(row["day"]), "origin": printable(line, _LABEL_LENGTH),
@@ -124,6 +123,11 @@ def endpoint_rows(endpoints: Sequence[Row]) -> Rows:
         }
         for row in [*shown, *usual[: _MOST_ENDPOINTS - len(shown)]]
     ]
+
+
+def count_rows(counts: Sequence[Row]) -> Rows:
+    """Of counts by name and kind: the same, as `counts_chart` draws them."""
+    return [dict(row) | {"name": printable(row["name"], _LABEL_LENGTH)} for row in counts]
 
 
 def _kind(row: Row) -> str:

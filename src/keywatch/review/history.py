@@ -157,7 +157,7 @@ class History:
         for name, day in (
             ("start", self.first_day),
             ("window_start", window.start.date()),
-            ("window_end", _end_day(window)),
+            ("window_end", end_day(window)),
         ):
             lake.execute(f"SET VARIABLE history_{name} = $day", day=day)
         lake.execute(sql_text("history", __package__))
@@ -192,7 +192,7 @@ class History:
             f"""
             SELECT key_id, {address} origin, asn, organization, country, class, latitude, longitude,
                 max(accuracy_km) AS accuracy_km, count(DISTINCT address) AS addresses,
-                {_BEFORE_AND_NOW},
+                {BEFORE_AND_NOW},
                 min(first_ts) AS first_seen, max(last_ts) AS last_seen,
                 bool_or(known) AS known, bool_or(flagged AND in_window) AS flagged
             FROM history
@@ -200,6 +200,31 @@ class History:
                 longitude
             ORDER BY key_id, requests_now DESC, requests_before DESC, origin, {address}
                 latitude, longitude
+            """
+        )
+
+    def users(self) -> pa.Table:
+        """Who used each key in the window, by network: suspicious ones first, then new ones.
+
+        Columns: key_id, kind (suspicious, new, usual), origin, class, country, agents (the clients
+        used from there, sorted), addresses, requests_before, days_before, requests_now, days_now,
+        refused_now, first_seen, last_seen (UTC, in the window).
+        """
+        return self._lake.table(
+            f"""
+            SELECT key_id,
+                CASE WHEN bool_or(flagged AND in_window) THEN 'suspicious'
+                    WHEN bool_or(known) THEN 'usual' ELSE 'new' END AS kind,
+                origin, min(class) AS class, min(country) AS country,
+                list(DISTINCT agent ORDER BY agent) FILTER (in_window) AS agents,
+                count(DISTINCT ip) FILTER (in_window) AS addresses, {BEFORE_AND_NOW},
+                min(first_ts) FILTER (in_window) AS first_seen,
+                max(last_ts) FILTER (in_window) AS last_seen
+            FROM history
+            GROUP BY key_id, origin
+            HAVING bool_or(in_window)
+            ORDER BY key_id, list_position(['suspicious', 'new', 'usual'], kind),
+                requests_now DESC, origin
             """
         )
 
@@ -219,7 +244,7 @@ class History:
             ),
 
             called AS (
-                SELECT key_id, endpoint, {_BEFORE_AND_NOW},
+                SELECT key_id, endpoint, {BEFORE_AND_NOW},
                     coalesce(sum(requests) FILTER (in_window AND flagged), 0)::BIGINT
                         AS requests_flagged
                 FROM history GROUP BY key_id, endpoint
@@ -243,7 +268,7 @@ class History:
         Columns: key_id, agent, requests_before, days_before, requests_now, days_now, refused_now.
         """
         return self._lake.table(
-            f"SELECT key_id, agent, {_BEFORE_AND_NOW} FROM history GROUP BY key_id, agent "
+            f"SELECT key_id, agent, {BEFORE_AND_NOW} FROM history GROUP BY key_id, agent "
             "ORDER BY key_id, requests_now DESC, requests_before DESC, agent"
         )
 
@@ -308,11 +333,12 @@ _REQUESTS = """
     count(DISTINCT day) FILTER (NOT in_window) AS days_before,
     coalesce(sum(requests) FILTER (in_window), 0)::BIGINT AS requests_now,
     count(DISTINCT day) FILTER (in_window) AS days_now"""
-_BEFORE_AND_NOW = f"""{_REQUESTS},
+BEFORE_AND_NOW = f"""{_REQUESTS},
     coalesce(sum(refused) FILTER (in_window), 0)::BIGINT AS refused_now"""
+"""Columns of counts before a window and in it; rows have day, in_window, requests and refused."""
 
 
-def _end_day(window: Window) -> date:
+def end_day(window: Window) -> date:
     """The day after the window's last one: activity is kept by day."""
     return (window.end - timedelta(microseconds=1)).date() + timedelta(days=1)
 
@@ -414,7 +440,7 @@ def used_scopes(
         GROUP BY a.key_id
         """,
         start=window.start.date() - timedelta(days=baseline_days),
-        end=_end_day(window),
+        end=end_day(window),
     )
     return {key_id: tuple(scopes) for key_id, scopes in rows}
 
