@@ -37,7 +37,8 @@ NOTEBOOKS := $(wildcard notebooks/*.py)
 build/demo/lake: | $(INSTALLED)
 	@rm -rf build/demo
 	@mkdir -p build
-	@$(BIN)/keywatch demo --keep build/demo >build/demo.txt || { rm -rf build/demo; exit 2; }
+	@$(BIN)/keywatch demo --keep build/demo >build/demo.txt && $(BIN)/python tools/demo_verdicts.py build/demo \
+		|| { rm -rf build/demo; exit 2; }
 	@echo "notebooks: a demo lake in $@"
 
 notebooks: $(INSTALLED) $(if $(KEYWATCH_LAKE),,build/demo/lake) ## open the notebooks in the browser

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from keywatch import pipeline
-from keywatch.settings import IngestSettings, ReviewSettings, Settings
+from keywatch.settings import IngestSettings, Settings
 from tests.command import keywatch
 from tests.conftest import ROOT
 from tests.long import IS_LONG
@@ -30,13 +30,17 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
-    "weekly_review": (
-        2, (LOGGED, "action", "owner", "summary", "counted_bits", "old_place_in_use",
-            "not_assessable", "note"),
+    "who_used_this_key": (
+        1, (LOGGED, "Suspicious: ", "requests_before", "refused_now", "user_agent"),
     ),
-    "investigate_key": (
-        4, (LOGGED, "Revoke", "requests_before", "agent", "previous", "ip", "consumers",
-            "user_agent"),
+    "what_else_did_this_address_do": (
+        1, (LOGGED, "used from", "for the first time", "benign", "keys_now"),
+    ),
+    "which_keys_would_a_rule_hit": (
+        1, ("A rule on networks (class vpn) would alert on", "outcome", "networks", "summary"),
+    ),
+    "what_did_verdicts_teach": (
+        1, (LOGGED, "1 theft and 1 false alarm", "action_after", "compromised", "benign"),
     ),
     "tune_detectors": (
         1, ("unfamiliar_agent", "new_product_prior", "new_client", "bits_then", "action_then"),
@@ -46,8 +50,8 @@ PROMISED: dict[str, tuple[int, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 """Pictures of each notebook, and words of its tables; the key is the one with the secrets."""
-IN_MARIMO = tuple(PROMISED) if IS_LONG else ("weekly_review", "write_a_detector")
-IN_JUPYTER = tuple(PROMISED) if IS_LONG else ("investigate_key", "tune_detectors")
+IN_MARIMO = tuple(PROMISED)[:: 1 if IS_LONG else 2]
+IN_JUPYTER = tuple(PROMISED)[0 if IS_LONG else 1 :: 1 if IS_LONG else 2]
 """Where each is run. One that runs in either has cells that do; made for Jupyter are all."""
 
 
@@ -67,13 +71,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> d
     }
     demo = keywatch("demo", "--keys", "60", "--weeks", "9", "--keep", folder, **few)
     assert demo.code == 0, demo.err
-    settings = Settings(
-        ingest=IngestSettings(max_reject_share=1.0),
-        review=ReviewSettings(power_keys=0, replayed_windows=1),
-    )
+    settings = Settings(ingest=IngestSettings(max_reject_share=1.0))
     pipeline.ingest(folder / "lake", [str(planted.logs)], settings)
     pipeline.import_keys(folder / "lake", planted.inventory, settings)
-    pipeline.review(folder / "lake", None, settings, whole=False)
+    judged = ran(
+        sys.executable, ROOT / "tools/demo_verdicts.py", folder, "0",
+        env={**os.environ, **few}, cwd=folder,
+    )  # fmt: skip
+    assert "verdicts given" in judged
     return {
         **os.environ,
         **few,
@@ -200,24 +205,6 @@ def test_what_is_made_for_jupyter_runs_there(
     _, executed = in_jupyter
     assert_promised(executed[name], name)
     assert_shows_no_secret(executed[name], planted)
-
-
-def test_the_weekly_review_gives_the_verdict_that_its_form_has(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    code = """
-import sys
-from types import SimpleNamespace
-sys.path.insert(0, sys.argv[1])
-import weekly_review
-for verdict in ("benign", "undo"):
-    said = {"verdict": verdict, "by": "ana", "because": "a test"}
-    _, defined = weekly_review.app.run(defs={"form": SimpleNamespace(value=said)})
-    told = defined["lake"].key(defined["key"].key_id, week=defined["which"].value).verdicts()
-    print(told.verdict[0], told.judged_by[0], told.because[0], sep="|")
-"""
-    told = ran(sys.executable, "-c", code, ROOT / "notebooks", env=environment, cwd=tmp_path)
-    assert told.splitlines()[-2:] == ["benign|ana|a test", "undo|ana|a test"]
 
 
 def test_no_output_is_committed() -> None:
