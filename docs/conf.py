@@ -10,7 +10,6 @@ import re
 import sys
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +64,5 @@ def _lead_to_first_page(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> None:
     """Connect what fills the pages."""
-    app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", _fill)
     app.connect("build-finished", _lead_to_first_page)

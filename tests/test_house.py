@@ -167,10 +167,3 @@ def test_no_tie_is_decided_by_the_order_of_threads(file: Path) -> None:
     for chosen in re.findall(r"arg_(?:max|min)\((?:[^()]|\([^()]*\))*\)", sql):
         by = chosen.rpartition(", ")[2].rstrip(")")
         assert chosen.endswith("))") or by in UNIQUE, chosen
-
-
-def test_the_picture_of_the_house_has_each_package() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    picture = text.partition("```mermaid")[2].partition("```")[0]
-    packages = {file.parent.name for file in (ROOT / "src" / "keywatch").glob("*/__init__.py")}
-    assert {name for name in packages - {"sample"} if f"{name}/" not in picture} == set()
