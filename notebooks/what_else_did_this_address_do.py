@@ -8,8 +8,8 @@ app = marimo.App(width="medium", app_title="What else did this address do?")
 def _(mo):
     mo.md("""
     # What else did this address do?
-    Keys that were used from an address, a prefix (192.0.2.0/24) or a network (AS64496), which of
-    them are cases, and what was called. The default is the prefix of the most suspicious case.
+    Keys that were used from an address, a prefix (192.0.2.0/24) or a network (AS64496), and which
+    of them are cases. The default is the prefix of the most suspicious case.
     """)
     return
 
@@ -20,11 +20,12 @@ def _():
     import marimo as mo
 
     import keywatch
+    from keywatch import errors
 
     alt.renderers.enable("png", scale_factor=2)  # pictures that need no network
     lake = keywatch.open()
     theme = mo.app_meta().theme
-    return lake, mo, theme
+    return errors, lake, mo, theme
 
 
 @app.cell(hide_code=True)
@@ -35,8 +36,11 @@ def _(lake, mo):
 
 
 @app.cell(hide_code=True)
-def _(lake, place):
-    address = lake.address(place.value)
+def _(errors, lake, mo, place):
+    try:
+        address = lake.address(place.value)
+    except errors.UsageError as e:
+        mo.stop(True, mo.plain_text(f"{e}"))
     address
     return (address,)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import date, datetime
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import pytest
 import keywatch
 from keywatch import pipeline
 from keywatch.errors import LakeError, UsageError
-from keywatch.explore.lookups import AddressView, LessonsView, RuleView
+from keywatch.explore.address import AddressView
+from keywatch.explore.lessons import LessonsView
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.explore.rule import RuleView
 from keywatch.settings import LakeSettings
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
 
@@ -166,7 +169,7 @@ def test_an_address_is_named_by_itself_its_prefix_any_longer_one_or_its_network(
         nothing = lake.address(place)
         assert nothing.addresses == len(pandas(nothing.keys())) == 0
         assert nothing.summary.startswith(f"No key was used from {place} in week 2026-W40")
-        nothing.timeline_chart()
+        nothing.timeline_chart().save(BytesIO(), format="png")
     with pytest.raises(UsageError, match="no address 'the office' in the lake; use an address"):
         lake.address("the office")
 
@@ -202,6 +205,7 @@ def test_a_rule_hits_what_meets_all_its_conditions(lake: LakeView) -> None:
     neither = lake.rule("tor", countries=away["country"])
     assert len(pandas(neither.hits())) == 0
     assert "would alert on 0 keys" in neither.summary
+    neither.week_chart().save(BytesIO(), format="png")
     everywhere = pandas(lake.rule(["hosting", "isp", "vpn", "unknown"]).hits())
     assert len(everywhere) > 40
     earlier = lake.rule(networks=away["network"], week="2026-W39")
@@ -228,6 +232,7 @@ def test_what_the_verdicts_of_a_month_taught(lake: LakeView) -> None:
     none = lake.lessons("2026-09")
     assert "No verdict of 2026-09 is in force. Record one with keywatch verdict" in none.summary
     assert len(pandas(none.verdicts())) == len(pandas(none.detectors())) == 0
+    none.detector_chart().save(BytesIO(), format="png")  # an empty one
     with pytest.raises(UsageError, match="'last' is not a month; use YYYY-MM"):
         lake.lessons("last")
 

@@ -27,15 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from keywatch import pipeline
 from keywatch.errors import UsageError
-from keywatch.explore.lookups import (
-    NEWEST_RUNS,
-    UNREVIEWED,
-    AddressView,
-    LessonsView,
-    Rule,
-    RuleView,
-    altair_charts,
-)
+from keywatch.explore.address import AddressView
+from keywatch.explore.common import NEWEST_RUNS, UNREVIEWED, altair_charts
+from keywatch.explore.lessons import LessonsView
+from keywatch.explore.rule import Rule, RuleView
 from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Response, Review, Window

@@ -15,7 +15,7 @@ from keywatch.report import vega
 from keywatch.report.drawn import KINDS, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -175,20 +175,26 @@ def endpoint_chart(rows: Table, width: Width = "container") -> alt.LayerChart:
 
 
 def counts_chart(
-    rows: Table, kinds: Mapping[str, str], title: str, width: int, *, by_time: bool = False
+    rows: Table,
+    kinds: Mapping[str, str],
+    title: str,
+    width: int,
+    *,
+    times: Sequence[str] | None = None,
 ) -> alt.LayerChart:
     """How many of each kind there are, by name: a bar a name, in the order of `rows`.
 
     `rows` as of `count_rows`; `kinds` has the color of each kind, in the order of a bar's parts;
-    `title` says what is counted. Names that are times are below the bars, others beside them.
+    `title` says what is counted. With `times`, these are the names, below upright bars.
     """
     counts = alt.Axis(title=title, format="d", tickMinStep=1, tickCount=5)
-    if by_time:
-        times = alt.Axis(title=None, labelAngle=0, ticks=False)
-        x, y = alt.X("name:O", sort=None, axis=times), alt.Y("count:Q", axis=counts)
-    else:
+    if times is None:
         x = alt.X("count:Q", axis=counts)
         y = alt.Y("name:N", sort=None, title=None, axis=_NAMES)
+    else:
+        below = alt.Axis(title=None, labelAngle=0, labelOverlap=True, ticks=False)
+        x = alt.X("name:O", scale=alt.Scale(domain=list(times)), axis=below)
+        y = alt.Y("count:Q", axis=counts)
     colors = alt.Scale(domain=list(kinds), range=list(kinds.values()))
     bars = (
         alt.Chart(rows)
@@ -202,7 +208,7 @@ def counts_chart(
             tooltip=["name:N", "kind:N", "count:Q"],
         )
     )
-    return _layered(bars).properties(width=width, height=130 if by_time else alt.Step(16))
+    return _layered(bars).properties(width=width, height=alt.Step(16) if times is None else 130)
 
 
 @cache

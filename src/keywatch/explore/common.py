@@ -1,0 +1,88 @@
+"""What the views of `keywatch.open` share: cases and verdicts of keys in SQL, charts and cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from keywatch.errors import UsageError
+from keywatch.hints import to_install
+from keywatch.lake import Lake
+from keywatch.model import Window
+from keywatch.report import drawn
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import altair as alt
+    import pyarrow as pa
+
+Framed = Callable[["pa.Table"], Any]
+"""Makes an Arrow table the kind of table that the caller asked for."""
+
+THEFT, FALSE_ALARM = "theft", "false alarm"
+"""What a verdict says of a case."""
+
+UNREVIEWED = "The window has not been reviewed, so it has no cases yet."
+CHART_WIDTH = 860
+MOST_NAMED = 3
+
+NEWEST_RUNS = """
+    FROM lake.runs QUALIFY row_number() OVER (
+        PARTITION BY window_start, window_end ORDER BY made_at DESC, run_id) = 1"""
+"""The newest run of each window."""
+WITH_CASE = f"""
+        LEFT JOIN inventory_in_force() AS i ON i.key_id = {{key}}
+        LEFT JOIN ({NEWEST_RUNS}) AS r ON r.window_start = $start AND r.window_end = $end
+        LEFT JOIN lake.cases AS c ON c.run_id = r.run_id AND c.key_id = {{key}}
+        LEFT JOIN verdicts_in_force() AS v
+            ON v.key_id = {{key}} AND v.window_start = $start AND v.window_end = $end
+"""
+"""What is known of a key in a window: its inventory, run, case and verdict; `key` names it."""
+BY_ACTION = "list_position(['revoke', 'rotate', 'investigate', 'none'], c.action)"
+"""The order of cases, the most urgent first."""
+
+
+def is_reviewed(lake: Lake, window: Window) -> bool:
+    """Whether a review of exactly this window is stored."""
+    found: bool = lake.value(
+        "SELECT count(*) > 0 FROM lake.runs WHERE window_start = $start AND window_end = $end",
+        start=window.start,
+        end=window.end,
+    )
+    return found
+
+
+def altair_charts() -> ModuleType:
+    """`keywatch.report.charts`, whose library only notebooks and the triage page have."""
+    try:
+        from keywatch.report import charts
+    except ModuleNotFoundError as e:
+        raise UsageError(f"charts need {e.name}: {to_install('notebooks')}") from e
+    return charts
+
+
+def counts_chart(
+    rows: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, str],
+    title: str,
+    theme: str,
+    *,
+    times: Sequence[str] | None = None,
+) -> alt.LayerChart:
+    """Bars of counts, of rows with name, kind and count; the rest as of `charts.counts_chart`."""
+    charts = altair_charts()
+    rows = rows or [{"name": "none", "kind": next(iter(kinds)), "count": 0}]  # a chart has a size
+    shown = {row["kind"] for row in rows}
+    colors = {kind: color for kind, color in kinds.items() if kind in shown}
+    inline = charts.inline(drawn.count_rows(rows))
+    plain = charts.counts_chart(inline, colors, title, CHART_WIDTH, times=times)
+    chart: alt.LayerChart = charts.themed(plain, theme)
+    return chart
+
+
+def card(title: str, summary: str) -> str:
+    """What a notebook shows of a view: HTML, in which text of a log is only text."""
+    from keywatch.report.html import render_card
+
+    return render_card("summary", title=title, summary=summary)
