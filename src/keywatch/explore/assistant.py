@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import base64
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import wraps
@@ -20,14 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
-import duckdb
 import pyarrow as pa
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
-from keywatch.errors import KeywatchError, UsageError
+from keywatch.errors import KeywatchError
 from keywatch.explore.notebook import LakeView, WeekView
+from keywatch.lake import Lake
 from keywatch.settings import Settings
 from keywatch.text.document import response_document
 from keywatch.text.phrases import iso_week
@@ -84,6 +82,7 @@ def server(folder: Path, settings: Settings) -> MCPServer[Any]:
         tools.get_review,
         tools.get_case,
         tools.get_key_use,
+        tools.get_address_use,
         tools.list_keys,
         tools.describe_tables,
         tools.query,
@@ -104,7 +103,7 @@ def _tool(
     def answer(self: _Tools, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
         try:
             found = method(self, *args, **kwargs)
-        except (KeywatchError, duckdb.Error) as e:
+        except (KeywatchError, Lake.Error) as e:
             raise ToolError(printable(str(e), MOST_TEXT)) from None
         return {"untrusted": UNTRUSTED, "data": _safe(found)}
 
@@ -196,6 +195,22 @@ class _Tools:
         }
 
     @_tool
+    def get_address_use(self, address: str, week: str | None = None) -> Answer:
+        """Which keys were used from an address, prefix or network, before and now, and their cases.
+
+        Args:
+            address: Such as 192.0.2.7, 192.0.2.0/24 or AS64496.
+            week: Such as 2026-W40; the latest reviewed one by default.
+        """
+        found = self._lake.address(address, week)
+        return {
+            "week": iso_week(found.window),
+            "summary": found.summary,
+            "keys": _rows(found.keys()),
+            "endpoints": _rows(found.endpoints()),
+        }
+
+    @_tool
     def list_keys(self, text: str = "") -> Answer:
         """Keys of the inventory and the log: owner, scopes, dates, first and last use.
 
@@ -229,27 +244,13 @@ class _Tools:
             sql: One SELECT; of its rows the first 100 are returned. Aggregate where there are more.
         """
         rows: list[dict[str, Any]] = []
-        with self._lake._reading() as lake, _at_most(_MOST_SECONDS, lake.connection):
+        with self._lake._reading() as lake, lake.stopped_after(_MOST_SECONDS):
             lake.check_select(sql)
             for batch in lake.batches(sql):
                 rows += batch.to_pylist()
                 if len(rows) > MOST_ROWS:
                     break
         return _cut(rows)
-
-
-@contextmanager
-def _at_most(seconds: float, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.start()
-    try:
-        yield
-    except duckdb.InterruptException:
-        raise UsageError(
-            f"the query ran for {seconds:.0f} s and was stopped; ask for fewer rows or days"
-        ) from None
-    finally:
-        timer.cancel()
 
 
 def _with_action(week: WeekView) -> Answer:

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -725,6 +726,22 @@ class Lake:
         """
         self.check_select(sql)
         return self.table(sql, **parameters)
+
+    @contextmanager
+    def stopped_after(self, seconds: float) -> Iterator[None]:
+        """Stop a query inside that runs for longer.
+
+        Raises:
+            UsageError: it was stopped.
+        """
+        timer = threading.Timer(seconds, self.connection.interrupt)
+        timer.start()
+        try:
+            yield
+        except duckdb.InterruptException:
+            raise UsageError(f"the query was stopped after {seconds:g} s") from None
+        finally:
+            timer.cancel()
 
     def check_select(self, sql: str) -> None:
         """See that `sql` is one SELECT whose table functions make rows, and reach for nothing.
