@@ -146,6 +146,9 @@ def test_aws_keys_are_turned_off_by_commands_that_can_be_pasted() -> None:
         ("0a1b", "kong_audit", "request-termination", "-X DELETE", "/plugins/PLUGIN_ID"),
         ("0a1b", "entra_graph", "AccountEnabled:$false", "credential delete", "AccountEnabled:$tr"),
         ("ana@example.com", "m365_audit", "Disable the account", "SignInSession", "enable the"),
+        ("key_abc", "openai_audit", "Restricted with None", "admin_api_keys/key_abc", "again"),
+        ("0a1b", "cloudflare_audit", "Client IP Address", "-X DELETE", "addresses to the filter"),
+        ("system:serviceaccount:ci:bot", None, "grep ci/bot", "delete serviceaccount bot", "apply"),
         ("ana@example.com", "okta_system", "Suspend ana@example.com", "Clear User", "unsuspend"),
     ],
 )  # fmt: skip
