@@ -115,7 +115,7 @@ _DRAWN = """
     ORDER BY nth, key_id
     LIMIT $most
 """
-_LATER = frozenset(("leaks", "exposures", "expected_endpoints"))
+_LATER = frozenset(("leaks", "key_forms", "exposures", "expected_endpoints"))
 """Tables of a window that are made of all buckets' shares only."""
 
 

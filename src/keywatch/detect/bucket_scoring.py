@@ -191,7 +191,7 @@ def _at_large(lake: Lake, job: Job, window: Window, parts: Sequence[Shares]) -> 
             tables[name] = lake.table(query)
     detectors.set_window(lake, window, job.baseline_days)
     detectors.put_in_place(lake, "keys", _in_order(shared["shown"]))
-    detectors.make_again(lake, ("leaks", "exposures"))
+    detectors.make_again(lake, ("leaks", "key_forms", "exposures"))
     tables |= {name: lake.table(f"FROM {name} ORDER BY ALL") for name in ("leaks", "exposures")}
     uses = tables["uses"].filter(pc.invert(tables["uses"]["begins"]))
     tables["past_uses"] = uses.filter(pc.is_in(uses["key_id"], shared["pasts"]["key_id"]))

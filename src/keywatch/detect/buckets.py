@@ -26,7 +26,7 @@ _ROWS = ("span_activity", "span_hours", "span_transitions", "place_days", "first
 """Views of many rows that the window's tables are made of; those of a bucket take their place."""
 _AT_ONCE = frozenset(
     ("window_reach", "requests_by_day", "keys", "leaks", "scope_changes", "unread_lines",
-     "exposures", "everybody", "everybody_in_all")
+     "key_forms", "exposures", "everybody", "everybody_in_all")
 )  # fmt: skip
 """Tables of the window that are made of all keys: small, or they say what keys at large do."""
 _WINDOW = "day >= getvariable('window_start') AND day < getvariable('window_end')"

@@ -41,6 +41,7 @@ _STANDARD = {"start", "end"}
 _SCRIPTS = ("roll_ups", "span", "prepare")
 BY_KEY = (
     "traits", "uses", "peers", "new_endpoints", "arrivals", "baseline_rhythms", "baseline_sessions",
+    "key_forms",
 )  # fmt: skip
 """Tables that are read of all keys, whichever are scored: small, and each row is one key's."""
 OF_ALL = ("expected_endpoints", "window_reach", "requests_by_day")

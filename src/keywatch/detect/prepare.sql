@@ -134,6 +134,10 @@ FROM lake.rejects
 WHERE key_id IS NOT NULL AND ts >= getvariable('baseline_start') AND ts < getvariable('window_end')
 GROUP BY ALL;
 
+-- grain: key_id; what is left of a full key where it was masked
+CREATE OR REPLACE TEMP TABLE key_forms AS
+SELECT key_id, split_part("key", '#', 1) AS shown, in_inventory FROM keys;
+
 -- grain: shown, sender, fields, endpoint; a full key that a key sent. A full key in a URL, an agent
 -- or another text was masked on its way in; whose it is (key_id) is null where that is not clear.
 CREATE OR REPLACE TEMP TABLE exposures AS
@@ -155,10 +159,10 @@ WITH sent AS (
 
 -- Of keys that are shown alike the one in the inventory; two of these are told apart by nobody.
 known AS (
-    SELECT split_part("key", '#', 1) AS shown,
-        coalesce(min(key_id) FILTER (in_inventory), min(key_id)) AS key_id
-    FROM keys
-    GROUP BY ALL
+    SELECT shown, coalesce(min(key_id) FILTER (in_inventory), min(key_id)) AS key_id
+    -- A part's table has the inventory's other keys twice.
+    FROM (SELECT DISTINCT * FROM key_forms)
+    GROUP BY shown
     HAVING count(*) = 1 OR count(*) FILTER (in_inventory) = 1
 )
 

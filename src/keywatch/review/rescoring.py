@@ -1,8 +1,8 @@
 """The feed's week, scored again for new lines: the keys that they are about, or all.
 
 A process that stays (`keywatch.feed`) knows what its last run found of all keys. As long as nothing
-else has changed, a run scores the keys with new lines, their kin, and those that are alerted
-(`keywatch.detect.part`). All keys are scored where more has changed, and once an hour: what a key
+else has changed, a run scores the keys with new lines or in them, their kin, and those that are
+alerted (`keywatch.detect.part`). All keys are scored where more has changed, and once an hour: what a key
 says of others, such as a call that many begin to make, reaches these then.
 """
 
@@ -93,7 +93,7 @@ class LastScoring:
             return None
         load_id = _newest_load(lake)
         # Whoever has flagged them, what is suspicious in the week is told of all of them.
-        asked = new | last.looked_at | _flagged(lake, window)
+        asked = new | _exposed(lake, last) | last.looked_at | _flagged(lake, window)
         part = score_part(lake, last.known, asked, settings)
         if part is None:
             return None
@@ -119,6 +119,25 @@ def _looked_at(answer: Review) -> frozenset[str]:
         for case in answer.cases
         if case.action != "none" or case.as_scored != "none" or case.verdict is not None
     )
+
+
+def _exposed(lake: Lake, last: _Found) -> frozenset[str]:
+    """The known keys that new lines contain in full, whoever sent them."""
+    with lake.registered("forms", last.known.rows["key_forms"]):
+        rows = lake.rows(
+            """
+            WITH sent AS (
+                SELECT DISTINCT unnest(list_concat(exposed_keys(path), exposed_keys(user_agent),
+                    exposed_keys(concat_ws(' ', key_id, address, request_id)))) AS shown
+                FROM lake.events
+                WHERE exposed AND load_id > $load_id
+            )
+
+            SELECT key_id FROM forms SEMI JOIN sent USING (shown)
+            """,
+            load_id=last.load_id,
+        )
+    return frozenset(key_id for (key_id,) in rows)
 
 
 def _flagged(lake: Lake, window: Window) -> frozenset[str]:
@@ -164,14 +183,14 @@ def _state(lake: Lake, window: Window, load_id: int) -> tuple[Any, ...]:
 def _keys_with_new_lines(lake: Lake, window: Window, load_id: int) -> frozenset[str] | None:
     """The keys that lines after load `load_id` are about; None where others are touched too.
 
-    Lines before the window change what is usual, a full key in a line is of another key, and an
-    address that is placed anew was perhaps everybody's.
+    Lines before the window change what is usual, and an address that is placed anew was perhaps
+    everybody's.
     """
     named = {"load_id": load_id, "start": window.start.date(), "end": window.end.date()}
     touches_others = lake.value(
         """
         SELECT EXISTS (FROM lake.activity
-                WHERE load_id > $load_id AND (exposed > 0 OR day < $start OR day >= $end))
+                WHERE load_id > $load_id AND (day < $start OR day >= $end))
             OR EXISTS (FROM lake.origins AS o
                 SEMI JOIN (FROM lake.origins WHERE load_id <= $load_id) AS b
                     ON b.address = o.address
