@@ -19,7 +19,7 @@ from keywatch.model import Window
 from keywatch.sample import LOUDNESS, Planned
 from keywatch.sample.thefts import KINDS, THEFTS
 from keywatch.settings import Settings
-from tests.long import long_form
+from tests.long import IS_LONG, long_form
 
 SETTINGS = changed(Settings(), "review.replayed_windows", long_form(8, 1))
 
@@ -132,6 +132,10 @@ def test_small_worlds_from_nothing_to_the_tables(base: Base) -> None:
     for table in lone.tables(thefts, innocents, Counter({30: 30})):
         assert table.text()
 
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IS_LONG, reason="small worlds of attacks and years: make test-long")
+def test_small_worlds_of_attacks_and_years_to_the_tables(base: Base) -> None:
     figures = {name: one(base, 1) for name, one in attack.ATTACKS.items()}
     assert len(figures["noisy"][0]["thefts"]) > 10
     assert [len(each["actions"]) for each in figures["replayed"]] == [3]

@@ -16,6 +16,7 @@ from keywatch.lake import Lake
 from keywatch.load.origins import ORIGIN_SCHEMA
 from keywatch.model import Window
 from keywatch.vendors import catalogue_by_source
+from tests.long import long_form
 
 WINDOW = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
 FIRST = date(2026, 8, 20)
@@ -142,14 +143,14 @@ def assert_each_speaks_for_itself(
     assert found(alone) + found(others) == found(slice(None))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=long_form(8, 3), deadline=None)
 @given(drawn=st.lists(rows, min_size=4, max_size=4))
 def test_other_keys_never_change_own_history_evidence(lake: Lake, drawn: list[list[Row]]) -> None:
     keys = [(f"key_{n}", "team-a") for n in range(1, 5)]
     assert_each_speaks_for_itself(lake, drawn, keys, OWN)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=long_form(8, 3), deadline=None)
 @given(drawn=st.lists(rows, min_size=4, max_size=4))
 def test_strangers_never_change_evidence_that_reads_the_owner_s_keys(
     lake: Lake, drawn: list[list[Row]]
@@ -206,7 +207,7 @@ def parts_of(key_id: str, drawn: list[Row]) -> list[dict[str, Any]]:
     return parts
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=long_form(5, 2), deadline=None)
 @given(drawn=st.lists(rows, min_size=3, max_size=3))
 def test_bits_are_finite_and_loading_in_parts_changes_nothing(
     lake: Lake, drawn: list[list[Row]]
