@@ -29,8 +29,8 @@ def _():
 
 @app.cell(hide_code=True)
 def _(lake, mo):
-    cases = lake.cases()
-    keys = [*cases["key_id"], *sorted(set(lake.keys()["key_id"]) - set(cases["key_id"]))]
+    cases = list(lake.cases()["key_id"]) if len(lake.weeks()) else []
+    keys = [*cases, *sorted(set(lake.keys()["key_id"]) - set(cases))]
     chosen = mo.ui.dropdown(keys, value=keys[0], label="Key", searchable=True)
     chosen
     return (chosen,)
