@@ -120,11 +120,11 @@ SCANNED = Case(
     p_value=None,
     q_value=None,
     summary=f"{NEW_COUNTRY.explanation}; {NEW_CALLS.explanation}; {PROBED.explanation}",
-    story="This key read 380 objects, listed API keys and listed members from a hosting network in "
+    story="This key listed API keys, listed members and read 380 objects from a hosting network in "
     "Romania (AS9009 M247 Europe SRL) on 1 October between 02:11 and 03:04 UTC with "
-    "python-requests, new to it, while its usual use continued from Germany. 61 of 412 requests "
-    "were denied.",
-    done="read 380 objects, listed API keys and listed members",
+    "python-requests, a client new to this key, while its usual requests continued from Germany. "
+    "61 of 412 requests were denied.",
+    done="listed API keys, listed members and read 380 objects",
     chronology=(
         Milestone(
             datetime(2026, 10, 1, 2, 11, 40), "first request from AS9009 M247 Europe SRL, RO"
@@ -168,7 +168,7 @@ SECOND = replace(
     summary="the key was revoked on 2026-09-20 and is tried again from the campaign's address",
     story="This key was revoked on 20 September and then tried from a hosting network in Romania "
     "(AS9009 M247 Europe SRL) on 1 October between 02:11 and 03:04 UTC with curl: 412 requests, "
-    "all denied. There was no usual use on that day.",
+    "all denied. There were no usual requests on that day.",
     done="412 requests, all denied",
     chronology=(
         Milestone(
@@ -204,7 +204,7 @@ DOUBTED = Case(
         replace(NEW_CALLS, explanation="endpoints rarely called by keys like this one", bits=14.16),
     ),
     story="This key made 3 requests (mostly s3:GetObject) from an ISP in Germany (AS3209 Vodafone "
-    "GmbH) from 3 to 4 October with curl. The key has too little history to tell its usual use.",
+    "GmbH) on 3 and 4 October with curl. The key has too little history to tell its usual use.",
     done="made 3 requests (mostly s3:GetObject)",
     chronology=(
         Milestone(datetime(2026, 10, 3, 9, 30), "first request from AS3209 Vodafone GmbH, DE"),

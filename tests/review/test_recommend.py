@@ -67,6 +67,7 @@ def fleet() -> list[dict[str, Any]]:
         for event in calls(date(2026, 10, 1), f"2A02:C207:0:0:0:0:0:{n + 1:x}",
                            range(100 * n, 100 * n + 4), key_id="fleet")
     ]  # fmt: skip
+    stolen[:3] = [each | {"method": "DELETE"} for each in stolen[:3]]
     return own + stolen
 
 
@@ -120,6 +121,10 @@ def test_addresses_are_asked_for_as_they_were_logged(folder: Path, of_fleet: Cas
     assert of_fleet.blast_radius is not None
     assert len(rows) == of_fleet.blast_radius.requests_suspicious == 120
     assert of_fleet.blast_radius.objects_suspicious == 120
+
+
+def test_what_was_deleted_was_not_read(of_fleet: Case) -> None:
+    assert of_fleet.done == "deleted 3 checks and read 117 objects"
 
 
 def test_what_is_not_listed_is_counted(answer: Review, of_fleet: Case) -> None:

@@ -336,7 +336,11 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     events = daily(FIRST, 72) + crowd()
     events += daily(date(2026, 10, 5), 7, key_id="crowd_00", user_agent=None)
     events += visit(date(2026, 10, 1)) + visit(date(2026, 10, 6))
-    events += [line("2026-10-02T01:00:00", key_id="crowd_07", ip=AWAY)]
+    events += [
+        line(f"2026-10-02T0{hour}:00:00", key_id="crowd_07", ip=AWAY, endpoint="/v1/checks/7",
+             method=method)
+        for hour, method in enumerate(("GET", "GET", "DELETE"))
+    ]  # fmt: skip
     made = lake_of(
         tmp_path_factory.mktemp("missed"),
         events,
@@ -364,7 +368,7 @@ def test_a_missed_theft_is_flagged_told_and_kept_out(missed: Path) -> None:
         "1 flagged visit permanently excluded from the baseline of this key.",
         f"Prefixes: {THEIRS}.",
         "Other keys were used from the same addresses:",
-        f"  crowd_07: 1 request from {AWAY}, last on 2026-10-02 01:00 UTC",
+        f"  crowd_07: 3 requests from {AWAY}, last on 2026-10-02 02:00 UTC",
         "An alert to revoke the key was opened: keywatch deliver notifies the channels.",
     ]
     assert quarantined(missed, week(1)) == {"key_1"}
@@ -412,6 +416,12 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
     assert case["steps"][0].startswith("Revoke ply_live_prod_4f8a2c…9e1d now")
     assert {item["detector"] for item in case["evidence"]} >= {"unfamiliar_origin"}
     assert len(rows(missed, case["events_query"])) == 10
+
+
+def test_of_a_missed_theft_each_object_is_counted_once(missed: Path) -> None:
+    judge(missed, "compromised", "crowd_07")
+    (alert,) = opened(missed)
+    assert alert.document["done"] == "deleted a check and read 1 object"
 
 
 def test_undo_takes_a_missed_theft_back(missed: Path) -> None:

@@ -34,39 +34,57 @@ SELECT key_id, suspicious, sum(events)::BIGINT AS events,
 FROM case_visits
 GROUP BY ALL;
 
--- grain: key_id; distinct objects of its suspicious visits, and those that an accepted request was
--- about. Roll-ups count an object once a day, address and endpoint: of several days only the events
--- can tell how many they are.
-CREATE OR REPLACE TEMP TABLE case_objects AS
-SELECT e.key_id, count(DISTINCT e.object) AS objects,
-    count(DISTINCT e.object) FILTER (coalesce(e.status, 0) < 400) AS accessed
+-- grain: key_id, endpoint, object; that its suspicious visits asked for; accepted: once at least.
+-- Roll-ups count an object once a day, address and endpoint: of several days only the events can
+-- tell how many they are.
+CREATE OR REPLACE TEMP TABLE case_touched AS
+SELECT e.key_id, e.endpoint, e.object, bool_or(coalesce(e.status, 0) < 400) AS accepted
 FROM (
-    SELECT coalesce(principal, key_id) AS key_id, day, address, object, status FROM lake.events
+    SELECT coalesce(principal, key_id) AS key_id, day, address, endpoint, object, status
+    FROM lake.events
 ) AS e
 SEMI JOIN (
     FROM visit_addresses
     SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
 ) USING (key_id, day, address)
 WHERE e.day >= getvariable('window_start') AND e.day < getvariable('window_end')
-GROUP BY e.key_id;
+    AND e.object IS NOT NULL
+GROUP BY ALL;
 
--- grain: key_id, endpoint; what its suspicious visits called, and when first
+-- grain: key_id, endpoint; what its suspicious visits called, when first, and how many objects its
+-- accepted requests were about
 CREATE OR REPLACE TEMP TABLE case_calls AS
 WITH called AS (
     SELECT w.key_id, w.endpoint, sum(w.events)::BIGINT AS requests,
         coalesce(sum(w.events) FILTER (is_denied(w.status_class)), 0)::BIGINT AS denied,
         coalesce(sum(w.events) FILTER (is_accepted(w.status_class)), 0)::BIGINT AS accepted,
         min(w.first_ts) FILTER (is_denied(w.status_class)) AS denied_at,
-        min(w.first_ts) FILTER (is_accepted(w.status_class)) AS accepted_at
+        min(w.first_ts) FILTER (is_accepted(w.status_class)) AS accepted_at,
+        max(w.last_ts) FILTER (is_accepted(w.status_class)) AS accepted_until
     FROM window_activity AS w
     SEMI JOIN (FROM case_visits WHERE suspicious) USING (key_id, day, prefix)
     GROUP BY ALL
+),
+
+touched AS (
+    SELECT key_id, endpoint, count(*) AS objects FROM case_touched WHERE accepted GROUP BY ALL
 )
 
-SELECT c.*, s.sensitivity, s.why
+SELECT c.*, coalesce(t.objects, 0) AS objects, s.sensitivity, s.why
 FROM called AS c
+LEFT JOIN touched AS t USING (key_id, endpoint)
 LEFT JOIN keys AS k USING (key_id)
 LEFT JOIN source_catalogue AS s USING (source, endpoint);
+
+-- grain: key_id; distinct objects of its suspicious visits, and those that an accepted request was
+-- about, other than a sensitive call
+CREATE OR REPLACE TEMP TABLE case_objects AS
+SELECT t.key_id, count(DISTINCT t.object) AS objects,
+    count(DISTINCT t.object) FILTER (
+        t.accepted AND coalesce(c.sensitivity NOT IN ('critical', 'high'), true)) AS accessed
+FROM case_touched AS t
+LEFT JOIN case_calls AS c USING (key_id, endpoint)
+GROUP BY t.key_id;
 
 -- grain: key_id, suspicious, network, country, class; where its suspicious visits came from, and
 -- the others of the same days

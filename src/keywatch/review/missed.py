@@ -6,6 +6,7 @@ visits came from, what was done there, and what would break.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -218,7 +219,8 @@ def _scene(
             coalesce(sum(events) FILTER (is_denied(status_class)), 0)::BIGINT,
             coalesce(sum(events) FILTER (is_accepted(status_class)), 0)::BIGINT,
             min(first_ts) FILTER (is_denied(status_class)),
-            min(first_ts) FILTER (is_accepted(status_class))
+            min(first_ts) FILTER (is_accepted(status_class)),
+            max(last_ts) FILTER (is_accepted(status_class))
         FROM used WHERE is_flagged GROUP BY endpoint ORDER BY requests DESC, endpoint
         """,
         **named,
@@ -246,11 +248,12 @@ def _scene(
         """,
         **named,
     )
+    touched, accessed = _objects(lake, known, named)
     return Scene(
-        calls=[_call(row, known.get(row[0])) for row in calls],
+        calls=[_call(row, touched.get(row[0], 0), known.get(row[0])) for row in calls],
         places=[Place(*place) for place in places],
         clients=[Client(*client) for client in clients],
-        accessed=used.flagged_objects,
+        accessed=accessed,
         has_past=used.days_before >= settings.warm_up_days,
         revoked_at=revoked_at,
         log_ends_at=lake.value(
@@ -261,10 +264,39 @@ def _scene(
     )
 
 
-def _call(row: tuple[Any, ...], known: Endpoint | None) -> Call:
+def _objects(
+    lake: Lake, known: Mapping[str, Endpoint], named: Mapping[str, Any]
+) -> tuple[dict[str, int], int]:
+    """The distinct objects of accepted flagged requests: by endpoint, and of all ordinary ones.
+
+    Of events that were pruned there are none.
+    """
+    sensitive = [name for name, one in known.items() if one.sensitivity in ("critical", "high")]
+    rows = lake.rows(
+        f"""
+        {_OF_WINDOW}
+        SELECT e.endpoint, count(DISTINCT e.object),
+            count(DISTINCT e.object) FILTER (NOT list_contains($sensitive, e.endpoint))
+        FROM lake.events AS e
+        SEMI JOIN (SELECT day, address FROM used WHERE is_flagged) USING (day, address)
+        WHERE coalesce(e.principal, e.key_id) = $key_id AND e.day >= $start AND e.day < $end
+            AND coalesce(e.status, 0) < 400
+        GROUP BY CUBE (e.endpoint)
+        """,
+        **named,
+        sensitive=sensitive,
+    )
+    accessed = next((others for endpoint, _, others in rows if endpoint is None), 0)
+    return {endpoint: objects for endpoint, objects, _ in rows if endpoint}, accessed
+
+
+def _call(row: tuple[Any, ...], objects: int, known: Endpoint | None) -> Call:
     sensitivity, why = (known.sensitivity, known.why) if known else (None, None)
-    endpoint, requests, denied, accepted, denied_at, accepted_at = row
-    return Call(endpoint, requests, denied, accepted, denied_at, accepted_at, sensitivity, why)
+    endpoint, requests, denied, accepted, denied_at, accepted_at, accepted_until = row
+    return Call(
+        endpoint, requests, denied, accepted, objects, denied_at, accepted_at, accepted_until,
+        sensitivity, why,
+    )  # fmt: skip
 
 
 def _shown(lake: Lake, key_id: str, window: Window) -> tuple[str | None, float]:

@@ -231,8 +231,9 @@ def _scene(key_id: str, standing: Standing, facts: _Facts) -> Scene | None:
         return None
     return Scene(
         calls=[
-            Call(row["endpoint"], row["requests"], row["denied"], row["accepted"],
-                 row["denied_at"], row["accepted_at"], row["sensitivity"], row["why"])
+            Call(row["endpoint"], row["requests"], row["denied"], row["accepted"], row["objects"],
+                 row["denied_at"], row["accepted_at"], row["accepted_until"], row["sensitivity"],
+                 row["why"])
             for row in facts.calls[key_id]
         ],
         places=places,
