@@ -369,10 +369,12 @@ def test_a_verdict_by_mouse_and_its_undoing_by_keyboard(browser: Browser, served
     with looking(browser, served) as page:
         page.get_by_role("link", name="billing export").click()
         page.wait_for_url("**/case**")
-        # Enter in the reason's field gives no verdict.
+        # Enter in a field gives no verdict.
         page.get_by_label("Because").fill("I tried <b>it</b>")
-        page.get_by_label("Because").press("Enter")
-        assert "No verdict yet." in page.locator("#verdict").inner_text()
+        page.get_by_text("Scope of the verdict").click()
+        for name in ("because", "until", "family"):
+            page.locator(f"#verdict input[name={name}]").first.press("Enter")
+            assert "No verdict yet." in page.locator("#verdict").inner_text()
         page.get_by_role("button", name="Benign").click()
         page.wait_for_url("**#verdict")
         assert "Verdict: benign by ana: I tried <b>it</b>" in page.locator("#verdict").inner_text()
