@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from keywatch.deliver import claims, deliver_due, outbox, render_delivery, send_test
+from keywatch.deliver import Outbox, claims, deliver_due, outbox, render_delivery, send_test
 from keywatch.deliver.claims import SharedClaims, claims_of
 from keywatch.deliver.journal import Record
 from keywatch.errors import LakeBusyError, LakeReadOnlyError, LakeUnreachableError
@@ -24,14 +25,17 @@ from keywatch.lake import Lake, utc_now
 from keywatch.notices import notices_to
 from keywatch.operate.diagnosis import diagnose
 from keywatch.operate.move import move
+from keywatch.review import alerts
 from keywatch.settings import LakeSettings, Settings
 from keywatch.settings.deliver import DeliverSettings
 from tests import postgres
+from tests.deliver.alerts_of import review_of
 from tests.deliver.machines import send_all
 from tests.deliver.receivers import Answer, Receiver, Request
 from tests.deliver.test_sender import SIGNING, ids, keys, outcomes, reviewed, settings_of, webhook
 from tests.forked import Forked
 from tests.long import long_form
+from tests.report.reviews import DOUBTED
 
 pytestmark = pytest.mark.skipif(
     postgres.programs() is None, reason="no PostgreSQL server programs here"
@@ -127,6 +131,43 @@ def test_four_machines_send_each_message_once(storage: LakeSettings, tmp_path: P
         assert taken == dict.fromkeys(due, 1)
         assert outcomes(lake)["sent"] == len(due)
         assert claims.claimed(lake) == {}
+
+
+def test_two_machines_at_once_ask_an_owner_once(
+    storage: LakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_BOT", "xoxb-secret-of-the-bot")
+    taken = Answer(body='{"ok": true, "channel": "D01", "ts": "1.2"}', hang_seconds=0.5)
+    with Receiver(lambda _: taken).running() as slack:
+        bot = {
+            "kind": "slack", "token": {"env": "TEST_BOT"}, "conversation": "C01",
+            "api_url": f"{slack.url}/api/",
+        }  # fmt: skip
+        settings = Settings.model_validate(
+            {
+                "deliver": {"channels": {"bot": bot}},
+                "owners": {"channel": "bot", "people": {"team-a": {"slack": "U0123456789"}}},
+            }
+        )
+        with Lake.open(tmp_path / "a", storage) as lake, lake.writing():
+            case = replace(DOUBTED, owner="team-a")
+            changes = alerts.update(lake, review_of(case), 10.0)
+            assert Outbox(settings.deliver, settings.owners).tell(lake, changes) == 1
+        (tmp_path / "b").mkdir()
+        shutil.copy(tmp_path / "a" / "key-hash.secret", tmp_path / "b")
+        machines = [
+            Forked.calling(
+                send_all, tmp_path / name, storage, settings.deliver, 60.0, settings.owners
+            )
+            for name in "ab"
+        ]
+        for machine in machines:
+            assert machine.ends(PATIENCE_SECONDS)
+            assert machine.said.splitlines()[-1] == "done", machine.said
+        (asked,) = slack.requests
+        assert asked.json["channel"] == "U0123456789"
+    with Lake.open(tmp_path / "a", storage) as lake:
+        assert outcomes(lake) == {"sent": 1}
 
 
 @pytest.mark.slow
