@@ -47,13 +47,15 @@ def test_an_owner_who_confirms_is_asked_once_and_nobody_else_hears(tmp_path: Pat
         for part in ("Was this you?", "status board", "ply_live_prod_4f8a2c", HOSTING):
             assert part.replace(".", "[.]") in text or part in text
         assert "keywatch verdict" not in text
+        assert "84[.]151" not in text  # where the owner is as ever
         assert made.rows(ASKED) == [
             ("team-a", OWNER, "bot", ["key_1"], ["45.153.78.0/24"], "investigate")
         ]
         assert made.told() == []
         code = made.code()
         ran = keywatch("answer", code, "yes", "--lake", made.lake, "--config", _config(made.folder))
-        assert ran.out == "key_1: team-a answered yes, this once: verdict benign.\n", ran.err
+        said = "key_1: team-a answered yes, this once: the use counts as yours (verdict benign).\n"
+        assert ran.out == said, ran.err
         by = "team-a (owner, by command)"
         assert made.rows(SAID) == [
             ("benign", by, "answered yes, this once", None, ["45.153.78.0/24"])

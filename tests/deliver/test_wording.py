@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from keywatch.deliver import message_schema
-from keywatch.deliver.message import alert_message, heartbeat_message, summary_message, with_id
+from keywatch.deliver.message import (
+    alert_message,
+    heartbeat_message,
+    question_message,
+    summary_message,
+    with_id,
+)
 from keywatch.deliver.wording import as_text, inert, reason_text, upkeep_lines
+from keywatch.review.questions import Question
 from tests.deliver.alerts_of import changes_of, messages_of, review_of, upkeep_of
 from tests.report.reviews import (
     AILING,
     DOUBTED,
     EXPOSED,
     FULL,
+    HOME_V6,
     LATE,
+    M247,
     REMINDED,
     SCANNED,
     SECOND,
+    WEEK,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -127,6 +137,24 @@ def test_a_campaign_tells_apart_what_is_stolen_exposed_and_to_be_asked() -> None
         "Ask the owners to confirm this use: key_asked",
         "Import the inventory with revoked_at: Keywatch then reports any further use",
     )
+
+
+def test_an_owner_is_asked_about_the_own_key_of_a_campaign_and_what_is_unusual_of_it() -> None:
+    usual = replace(HOME_V6, requests_suspicious=0)
+    second = replace(SECOND, origins=(M247, usual), more_origins=7)
+    (change,) = changes_of(review_of(SCANNED, second, groups=FULL.groups))
+    question = Question(
+        "ask_1", change.alert.alert_id, (SECOND.key_id,), "team-delivery", "mail", "d@example.com",
+        (), WEEK, "revoke", datetime(2026, 10, 5), timedelta(hours=2),
+    )  # fmt: skip
+    message = question_message(question, change.alert)
+    assert message.why == SECOND.story
+    assert [(place.ip, place.requests) for place in message.places] == [
+        (M247.ip, M247.requests_suspicious)
+    ]
+    assert message.more_places == 0
+    both = replace(question, key_ids=(SCANNED.key_id, SECOND.key_id))
+    assert question_message(both, change.alert).why.startswith("One address that no key had used")
 
 
 def test_a_campaign_as_text_names_its_keys() -> None:

@@ -284,22 +284,27 @@ def question_message(question: Question, alert: Alert) -> Message:
     case = next((one for one in cases if one["key_id"] in question.key_ids), cases[0])
     radius = blast_radius_of(case)
     many = len(question.key_ids) > 1
+    story = story_of(alert) if many else case.get("story") or story_of(alert)
     named = count(len(question.key_ids), "key") if many else own[0].name or own[0].key_id
-    origins = case.get("origins", [])
+    origins, more_origins = case.get("origins", []), case.get("more_origins", 0)
+    asked_about = [one for one in origins if one["requests_suspicious"]]
+    if asked_about and len(asked_about) < len(origins):
+        more_origins = 0  # the suspicious ones are the first
+    places = [one | {"requests": one["requests_suspicious"]} for one in asked_about] or origins
     return Message(
         id=question.question_id,
         kind="question",
         at=rfc3339(question.asked_at),
         title=f"Was this you? Unusual use of {named}",
         severity=whole.severity,
-        why=printable(sentence(story_of(alert)), _WHY),
+        why=printable(sentence(story), _WHY),
         action=alert.action,
         bits=whole.bits,
         window=whole.window,
         keys=own,
         more_keys=max(len(question.key_ids) - len(own), 0),
-        places=tuple(_place(origin) for origin in origins[:_MOST_PLACES]),
-        more_places=max(len(origins) - _MOST_PLACES, 0) + case.get("more_origins", 0),
+        places=tuple(_place(origin) for origin in places[:_MOST_PLACES]),
+        more_places=max(len(places) - _MOST_PLACES, 0) + more_origins,
         done=what_was_done(radius),
         attribution=ATTRIBUTION,
         recipient=Recipient(printable(question.owner, _NAME), question.recipient),

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import h11
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keywatch.errors import UsageError
@@ -52,12 +53,15 @@ def guarded(send: Send) -> Send:
 
 
 async def read_form(request: Request) -> dict[str, list[str]] | None:
-    """The fields of a form; None where it is none, or too large."""
+    """The fields of a form; None where it is none, too large, or did not arrive as a whole."""
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_FORM_BYTES:
-            return None
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > _MOST_FORM_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
     return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
 
 

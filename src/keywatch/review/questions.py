@@ -352,12 +352,17 @@ def leave_unanswered(lake: Lake, question: Question, why: str) -> list[Change]:
     return [alerts.note(alert, f"{asked}. {alerts.story_of(alert)}")]
 
 
+def earliest_end() -> date:
+    """The first day (UTC) until which an owner may expect a use: tomorrow."""
+    return utc_now().date() + timedelta(days=1)
+
+
 def _check_until(said: OwnerAnswer, until: date | None) -> None:
     if until is None:
         return
     if said != "yes":
         raise UsageError("a day can be given with yes only")
-    first, last = utc_now().date() + timedelta(days=1), verdicts.latest_end()
+    first, last = earliest_end(), verdicts.latest_end()
     if not first <= until <= last:
         raise UsageError(f"{until} is not possible: choose a day from {first} to {last}")
 
@@ -419,7 +424,8 @@ def _follows(
     if not about:
         return _Follows("the use is not unusual any more")
     verdict: Verdict = "benign" if until is None else "expected"
-    return _Follows(f"verdict {verdict}", "", verdict, alert.window, about)
+    note = f"the use counts as yours (verdict {verdict})"
+    return _Follows(note, "", verdict, alert.window, about)
 
 
 def _about(

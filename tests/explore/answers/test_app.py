@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from socket import create_server, socket
+from typing import Any
 from unittest.mock import patch
 
+import anyio
 import pytest
 import uvicorn
 from httpx import Client, Response
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from keywatch.deliver import Codes
 from keywatch.errors import UsageError
 from keywatch.explore.answers import Answers, serve
 from keywatch.explore.answers.app import Limiter
-from keywatch.explore.web import PromptProtocol
+from keywatch.explore.web import PromptProtocol, read_form
 from keywatch.lake import Lake, utc_now
 from keywatch.settings import Settings
+from tests.browser import chromium, opened, violations
 from tests.deliver.asking import BASE, HOSTING, Asking, asking, in_days
 from tests.deliver.test_channels import HOSTILE_TEXT
 
@@ -46,9 +52,9 @@ def asked(folder: Path, name: str = "") -> Iterator[tuple[Asking, Client]]:
 
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[str]:
+def served(app: ASGIApp, listening: socket | None = None) -> Iterator[str]:
     config = uvicorn.Config(app, port=0, log_level="error", ws="none", http=PromptProtocol)
-    listening = config.bind_socket()
+    listening = listening or config.bind_socket()
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -86,7 +92,9 @@ def test_a_link_shows_a_form_and_only_its_post_answers(tmp_path: Path) -> None:
 
         assert post({"origin": "https://evil.example"}, answer="once").status_code == 403
         assert post({}, answer="once").status_code == 403
-        assert post(answer="perhaps").status_code == 400
+        perhaps = post(answer="perhaps")
+        assert perhaps.status_code == 400
+        assert f'<a href="answer?code={code}">Back to the question</a>' in perhaps.text
         assert post(answer="until").status_code == 400
         assert post(answer="until", until=f"{in_days(900)}").status_code == 400
         assert post(answer="until", until="soon").status_code == 400
@@ -97,6 +105,7 @@ def test_a_link_shows_a_form_and_only_its_post_answers(tmp_path: Path) -> None:
         assert answers(made) == [("yes", in_days(20), "link")]
         again = post(answer="no")
         assert again.status_code == 400
+        assert "This question was answered before." in again.text
         assert "was answered at" in again.text
         assert "was answered at" in browser.get(f"/answer?code={code}").text
         assert len(answers(made)) == 1
@@ -131,6 +140,54 @@ def test_without_a_valid_code_nothing_is_shown_or_answered(tmp_path: Path) -> No
         assert last.status_code == 429
         assert browser.get(f"/answer?code={code}").status_code == 200  # owners are not kept out
         assert answers(made) == []
+
+
+def test_owners_see_what_each_answer_does_and_press_one_button(tmp_path: Path) -> None:
+    with asking(tmp_path, bind=BIND) as made, create_server(("127.0.0.1", 0)) as listening:
+        made.deliver()
+        bind = f"127.0.0.1:{listening.getsockname()[1]}"
+        owners = made.settings.owners.model_copy(update={"base_url": f"http://{bind}"})
+        settings = made.settings.model_copy(update={"owners": owners})
+        with Lake.open(made.lake) as lake:
+            app = Answers(made.lake, settings, Codes.of(lake), bind)
+        link = f"http://{bind}/answer?code={made.code()}"
+        with served(app, listening) as address, chromium() as browser:
+            for width, scheme in ((1280, "light"), (390, "dark")):
+                size: dict[str, Any] = {"viewport": {"width": width, "height": 900}}
+                with opened(browser, link, address, color_scheme=scheme, **size) as seen:
+                    assert violations(seen.page) == []
+                    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+                    assert (seen.said, seen.requests) == ([], [])
+            with opened(browser, link, address) as seen:
+                page = seen.page
+                day = page.get_by_label("Day")
+                for chosen in ("", f"{in_days(-3)}", f"{in_days(900)}"):
+                    day.fill(chosen)
+                    page.get_by_role("button", name="Yes, until that day").click()
+                    assert not day.evaluate("each => each.validity.valid")
+                day.press("Enter")
+                assert page.url == link
+                assert answers(made) == []
+                page.get_by_role("button", name="No", exact=True).dblclick()
+                page.get_by_text(re.compile("is recorded|was answered at")).wait_for()
+                page.go_back()
+                page.reload()
+                page.get_by_text("This question was answered before.").wait_for()
+                assert violations(page) == []
+        assert answers(made) == [("no", None, "link")]
+
+
+def test_a_form_that_breaks_off_is_no_form_and_no_error() -> None:
+    parts = iter(
+        [{"type": "http.request", "body": b"code=x", "more_body": True},
+         {"type": "http.disconnect"}]
+    )  # fmt: skip
+
+    async def receive() -> Any:
+        return next(parts)
+
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    assert anyio.run(read_form, request) is None
 
 
 def test_so_many_are_counted_by_name_and_no_more_names_are_kept() -> None:

@@ -30,6 +30,7 @@ from keywatch.lake import utc_now
 from keywatch.notices import notice
 from keywatch.report import render_failure
 from keywatch.report.html import render_page
+from keywatch.review.questions import earliest_end
 from keywatch.review.verdicts import latest_end
 from keywatch.text.phrases import answer_words
 
@@ -103,7 +104,7 @@ class Answers:
         if request.headers.get("origin") != self._origin:
             return _page("Only the form of this page can answer.", 403)
         said, until = first_of(form, "answer"), first_of(form, "until")
-        return await self._in_turn(partial(self._given, code, said, until))
+        return await self._in_turn(partial(self._given, code, said, until), code)
 
     async def _nothing(self, request: Request, _: Exception) -> Response:
         return _unknown()
@@ -113,9 +114,12 @@ class Answers:
         sheets = [templates.joinpath(name).read_text("utf-8") for name in _SHEETS]
         return Response("\n".join(sheets), media_type="text/css")
 
-    async def _in_turn(self, make: Callable[[], Response]) -> Response:
-        """Made in another thread, one after the other, as the pages of the desk are."""
-        return await to_thread.run_sync(partial(_told, make), limiter=self._turn)
+    async def _in_turn(self, make: Callable[[], Response], code: str = "") -> Response:
+        """Made in another thread, one after the other, as the pages of the desk are.
+
+        What is wrong with an answer leads back to the question of `code`.
+        """
+        return await to_thread.run_sync(partial(_told, make, code), limiter=self._turn)
 
     def _refusal(self, request: Request, code: str) -> Response | None:
         """What is answered to a code that is not valid; None where it is."""
@@ -133,7 +137,7 @@ class Answers:
     def _form(self, code: str) -> Response:
         asked = pipeline.read_question(self._folder, code, self._settings)
         if asked.answered:
-            return _page("This question was answered before.", 200, why=asked.answered)
+            return _answered(asked.answered, 200)
         message = asked.message
         return _page(
             message.title,
@@ -141,6 +145,8 @@ class Answers:
             facts=list(facts(message)),
             keys=message.keys if len(message.keys) > 1 else (),
             code=code,
+            action=message.action,
+            earliest_end=earliest_end(),
             latest_end=latest_end(),
             attribution=message.attribution,
         )
@@ -154,22 +160,29 @@ class Answers:
         day = day_of(until) if said == "until" else None
         if said == "until" and day is None:
             raise UsageError("choose the day until which the use is expected")
-        given = pipeline.answer_question(
-            self._folder, code, answers[said], self._settings, way="link", until=day
-        )
+        try:
+            given = pipeline.answer_question(
+                self._folder, code, answers[said], self._settings, way="link", until=day
+            )
+        except UsageError:
+            # A button that was pressed twice: what counts is the first.
+            asked = pipeline.read_question(self._folder, code, self._settings)
+            if asked.answered:
+                return _answered(asked.answered, 400)
+            raise
         words = answer_words(given.answer, given.until)
         return _page("Thank you.", why=f"Your answer is recorded: {words}. Result: {given.note}.")
 
 
-def _told(make: Callable[[], Response]) -> Response:
+def _told(make: Callable[[], Response], code: str) -> Response:
     """What `make` makes, or what is wrong."""
     try:
         return make()
     except UsageError as e:
-        return _page("This answer is not possible.", 400, why=render_failure(e))
+        return _page("This answer is not possible.", 400, why=render_failure(e), back=code)
     except LakeBusyError:
         why = "Keywatch is loading a log. Try again in a few minutes; nothing was recorded."
-        return _page("Please try again.", 503, why=why)
+        return _page("Please try again.", 503, why=why, back=code)
     except KeywatchError as e:
         notice(f"an owner can't answer: {render_failure(e)}")
         return _page("This is not possible at the moment.", 500)
@@ -180,8 +193,12 @@ def _unknown() -> Response:
     return _page("This link is not valid.", 404, why=why)
 
 
+def _answered(how: str, status: int) -> Response:
+    return _page("This question was answered before.", status, why=how)
+
+
 def _page(title: str, status: int = 200, **values: Any) -> Response:
-    shown = {"why": "", "facts": (), "keys": (), "code": "", "latest_end": "", "attribution": ""}
+    shown = {"why": "", "facts": (), "keys": (), "code": "", "back": "", "attribution": ""}
     text = render_page("answer.html.j2", **shown | {"title": title} | values)
     return HTMLResponse(text, status)
 
