@@ -2,8 +2,8 @@
 
 A process that stays (`keywatch.feed`) knows what its last run found of all keys. As long as nothing
 else has changed, a run scores the keys with new lines or in them, their kin, and those that are
-alerted (`keywatch.detect.part`). All keys are scored where more has changed, and once an hour: what a key
-says of others, such as a call that many begin to make, reaches these then.
+alerted (`keywatch.detect.part`). All keys are scored where more has changed, and once an hour: what
+a key says of others, such as a call that many begin to make, reaches these then.
 """
 
 from __future__ import annotations
