@@ -1,7 +1,7 @@
 """Draw a message as Slack shows it: docs/slack.png, from a line of a file channel.
 
     keywatch demo --keep demo && keywatch deliver --lake demo/lake --config file-channel.toml
-    head -1 alerts.jsonl | python tools/draw_slack_message.py docs/slack.png
+    sed -n 2p alerts.jsonl | python tools/draw_slack_message.py docs/slack.png
 
 The blocks are those that `keywatch.deliver.slack` sends; the look is Slack's as near as CSS gets.
 """
