@@ -127,6 +127,7 @@ def test_only_who_was_asked_answers_by_a_button_and_once(tmp_path: Path) -> None
         (question,) = made.asked()
         (buttons,) = (block for block in question["blocks"] if block["type"] == "actions")
         picker, *rest = buttons["elements"]
+        assert "No: the key is treated as stolen." in json.dumps(question["blocks"])
         assert [each["text"]["text"] for each in rest] == [
             "Yes, this once", "Yes, until that day", "No", "Not my key",
         ]  # fmt: skip

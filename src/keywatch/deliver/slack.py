@@ -53,6 +53,10 @@ ANSWERS = {
     "not_mine": "Not my key",
 }
 """The buttons of a question."""
+_MEANING = (
+    "No: the key is treated as stolen. Not my key: you are not its owner. In both cases, and "
+    "without an answer in time, the security team is notified."
+)
 _SUGGESTED = timedelta(days=30)
 _GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
 _NEVER = frozenset(
@@ -238,7 +242,7 @@ def _answering(reply: Reply) -> list[dict[str, Any]]:
         day = (reply.expires_at + _SUGGESTED).date().isoformat()
         picker = {"type": "datepicker", "action_id": f"{BUTTONS}day", "initial_date": day}
         block = {"type": "actions", "block_id": BUTTONS, "elements": [picker, *buttons]}
-        return [block, _context(lines[-1])]
+        return [block, _context(_MEANING), _context(lines[-1])]
     if reply.link is not None:
         link = _escaped(reply.link.get_secret_value())
         return [_marked(f"*<{link}|Answer this question>*"), _context(lines[-1])]
