@@ -193,7 +193,7 @@ def test_the_alerts_of_a_rule_beside_the_cases(lake: LakeView) -> None:
     assert f"A rule on networks (class {kind}; new to the key) would alert on 2 keys out of " in (
         rule.summary
     )
-    assert "1 hit would be a false alarm unless" in rule.summary
+    assert "1 hit without a case would be a false alarm unless" in rule.summary
     assert '"kind": "theft"' in json.dumps(rule.week_chart("dark").to_dict())
 
 

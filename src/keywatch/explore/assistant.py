@@ -148,6 +148,8 @@ class _Tools:
     def get_case(self, key: str, week: str | None = None) -> Answer:
         """Why a key is suspected: its story, evidence, impact and recommended steps.
 
+        The case is as the last review made it; verdicts that were given since are in `verdicts`.
+
         Args:
             key: Id, masked form or name of the key.
             week: Such as 2026-W40; the latest reviewed one by default.
@@ -156,9 +158,9 @@ class _Tools:
         return {
             "key_id": found.key_id,
             "week": iso_week(found.window),
+            "verdicts": _rows(found.verdicts()),
             "case": found.case or "no action is recommended for this key in this week",
             "evidence": _rows(found.evidence()),
-            "verdicts": _rows(found.verdicts()),
         }
 
     @_tool

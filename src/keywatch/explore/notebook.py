@@ -445,11 +445,12 @@ class WeekView:
         )
 
     def cases(self) -> Frame:
-        """Every key with evidence, the most suspicious first.
+        """Every key with evidence, the most suspicious first, as the last review made its case.
 
         Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (with an
         action), verdict, judged_by, because; and, with an action, severity, confidence, story and
-        done (the story in short).
+        done (the story in short). A verdict that was given since changes `verdict` at once, and
+        `action` with the next review.
         """
         return self._view._frame(self._cases)
 

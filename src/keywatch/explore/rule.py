@@ -170,16 +170,18 @@ class RuleView:
             return f"{told} {UNREVIEWED}"
         cases = sum(hit["action"] not in (None, "none") for hit in hits)
         told += (
-            f" Keywatch has {count(cases, 'case')} among them, and {count(missed, 'case')} that "
-            f"the rule would miss; {count(outcomes.count(NO_CASE), 'hit')} would be "
+            f" {cases:,} of these {named(cases, 'has', 'have')} a case, for this use or another, "
+            f"and the rule would miss {count(missed, 'case')}; "
+            f"{count(outcomes.count(NO_CASE), 'hit')} without a case would be "
             f"{named(outcomes.count(NO_CASE), 'a false alarm', 'false alarms')} unless Keywatch "
             "missed a theft."
         )
         thefts, wrong = outcomes.count(THEFT), outcomes.count(FALSE_ALARM)
         if thefts + wrong:
             told += (
-                f" By verdict, {count(thefts, 'hit')} {named(thefts, 'is a theft', 'are thefts')} "
-                f"and {wrong:,} {named(wrong, 'is a false alarm', 'are false alarms')}."
+                f" By the verdicts given, {count(thefts, 'hit')} "
+                f"{named(thefts, 'is a theft', 'are thefts')} and {wrong:,} "
+                f"{named(wrong, 'is a false alarm', 'are false alarms')}."
             )
         return told
 

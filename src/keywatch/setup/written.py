@@ -36,7 +36,7 @@ class Answers:
 def settings_text(answers: Answers, file: Path) -> str:
     """The text of the settings file, with comments; its paths are absolute."""
     lines = [
-        "# Written by keywatch init. README.md, Settings, lists what else can be set. Commands",
+        "# Written by keywatch init. What else can be set: docs/settings.md. Commands",
         "# read this file if it is in the current folder, or with --config FILE.",
         "",
         "[ingest]",
