@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import wraps
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
@@ -23,6 +23,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
+from keywatch import __version__
 from keywatch.errors import KeywatchError
 from keywatch.explore.notebook import LakeView, WeekView
 from keywatch.lake import Lake
@@ -72,7 +73,7 @@ def server(folder: Path, settings: Settings) -> MCPServer[Any]:
     made = MCPServer[Any](
         "keywatch",
         instructions=INSTRUCTIONS,
-        version=version("keywatch"),
+        version=__version__,
         log_level="ERROR",
     )
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
@@ -299,7 +300,7 @@ def _safe(value: Any) -> Any:
             most = MOST_ROWS if items and isinstance(items[0], Mapping) else _MOST_ITEMS
             shown = [_safe(each) for each in items[:most]]
             return shown if len(items) <= most else [*shown, f"… {len(items) - most} more"]
-        case _ if hasattr(value, "__dataclass_fields__"):
-            return _safe({name: getattr(value, name) for name in value.__dataclass_fields__})
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _safe(asdict(value))
         case _:
             return printable(str(value), MOST_TEXT)

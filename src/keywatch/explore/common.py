@@ -22,6 +22,7 @@ Framed = Callable[["pa.Table"], Any]
 
 THEFT, FALSE_ALARM = "theft", "false alarm"
 """What a verdict says of a case."""
+VERDICT_COLORS = {THEFT: "#d1343f", FALSE_ALARM: "#5b84b1"}
 
 UNREVIEWED = "The window has not been reviewed, so it has no cases yet."
 CHART_WIDTH = 860

@@ -11,6 +11,7 @@ from keywatch.explore.common import (
     MOST_NAMED,
     NEWEST_RUNS,
     THEFT,
+    VERDICT_COLORS,
     Framed,
     card,
     counts_chart,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MOST_DRAWN = 8
-_COLORS = {THEFT: "#d1343f", FALSE_ALARM: "#5b84b1"}
 
 
 class LessonsView:
@@ -109,7 +109,7 @@ class LessonsView:
             for row in self._detectors.to_pylist()[:_MOST_DRAWN]
             for kind, column in ((THEFT, "thefts"), (FALSE_ALARM, "false_alarms"))
         ]
-        return counts_chart(rows, _COLORS, "cases with this evidence", theme)
+        return counts_chart(rows, VERDICT_COLORS, "cases with this evidence", theme)
 
 
 def _month(month: str) -> tuple[datetime, datetime]:

@@ -14,6 +14,7 @@ from keywatch.explore.common import (
     NEWEST_RUNS,
     THEFT,
     UNREVIEWED,
+    VERDICT_COLORS,
     WITH_CASE,
     Framed,
     card,
@@ -35,8 +36,8 @@ CLASSES = ("hosting", "vpn", "proxy", "tor", "relay", "isp", "unknown")
 
 CASE, NO_CASE, NOT_REVIEWED = "case, no verdict", "no case", "not reviewed"
 _COLORS = {
-    THEFT: "#d1343f", CASE: "#d97d0d", FALSE_ALARM: "#5b84b1", NO_CASE: "#9db7d3",
-    NOT_REVIEWED: "#a7adb8",
+    THEFT: VERDICT_COLORS[THEFT], CASE: "#d97d0d", FALSE_ALARM: VERDICT_COLORS[FALSE_ALARM],
+    NO_CASE: "#9db7d3", NOT_REVIEWED: "#a7adb8",
 }  # fmt: skip
 _OUTCOME = f"""
     CASE WHEN v.verdict = 'compromised' THEN '{THEFT}'

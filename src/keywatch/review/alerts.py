@@ -273,13 +273,13 @@ def approve(lake: Lake, alert_id: str, by: str, because: str) -> list[Change]:
     """
     if not by.strip() or not because.strip():
         raise UsageError("an approval needs a name and a reason")
-    found = _in_force(lake, "alert_id = $alert_id", alert_id=alert_id)
-    if not found:
+    found = find(lake, alert_id)
+    if found is None:
         raise UsageError(f"no alert {alert_id}")
-    if found[0].state == "closed":
+    if found.state == "closed":
         return []
     why = f"revocation approved by {by}: {because}"
-    return [Change("approve", _next(found[0], why, state="acknowledged"))]
+    return [Change("approve", _next(found, why, state="acknowledged"))]
 
 
 def note(alert: Alert, why: str) -> Change:
