@@ -18,13 +18,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
-import pyarrow as pa
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
 from keywatch import __version__
 from keywatch.errors import KeywatchError
+from keywatch.explore.common import rows_of
 from keywatch.explore.notebook import LakeView, WeekView
 from keywatch.lake import Lake
 from keywatch.settings import Settings
@@ -233,7 +233,7 @@ class _Tools:
     def describe_tables(self) -> Answer:
         """The lake's tables for query, with their columns."""
         tables: dict[str, list[str]] = {}
-        for row in _pylist(self._lake.tables()):
+        for row in rows_of(self._lake.tables()):
             tables.setdefault(f"lake.{row['table_name']}", []).append(
                 f"{row['column_name']} {row['data_type']}"
             )
@@ -257,18 +257,12 @@ class _Tools:
 
 
 def _with_action(week: WeekView) -> Answer:
-    cases = [row for row in _pylist(week.cases()) if row["action"] != "none"]
+    cases = [row for row in rows_of(week.cases()) if row["action"] != "none"]
     return _cut(cases)
 
 
-def _pylist(table: Any) -> list[dict[str, Any]]:
-    assert isinstance(table, pa.Table)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
-
-
 def _rows(table: Any) -> Answer:
-    return _cut(_pylist(table))
+    return _cut(rows_of(table))
 
 
 def _cut(rows: list[dict[str, Any]]) -> Answer:

@@ -82,6 +82,15 @@ def counts_chart(
     return chart
 
 
+def rows_of(table: object) -> list[dict[str, Any]]:
+    """The rows of a view's table that was asked for as an Arrow table."""
+    import pyarrow as pa
+
+    assert isinstance(table, pa.Table)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
 def card(title: str, summary: str) -> str:
     """What a notebook shows of a view: HTML, in which text of a log is only text."""
     from keywatch.report.html import render_card

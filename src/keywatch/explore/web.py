@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import h11
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keywatch.errors import UsageError
@@ -36,6 +38,14 @@ _HEADERS = {
     "x-frame-options": "DENY",
 }
 _MOST_FORM_BYTES = 64 * 1024
+_SHEETS = ("report.css", "desk.css")
+
+
+def style() -> Response:
+    """The style sheet of the pages."""
+    templates = resources.files("keywatch.report").joinpath("templates")
+    sheets = [templates.joinpath(name).read_text("utf-8") for name in _SHEETS]
+    return Response("\n".join(sheets), media_type="text/css")
 
 
 def guarded(send: Send) -> Send:

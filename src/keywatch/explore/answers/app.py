@@ -11,7 +11,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,7 +24,7 @@ from starlette.routing import Route
 from keywatch import pipeline
 from keywatch.deliver.wording import facts
 from keywatch.errors import KeywatchError, LakeBusyError, UsageError
-from keywatch.explore.web import day_of, first_of, guarded, read_form
+from keywatch.explore.web import day_of, first_of, guarded, read_form, style
 from keywatch.lake import utc_now
 from keywatch.notices import notice
 from keywatch.report import render_failure
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from keywatch.model import OwnerAnswer
     from keywatch.settings import Settings
 
-_SHEETS = ("report.css", "desk.css")
 _WAIT_SECONDS = 20.0
 """How long an answer waits for another writer: somebody sits before the page."""
 _MOST_TRIES = 10
@@ -110,9 +108,7 @@ class Answers:
         return _unknown()
 
     async def _style(self, _: Request) -> Response:
-        templates = resources.files("keywatch.report").joinpath("templates")
-        sheets = [templates.joinpath(name).read_text("utf-8") for name in _SHEETS]
-        return Response("\n".join(sheets), media_type="text/css")
+        return style()
 
     async def _in_turn(self, make: Callable[[], Response], code: str = "") -> Response:
         """Made in another thread, one after the other, as the pages of the desk are.

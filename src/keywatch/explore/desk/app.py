@@ -10,12 +10,10 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from urllib.parse import urlencode
 
-import pyarrow as pa
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,9 +22,10 @@ from starlette.routing import Route
 
 from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
+from keywatch.explore.common import rows_of
 from keywatch.explore.desk.guard import Guard
 from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
-from keywatch.explore.web import day_of, first_of, read_form
+from keywatch.explore.web import day_of, first_of, read_form, style
 from keywatch.model import ACTIONS, FAMILIES, SEVERITIES, Review, Verdict
 from keywatch.report import render_failure
 from keywatch.report.alert_list import age
@@ -138,13 +137,11 @@ class Desk:
         return HTMLResponse(text, status)
 
     def _style(self, asked: Mapping[str, str]) -> Response:
-        templates = resources.files("keywatch.report").joinpath("templates")
-        sheets = [templates.joinpath(name).read_text("utf-8") for name in _SHEETS]
-        return Response("\n".join(sheets), media_type="text/css")
+        return style()
 
     def _cases(self, asked: Mapping[str, str]) -> Response:
         week = self._lake.week(asked.get("week") or None)
-        alerted = [case for case in _rows(week.cases()) if case["action"] != "none"]
+        alerted = [case for case in rows_of(week.cases()) if case["action"] != "none"]
         state = asked.get("state", "open")
         shown = [case for case in alerted if _fits(case, asked, state)]
         shown.sort(key=_urgency)
@@ -176,7 +173,7 @@ class Desk:
             asked={**kept, "sort": sort, "order": asked.get("order", "")},
             heads={name: sorted_by(name) for name in _SORTS},
             states=_STATES,
-            weeks=[row["week"] for row in _rows(self._lake.weeks()) if row["week"]],
+            weeks=[row["week"] for row in rows_of(self._lake.weeks()) if row["week"]],
             week=label,
             owners=sorted({case["owner"] for case in alerted if case["owner"]}),
             actions=[action for action in ACTIONS if action != "none"],
@@ -187,14 +184,14 @@ class Desk:
         week, key = self._key(asked, afresh=True)
         label = iso_week(week.window) or ""
         named = {"key": key.key_id, "week": label}
-        verdicts = _rows(key.verdicts())
+        verdicts = rows_of(key.verdicts())
         judged = (week.window.start, week.window.end)
         in_force = [
             row
             for row in verdicts
             if row["in_force"] and (row["window_start"], row["window_end"]) == judged
         ]
-        evidence = [row for row in _rows(key.evidence()) if row["counted_bits"] is not None]
+        evidence = [row for row in rows_of(key.evidence()) if row["counted_bits"] is not None]
         answered = self._lake.response()
         return self._html(
             "desk_case.html.j2",
@@ -206,9 +203,9 @@ class Desk:
             evidence=evidence,
             bits_scale=sum(row["counted_bits"] for row in evidence) or 1.0,
             charts={name: _link("/chart", **named, chart=name) for name in _CHARTS},
-            origins=_rows(key.origins())[:12],
-            endpoints=_rows(key.endpoints())[:20],
-            neighbours=_rows(key.neighbours())[:20],
+            origins=rows_of(key.origins())[:12],
+            endpoints=rows_of(key.endpoints())[:20],
+            neighbours=rows_of(key.neighbours())[:20],
             verdicts=verdicts,
             in_force=in_force[0] if in_force else None,
             alerts=[
@@ -319,15 +316,6 @@ class Desk:
         return RedirectResponse(_link("/case", key=key, week=week or "") + "#verdict", 303)
 
 
-_SHEETS = ("report.css", "desk.css")
-
-
-def _rows(table: object) -> list[dict[str, Any]]:
-    assert isinstance(table, pa.Table)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
-
-
 def _fits(case: Mapping[str, Any], asked: Mapping[str, str], state: str) -> bool:
     text = " ".join(
         str(case[name] or "") for name in ("key_id", "name", "owner", "summary", "story")
@@ -362,7 +350,7 @@ def _facts(key: KeyView) -> list[tuple[str, str]]:
 
 def _places(key: KeyView) -> dict[str, str]:
     """The prefixes of the week and whose they are, the most used first."""
-    used = [row for row in _rows(key.origins("address")) if row["requests_now"]]
+    used = [row for row in rows_of(key.origins("address")) if row["requests_now"]]
     return {row["prefix"]: row["origin"] for row in used[:_MOST_ADDRESSES]}
 
 
