@@ -265,7 +265,8 @@ def _publish(
     from keywatch.operate.metrics import write_metrics
 
     if found is None:
-        found = health.findings(lake, settings, now)
+        with lake.reading_briefly():
+            found = health.findings(lake, settings, now)
     try:
         if beat:
             with lake.writing():
@@ -524,10 +525,11 @@ def _review(
                 outbox = deliver.Outbox.of(settings)
                 judging.keep(lake, told.review, scored, settings, outbox, judged, state)
         _note_no_events(lake, told.review)
-        found = health.findings(lake, settings, now)
+        with lake.reading_briefly():
+            found = health.findings(lake, settings, now)
+            answered = response.response(lake, now)
         if keep:
             _publish(lake, settings, now, found)
-        answered = response.response(lake, now)
         return replace(told.review, health=found, response=answered), seen
 
 

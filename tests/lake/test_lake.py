@@ -284,6 +284,24 @@ def test_reading_sees_one_snapshot(loading: Loading) -> None:
     assert loading.lake.value(count) == 5
 
 
+def test_a_brief_reading_sees_one_snapshot_and_ends_with_an_error(loading: Loading) -> None:
+    loading.take(events(3), "a.jsonl")
+    count = "SELECT count(*) FROM lake.events"
+    with Lake.open(loading.folder / "lake") as reader:
+        with reader.reading_briefly():
+            assert reader.steady_value(count) == 3
+            loading.take(events(5), "b.jsonl")
+            assert reader.value(count) == 3
+            assert len(reader._values) == 1
+        assert reader.steady_value(count) == 5
+        with pytest.raises(Lake.Error, match="read-only"), reader.reading_briefly():
+            reader.execute("DELETE FROM lake.events")
+        with reader.reading(), reader.reading_briefly():
+            assert reader.value(count) == 5
+        with reader.writing():
+            reader.execute("DELETE FROM lake.events WHERE false")
+
+
 def test_a_registered_table_can_change_and_survives_a_rollback(loading: Loading) -> None:
     lake = loading.lake
 

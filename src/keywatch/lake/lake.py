@@ -150,6 +150,7 @@ class Lake:
         self._plans: dict[str, str] = {}
         self._plan_numbers = itertools.count()
         self._values: dict[str, Any] = {}
+        self._is_brief = False
         self._undoing = False
         self._snapshot: int | None = None
         self._copied: Path | None = None
@@ -783,8 +784,8 @@ class Lake:
         return row[0] if row else None
 
     def steady_value(self, sql: str, **parameters: object) -> Any:
-        """`value` of the lake's tables, asked once as long as one snapshot is read (`reading`)."""
-        if self._snapshot is None:
+        """`value` of the lake's tables, asked once as long as one snapshot is read."""
+        if self._snapshot is None and not self._is_brief:
             return self.value(sql, **parameters)
         text = with_values(sql, parameters)
         if text not in self._values:
@@ -886,6 +887,24 @@ class Lake:
             yield
         finally:
             self._read_at(None)
+
+    @contextmanager
+    def reading_briefly(self) -> Iterator[None]:
+        """One snapshot for some short queries, which share a transaction: half the time of each.
+
+        Nothing can be written inside, and no temporary table is made.
+        """
+        if self.folder is None or self._snapshot is not None:
+            yield
+            return
+        self.connection.execute("BEGIN TRANSACTION READ ONLY")
+        self._is_brief = True
+        try:
+            yield
+        finally:
+            self._is_brief = False
+            self._values.clear()
+            self._abandon()
 
     def look(self, snapshot: int | None = None) -> Lake:
         """Read this snapshot, by default the newest, from now on; returns the lake itself."""
