@@ -1,4 +1,7 @@
-"""When a retry helps, what an artifact shows of hostile text, and what an error tells."""
+"""The flows without a server: when a retry helps, what an error and an artifact show, the events.
+
+All of it is tried in one process (`tests.flows.tried`).
+"""
 
 from __future__ import annotations
 
@@ -8,75 +11,63 @@ import sys
 from typing import Any
 
 import pytest
+import yaml
+
+from keywatch.lake import Lake
+from keywatch.review import alerts
+from keywatch.settings import Settings
+from tests.deliver.alerts_of import review_of
+from tests.prose import ROOT
+from tests.report.reviews import DOUBTED, SCANNED
+from tests.torture.planted_flows import own_prefect
 
 pytestmark = pytest.mark.slow
 
-_TRIED = """
-import json
-import traceback
-from importlib import import_module
-from prefect import Flow, Task
-from prefect.exceptions import ObjectNotFound
-from prefect.states import exception_to_failed_state
-from flows.common import patient, plain, retry_helps, tells_no_token
-from keywatch.errors import InputError, LakeBusyError, SecretError, SettingsError
-from tests.torture.planted_flows import FLOWS
+FULL_KEY = "ply_live_prod_4f8a2cDDDDbbbbcccc9e1d"
 
-KEY = "ply_live_prod_4f8a2cDDDDbbbbcccc9e1d"
 
-def helps(error):
-    import asyncio
-    state = asyncio.run(exception_to_failed_state(error))
-    return retry_helps(None, None, state)
-
-def told(error):
-    def fail():
-        raise error
-    try:
-        tells_no_token(fail)()
-    except Exception as e:
-        return type(e).__name__, str(e), "".join(traceback.format_exception(e))
-
-steps = [
-    each
-    for name in (*FLOWS, "approve")
-    for each in vars(import_module(f"flows.{name}")).values()
-    if isinstance(each, Flow | Task)
-]
-print(json.dumps({
-    "steps": len({step.name for step in steps}),
-    "careless": [step.name for step in steps if step.fn.__code__ != tells_no_token(print).__code__],
-    "told": {
-        "input": told(InputError(f"{KEY}: no log\\x1b[2J")),
-        "file": told(FileNotFoundError(2, "No such file", KEY)),
-        "bug": told(ValueError(f"password=hunter2hunter2 {KEY}")),
-        "prefect": told(ObjectNotFound(None, "no deployment approve/keywatch")),
-    },
-    "busy": helps(LakeBusyError("another writer")),
-    "settings": helps(SettingsError("wrong")),
-    "secret": helps(SecretError("not there")),
-    "input": helps(InputError("line 7")),
-    "bug": helps(ZeroDivisionError()),
-    "pauses": patient()["retry_delay_seconds"](4),
-    "text": plain("<img src=x> [a](http://b.example) **c** `d` \\u202e\\x1b[31m | e"),
-}))
-"""
+def automation() -> Any:
+    """The automation that docs/events.md shows."""
+    page = (ROOT / "docs/events.md").read_text("utf-8")
+    (text,) = [block.split("```")[0] for block in page.split("```yaml\n")[1:]]
+    return yaml.safe_load(text)
 
 
 @pytest.fixture(scope="module")
-def tried() -> Any:
+def tried(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tried")
+    with Lake.open(folder / "lake", Settings().storage, create=True) as lake, lake.writing():
+        alerts.store(lake, alerts.update(lake, review_of(SCANNED, DOUBTED), 10.0))
     # In a process of its own: Prefect sets up logging and event loops for the whole of one.
     done = subprocess.run(
-        [sys.executable, "-c", _TRIED], capture_output=True, text=True, check=False, timeout=120
-    )
+        [sys.executable, "-m", "tests.flows.tried", str(folder / "lake"), FULL_KEY,
+         json.dumps(automation())],
+        capture_output=True, text=True, check=False, timeout=300, cwd=ROOT,
+        # The recording client asks no server; this one is never reached.
+        env=own_prefect(folder / "prefect") | {"PREFECT_API_URL": "http://127.0.0.1:9/api"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_only_a_busy_lake_is_tried_again_and_text_stays_text(tried: Any) -> None:
-    assert {name for name, helps in tried.items() if helps is True} == {"busy"}
-    assert tried["pauses"] == [20, 40, 80, 160]
-    text = tried["text"]
+@pytest.fixture(scope="module")
+def errors(tried: Any) -> Any:
+    return tried["errors"]
+
+
+@pytest.fixture(scope="module")
+def emitted(tried: Any) -> list[dict[str, Any]]:
+    """The events of changes that were made while a flow ran, one of which failed."""
+    return list(tried["events"])
+
+
+# ------------------------------------------------------------------------------ errors and text
+
+
+def test_only_a_busy_lake_is_tried_again_and_text_stays_text(errors: Any) -> None:
+    assert {name for name, helps in errors["helps"].items() if helps} == {"busy"}
+    assert errors["pauses"] == [20, 40, 80, 160]
+    text = errors["text"]
     assert "<" not in text
     assert "\x1b" not in text
     assert "\u202e" not in text
@@ -84,14 +75,47 @@ def test_only_a_busy_lake_is_tried_again_and_text_stays_text(tried: Any) -> None
     assert r"\*\*c\*\*" in text
 
 
-def test_an_error_that_prefect_keeps_tells_no_secret(tried: Any) -> None:
-    assert tried["steps"] == 14
-    assert tried["careless"] == []
-    told = tried["told"]
+def test_an_error_that_prefect_keeps_tells_no_secret(errors: Any) -> None:
+    assert errors["steps"] == 14
+    assert errors["careless"] == []
+    told = errors["told"]
     assert not [word for word in ("DDDD", "hunter2", "\x1b") if word in json.dumps(told)]
     assert told["input"][:2] == ["InputError", "ply_live_prod_4f8a2c…9e1d: no log\\x1b[2J"]
     assert told["file"][:2] == ["KeywatchError", "ply_live_prod_4f8a2c…9e1d: No such file"]
     kind, said, _ = told["bug"]
     assert kind == "KeywatchError"
-    assert said.startswith("internal error in Keywatch: ValueError at <string>:")
+    assert said.startswith("internal error in Keywatch: ValueError at ")
     assert told["prefect"][0] == "ObjectNotFound"
+
+
+# --------------------------------------------------------------------------- the events of alerts
+
+
+def test_each_change_of_an_alert_is_an_event_once(emitted: list[dict[str, Any]]) -> None:
+    assert [event["event"] for event in emitted] == [
+        "keywatch.alert.raised", "keywatch.alert.opened", "keywatch.alert.acknowledged",
+        "keywatch.alert.closed",
+    ]  # fmt: skip
+    raised, opened, acknowledged, closed = emitted
+    assert len({event["id"] for event in emitted}) == 4
+    alert = raised["resource"]["prefect.resource.id"]
+    assert alert == f"keywatch.alert.{raised['payload']['alert_id']}"
+    assert alert == acknowledged["resource"]["prefect.resource.id"]
+    assert alert == closed["resource"]["prefect.resource.id"]
+    assert alert != opened["resource"]["prefect.resource.id"]
+    assert raised["resource"]["keywatch.action"] == "revoke"
+    assert raised["payload"]["keys"] == [SCANNED.key_id]
+    assert {
+        "prefect.resource.id": f"keywatch.key.{SCANNED.key_id}", "prefect.resource.role": "key",
+    } in raised["related"]  # fmt: skip
+
+
+def test_no_event_has_a_key_in_full_or_text_of_the_log(emitted: list[dict[str, Any]]) -> None:
+    text = json.dumps(emitted)
+    assert "DDDD" not in text
+    assert emitted[1]["payload"]["keys"] == ["ply_live_prod_4f8a2c…9e1d"]
+    assert "why" not in emitted[0]["payload"]
+
+
+def test_the_automation_of_the_document_is_one_of_prefect(tried: Any) -> None:
+    assert tried["expected"] == ["keywatch.alert.opened", "keywatch.alert.raised"]
