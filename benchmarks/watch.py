@@ -5,7 +5,7 @@ lake and watches it once, none of it timed and kept for the next time. Then batc
 one after another: `keywatch watch` loads each, judges the week again and writes to a file channel;
 a bare DuckDB process copies the same lines to Parquet. With `--prefect` the flow does it too, on a
 server of its own that it starts and stops (a standing server saves that). Each is a whole process.
-With `--every 5s` so does one standing process (Linux only): its seconds are from the landing to the
+With `--every 1s` so does one standing process (Linux only): its seconds are from the landing to the
 message, the pause included, and its processor time at rest is told too. In each batch a key is
 leaked, so each has a message.
 """

@@ -1037,7 +1037,7 @@ def mcp(*, common: Common = _DEFAULTS) -> None:
 @app.command(
     help_epilogue=_examples(
         "keywatch watch             # every few minutes, from cron",
-        "keywatch watch --every 5s  # one process that stays",
+        "keywatch watch --every 1s  # one process that stays",
     )
 )
 def watch(

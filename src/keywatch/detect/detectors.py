@@ -44,16 +44,24 @@ BY_KEY = (
     "key_forms",
 )  # fmt: skip
 """Tables that are read of all keys, whichever are scored: small, and each row is one key's."""
+OF_KIN = ("baseline_objects",)
+"""Tables that are read of an owner's other keys too, beside where these were; rows as `BY_KEY`."""
 OF_ALL = ("expected_endpoints", "window_reach", "requests_by_day")
 """Tables that are made of all keys at once."""
 MOST_FITTED_KEYS = 10_000
 """A model of so many keys is as good as one of all, and the rows of all fit nowhere."""
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
+# To choose most of the places takes longer than to take all.
+_ARE_FEW = """
+    SELECT 4 * (SELECT approx_count_distinct(address) FROM known_addresses)
+        < (SELECT count(*) FROM lake.origins)
+"""
 # What a verdict says of a prefix may be known by another address of it.
 _ADDRESSES = """
     SELECT coalesce(list(DISTINCT address), []) FROM lake.origins
     WHERE coalesce(prefix, address) IN (
-        SELECT coalesce(prefix, address) FROM lake.origins SEMI JOIN known_activity USING (address))
+        SELECT coalesce(prefix, address) FROM lake.origins
+        SEMI JOIN known_addresses USING (address))
 """
 _LEAST_BITS = 1e-9  # what rounding makes of nothing
 _CONTRACT = {"key_id": "VARCHAR", "day": "DATE", "prefix": "VARCHAR", "bits": "DOUBLE",
@@ -253,19 +261,38 @@ def prepare_keys(
     catalogue: Sequence[tuple[str, Endpoint]],
     *,
     sql: str | None = None,
-    others: Mapping[str, pa.Table] | None = None,
 ) -> None:
     """Make the temporary tables of some keys, those that `sql` reads or all.
 
     Of other keys they have those of their owners and their predecessors alone (`kin`): what is
-    usual for the keys rests on these. What rests on keys at large needs `others`: the rows of all
-    other keys in the tables of `BY_KEY`, and those of `OF_ALL` as they are.
+    usual for the keys rests on these. What rests on keys at large is left out.
     """
     tables = None if sql is None else _rests_on(sql)
     start, end = window.start.date(), window.end.date()
     first_day = start - timedelta(days=baseline_days)
     prepare_span_of_keys(lake, kin(lake, key_ids), first_day, end, catalogue, tables)
-    prepare_window(lake, window, baseline_days, tables, others)
+    prepare_window(lake, window, baseline_days, tables)
+
+
+def prepare_part(
+    lake: Lake,
+    key_ids: Sequence[str],
+    beside: Sequence[str],
+    window: Window,
+    baseline_days: int,
+    catalogue: Sequence[tuple[str, Endpoint]],
+    others: Mapping[str, pa.Table],
+) -> None:
+    """Make the temporary tables of some keys, with what else they rest on.
+
+    Of `beside`, the keys' other kin, the tables have where they were before the window.
+    `others` has other keys' rows in ``keys_in_use`` and the tables of `BY_KEY` and `OF_KIN`, and
+    the tables of `OF_ALL` as they are.
+    """
+    start, end = window.start.date(), window.end.date()
+    first_day = start - timedelta(days=baseline_days)
+    prepare_span_of_keys(lake, key_ids, first_day, end, catalogue, beside=beside)
+    prepare_window(lake, window, baseline_days, others=others)
 
 
 def prepare_span_of_keys(
@@ -276,23 +303,28 @@ def prepare_span_of_keys(
     catalogue: Sequence[tuple[str, Endpoint]],
     tables: Set[str] | None = None,
     *,
+    beside: Sequence[str] = (),
     alone: bool = False,
 ) -> None:
-    """As `prepare_span`, of these keys, whose kin are among them.
+    """As `prepare_span`, of these keys, whose kin are among them or `beside` (`prepare_part`).
 
     `alone`: the inventory's other keys are left out of the windows' ``keys``.
     """
     begin_span(lake, start, end, tables)
-    of_kin = f"IN ({', '.join(map(quoted, key_ids)) or 'NULL'})"
+    of_keys, of_kin = _among(key_ids), _among([*key_ids, *beside])
+    if beside:
+        _keep_rows(lake, "known_addresses", f"WHERE key_id {of_kin}")
+        lake.execute("SET VARIABLE beside_keys = $key_ids::VARCHAR[]", key_ids=list(beside))
     for name in _ROLL_UPS:
         if tables is None or name in tables:
-            _keep_rows(lake, name, f"WHERE key_id {of_kin}")
+            _keep_rows(lake, name, f"WHERE key_id {of_keys}")
     lake.execute(
         "CREATE OR REPLACE TEMP VIEW span_events AS FROM lake.events "
         f"WHERE day >= DATE '{start}' AND day < DATE '{end}' "
         f"AND (key_id {of_kin} OR principal {of_kin})"
     )
-    lake.execute(f"SET VARIABLE span_addresses = ({_ADDRESSES})")
+    if lake.value(_ARE_FEW):
+        lake.execute(f"SET VARIABLE span_addresses = ({_ADDRESSES})")
     _make(lake, "span", tables)
     _load_catalogue(lake, catalogue)
     if alone:
@@ -323,7 +355,12 @@ def begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None = Non
     lake.execute(f"SET VARIABLE span_end = DATE '{end}'")
     lake.execute("SET VARIABLE span_addresses = NULL::VARCHAR[]")
     lake.execute("SET VARIABLE only_keys = NULL::VARCHAR[]")
-    _make(lake, "roll_ups", tables)
+    lake.execute("SET VARIABLE beside_keys = NULL::VARCHAR[]")
+    _make(lake, "roll_ups", None if tables is None else {*tables, "known_addresses"})
+
+
+def _among(key_ids: Iterable[str]) -> str:
+    return f"IN ({', '.join(map(quoted, key_ids)) or 'NULL'})"
 
 
 def _keep_rows(lake: Lake, view: str, chosen: str = "") -> None:
@@ -342,7 +379,7 @@ def prepare_window(
     """Make the temporary tables of one window (``detect/prepare.sql``) from those of its span.
 
     They take the place of another window's. With `tables`, only those are made; `others` are as of
-    `prepare_keys`.
+    `prepare_part`.
     """
     set_window(lake, window, baseline_days)
     _make(lake, "prepare", tables, others or {})
@@ -382,7 +419,7 @@ def make_again(
 ) -> None:
     """Make these of a window's tables anew, of what those they are made of contain now.
 
-    `others` are as of `prepare_keys`.
+    `others` are as of `prepare_part`.
     """
     _make(lake, "prepare", frozenset(tables), others or {})
 

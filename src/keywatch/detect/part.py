@@ -1,8 +1,10 @@
 """Some keys of a window, scored beside what the last scoring of all of them found of the others.
 
-The keys are closed under kinship (`detectors.kin`), so what a key's own past and its owner's say
-is as in a scoring of all. What rests on keys at large is as of the last scoring: who else calls
-what (`detectors.BY_KEY`) and the fitted models (`detectors.OF_ALL`, and those of the kinds).
+What a key's own past and its owner's say is as in a scoring of all: a key is scored with those
+whose past is its own too, and with those of its owner that came upon a new network, which may have
+moved with it. Of the owner's other keys the tables have where they were. What rests on keys at
+large is as of the last scoring: who else calls what (`detectors.BY_KEY`) and the fitted models
+(`detectors.OF_ALL`, and those of the kinds).
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Known:
     """What is known of all keys of a window, for a part of them to be scored anew.
 
     `key_ids` are those in use; `judged` is what the detectors said of them; `rows` are the tables
-    of `detectors.BY_KEY` and `OF_ALL`, and `fitted` the models of the detectors that have one.
+    of `detectors.BY_KEY`, `OF_KIN` and `OF_ALL`, and `fitted` the models of the detectors that have
+    one. `arrived` came upon a new network; `heirs` are pairs of keys, the first of which has the
+    past of the second one, too.
     """
 
     window: Window
@@ -44,13 +48,17 @@ class Known:
     key_ids: Set[str]
     rows: Mapping[str, pa.Table]
     fitted: Mapping[str, Any]
+    arrived: Set[str]
+    heirs: Set[tuple[str, str]]
 
     @classmethod
-    def of(cls, lake: Lake, scored: ScoredWindow, others: Set[str] = frozenset()) -> Known:
-        """What `scored` leaves once it is stored, with `others` in use beside its keys.
+    def of(cls, lake: Lake, scored: ScoredWindow) -> Known:
+        """What `scored` leaves once it is stored: all keys, whose tables the temporary ones are."""
+        names = (*detectors.BY_KEY, *detectors.OF_KIN, *detectors.OF_ALL)
+        return cls._of(lake, scored, {name: lake.table(f"FROM {name}") for name in names})
 
-        The temporary tables are its own.
-        """
+    @classmethod
+    def _of(cls, lake: Lake, scored: ScoredWindow, rows: Mapping[str, pa.Table]) -> Known:
         stored = tuple(replace(each, is_new=False) for each in scored.replays.replays)
         return cls(
             window=scored.window,
@@ -58,29 +66,60 @@ class Known:
             replays=replace(scored.replays, replays=stored),
             replayed=scored.replayed,
             judged=scored.judged,
-            key_ids=others | {key_id for (key_id,) in lake.rows("FROM window_keys")},
-            rows={
-                name: lake.table(f"FROM {name}") for name in (*detectors.BY_KEY, *detectors.OF_ALL)
-            },
+            key_ids={key_id for (key_id,) in lake.rows("FROM window_keys")},
+            rows=rows,
             fitted=scored.fitted,
+            arrived={key_id for (key_id,) in lake.rows("SELECT DISTINCT key_id FROM new_networks")},
+            heirs={*lake.rows("FROM lineage SEMI JOIN window_keys USING (key_id) "
+                              "WHERE key_id <> ancestor")},
+        )  # fmt: skip
+
+    def after(self, lake: Lake, scored: ScoredWindow, part: Set[str]) -> Known:
+        """The same once a part was `scored`; the temporary tables are the part's."""
+        rows = {name: lake.table(f"FROM {name}") for name in (*detectors.BY_KEY, *detectors.OF_ALL)}
+        for name in detectors.OF_KIN:
+            own = lake.table(f"FROM {name} SEMI JOIN window_keys USING (key_id)")
+            rows[name] = pa.concat_tables([own, _without(self.rows[name], part)])
+        new = self._of(lake, scored, rows)
+        return replace(
+            new,
+            key_ids=self.key_ids | new.key_ids,
+            arrived=(self.arrived - part) | new.arrived,
+            heirs={pair for pair in self.heirs if pair[0] not in part} | new.heirs,
         )
 
-    def beside(self, key_ids: Iterable[str]) -> dict[str, pa.Table]:
-        """The rows of all other keys, and what is of all."""
+    def beside(self, part: Set[str], kin: Set[str]) -> dict[str, pa.Table]:
+        """The rows of all keys beside the part, of `OF_KIN` those of `kin`; and what is of all."""
         import pyarrow.compute as pc
 
-        own = pa.array(sorted(key_ids), pa.string())
-        return {
-            name: rows
-            if name in detectors.OF_ALL
-            else rows.filter(pc.invert(pc.is_in(rows["key_id"], own)))
-            for name, rows in self.rows.items()
-        }
+        def of_others(name: str, rows: pa.Table) -> pa.Table:
+            if name in detectors.OF_ALL:
+                return rows
+            if name in detectors.OF_KIN:
+                return rows.filter(pc.is_in(rows["key_id"], _array(kin - part)))
+            return _without(rows, part)
+
+        found = {name: of_others(name, rows) for name, rows in self.rows.items()}
+        return found | {"keys_in_use": pa.table({"key_id": _array(self.key_ids - part)})}
+
+    def drawn_in(self, lake: Lake, key_ids: Set[str]) -> tuple[Set[str], Set[str]]:
+        """The keys to score for these, and the other kin of all of them."""
+        part = key_ids
+        while True:
+            kin = frozenset(detectors.kin(lake, sorted(part)))
+            # What a key has that was not in use yet, no table says.
+            new = part - self.key_ids
+            found = part | (frozenset(detectors.kin(lake, sorted(new))) if new else frozenset())
+            found |= kin & self.arrived
+            found |= {each for pair in self.heirs if not found.isdisjoint(pair) for each in pair}
+            if found == part:
+                return part, kin - part
+            part = found
 
 
 @dataclass(frozen=True)
 class Part:
-    """Keys that were scored, closed under kinship; `known` is what is known of all keys then.
+    """Keys that were scored; `known` is what is known of all keys then.
 
     The cases, groups and evidence of `scored` are theirs, without upkeep.
     """
@@ -91,7 +130,7 @@ class Part:
 
 
 def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) -> Part | None:
-    """The window's scoring of these keys and their kin; how rare each is, is told among all keys.
+    """The window's scoring of these keys; how rare each is, is told among all keys.
 
     Afterwards the temporary tables are those of the part, with the others' rows in
     `detectors.BY_KEY`. None where this is no less work than to score all keys, or does not do: a
@@ -102,10 +141,10 @@ def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) 
         return None
     part = key_ids
     for _ in range(_MOST_ROUNDS):
-        part = frozenset(detectors.kin(lake, sorted(part)))
+        part, beside = known.drawn_in(lake, part)
         if len(part & known.key_ids) > _MOST_SHARE * len(known.key_ids):
             return None
-        companions = _judge(lake, known, part, settings)
+        companions = _judge(lake, known, part, beside, settings)
         if not companions:
             break
         part |= companions
@@ -121,34 +160,47 @@ def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) 
     if any(case.recommended != "none" for case in scored.cases if case.key_id not in part):
         return None
     own = tuple(case for case in scored.cases if case.key_id in part)
-    return Part(part, replace(scored, cases=own), Known.of(lake, scored, known.key_ids))
+    return Part(part, replace(scored, cases=own), known.after(lake, scored, part))
 
 
-def _judge(lake: Lake, known: Known, part: Set[str], settings: Settings) -> frozenset[str]:
+def _array(key_ids: Iterable[str]) -> pa.Array:
+    return pa.array(sorted(key_ids), pa.string())
+
+
+def _without(rows: pa.Table, key_ids: Set[str]) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.invert(pc.is_in(rows["key_id"], _array(key_ids))))
+
+
+def _judge(
+    lake: Lake, known: Known, part: Set[str], beside: Set[str], settings: Settings
+) -> frozenset[str]:
     """Have the detectors judge the part; other keys that came upon the same new place with one."""
     window = known.window
-    detectors.prepare_keys(
+    detectors.prepare_part(
         lake,
         sorted(part),
+        sorted(beside),
         window,
         settings.review.baseline_days,
         catalogue_by_source(),
-        others=known.beside(part) | detectors.of_whole_window(lake, window),
+        known.beside(part, beside) | detectors.of_whole_window(lake, window),
     )
     fitted = dict(known.fitted)
     for detector in known.detectors:
         if not detector.hygiene:
             detectors.run(lake, detector, window, fitted)
-    beside = "key_id NOT IN (SELECT unnest($part::VARCHAR[]))"
+    others = "key_id NOT IN (SELECT unnest($part::VARCHAR[]))"
     rows = lake.rows(
         f"""
         SELECT DISTINCT key_id FROM evidence
-        WHERE {beside} AND (detector, subject) IN (
-            SELECT (detector, subject) FROM evidence WHERE NOT {beside})
+        WHERE {others} AND (detector, subject) IN (
+            SELECT (detector, subject) FROM evidence WHERE NOT {others})
         """,
         part=sorted(part),
     )
-    lake.execute(f"DELETE FROM evidence WHERE {beside}", part=sorted(part))
+    lake.execute(f"DELETE FROM evidence WHERE {others}", part=sorted(part))
     return frozenset(key_id for (key_id,) in rows)
 
 

@@ -66,7 +66,7 @@ def inject(
     """Inject thefts into all keys with a past, or into `most_keys` drawn of them.
 
     Runs after `detectors.prepare_window`, whose tables are as before at the end. Where they are of
-    a part of the keys, `others` has rows of the others, as of `detectors.prepare_keys`.
+    a part of the keys, `others` has rows of the others, as of `detectors.prepare_part`.
     """
     with _set_aside(lake):
         drawn = "NULL" if most_keys is None else int(most_keys)

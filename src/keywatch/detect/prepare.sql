@@ -1,6 +1,6 @@
 -- What detectors read: small temporary tables of one window and the baseline before it.
--- Variables: baseline_start, window_start, window_end (days, half open), only_keys. Reads what
--- span.sql made.
+-- Variables: baseline_start, window_start, window_end (days, half open), only_keys, beside_keys.
+-- Reads what span.sql made.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
 
 -- grain: key_id, day, place_id, endpoint, status_class, agent, in parts that add up; the window
@@ -70,6 +70,9 @@ JOIN places AS p USING (place_id);
 
 -- grain: key_id
 CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id FROM visits;
+
+-- grain: key_id; all keys in use, also where the tables are of some
+CREATE OR REPLACE TEMP TABLE keys_in_use AS FROM window_keys;
 
 -- grain: last_ts; one row: how far the log of the window reaches
 CREATE OR REPLACE TEMP TABLE window_reach AS
@@ -210,7 +213,7 @@ pairs AS (
         AND (older.turn < younger.turn OR older.title = younger.title)
         AND younger.replaces IS NULL
         AND (younger.created_at >= getvariable('baseline_start')
-            OR older.key_id NOT IN (FROM window_keys))
+            OR older.key_id NOT IN (FROM keys_in_use))
         AND older.key_id NOT IN (SELECT replaces FROM keys WHERE replaces IS NOT NULL)
     QUALIFY older.turn = younger.turn
         OR older.turn = max(older.turn) FILTER (older.turn < younger.turn)
@@ -223,10 +226,13 @@ SELECT key_id, replaces, created_at, true FROM pairs
 QUALIFY count(*) OVER (PARTITION BY key_id) = 1 AND count(*) OVER (PARTITION BY replaces) = 1;
 
 -- grain: key_id, ancestor; a key in use, and keys whose past is its own too: itself, its
--- predecessor, and so on
+-- predecessor, and so on. Of `beside_keys` (a list or null) only the past places are known.
 CREATE OR REPLACE TEMP TABLE lineage AS
 WITH RECURSIVE ancestors AS (
     SELECT key_id, key_id AS ancestor FROM window_keys
+    UNION
+    SELECT key_id, key_id FROM keys_in_use
+    WHERE key_id IN (SELECT unnest(getvariable('beside_keys')::VARCHAR[]))
     UNION
     SELECT a.key_id, s.replaces FROM ancestors AS a JOIN successors AS s ON s.key_id = a.ancestor
 )
@@ -454,7 +460,7 @@ SELECT l.key_id, s.session, s.day, p.prefix, min(p.network) AS network,
     min(place_of(p.class, p.asn, p.organization, p.country, p.located)) AS place,
     min(s.first_ts) AS first_ts, max(s.last_ts) AS last_ts
 FROM lake.sessions AS s
-JOIN lineage AS l ON l.ancestor = s.key_id
+JOIN (FROM lineage SEMI JOIN window_keys USING (key_id)) AS l ON l.ancestor = s.key_id
 JOIN places AS p USING (address)
 ANTI JOIN strange_days AS q
     ON q.key_id = l.key_id AND q.ancestor = s.key_id AND q.day = s.day AND q.address = s.address
@@ -935,6 +941,7 @@ CREATE OR REPLACE TEMP TABLE traits AS
 SELECT DISTINCT key_id, unnest(['prefix', 'network', 'country']) AS kind,
     unnest([prefix, network, country]) AS value
 FROM baseline_prefixes
+SEMI JOIN window_keys USING (key_id)
 UNION ALL
 SELECT key_id, 'agent', agent FROM baseline_agents
 UNION ALL

@@ -7,6 +7,11 @@
 CREATE OR REPLACE TEMP VIEW known_activity AS
 FROM lake.activity WHERE day < getvariable('span_end');
 
+-- grain: key_id, day, address, load_id, in parts that add up; of all days until the span's end. Of
+-- keys beside a part (`detectors.prepare_part`) this alone is read.
+CREATE OR REPLACE TEMP VIEW known_addresses AS
+SELECT key_id, day, address, load_id FROM known_activity;
+
 -- grain: key_id, day, address, endpoint, status_class, agent, in parts that add up
 CREATE OR REPLACE TEMP VIEW span_activity AS
 FROM known_activity WHERE day >= getvariable('span_start');

@@ -5,18 +5,16 @@
 
 -- grain: address; numbered, so that min(place_id) is the most telling of many
 CREATE OR REPLACE TEMP TABLE places AS
-SELECT
-    row_number() OVER (
-        ORDER BY
-            list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
-    )::INTEGER AS place_id,
-    *
-FROM known_places(among := getvariable('span_addresses'));
+SELECT row_number() OVER ()::INTEGER AS place_id, *
+FROM (
+    FROM known_places(among := getvariable('span_addresses'))
+    ORDER BY list_position(['tor', 'vpn', 'proxy', 'relay', 'hosting'], class) NULLS LAST, address
+);
 
 -- grain: key_id, day, place_id; of all days until the span's end
 CREATE OR REPLACE TEMP TABLE kept_place_days AS
 SELECT a.key_id, a.day, p.place_id
-FROM known_activity AS a
+FROM known_addresses AS a
 JOIN places AS p USING (address)
 GROUP BY ALL;
 -- grain: key_id, day, place_id; a view, for `detect/buckets.py` to show a part of them
@@ -55,7 +53,7 @@ WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 CREATE OR REPLACE TEMP TABLE late_places AS
 SELECT DISTINCT a.key_id, a.day, p.place_id
 FROM lake.review_queue AS q
-JOIN known_activity AS a ON a.load_id = q.load_id AND a.day >= q.window_start
+JOIN known_addresses AS a ON a.load_id = q.load_id AND a.day >= q.window_start
     AND a.day < q.window_end
 JOIN places AS p USING (address)
 WHERE q.is_late;
