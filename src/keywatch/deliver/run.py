@@ -155,7 +155,8 @@ class _Run:
         """Send; a channel of another machine is waited for while it has due messages."""
         unclaimed = set(self._channels)
         while True:
-            made = outbox.plan(self._lake, self._settings, utc_now(), unclaimed)
+            with self._lake.reading_briefly():
+                made = outbox.plan(self._lake, self._settings, utc_now(), unclaimed)
             self.later = made.later
             if made.is_empty:
                 return
@@ -282,12 +283,14 @@ def _refresh(lake: Lake, own: Outbox, again: bool) -> list[Change]:
     A load may be writing for minutes: it is waited for only if there is something to put.
     """
     settings = own.settings
-    if not (
-        again
-        or alerts.follow_up(lake, settings.confirm_hours)
-        or questions.overdue(lake, settings, utc_now())
-        or outbox.catch_up(lake, settings)
-    ):
+    with lake.reading_briefly():
+        is_due = (
+            again
+            or alerts.follow_up(lake, settings.confirm_hours)
+            or questions.overdue(lake, settings, utc_now())
+            or outbox.catch_up(lake, settings)
+        )
+    if not is_due:
         return []
     with lake.writing():
         followed = _follow(lake, own)
