@@ -227,6 +227,29 @@ def test_a_detector_of_one_s_own_that_compares_with_peers_sees_all_keys(
         assert len(parts) == expected
 
 
+def test_a_detector_of_one_s_own_that_reads_owners_sees_all_their_keys(
+    lake: Path, tmp_path: Path
+) -> None:
+    inventory = tmp_path / "owned.jsonl"
+    owned = [key(f"crowd_{n:02}", owner="team-a", name=f"job {n}", key=None) for n in range(9)]
+    inventory.write_text("".join(json.dumps(each) + "\n" for each in owned), encoding="utf-8")
+    pipeline.import_keys(lake, inventory, NO_REPLAY)
+    mine = tmp_path / "detectors" / "owners_days"
+    shutil.copytree(content_path("detectors") / "dormant_wake", mine)
+    toml = mine / "detector.toml"
+    text = toml.read_text("utf-8").replace('history = "own"', 'history = "owner"')
+    toml.write_text(text, encoding="utf-8")
+    own = NO_REPLAY.model_copy(update={"content": ContentSettings(folders=(tmp_path,))})
+    of_owner = {"key_1", *(one["key_id"] for one in owned)}
+    for settings, expected in ((NO_REPLAY, {"crowd_03"}), (own, of_owner)):
+        last = LastScoring()
+        pipeline.watch(lake, settings, last=last)
+        load(lake, tmp_path, [line(f"{THURSDAY}T21:{len(expected):02}:00", key_id="crowd_03")])
+        with Lake.open(lake) as opened, opened.reading():
+            last.review(opened, WEEK, settings.without_power())
+            assert {key_id for (key_id,) in opened.rows("FROM window_keys")} == expected
+
+
 def test_a_key_that_moves_after_another_of_its_owner_is_scored_with_it(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]]
 ) -> None:

@@ -103,10 +103,17 @@ class Known:
         return found | {"keys_in_use": pa.table({"key_id": _array(self.key_ids - part)})}
 
     def drawn_in(self, lake: Lake, key_ids: Set[str]) -> tuple[Set[str], Set[str]]:
-        """The keys to score for these, and the other kin of all of them."""
+        """The keys to score for these, and the other kin of all of them.
+
+        A detector that is not ours may read any table of an owner's other keys: then all kin are
+        scored.
+        """
+        reads_kin = any(each.history == "owner" and not each.is_bundled for each in self.detectors)
         part = key_ids
         while True:
             kin = frozenset(detectors.kin(lake, sorted(part)))
+            if reads_kin:
+                return kin, frozenset()
             # What a key has that was not in use yet, no table says.
             new = part - self.key_ids
             found = part | (frozenset(detectors.kin(lake, sorted(new))) if new else frozenset())
