@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,47 @@ def in_a_process(*words: str | Path, cwd: Path | None = None, piped: str = "") -
         input=piped, capture_output=True, text=True, cwd=cwd, check=False,
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def on_a_terminal(*words: str | Path) -> Ran:
+    """Run one command in a process whose standard error, and nothing else, is a terminal."""
+    terminal, its_end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "keywatch", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=its_end, text=True,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:  # fmt: skip
+        os.close(its_end)
+        said = b"".join(iter(lambda: _read(terminal), b""))
+        assert process.stdout
+        out = process.stdout.read()
+    os.close(terminal)
+    return Ran(process.returncode, out, said.decode())
+
+
+def _read(terminal: int) -> bytes:
+    """What is said next; nothing once the process has ended, which Linux calls an error."""
+    assert select.select([terminal], [], [], 600)[0]
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""
+
+
+def left_on_screen(said: str) -> str:
+    """What a terminal shows in the end."""
+    rows, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|[^\x1b\r\n]+", said):
+        if part == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif part == "\x1b[1A":
+            row -= 1
+        elif part == "\x1b[2K":
+            rows[row] = ""
+        elif part[0] != "\x1b":
+            rows[row] += part
+    return "\n".join(rows).strip()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -293,7 +336,8 @@ def test_every_command_takes_the_lake_from_the_environment(
     ran = keywatch("review", KEYWATCH_LAKE=str(loaded.lake))
 
     assert ran.code == 0, ran.err
-    assert ran.out == text
+    # Of alerts it says for how many minutes they have been open.
+    assert ran.out.partition("\nOpen alerts:")[0] == text.partition("\nOpen alerts:")[0]
     assert document["coverage"]["events"] > 0
 
 
@@ -475,3 +519,45 @@ def test_a_lake_may_be_named_by_another_path_and_moved(tmp_path: Path) -> None:
     assert absolute.code == 0, absolute.out
     assert moved.code == 0, moved.err
     assert "already loaded" in again.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (("review", "--week", "2026-W40", "--networks"), ["Opening the lake"]),
+        (("case", "STOLEN", "--week", "2026-W40"), ["Opening the lake"]),
+        (
+            ("backtest", "--from", "2026-09-28", "--to", "2026-10-05"),
+            [
+                "Opening the lake",
+                "Week 1 of 1: Reading the activity for week 2026-W40",
+                "Week 1 of 1: Scoring 1 earlier window for comparison: 1 of 1",
+                "Week 1 of 1: Scoring week 2026-W40",
+            ],
+        ),
+    ],
+    ids=["review", "case", "backtest"],
+)
+def test_a_terminal_shows_the_step_until_the_end_and_a_log_file_nothing(
+    loaded: Loaded,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    steps: list[str],
+) -> None:
+    if words[0] == "backtest":
+        # No other test judges windows by such a baseline: none of these was stored.
+        monkeypatch.setenv("KEYWATCH_REVIEW__BASELINE_DAYS", "20")
+        monkeypatch.setenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS", "1")
+    stolen = next(key_id for key_id in loaded.truth if key_id in text)
+    words = tuple(stolen if word == "STOLEN" else word for word in words)
+    shown = on_a_terminal(*words, "--lake", loaded.lake)
+    silent = keywatch(*words, "--lake", loaded.lake)
+
+    assert (shown.code, silent.code, silent.err) == (0, 0, "")
+    assert shown.out == silent.out
+    at = [shown.err.find(step) for step in steps]
+    assert -1 not in at
+    assert at == sorted(at)
+    assert left_on_screen(shown.err) == ""

@@ -21,7 +21,7 @@ from keywatch import __version__
 from keywatch.errors import KeywatchError, LakeError, UsageError
 from keywatch.hints import to_install, unknown
 from keywatch.model import ACTIONS, Family, KeyOrder, OwnerAnswer, Review, Verdict, Window
-from keywatch.notices import notices_to
+from keywatch.notices import notices_to, steps_to
 
 if TYPE_CHECKING:
     from keywatch.detect.detectors import Detector
@@ -235,7 +235,8 @@ def demo(
         # The sample's own clock: that its log ended long ago is no news.
         now = datetime.combine(world.end, time())
         if html is None:
-            answer = pipeline.review(lake, None, settings, whole=False, now=now)
+            with _steps():
+                answer = pipeline.review(lake, None, settings, whole=False, now=now)
         else:
             answer = _write_page(lake, None, settings, html, now)
         print(render_review(answer, color=_color(), width=_width()))
@@ -580,15 +581,18 @@ def review(
     if format == "html":
         answer = _write_page(common.lake, window, settings, output)
     elif format == "json":
-        answer = pipeline.review(common.lake, window, settings)
+        with _steps():
+            answer = pipeline.review(common.lake, window, settings)
         _write(json_text(review_document(answer)), output)
     elif format == "ocsf":
         from keywatch.report.ocsf import ocsf_lines
 
-        answer = pipeline.review(common.lake, window, settings, whole=False)
+        with _steps():
+            answer = pipeline.review(common.lake, window, settings, whole=False)
         _write(ocsf_lines(answer), output)
     else:
-        answer = pipeline.review(common.lake, window, settings, whole=False)
+        with _steps():
+            answer = pipeline.review(common.lake, window, settings, whole=False)
         color = output is None and _color()
         render = render_new_networks if networks else render_review
         _write(render(answer, color=color, width=_width()), output)
@@ -603,7 +607,8 @@ def _review_missed(lake: Path, settings: Settings, fail_on: Finding | None) -> N
     found = False
     pages = []
     for window in pipeline.missed_weeks(lake, settings):
-        answer, page = pipeline.write_report(lake, window, settings)
+        with _steps():
+            answer, page = pipeline.write_report(lake, window, settings)
         print(f"{window_label(window)}: {page}", flush=True)
         pages.append(page)
         found = found or (fail_on is not None and _worst(answer, fail_on))
@@ -626,7 +631,8 @@ def _write_page(
     from keywatch import pipeline
     from keywatch.report.html import render_html
 
-    answer, details = pipeline.review_in_detail(lake, window, settings, now=now)
+    with _steps():
+        answer, details = pipeline.review_in_detail(lake, window, settings, now=now)
     _write(render_html(answer, details), output)
     return answer
 
@@ -665,7 +671,8 @@ def case(
 
     settings = common.settings()
     window = within.chosen()
-    answer, found, details = pipeline.case_in_detail(common.lake, key, window, settings)
+    with _steps():
+        answer, found, details = pipeline.case_in_detail(common.lake, key, window, settings)
     if found is None:
         print(pipeline.explain_absence(common.lake, key, answer.window, settings))
     elif format == "json":
@@ -696,7 +703,8 @@ def power(
     from keywatch.report import render_power
 
     window = within.chosen()
-    powers = pipeline.power_of_keys(common.lake, window, common.settings(), key)
+    with _steps():
+        powers = pipeline.power_of_keys(common.lake, window, common.settings(), key)
     print(render_power(powers, width=_width()), end="")
 
 
@@ -740,7 +748,8 @@ def backtest(
     span = days_window(from_, to)
     others = None if against is None else _settings(against)
     tried = [] if detectors is None else detectors_under(detectors)
-    found = pipeline.rehearse(common.lake, span, common.settings(), others, tried)
+    with _steps():
+        found = pipeline.rehearse(common.lake, span, common.settings(), others, tried)
     if format == "json":
         _write(json_text(rehearsal_document(found)), None)
     else:
@@ -1651,6 +1660,24 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]
             lambda size: progress.update(task, total=size),
             lambda n: progress.update(task, advance=n),
         )
+
+
+@contextmanager
+def _steps() -> Iterator[None]:
+    """What is being done, in a line of standard error where that is a terminal; then it is gone."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+    ) as progress:
+        task = progress.add_task("Opening the lake", total=None)
+        with steps_to(lambda text: progress.update(task, description=text)):
+            yield
 
 
 def _renamed(words: Sequence[str]) -> Sequence[str]:

@@ -31,7 +31,7 @@ from keywatch.model import (
     Verdict,
     Window,
 )
-from keywatch.notices import notice
+from keywatch.notices import notice, steps_of
 from keywatch.operate import health
 from keywatch.operate import maintain as upkeep
 from keywatch.review import (
@@ -642,10 +642,11 @@ def _would_alert(
     """The alerts of each window; `judged` is as `judging.make_review` takes it."""
     quick = settings.without_power()
     alerts: list[RehearsedAlert] = []
-    for window in windows:
-        answer, _ = judging.make_review(
-            lake, window, quick, whole=False, judged=judged, loaded=loaded
-        )
+    for nth, window in enumerate(windows, start=1):
+        with steps_of(f"Week {nth} of {len(windows)}"):
+            answer, _ = judging.make_review(
+                lake, window, quick, whole=False, judged=judged, loaded=loaded
+            )
         alerts += [
             # What the settings make of the log, whatever was found out about it since.
             RehearsedAlert(window, case.key_id, case.name, case.as_scored, case.bits, case.summary)

@@ -32,7 +32,9 @@ from keywatch.engine import Engine
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.model import Window
+from keywatch.notices import in_steps
 from keywatch.settings import Settings
+from keywatch.text.phrases import count, window_name
 from keywatch.vendors import catalogue_by_source
 
 _ADDED_UP = {
@@ -109,13 +111,18 @@ class _Run:
         job = self._job(replayed)
         kin = families(self._lake)
         buckets = self._buckets(kin)
-        shared = [*self._engine.each(bucket.shares, job, buckets)]
+        what = window_name(self._window)
+        if replayed:
+            what += f" and {count(len(replayed), 'earlier window')}"
+        shares = self._engine.each(bucket.shares, job, buckets)
+        shared = [*in_steps(f"Reading the activity for {what}", shares, len(buckets))]
         at_large = {
             window: _at_large(self._lake, job, window, of_window)
             for window, of_window in zip(job.windows, zip(*shared, strict=True), strict=True)
         }
         known = Known(job, at_large)
-        judged = [*self._engine.each(bucket.judge, known, buckets)]
+        judges = self._engine.each(bucket.judge, known, buckets)
+        judged = [*in_steps(f"Scoring {what}", judges, len(buckets))]
         visits = [
             WindowEvidence.together(of_window)
             for of_window in zip(*(each for each, _ in judged), strict=True)

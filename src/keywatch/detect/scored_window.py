@@ -23,7 +23,9 @@ from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_bef
 from keywatch.detect.scoring import ScoredCase, WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Group, Window
+from keywatch.notices import in_steps, step
 from keywatch.settings import Settings
+from keywatch.text.phrases import count, window_name
 from keywatch.vendors import catalogue_by_source
 
 _SUSPICIOUS_SHARE = 0.5
@@ -225,6 +227,7 @@ def judge_of(
     found = detectors.load_detectors(settings.content.folders) if loaded is None else loaded
     loaded = [detector for detector in found if detector.status != "draft"]
     days = settings.review.baseline_days
+    step(f"Reading the activity for {window_name(window)}")
     first = min(
         (each.start for each in windows_before(lake, window, settings)), default=window.start
     )
@@ -245,7 +248,14 @@ def judge_of(
             detectors.run(lake, detector, asked, fitted if is_last else None, drawn)
         return scoring.gather(lake, loaded)
 
-    return loaded, lambda windows: [judge_one(each) for each in windows]
+    def judge(windows: Sequence[Window]) -> list[WindowEvidence]:
+        if [*windows] == [window]:
+            step(f"Scoring {window_name(window)}")
+            return [judge_one(window)]
+        what = f"Scoring {count(len(windows), 'earlier window')} for comparison"
+        return [*in_steps(what, map(judge_one, windows), len(windows))]
+
+    return loaded, judge
 
 
 def score_window(

@@ -20,6 +20,7 @@ from keywatch.detect.scored_window import Scored, ScoredWindow, mark_visits
 from keywatch.engine import Engine
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
+from keywatch.notices import in_steps
 from keywatch.review import coverage, judging
 from keywatch.review.coverage import Counted
 from keywatch.review.judging import Told
@@ -85,7 +86,8 @@ def _made(
         _Part(bucket, made.scored.of_keys(bucket.key_ids), drawn if injects else None)
         for bucket, drawn in zip(made.buckets, made.drawn, strict=True)
     ]
-    parts = [*engine.each(_tell, _Telling(known, settings.review.warm_up_days, whole), asked)]
+    telling = engine.each(_tell, _Telling(known, settings.review.warm_up_days, whole), asked)
+    parts = [*in_steps("Explaining the cases", telling, len(asked))]
     scored = replace(made.scored, case_visits=pa.concat_tables([one.case_visits for one in parts]))
     told = _together(scored, [one.told for one in parts])
     injected = [one.injected for one in parts if one.injected is not None]

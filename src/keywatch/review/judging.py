@@ -22,6 +22,7 @@ from keywatch.lake.weeks import is_newest_week
 from keywatch.load import late
 from keywatch.load.late import Queued
 from keywatch.model import Case, Coverage, HygieneFinding, Review, Run, Standing, Window
+from keywatch.notices import step
 from keywatch.review import alerts, coverage, new_networks, recommend, settled, stored
 from keywatch.review.alerts import Change, Outbox
 from keywatch.settings import Settings
@@ -61,12 +62,14 @@ def review_of(
     Where `scored` is a part of the keys, `covered` is the coverage of all, and the rest of the
     review is about the part.
     """
+    step("Explaining the cases")
     told = tell(lake, scored, settings.review.warm_up_days, whole=whole)
     if covered is None:
         window = scored.window
         proxies = proxy_addresses(lake, window.start.date(), window.end.date())
         injected = None
         if coverage.injects(scored, proxies, settings):
+            step("Estimating the detection power")
             injected = power.inject(lake, window, scored.detectors, settings.review.power_keys)
         counted = coverage.Counted.of(lake)
         covered = coverage.of_run(scored, told.standings, counted, proxies, injected)

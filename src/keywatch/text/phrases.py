@@ -79,6 +79,12 @@ def window_label(window: Window) -> str:
     return f"week {week} ({days}, UTC)" if week else f"{days} UTC"
 
 
+def window_name(window: Window) -> str:
+    """``week 2026-W40``; of a window that is no week, its `window_label`."""
+    week = iso_week(window)
+    return f"week {week}" if week else window_label(window)
+
+
 def window_options(window: Window) -> str:
     """The options that ask for this window again: ``--week 2026-W40``; empty if none can."""
     if week := iso_week(window):
