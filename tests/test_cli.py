@@ -250,6 +250,24 @@ def test_all_new_networks_can_be_listed(
     assert f"New networks: {len(networks):,}\n" in text
 
 
+def test_a_text_names_the_lake_and_a_file_or_json_does_not(
+    loaded: Loaded, text: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "review.txt"
+    keywatch(*WEEK_40, "--lake", loaded.lake, "--output", file)
+    document = keywatch(*WEEK_40, "--lake", loaded.lake, "--format", "json").out
+    assert "keywatch case key_" in file.read_text(encoding="utf-8")
+    assert str(loaded.lake) not in file.read_text(encoding="utf-8") + document
+    stolen = re.findall(r"details +keywatch case (\S+) --week 2026-W40", text)
+    flat = " ".join(text.split())
+    assert f"keywatch case {stolen[0]} --week 2026-W40 --lake {loaded.lake}" in flat
+    by_variable = keywatch(*WEEK_40, KEYWATCH_LAKE=str(loaded.lake)).out
+    assert f" --lake {loaded.lake}" in " ".join(by_variable.split())
+    case = keywatch("case", stolen[0], "--week", "2026-W40", cwd=loaded.lake.parent).out
+    assert "keywatch" in case
+    assert "--lake" not in case
+
+
 def test_the_last_full_week_is_reviewed_when_none_is_named(loaded: Loaded, text: str) -> None:
     default = keywatch("review", "--lake", loaded.lake)
 

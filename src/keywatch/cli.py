@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -91,12 +92,15 @@ app.command(sources_app)
 app.command(answers_app)
 
 
+_DEFAULT_LAKE = Path("lake")
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
     """What every command takes."""
 
-    lake: Annotated[Path, Parameter(env_var="KEYWATCH_LAKE")] = Path("lake")
+    lake: Annotated[Path, Parameter(env_var="KEYWATCH_LAKE")] = _DEFAULT_LAKE
     "Folder of the lake."
     config: Path | None = None
     "Settings file (TOML); the default is keywatch.toml in the current folder, if present."
@@ -104,6 +108,10 @@ class Common:
     def settings(self) -> Settings:
         """The settings these options name."""
         return _settings(self.config)
+
+    def lake_to_name(self) -> Path | None:
+        """The lake, where a command that asks it has to name it."""
+        return None if self.lake == _DEFAULT_LAKE else self.lake
 
 
 @Parameter(name="*")
@@ -239,10 +247,11 @@ def demo(
                 answer = pipeline.review(lake, None, settings, whole=False, now=now)
         else:
             answer = _write_page(lake, None, settings, html, now)
-        print(render_review(answer, color=_color(), width=_width()))
+        kept = lake if keep else None
+        print(render_review(answer, color=_color(), width=_width(), lake=kept))
         truth = [json.loads(line) for line in world.truth.read_text("utf-8").splitlines()]
         print(render_demo_verdict(answer, truth))
-        closer = f"case KEY --lake {lake}" if keep else "demo --keep FOLDER"
+        closer = f"case KEY --lake {shlex.quote(str(lake))}" if keep else "demo --keep FOLDER"
         print(f"\nFor details: keywatch {closer}\nFor your own log: keywatch init")
 
 
@@ -594,8 +603,10 @@ def review(
         with _steps():
             answer = pipeline.review(common.lake, window, settings, whole=False)
         color = output is None and _color()
+        # A file may be read where the lake has another path.
+        lake = common.lake_to_name() if output is None else None
         render = render_new_networks if networks else render_review
-        _write(render(answer, color=color, width=_width()), output)
+        _write(render(answer, color=color, width=_width(), lake=lake), output)
     if fail_on is not None and _worst(answer, fail_on):
         raise SystemExit(EXIT_FINDINGS)
 
@@ -678,7 +689,9 @@ def case(
     elif format == "json":
         _write(json_text(case_document(found)), None)
     else:
-        _write(render_case(found, answer, details, color=_color(), width=_width()), None)
+        color, width, lake = _color(), _width(), common.lake_to_name()
+        text = render_case(found, answer, details, color=color, width=width, lake=lake)
+        _write(text, None)
 
 
 @app.command(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from keywatch.model import Review, Window
-from keywatch.report import render_case, render_review
+from keywatch.report import render_case, render_new_networks, render_review
 from tests.report.pages import details_of
 from tests.report.reviews import (
     AILING,
@@ -118,8 +120,8 @@ def test_long_hostile_values_stay_within_the_width(kind: str, width: int) -> Non
 def test_any_value_stays_within_the_width(text: str, width: int) -> None:
     review = filled_with(text)
     review = replace(review, cases=review.cases[:4])
-    check(render_review(review, width=width), width)
-    check(render_case(review.cases[0], review, width=width), width)
+    check(render_review(review, width=width, lake=Path(text)), width)
+    check(render_case(review.cases[0], review, width=width, lake=Path(text)), width)
 
 
 @pytest.mark.parametrize("review", [FULL, QUIET, HOSTILE], ids=["full", "quiet", "hostile"])
@@ -139,6 +141,41 @@ def test_color_changes_nothing_but_color(review: Review, monkeypatch: pytest.Mon
 def test_what_is_pasted_into_a_shell_is_quoted() -> None:
     review = replace(FULL, cases=(replace(SCANNED, key_id="k;reboot"),))
     assert "  keywatch case 'k;reboot' --week 2026-W40\n" in render_review(review)
+    told = render_review(review, lake=Path("/srv/a lake;\x1b[2J"))
+    assert "  keywatch case 'k;reboot' --week 2026-W40 --lake '/srv/a lake;\\x1b[2J'\n" in told
+
+
+MANY = replace(FULL, cases=(SCANNED,) * 26, new_networks=FULL.new_networks * 21)
+QUERIED = replace(SCANNED, events_query="SELECT 1;" * 3_000)
+
+
+@pytest.mark.parametrize(
+    "render",
+    [
+        partial(render_review, FULL),
+        partial(render_review, MANY),
+        partial(render_review, AILING),
+        partial(render_review, TO_ROTATE),
+        partial(render_review, HOSTILE),
+        partial(render_new_networks, MANY),
+        partial(render_case, EXPOSED, TO_ROTATE),
+        partial(render_case, QUERIED, FULL),
+        partial(render_case, HOSTILE.cases[0], HOSTILE),
+    ],
+)
+def test_each_command_names_the_lake_that_was_asked(render: Callable[..., str]) -> None:
+    text = render(width=100_000, lake=Path("/srv/lake"))
+    for command in re.split(r"\bkeywatch (?=[a-z])", text)[1:]:
+        assert " --lake /srv/lake" in command
+    assert text.replace(" --lake /srv/lake", "") == render(width=100_000)
+
+
+def test_a_lake_s_quotes_end_none_of_a_step_s() -> None:
+    hostile = "`keywatch case 'k`keywatch case reboot'`"
+    case = replace(SCANNED, steps=("run keywatch deliver", hostile))
+    text = render_case(case, FULL, lake=Path("/a lake"))
+    assert "Run keywatch deliver --lake '/a lake'.\n" in text
+    assert f"{hostile}.\n" in text
 
 
 def charted(origins: dict[str, dict[date, int]], window: Window) -> list[str]:

@@ -46,7 +46,7 @@ def _add(page: Page, found: Response, most: int, indent: int = 0) -> None:
     else:
         page.add("No alert is open.", indent=indent)
     if (more := len(found.open) - most) > 0:
-        page.add(f"and {more:,} more: keywatch alerts list", indent=indent)
+        page.add(f"and {more:,} more: {page.command('alerts list')}", indent=indent)
     page.add(Grid([[text] for text in response_sentences(found)]), indent=indent)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from keywatch.model import Case, Evidence, Origin, Review
 from keywatch.report.layout import Cell, Grid, Page, Stack, styled
@@ -60,12 +61,13 @@ def render_case(
     *,
     color: bool = False,
     width: int = 100,
+    lake: Path | None = None,
 ) -> str:
     """Everything that `review` found on one key, as text that ends with a line break.
 
-    With `details` there are small charts. Lines are as in `render_review`.
+    With `details` there are small charts. Lines and commands are as in `render_review`.
     """
-    page = Page(width, color=color)
+    page = Page(width, color=color, lake=lake)
     add_title(page, f"Keywatch case {printable(case.key_id, ID_LENGTH)}", review)
     page.blank()
     head = f"  {graded(case)}" if case.action != "none" else strength(case.bits, "  ")
@@ -83,10 +85,11 @@ def render_case(
     _add_stakes(page, case)
     if case.steps:
         page.heading("Next steps")
-        page.add(Grid(numbered(case.steps), align=("right",)), indent=2)
+        steps = numbered([page.with_commands(step) for step in case.steps])
+        page.add(Grid(steps, align=("right",)), indent=2)
     if case.events_query:
         page.heading("Query for the events")
-        page.add(_query(case), indent=2)
+        page.add(_query(page, case), indent=2)
     add_attribution(page, review)
     return page.text
 
@@ -236,8 +239,8 @@ def _add_stakes(page: Page, case: Case) -> None:
             page.add(f"Scopes needed by a replacement: {needed}", indent=2)
 
 
-def _query(case: Case) -> str:
+def _query(page: Page, case: Case) -> str:
     """The query; a truncated one would be useless."""
     if len(case.events_query) > _QUERY_LENGTH:
-        return "Too long to show here: see keywatch case KEY --format json."
+        return f"Too long to show here: see {page.command('case', 'KEY', '--format json')}."
     return printable(case.events_query, 10 * _QUERY_LENGTH)

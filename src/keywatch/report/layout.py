@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from rich.console import Console
 from rich.text import Text
 
+from keywatch.text.safe_text import printable
+
 LEAST_WIDTH = 40
 
 _GAP = 2
 _LEAST_LAST_COLUMN = 16
+_COMMAND = re.compile(r"\bkeywatch (?:(?:alerts|keys|lake) )?[a-z]+")
+_LONGEST_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,13 @@ def styled(*spans: str | tuple[str, str]) -> Text:
 class Page:
     """Collects lines; `text` is all of it.
 
-    Color is the caller's choice alone: the terminal and the environment aren't asked.
+    Color is the caller's choice alone: the terminal and the environment aren't asked. With the
+    folder of a `lake`, commands to paste name it.
     """
 
-    def __init__(self, width: int, *, color: bool) -> None:
+    def __init__(self, width: int, *, color: bool, lake: Path | None = None) -> None:
+        self._lake = "" if lake is None else f" --lake {shlex.quote(str(lake))}"
+        self._lake = printable(self._lake, _LONGEST_PATH)
         self._width = max(width, LEAST_WIDTH)
         self._lines: list[Text] = []
         self._console = Console(
@@ -75,6 +85,19 @@ class Page:
         """Show a cell, each of its lines moved right by `indent`."""
         for line in self._wrapped(cell, self._width - indent):
             self._lines.append(Text(" " * indent) + line)
+
+    def command(self, *words: str) -> str:
+        """The command of these words, quoted by the caller where necessary, less empty ones."""
+        return " ".join(filter(None, ("keywatch", *words))) + self._lake
+
+    def with_commands(self, text: str) -> str:
+        """`text`, a sentence of a review, whose commands have the page's lake after their name.
+
+        Where both have quotes it stays as it is: the lake's could end those of a value in it.
+        """
+        if "'" in self._lake and "'" in text:
+            return text
+        return _COMMAND.sub(lambda found: found[0] + self._lake, text)
 
     def heading(self, text: str) -> None:
         """A section's name, after an empty line."""

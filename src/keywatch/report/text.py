@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from keywatch.model import (
     ACTIONS,
@@ -76,13 +77,15 @@ _MOST_GROUP_KEYS = 12
 _MOST_NETWORKS = 20
 
 
-def render_review(review: Review, *, color: bool = False, width: int = 100) -> str:
+def render_review(
+    review: Review, *, color: bool = False, width: int = 100, lake: Path | None = None
+) -> str:
     """The review as text that ends with a line break.
 
     No line is wider than `width` terminal cells (at least 40), and there are no escape sequences
-    unless `color`.
+    unless `color`. The commands in it ask the lake in the folder `lake`, or the default one.
     """
-    page = Page(width, color=color)
+    page = Page(width, color=color, lake=lake)
     alerted = review.alerted()
     add_title(page, "Keywatch review", review)
     page.blank()
@@ -100,7 +103,8 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     if len(alerted) > _MOST_BLOCKS:
         more = count(len(alerted) - _MOST_BLOCKS, "more key")
         page.blank()
-        page.add(f"{more} with an action, listed at the top: details with keywatch case KEY")
+        command = page.command("case", "KEY")
+        page.add(f"{more} with an action, listed at the top: details with {command}")
     if alerted:
         page.blank()
         page.rule()
@@ -113,9 +117,11 @@ def render_review(review: Review, *, color: bool = False, width: int = 100) -> s
     return page.text
 
 
-def render_new_networks(review: Review, *, color: bool = False, width: int = 100) -> str:
+def render_new_networks(
+    review: Review, *, color: bool = False, width: int = 100, lake: Path | None = None
+) -> str:
     """Every network that is new to a key, as text; lines are as in `render_review`."""
-    page = Page(width, color=color)
+    page = Page(width, color=color, lake=lake)
     add_title(page, "Keywatch new networks", review)
     _add_new_networks(page, review, len(review.new_networks))
     add_attribution(page, review)
@@ -159,7 +165,7 @@ def _add_health(page: Page, review: Review) -> None:
     """Before the keys: if the log has stopped, no findings means nothing."""
     if lines := health_lines(review.health):
         page.heading("Health")
-        page.add(Grid([["-", line] for line in lines]), indent=2)
+        page.add(Grid([["-", page.with_commands(line)] for line in lines]), indent=2)
 
 
 def _finding(case: Case) -> list[Cell]:
@@ -232,10 +238,10 @@ def _add_block(page: Page, case: Case, review: Review) -> None:
     if case.impact:
         rows.append(("if revoked", if_revoked(case.impact)))
     if case.steps:
-        steps = numbered(case.steps[:_MOST_STEPS])
+        steps = numbered([page.with_commands(step) for step in case.steps[:_MOST_STEPS]])
         rows.append(("next steps", Grid(steps, align=("right",))))
-    command = f"keywatch case {shlex.quote(key_id)} {window_options(review.window)}"
-    rows.append(("details", command.rstrip()))
+    command = page.command("case", shlex.quote(key_id), window_options(review.window))
+    rows.append(("details", command))
     page.add(Grid([[styled((label, "dim")), cell] for label, cell in rows]), indent=2)
 
 
@@ -279,7 +285,7 @@ def _add_new_networks(page: Page, review: Review, most: int) -> None:
     elif coverage.keys_without_past < in_use:
         page.add("No key was used from a network that is new to it.", indent=2)
     if more := max(len(networks) - most, 0):
-        command = f"keywatch review {window_options(review.window)} --networks".replace("  ", " ")
+        command = page.command("review", window_options(review.window), "--networks")
         page.add(f"and {more:,} more: {command}", indent=2)
     if coverage.keys_without_past:
         left_out = count(coverage.keys_without_past, "key")
@@ -376,7 +382,8 @@ def _add_coverage(page: Page, coverage: Coverage) -> None:
         )
         page.add(Grid([["Expected:", text]]), indent=2)
     for note in coverage.notes:
-        page.add(Grid([["Note:", printable(note, SENTENCE_LENGTH)]]), indent=2)
+        told = page.with_commands(printable(note, SENTENCE_LENGTH))
+        page.add(Grid([["Note:", told]]), indent=2)
 
 
 def _sureness(calibration: CalibrationSummary) -> str:

@@ -65,8 +65,8 @@ def add_upkeep(page: Page, review: Review) -> None:
             page.add(f"and {len(found) - _MOST_KEYS:,} more", indent=4)
             cut = True
     if cut:
-        command = f"keywatch review {window_options(review.window)} --format json"
-        page.add(f"Full list with dates: {' '.join(command.split())}", indent=2)
+        command = page.command("review", window_options(review.window), "--format json")
+        page.add(f"Full list with dates: {command}", indent=2)
 
 
 def _row(finding: HygieneFinding) -> Sequence[Cell]:
