@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -41,3 +45,47 @@ def server() -> Iterator[Any]:
     finally:
         running.stop()
         requests.setLevel(level_before)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a store, and with what."""
+
+    method: str
+    path: str
+    key_id: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A store's answer to what it does not do."""
+
+    status: int
+    code: str
+    message: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response(f"{self.status} {self.code}", list(self.headers.items()))
+        text = f"<Error><Code>{self.code}</Code><Message>{self.message}</Message></Error>"
+        return [text.encode()] if environ["REQUEST_METHOD"] != "HEAD" else []
+
+
+def refuse(patch: pytest.MonkeyPatch, why: Callable[[Request], Refusal | None]) -> None:
+    """Have the servers of this process refuse what is signed, and for which `why` says so."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+    usual = DomainDispatcherApplication.get_application
+
+    def answer(self: DomainDispatcherApplication, environ: dict[str, Any]) -> Any:
+        signed = re.search(
+            r"Credential=([^/]+)/\d+/([^/]+)/s3/", environ.get("HTTP_AUTHORIZATION", "")
+        )
+        asked = signed and Request(
+            environ["REQUEST_METHOD"], environ["PATH_INFO"], *signed.groups()
+        )
+        return (asked and why(asked)) or usual(self, environ)
+
+    patch.setattr(DomainDispatcherApplication, "get_application", answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from keywatch.settings.storage import S3Settings
 from tests import object_store, postgres
 from tests.command import keywatch
 from tests.conftest import as_json_lines, events, tables_of
+from tests.object_store import Refusal, Request
 
 SECRET = "wJalrXUtnFEMI-not-to-be-shown"
 
@@ -61,6 +62,20 @@ def loaded(folder: Path, storage: LakeSettings) -> Path:
 def names(store: Any, prefix: str) -> set[str]:
     found = store.list_objects_v2(Bucket="lakes", Prefix=f"{prefix}/").get("Contents", [])
     return {each["Key"] for each in found}
+
+
+def expires_after(files: int) -> Callable[[Request], Refusal | None]:
+    """Credentials that are good until so many files are stored; refused then as AWS does it."""
+    stored: list[str] = []
+
+    def why(asked: Request) -> Refusal | None:
+        if len(stored) >= files:
+            return Refusal(400, "ExpiredToken")
+        if asked.method == "PUT":
+            stored.append(asked.path)
+        return None
+
+    return why
 
 
 def test_a_lake_on_an_object_store_is_as_one_in_a_folder(store: Any, tmp_path: Path) -> None:
@@ -148,6 +163,25 @@ def test_credentials_are_named_or_found_in_the_usual_places(
     monkeypatch.delenv("STORE_KEY")
     with pytest.raises(SecretError, match="the environment variable STORE_KEY is not set"):
         Lake.open(tmp_path / "lake", place(store, "named", **keys))
+
+
+def test_a_new_lake_that_was_refused_half_made_is_made_by_a_later_run(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = place(store, "half")
+    for files in (1, 2):
+        with monkeypatch.context() as patch:
+            object_store.refuse(patch, expires_after(1))
+            with pytest.raises(LakeUnreachableError, match="nothing was stored"):
+                loaded(tmp_path, storage)
+        assert len(names(store, "half")) == files
+    with pytest.raises(LakeError, match="load a log first"):
+        Lake.open(tmp_path / "lake", storage)
+    with pytest.raises(LakeDamagedError, match="2 Parquet files, but the catalogue"):
+        Lake.open(tmp_path / "another", storage, create=True)
+    with Lake.open(loaded(tmp_path, storage), storage) as lake:
+        assert lake.value("SELECT count(*) FROM lake.events") == 40
+        assert list(integrity.faults(lake, deep=True)) == []
 
 
 @pytest.mark.parametrize(

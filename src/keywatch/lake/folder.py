@@ -103,17 +103,19 @@ class Writing:
     creates: bool = False
 
     def wrote(self, file: Path) -> bool:
-        """Whether `file` has a name that DuckLake gave in this time, and was written in it.
-
-        The name is a UUID of version 7 (RFC 9562), which begins with the time in milliseconds.
-        """
-        name = _OWN_FILE.fullmatch(file.name)
-        if name is None or self.until is None:
-            return False
-        named = int(name[1] + name[2], 16)
-        written = int(1000 * file.stat().st_mtime)
+        """Whether `file` has a name that DuckLake gave in this time, and was written in it."""
         # File systems keep times of modification less exactly.
-        return self.since <= named <= self.until and self.since - 2000 <= written
+        return self.named(file.name) and self.since - 2000 <= int(1000 * file.stat().st_mtime)
+
+    def named(self, name: str) -> bool:
+        """Whether DuckLake gave a Parquet file this name in this time.
+
+        It is a UUID of version 7 (RFC 9562), which begins with the time in milliseconds.
+        """
+        found = _OWN_FILE.fullmatch(name)
+        if found is None or self.until is None:
+            return False
+        return self.since <= int(found[1] + found[2], 16) <= self.until
 
 
 class WriterJournal:

@@ -431,10 +431,12 @@ class Lake:
         """Make the place of the Parquet files, without what a writer left that died at this."""
         begun = self._journal.close()
         self._refuse_remains(begun)
+        # Nothing is removed from an object store: there the journal still excuses the files if
+        # this try fails too.
         if self.data_folder is not None:
             self.data_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             files.remove_remains(self.data_folder, [one for one in begun if one.creates], ())
-        self._journal.forget(begun)
+            self._journal.forget(begun)
 
     def _make_tables(self) -> None:
         """The tables of a new lake, then its mark; call it under the writer's lock."""
@@ -495,7 +497,8 @@ class Lake:
         folder = self.data_folder
         if folder is None:
             pattern = f"{self.data_path.rstrip('/')}/**/*.parquet"
-            return int(self.value("SELECT count(*) FROM glob($pattern)", pattern=pattern))
+            names = self.rows("SELECT parse_filename(file) FROM glob($pattern)", pattern=pattern)
+            return sum(not any(one.named(name) for one in begun) for (name,) in names)
         return sum(
             not any(one.wrote(file) for one in begun) for file in files.parquet_files(folder)
         )
@@ -1001,6 +1004,8 @@ class Lake:
             if own:
                 files.remove_remains(self.data_folder, own, self.known_files())
             self._journal.forget(settled)
+        elif died:  # nothing is removed from an object store
+            self._journal.forget(died)
         return lake_id
 
     def known_files(self) -> set[str]:
