@@ -165,6 +165,78 @@ def test_credentials_are_named_or_found_in_the_usual_places(
         Lake.open(tmp_path / "lake", place(store, "named", **keys))
 
 
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (Refusal(400, "ExpiredToken"),
+         "access is refused (HTTP 400) to the credentials of the environment (AWS_ACCESS_KEY_ID): "
+         "they have expired; nothing was stored. Get new ones, and run this again"),
+        (Refusal(400, "InvalidToken"), "the session token is not accepted"),
+        (Refusal(403, "RequestTimeTooSkewed"), "Set this machine's clock"),
+        (Refusal(400, "AuthorizationHeaderMalformed"),
+         "the bucket is in another region; nothing was stored. Set storage.s3.region to"),
+        (Refusal(301, "PermanentRedirect"), "the bucket is in another region"),
+        (Refusal(403, ""), "AWS_ACCESS_KEY_ID); nothing was stored. They must be allowed to list"),
+        (Refusal(501, "NotImplemented"), "the request is not accepted (HTTP 501)"),
+    ],
+)  # fmt: skip
+def test_what_a_store_refuses_is_told(
+    refusal: Refusal, told: str, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    object_store.refuse(monkeypatch, lambda _: refusal)
+    with pytest.raises(LakeUnreachableError) as raised:
+        Lake.open(tmp_path / "lake", place(store, "refused"), create=True)
+    assert told in str(raised.value)
+
+
+def test_a_bucket_in_another_region_is_found_there_or_the_setting_is_named(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its refusal, AWS names the bucket's region, and DuckDB asks there."""
+    storage = place(store, "elsewhere")
+    folder = loaded(tmp_path, storage)
+    named = {"x-amz-bucket-region": "eu-central-1"}
+    malformed = Refusal(400, "AuthorizationHeaderMalformed", headers=named)
+    moved = Refusal(301, "PermanentRedirect", "x" * 200, headers=named)
+
+    def elsewhere(refusal: Refusal) -> Callable[[Request], Refusal | None]:
+        return lambda asked: refusal if asked.region != "eu-central-1" else None
+
+    with monkeypatch.context() as patch:
+        object_store.refuse(patch, elsewhere(malformed))
+        with Lake.open(folder, storage) as lake:
+            assert lake.value("SELECT count(path) FROM lake.events") == 40
+    object_store.refuse(monkeypatch, elsewhere(moved))
+    with pytest.raises(LakeUnreachableError, match=r"Check that storage\.s3\.region is the"):
+        Lake.open(folder, storage)
+    there = place(store, "elsewhere", region="eu-central-1")
+    with Lake.open(folder, there) as lake:
+        assert lake.value("SELECT count(path) FROM lake.events") == 40
+
+
+def test_credentials_that_expire_in_a_load_store_nothing_and_a_later_run_completes(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = place(store, "expired")
+    folder = loaded(tmp_path, storage)
+    settings = Settings().without_power().model_copy(update={"storage": storage})
+    more = tmp_path / "more.jsonl"
+    more.write_bytes(as_json_lines(events(60)))
+    with Lake.open(folder, storage) as lake:
+        before = lake.snapshot
+    with monkeypatch.context() as patch:
+        object_store.refuse(patch, expires_after(3))
+        with pytest.raises(LakeUnreachableError, match="they have expired; nothing was stored"):
+            pipeline.ingest(folder, [str(more)], settings)
+    with Lake.open(folder, storage) as lake:
+        assert lake.snapshot == before
+        assert list(integrity.faults(lake, deep=True)) == []
+    pipeline.ingest(folder, [str(more)], settings)
+    with Lake.open(folder, storage) as lake:
+        assert lake.value("SELECT count(*) FROM lake.events") == 60
+        assert list(integrity.faults(lake, deep=True)) == []
+
+
 def test_a_new_lake_that_was_refused_half_made_is_made_by_a_later_run(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

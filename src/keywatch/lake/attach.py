@@ -35,20 +35,32 @@ _CHAIN = (
 # Not compiled here, which would take longer than to open a lake: they are of errors.
 _PARAMETER = r"(\w+)\s*=\s*(?:'((?:\\.|[^'\\])*)'|((?:\\.|[^\s'\\])*))"
 _URI = r"postgres(?:ql)?://(?:([^:@/]*)(?::.*)?@)?([^@/?]*)(?:/([^?]*))?"
-_NO_ANSWER = "error for HTTP [A-Z]+ to '"
 _OF_ONE_FILE = (404, 416)
 """A file that is missing or cut: damage, and the store is in order."""
-_FORBIDDEN = 403
+_MOVED, _FORBIDDEN = 301, 403
+_MORE_THAN_ASKED = "Server sent back more data than expected"
+"""Also of the redirect to another region, where a part of a file was asked for."""
+_NO_STATUS = f"error for HTTP [A-Z]+ to '|{_MORE_THAN_ASKED}"
 _MEND_ACCESS = "They must be allowed to list, read, write and delete there"
-_S3_CODES = {
-    "InvalidAccessKeyId": ("the store does not know the key id", "Check the access key"),
+_REFUSED_CREDENTIALS = {
+    "InvalidAccessKeyId": (
+        "the store does not know the key id",
+        "Check the access key, and of temporary credentials the session token",
+    ),
+    "InvalidToken": ("the session token is not accepted", "Get new ones, and run this again"),
     "SignatureDoesNotMatch": (
         "the secret is not that of the key id", "Check the secret access key, and the region",
     ),
     "AccessDenied": ("they are not allowed to do this", _MEND_ACCESS),
-    "ExpiredToken": ("they have expired", "Get new ones"),
-    "NoSuchBucket": ("there is no such bucket", "Check the name in storage.data_path"),
+    "ExpiredToken": ("they have expired", "Get new ones, and run this again"),
 }  # fmt: skip
+_ELSEWHERE = ("the bucket is in another region", "Set storage.s3.region to the bucket's region")
+_S3_CODES = {
+    "NoSuchBucket": ("there is no such bucket", "Check the name in storage.data_path"),
+    "PermanentRedirect": _ELSEWHERE,
+    "AuthorizationHeaderMalformed": _ELSEWHERE,
+    "RequestTimeTooSkewed": ("its clock is not this machine's", "Set this machine's clock"),
+}
 
 _OF_POSTGRES = (
     "Unable to connect to Postgres", "server closed the connection", "terminating connection",
@@ -257,7 +269,7 @@ def unreachable(
             f"{_why_postgres(text)}; nothing was stored. Check storage.catalog"
         )
     status = getattr(error, "status_code", None)
-    is_a_request = data_path.startswith("s3://") and (status or re.search(_NO_ANSWER, text))
+    is_a_request = data_path.startswith("s3://") and (status or re.search(_NO_STATUS, text))
     of_one_file = status in _OF_ONE_FILE and ".parquet" in text
     if not is_a_request or (of_one_file and "NoSuchBucket" not in text):
         return None
@@ -277,6 +289,11 @@ def _why_postgres(text: str) -> str:
 def _why_s3(text: str, status: int | None, data_path: str, settings: S3Settings) -> tuple[str, str]:
     """What is wrong, and the mend."""
     if status is None:
+        if _MORE_THAN_ASKED in text:
+            return "it sends more than the part of a file that was asked for", (
+                "Check that storage.s3.region is the bucket's region, and that the store serves "
+                "parts of files (range requests)"
+            )
         if "resolve hostname" in text and settings.style == "vhost":
             return "its host name is not known", (
                 "Check storage.s3.endpoint, region and the bucket's name; a store without a host "
@@ -290,14 +307,21 @@ def _why_s3(text: str, status: int | None, data_path: str, settings: S3Settings)
                 "http://"
             )
         return "nothing answers there", "Check storage.s3.endpoint, and that the store runs"
-    refused = (
-        f"access is refused (HTTP {status}) to the credentials of {credentials_place(settings)}"
-    )
-    for code, (what, mend) in _S3_CODES.items():
+    for code, (what, mend) in _REFUSED_CREDENTIALS.items():
         if code in text:
-            return f"{refused}: {what}" if status == _FORBIDDEN else what, mend
+            return f"{_refused(status, settings)}: {what}", mend
+    for code, told in _S3_CODES.items():
+        if code in text:
+            return told
     if status == _FORBIDDEN:
-        return refused, _MEND_ACCESS
+        return _refused(status, settings), _MEND_ACCESS
+    if status == _MOVED:
+        return _ELSEWHERE
     return f"the request is not accepted (HTTP {status})", (
         "Check that storage.s3.region is the bucket's region, and url_style"
     )
+
+
+def _refused(status: int, settings: S3Settings) -> str:
+    place = credentials_place(settings)
+    return f"access is refused (HTTP {status}) to the credentials of {place}"
