@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from keywatch.settings.storage import S3Settings
 from tests import object_store, postgres
 from tests.command import keywatch
 from tests.conftest import as_json_lines, events, tables_of
+from tests.forked import Forked
 from tests.object_store import Refusal, Request
 
 SECRET = "wJalrXUtnFEMI-not-to-be-shown"
@@ -163,6 +167,98 @@ def test_credentials_are_named_or_found_in_the_usual_places(
     monkeypatch.delenv("STORE_KEY")
     with pytest.raises(SecretError, match="the environment variable STORE_KEY is not set"):
         Lake.open(tmp_path / "lake", place(store, "named", **keys))
+
+
+@pytest.fixture
+def asked_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]:
+    """The key ids that the store is asked with; there are no credentials yet."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    found: set[str] = set()
+    object_store.refuse(monkeypatch, lambda asked: found.add(asked.key_id))
+    return found
+
+
+def test_a_profile_s_role_is_assumed_by_a_process_that_another_profile_names(
+    store: Any, tmp_path: Path, asked_with: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    (tmp_path / "AWS_SHARED_CREDENTIALS_FILE").write_text(
+        "[base]\naws_access_key_id = AKIDBASE\naws_secret_access_key = base\n"
+    )
+    profiles = tmp_path / "AWS_CONFIG_FILE"
+    profiles.write_text(
+        "[profile soc]\nrole_arn = arn:aws:iam::123456789012:role/soc\nsource_profile = base\n"
+        f"[profile lake]\ncredential_process = cat {tmp_path}/of-soc\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "soc")
+    with pytest.raises(LakeError, match=r"profile soc has a role_arn.*credentials --profile soc"):
+        Lake.open(tmp_path / "lake", place(store, "role"), create=True)
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://{store.endpoint}")
+    session = boto3.Session(profile_name="soc", region_name="us-east-1")
+    assumed = session.get_credentials().get_frozen_credentials()
+    told = {
+        "Version": 1,
+        "AccessKeyId": assumed.access_key,
+        "SecretAccessKey": assumed.secret_key,
+        "SessionToken": assumed.token,
+    }
+    (tmp_path / "of-soc").write_text(json.dumps(told))
+    settings = tmp_path / "keywatch.toml"
+    settings.write_text(
+        '[storage]\ndata_path = "s3://lakes/role"\n'
+        f'[storage.s3]\nendpoint = "http://{store.endpoint}"\n'
+    )
+    # In a process of its own: the profiles are read when DuckDB's extension is loaded first.
+    made = Forked(
+        "lake", "init", "--lake", tmp_path / "lake", "--config", settings,
+        AWS_PROFILE="lake",
+    )  # fmt: skip
+    assert made.ends()
+    assert made.exit_code == 0, made.said
+    assert asked_with == {assumed.access_key}
+    assert "role/lake.id" in names(store, "role")
+
+
+@pytest.mark.parametrize("of", ["container", "machine"])
+def test_the_role_of_a_container_or_machine_is_found(
+    of: str, store: Any, tmp_path: Path, asked_with: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = "/latest/meta-data/iam/security-credentials"
+    credentials = {
+        "Code": "Success", "AccessKeyId": f"ASIA{of}", "SecretAccessKey": SECRET, "Token": "token",
+        "Expiration": "2100-01-01T00:00:00Z",
+    }  # fmt: skip
+    told = {role: "lake", f"{role}/lake": json.dumps(credentials)}
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = told.get(self.path, "").encode()
+            self.send_response(200 if answer else 404)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        place_of_roles = f"http://127.0.0.1:{server.server_port}"
+        if of == "container":
+            full = f"{place_of_roles}{role}/lake"
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", full)
+        else:
+            monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", place_of_roles)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Lake.open(tmp_path / "lake", place(store, of), create=True) as lake:
+            assert lake.is_new
+        server.shutdown()
+    assert asked_with == {f"ASIA{of}"}
 
 
 @pytest.mark.parametrize(

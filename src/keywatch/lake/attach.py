@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -200,10 +201,33 @@ def grant_s3(connection: duckdb.DuckDBPyConnection, data_path: str, settings: S3
             raise LakeError(
                 f"{data_path}: the credentials of {credentials_place(settings)} are not accepted"
             ) from None
-        raise LakeError(
-            f"{data_path}: no credentials found; looked in {_CHAIN}. Set one of them, or "
-            "access_key_id and secret_access_key under [storage.s3]"
-        ) from None
+        raise LakeError(f"{data_path}: no credentials found; {_what_was_looked_for()}") from None
+
+
+def _what_was_looked_for() -> str:
+    """Where no credentials are, and the mend."""
+    profile = os.environ.get("AWS_PROFILE") or "default"
+    if not _assumes_role(profile):
+        return (
+            f"looked in {_CHAIN}. Set one of them, or access_key_id and secret_access_key under "
+            "[storage.s3]"
+        )
+    return (
+        f"the AWS profile {profile} has a role_arn, which is not followed here. Let another "
+        "profile have credential_process = aws configure export-credentials --profile "
+        f"{profile}, and name it in AWS_PROFILE"
+    )
+
+
+def _assumes_role(profile: str) -> bool:
+    import configparser  # of errors, as above
+
+    file = os.environ.get("AWS_CONFIG_FILE") or Path("~/.aws/config").expanduser()
+    config = configparser.RawConfigParser(strict=False)
+    with suppress(configparser.Error, UnicodeDecodeError):
+        config.read(file, encoding="utf-8")
+    section = profile if profile == "default" else f"profile {profile}"
+    return config.has_option(section, "role_arn")
 
 
 def _region(settings: S3Settings) -> str | None:
