@@ -1,7 +1,7 @@
 """Runs flows in one process, on the server that the environment names: Prefect takes long to load.
 
-The first line of standard input is a Secret block (name, value), each other one a flow to run
-(flow, lake, config); each is answered by a line of JSON, the run's id and its state.
+The first line of standard input has Secret blocks (values by name), each other one is a flow to run
+(flow, lake, config); each of these is answered by a line of JSON, the run's id and its state.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from prefect.blocks.system import Secret
 
 
 def main() -> None:
-    name, value = json.loads(sys.stdin.readline())
-    Secret(value=value).save(name, overwrite=True)
+    for name, value in json.loads(sys.stdin.readline()).items():
+        Secret(value=value).save(name, overwrite=True)
     for line in sys.stdin:
         flow, lake, config = json.loads(line)
         module = importlib.import_module(f"flows.{flow.replace('-', '_')}")

@@ -27,6 +27,10 @@ import yaml
 from standardwebhooks import Webhook
 
 from keywatch import pipeline
+from keywatch.lake import Lake
+from keywatch.lake.key_hash import fingerprint
+from keywatch.settings import LakeSettings
+from tests.conftest import event
 from tests.deliver.receivers import Receiver
 from tests.long import long_form
 from tests.review.test_watch import of_days, write
@@ -37,6 +41,8 @@ from tests.torture.planted_flows import own_prefect, run_flows, shown_by_prefect
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SIGNING_KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLw+0"
+KEY_HASH = "1e" * 32
+FULL_KEY = "ply_live_prod_" + "4f8a2c91" * 4
 HOSTILE = "<img src=x onerror=alert(1)> [x](http://evil.example) `rm` | a"
 
 pytestmark = pytest.mark.slow
@@ -183,24 +189,24 @@ class Runner:
 
     def run(self, flow: str, world: World) -> dict[str, Any]:
         """Run a flow; returns its run's id and state."""
-        return self.ask([flow, str(world.lake), str(world.config)])
+        return self.ask(flow, str(world.lake), str(world.config))
 
-    def ask(self, words: list[str]) -> dict[str, Any]:
+    def ask(self, *words: str) -> dict[str, Any]:
         self.tell(words)
         assert self.process.stdout is not None
         answer = self.process.stdout.readline()
         assert answer, self.log.read_text()[-2000:]
         return dict(json.loads(answer))
 
-    def tell(self, words: list[str]) -> None:
+    def tell(self, what: object) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
 
 
 @pytest.fixture(scope="module")
 def runner(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """A process that runs flows; the webhook's secret is a Prefect block."""
+    """A process that runs flows; the secrets of the webhook and of a lake are Prefect blocks."""
     log = tmp_path_factory.mktemp("runner") / "runner.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -209,7 +215,7 @@ def runner(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )  # fmt: skip
     with process:
         found = Runner(process, log)
-        found.tell(["keywatch-signing", SIGNING_KEY])
+        found.tell({"keywatch-signing": SIGNING_KEY, "keywatch-lake": KEY_HASH})
         try:
             yield found
         finally:
@@ -356,6 +362,37 @@ def test_a_failed_step_fails_the_flow_and_wrong_settings_are_not_tried_again(
     ran = runner.run("weekly-review", world)
     assert ran["state_type"] == "FAILED"
     assert server.tasks(ran) == []
+
+
+def test_the_machines_of_a_shared_lake_have_its_secret_from_a_block(
+    runner: Runner, tmp_path: Path
+) -> None:
+    place = {
+        "catalog": f"sqlite:{tmp_path / 'catalog.sqlite'}",
+        "data_path": f"{tmp_path / 'data'}",
+    }
+    for name in ("a", "b"):
+        log = write(tmp_path / f"{name}.jsonl", [event(request_id=name, key=FULL_KEY)])
+        config = tmp_path / f"{name}.toml"
+        config.write_text(
+            f"""
+            [ingest]
+            places = ["{log}"]
+            [storage]
+            catalog = "{place["catalog"]}"
+            data_path = "{place["data_path"]}"
+            key_hash_secret = {{ prefect = "keywatch-lake" }}
+            """,
+            encoding="utf-8",
+        )
+        ran = runner.ask("ingest", str(tmp_path / name), str(config))
+        assert ran["state_type"] == "COMPLETED", ran["state"]
+    with Lake.open(tmp_path / "a", LakeSettings.model_validate(place)) as lake:
+        assert lake.rows("SELECT count(*), count(DISTINCT key) FROM lake.events") == [(2, 1)]
+        assert lake.secret_fingerprint == fingerprint(bytes.fromhex(KEY_HASH))
+    assert not list(tmp_path.rglob("key-hash.secret"))
+    written = [*files_under(tmp_path).values(), runner.log.read_bytes()]
+    assert not any(KEY_HASH.encode() in each for each in written)
 
 
 @pytest.mark.usefixtures("worker")
