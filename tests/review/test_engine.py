@@ -1,6 +1,7 @@
 """A review on an engine says what a review in one process says, to the last byte.
 
-`make test-cluster` has the long form: other numbers of buckets, and a worker killed in each phase.
+`make test-cluster` has the long form: three worlds in 1 to 64 buckets, and a worker killed in each
+phase.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from tests.command import keywatch
 from tests.engines import Deadly, kill_other, lacks_a_package, scheduler_and_worker
 
 LONG = "KEYWATCH_TEST_LOADS" in os.environ
+BUCKETS = (1, 2, 7, 64)
 PHASES = ("shares", "judge", "_tell")
 SETTINGS = Settings(
     ingest=IngestSettings(max_reject_share=1),
@@ -119,10 +121,29 @@ def reviewed(folder: Path, engine: Engine, settings: Settings = SETTINGS) -> str
 
 
 @in_long_form
-@pytest.mark.parametrize("buckets", [1, 2, 7, 64])
+@pytest.mark.parametrize("buckets", BUCKETS)
 def test_in_buckets_the_review_is_the_same(folder: Path, alone: str, buckets: int) -> None:
     assert reviewed(folder, InProcess(buckets)) == alone
     assert not bucket._made
+
+
+@in_long_form
+@pytest.mark.parametrize("weeks", [3, 7], ids=["young", "quiet"])
+def test_in_buckets_other_worlds_are_the_same(weeks: int, tmp_path: Path) -> None:
+    is_young = weeks == 3
+    world = sample.generate(
+        tmp_path / "world", keys=24, weeks=weeks, seed=29, thefts=4 * is_young, events_per_key_day=4
+    )
+    lake = tmp_path / "lake"
+    pipeline.ingest(lake, [str(world.logs[0].parent)], SETTINGS)
+    pipeline.import_keys(lake, world.inventory, SETTINGS)
+    with Lake.open(lake) as opened_lake, opened_lake.reading():
+        answer, _ = judging.make_review(opened_lake, last_full_week(opened_lake), SETTINGS)
+    assert bool(answer.coverage.calibration) is not is_young
+    assert bool(answer.alerted()) is is_young
+    alone = json_text(review_document(answer))
+    for buckets in BUCKETS:
+        assert reviewed(lake, InProcess(buckets)) == alone, buckets
 
 
 @in_long_form
