@@ -51,6 +51,8 @@ OF_ALL = ("expected_endpoints", "window_reach", "requests_by_day")
 MOST_FITTED_KEYS = 10_000
 """A model of so many keys is as good as one of all, and the rows of all fit nowhere."""
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
+_OF_PLACES = ("known_activity", "known_addresses")
+"""What says which places are read; as views they cost nothing."""
 # To choose most of the places takes longer than to take all.
 _ARE_FEW = """
     SELECT 4 * (SELECT approx_count_distinct(address) FROM known_addresses)
@@ -316,7 +318,7 @@ def prepare_span_of_keys(
         _keep_rows(lake, "known_addresses", f"WHERE key_id {of_kin}")
         lake.execute("SET VARIABLE beside_keys = $key_ids::VARCHAR[]", key_ids=list(beside))
     for name in _ROLL_UPS:
-        if tables is None or name in tables:
+        if tables is None or name in {*tables, *_OF_PLACES}:
             _keep_rows(lake, name, f"WHERE key_id {of_keys}")
     lake.execute(
         "CREATE OR REPLACE TEMP VIEW span_events AS FROM lake.events "
@@ -356,7 +358,7 @@ def begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None = Non
     lake.execute("SET VARIABLE span_addresses = NULL::VARCHAR[]")
     lake.execute("SET VARIABLE only_keys = NULL::VARCHAR[]")
     lake.execute("SET VARIABLE beside_keys = NULL::VARCHAR[]")
-    _make(lake, "roll_ups", None if tables is None else {*tables, "known_addresses"})
+    _make(lake, "roll_ups", None if tables is None else {*tables, *_OF_PLACES})
 
 
 def _among(key_ids: Iterable[str]) -> str:
