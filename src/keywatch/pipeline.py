@@ -265,8 +265,7 @@ def _publish(
     from keywatch.operate.metrics import write_metrics
 
     if found is None:
-        with lake.reading_briefly():
-            found = health.findings(lake, settings, now)
+        found = health.findings(lake, settings, now)
     try:
         if beat:
             with lake.writing():

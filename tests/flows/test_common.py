@@ -65,7 +65,7 @@ def emitted(tried: Any) -> list[dict[str, Any]]:
 
 
 def test_only_a_busy_lake_is_tried_again_and_text_stays_text(errors: Any) -> None:
-    assert {name for name, helps in errors["helps"].items() if helps} == {"busy"}
+    assert {name for name, helps in errors["helps"].items() if helps is True} == {"busy"}
     assert errors["pauses"] == [20, 40, 80, 160]
     text = errors["text"]
     assert "<" not in text
@@ -84,7 +84,7 @@ def test_an_error_that_prefect_keeps_tells_no_secret(errors: Any) -> None:
     assert told["file"][:2] == ["KeywatchError", "ply_live_prod_4f8a2c…9e1d: No such file"]
     kind, said, _ = told["bug"]
     assert kind == "KeywatchError"
-    assert said.startswith("internal error in Keywatch: ValueError at ")
+    assert said.startswith("internal error in Keywatch: ValueError at tried.py:")
     assert told["prefect"][0] == "ObjectNotFound"
 
 

@@ -38,7 +38,7 @@ from tests.torture.planted_flows import FLOWS
 def helps(error: Exception) -> bool:
     task: Any = None
     state = asyncio.run(exception_to_failed_state(error))
-    return bool(retry_helps(task, task, state))
+    return retry_helps(task, task, state)
 
 
 def told(error: Exception) -> tuple[str, str, str]:

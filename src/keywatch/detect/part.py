@@ -89,14 +89,14 @@ class Known:
         )
 
     def beside(self, part: Set[str], kin: Set[str]) -> dict[str, pa.Table]:
-        """The rows of all keys beside the part, of `OF_KIN` those of `kin`; and what is of all."""
+        """The rows of all keys beside the part, of `OF_KIN` its kin's; and what is of all."""
         import pyarrow.compute as pc
 
         def of_others(name: str, rows: pa.Table) -> pa.Table:
             if name in detectors.OF_ALL:
                 return rows
             if name in detectors.OF_KIN:
-                return rows.filter(pc.is_in(rows["key_id"], _array(kin - part)))
+                return rows.filter(pc.is_in(rows["key_id"], _array(kin)))
             return _without(rows, part)
 
         found = {name: of_others(name, rows) for name, rows in self.rows.items()}

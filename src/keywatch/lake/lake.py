@@ -897,7 +897,7 @@ class Lake:
 
         Nothing can be written inside, and no temporary table is made.
         """
-        if self.folder is None or self._snapshot is not None:
+        if self.folder is None or self._snapshot is not None or self._is_brief:
             yield
             return
         self.connection.execute("BEGIN TRANSACTION READ ONLY")

@@ -66,21 +66,21 @@ def findings(lake: Lake, settings: Settings, now: datetime) -> tuple[HealthFindi
     Raises:
         LakeError: the lake can't be read.
     """
-    last = last_event(lake, now)
-    found = (
-        *_log(lake, settings, last, now),
-        *_silent(lake, settings, last),
-        *_review(lake, now),
-        *_feed(lake, now),
-        *_outbox(lake, settings, now),
-        *_questions(lake, settings, now),
-        *_places(settings),
-        *_left_out(lake, now),
-        *_ip_data(lake, now),
-        *_clients_hidden(lake, last),
-        *_drift(lake),
-    )
-    return tuple(found)
+    with lake.reading_briefly():
+        last = last_event(lake, now)
+        return (
+            *_log(lake, settings, last, now),
+            *_silent(lake, settings, last),
+            *_review(lake, now),
+            *_feed(lake, now),
+            *_outbox(lake, settings, now),
+            *_questions(lake, settings, now),
+            *_places(settings),
+            *_left_out(lake, now),
+            *_ip_data(lake, now),
+            *_clients_hidden(lake, last),
+            *_drift(lake),
+        )
 
 
 def _finding(check: str, subject: str, text: str, *, is_note: bool = False) -> HealthFinding:
