@@ -23,7 +23,7 @@ from keywatch.model import Case, Review
 from keywatch.review import judging, rescoring
 from keywatch.review.rescoring import LastScoring
 from keywatch.review.watch import Watched
-from keywatch.settings import ContentSettings
+from keywatch.settings import ContentSettings, Settings
 from tests.test_pipeline import (
     AWAY,
     HOME,
@@ -208,17 +208,30 @@ def test_what_is_new_to_the_other_keys_is_still_told(
     assert kept == [("crowd_09",), ("key_1",)]
 
 
+def with_a_detector(folder: Path, history: str) -> Settings:
+    """Settings with a detector outside the project, which reads such a history."""
+    mine = folder / "detectors" / f"{history}_days"
+    shutil.copytree(content_path("detectors") / "dormant_wake", mine)
+    toml = mine / "detector.toml"
+    text = toml.read_text("utf-8").replace('history = "own"', f'history = "{history}"')
+    toml.write_text(text, encoding="utf-8")
+    return NO_REPLAY.model_copy(update={"content": ContentSettings(folders=(folder,))})
+
+
+def give_to_one_owner(lake: Path, count: int) -> list[str]:
+    """So many keys of the crowd are one owner's, as `key_1` is; returns their ids."""
+    inventory = lake.parent / "owned.jsonl"
+    owned = [key(f"crowd_{n:02}", name=f"job {n}", key=None) for n in range(count)]
+    inventory.write_text("".join(json.dumps(each) + "\n" for each in owned), encoding="utf-8")
+    pipeline.import_keys(lake, inventory, NO_REPLAY)
+    return [each["key_id"] for each in owned]
+
+
 def test_a_detector_of_one_s_own_that_compares_with_peers_sees_all_keys(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]]
 ) -> None:
     for history, expected in (("own", 1), ("peers", 1)):
-        mine = tmp_path / history / "detectors" / f"{history}_days"
-        shutil.copytree(content_path("detectors") / "dormant_wake", mine)
-        toml = mine / "detector.toml"
-        text = toml.read_text("utf-8").replace('history = "own"', f'history = "{history}"')
-        toml.write_text(text, encoding="utf-8")
-        content = ContentSettings(folders=(tmp_path / history,))
-        settings = NO_REPLAY.model_copy(update={"content": content})
+        settings = with_a_detector(tmp_path / history, history)
         last = LastScoring()
         for minute in range(2):
             moment = f"{THURSDAY}T{20 + len(history) % 4}:0{minute}:00"
@@ -230,17 +243,9 @@ def test_a_detector_of_one_s_own_that_compares_with_peers_sees_all_keys(
 def test_a_detector_of_one_s_own_that_reads_owners_sees_all_their_keys(
     lake: Path, tmp_path: Path
 ) -> None:
-    inventory = tmp_path / "owned.jsonl"
-    owned = [key(f"crowd_{n:02}", owner="team-a", name=f"job {n}", key=None) for n in range(9)]
-    inventory.write_text("".join(json.dumps(each) + "\n" for each in owned), encoding="utf-8")
-    pipeline.import_keys(lake, inventory, NO_REPLAY)
-    mine = tmp_path / "detectors" / "owners_days"
-    shutil.copytree(content_path("detectors") / "dormant_wake", mine)
-    toml = mine / "detector.toml"
-    text = toml.read_text("utf-8").replace('history = "own"', 'history = "owner"')
-    toml.write_text(text, encoding="utf-8")
-    own = NO_REPLAY.model_copy(update={"content": ContentSettings(folders=(tmp_path,))})
-    of_owner = {"key_1", *(one["key_id"] for one in owned)}
+    owned = give_to_one_owner(lake, 9)
+    own = with_a_detector(tmp_path / "own", "owner")
+    of_owner = {"key_1", *owned}
     for settings, expected in ((NO_REPLAY, {"crowd_03"}), (own, of_owner)):
         last = LastScoring()
         pipeline.watch(lake, settings, last=last)
@@ -253,10 +258,7 @@ def test_a_detector_of_one_s_own_that_reads_owners_sees_all_their_keys(
 def test_a_key_that_moves_after_another_of_its_owner_is_scored_with_it(
     lake: Path, tmp_path: Path, parts: list[frozenset[str]]
 ) -> None:
-    inventory = tmp_path / "owned.jsonl"
-    owned = [key(f"crowd_{n:02}", owner="team-a", name=f"job {n}", key=None) for n in range(9)]
-    inventory.write_text("".join(json.dumps(each) + "\n" for each in owned), encoding="utf-8")
-    pipeline.import_keys(lake, inventory, NO_REPLAY)
+    give_to_one_owner(lake, 9)
     last = LastScoring()
     pipeline.watch(lake, NO_REPLAY, last=last)
     before, then = [f"crowd_{n:02}" for n in range(5)], "crowd_05"
