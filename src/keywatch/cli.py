@@ -589,19 +589,16 @@ def review(
         return
     if format == "html":
         answer = _write_page(common.lake, window, settings, output)
-    elif format == "json":
+    else:
         with _steps():
-            answer = pipeline.review(common.lake, window, settings)
+            answer = pipeline.review(common.lake, window, settings, whole=format == "json")
+    if format == "json":
         _write(json_text(review_document(answer)), output)
     elif format == "ocsf":
         from keywatch.report.ocsf import ocsf_lines
 
-        with _steps():
-            answer = pipeline.review(common.lake, window, settings, whole=False)
         _write(ocsf_lines(answer), output)
-    else:
-        with _steps():
-            answer = pipeline.review(common.lake, window, settings, whole=False)
+    elif format == "text":
         color = output is None and _color()
         # A file may be read where the lake has another path.
         lake = common.lake_to_name() if output is None else None
