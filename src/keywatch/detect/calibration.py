@@ -74,6 +74,14 @@ class Visits:
     cases: Ints
     ruled: Flags
 
+    @cached_property
+    def most_by_case(self) -> list[tuple[Floats, Ints]]:
+        """Of each detector what it says at most against each case, and the case's fold.
+
+        Of cases that it says something against; in order of case.
+        """
+        return [_most_by_case(self, column) for column in range(self.bits.shape[1])]
+
 
 def fold_of(key_id: str) -> int:
     """The fold a key is in, whatever lake it is in.
@@ -220,11 +228,15 @@ class Families:
                     move += for_owner
                 else:
                     habits += for_owner**2
+            is_origin = self.of_detector[columns] == self.origin
+            if len(columns) == 1:
+                (where if is_origin[0] else what)[:] += np.maximum(counted[:, columns[0]], 0.0) ** 2
+                continue
             said = counted[:, columns]
             against = np.maximum(said.max(axis=1), 0.0) ** 2
-            is_origin = (self.of_detector[columns] == self.origin)[said.argmax(axis=1)]
-            where += np.where(is_origin, against, 0.0)
-            what += np.where(is_origin, 0.0, against)
+            is_where = is_origin[said.argmax(axis=1)]
+            where += np.where(is_where, against, 0.0)
+            what += np.where(is_where, 0.0, against)
         where, what, habits = np.sqrt(where), np.sqrt(what), np.sqrt(habits)
         total: Floats = np.where(where + what > 0, self._left(where, move, what, habits), 0.0)
         return total
@@ -303,8 +315,7 @@ class Calibration:
     def _ordered_by_fold(self) -> list[list[Floats]]:
         """What the cases of the other folds had at most, in order; by fold and detector."""
         found: list[list[Floats]] = [[] for _ in range(FOLDS)]
-        for column in range(len(self.families.of_detector)):
-            most = [_most_by_case(part, column) for part in self.replayed]
+        for most in zip(*(part.most_by_case for part in self.replayed), strict=True):
             for fold in range(FOLDS):
                 others = [bits[folds != fold] for bits, folds in most]
                 found[fold].append(np.sort(np.concatenate(others)))
@@ -345,12 +356,12 @@ class Calibration:
         """The share of replayed cases that a rule speaks against, the judged one included."""
         return (1 + len(self._ruled_scores)) / (self.total + 1)
 
-    def ruled_below(self, score: float) -> float:
-        """The share of replayed cases that a rule speaks against and that have less than `score`.
+    def ruled_below(self, scores: Floats) -> Floats:
+        """The share of replayed cases that a rule speaks against and that have less than each.
 
         That much more is looked at where those that a rule speaks against come first.
         """
-        return float((self._ruled_scores < score).sum()) / (self.total + 1)
+        return np.searchsorted(self._ruled_scores, scores, side="left") / (self.total + 1)
 
     @cached_property
     def tail(self) -> Tail:
@@ -394,11 +405,13 @@ class Calibration:
 
     @cached_property
     def _ruled_scores(self) -> Floats:
-        return np.concatenate(
-            [
-                scores[np.unique(part.case[part.ruled])]
-                for part, scores in zip(self.replayed, self._scores, strict=True)
-            ]
+        return np.sort(
+            np.concatenate(
+                [
+                    scores[np.unique(part.case[part.ruled])]
+                    for part, scores in zip(self.replayed, self._scores, strict=True)
+                ]
+            )
         )
 
 

@@ -191,13 +191,17 @@ class Replays:
     def judged(
         self, families: Families, settings: Settings, without: LeftOut = NOTHING
     ) -> list[list[ScoredCase]]:
-        """The cases of each window as the others judge it, less what is left out."""
+        """The cases of each window as the others judge it, less what is left out.
+
+        They do not say what of them is from which family and detector.
+        """
         parts = self._kept(without)
         quiet = [part.without(without.noisy) for part in parts]
         judged: list[list[ScoredCase]] = []
         for nth, part in enumerate(parts):
             others = _calibration(quiet[:nth] + quiet[nth + 1 :], families)
-            judged.append(judge_cases(part, others, settings.scoring)[0] if others else [])
+            cases = judge_cases(part, others, settings.scoring, told=False)[0] if others else []
+            judged.append(cases)
         return judged
 
     def _kept(self, without: LeftOut) -> list[WindowEvidence]:

@@ -468,10 +468,15 @@ def judge_cases(
     settings: ScoringSettings,
     campaigns: Sequence[Sequence[str]] = (),
     earlier: Sequence[WindowEvidence] = (),
+    *,
+    told: bool = True,
 ) -> tuple[list[ScoredCase], Floats]:
-    """The decided cases, most suspicious first, and the bits of each visit."""
+    """The decided cases, most suspicious first, and the bits of each visit.
+
+    Without `told`, no case says what of it is from which family and detector.
+    """
     counted, bits = visit_bits(evidence, scale, earlier)
-    cases = _strangest(evidence, families_in(scale), counted, bits, settings)
+    cases = _strangest(evidence, families_in(scale), counted, bits, settings, told=told)
     cases = decide(cases, evidence.keys, scale, settings, campaigns)
     if isinstance(scale, Calibration):
         cases = _as_they_began(cases, evidence, scale, settings, earlier)
@@ -517,6 +522,8 @@ def _strangest(
     counted: Floats,
     bits: Floats,
     settings: ScoringSettings,
+    *,
+    told: bool = False,
 ) -> list[ScoredCase]:
     """The strangest visit of each key as a case, most suspicious first; nothing is decided yet.
 
@@ -530,7 +537,7 @@ def _strangest(
     worst = order[first]
     rows = worst[np.lexsort((evidence.by_name[worst], -raw[worst], -bits[worst]))]
     is_ruled = np.isin(case[rows], case[evidence.ruled])
-    return as_cases(evidence, families, counted, bits, settings, rows.tolist(), is_ruled)
+    return as_cases(evidence, families, counted, bits, settings, rows.tolist(), is_ruled, told=told)
 
 
 def as_cases(
@@ -541,15 +548,21 @@ def as_cases(
     settings: ScoringSettings,
     rows: Sequence[int],
     is_ruled: Flags | None = None,
+    *,
+    told: bool = False,
 ) -> list[ScoredCase]:
     """The visits of these `rows`, each as a case; nothing is decided yet.
 
     `is_ruled` says of each whether a rule speaks against its key; by default, against the visit.
+    Only with `told` have they their `families` and `shares`, which nothing is decided by.
     """
     ruled = evidence.ruled[list(rows)] if is_ruled is None else is_ruled
     chosen = counted[list(rows)]
-    of_family = _said(FAMILIES, families.bits(chosen))
-    shares = _said(evidence.detectors, families.shares(chosen))
+    of_family: list[dict[Family, float]] = [{} for _ in rows]
+    shares: list[dict[str, float]] = [{} for _ in rows]
+    if told:
+        of_family = _said(FAMILIES, families.bits(chosen))
+        shares = _said(evidence.detectors, families.shares(chosen))
     findings, deeds = families.findings(chosen, settings.second_family_bits)
     names = evidence.names(rows)
     return [
@@ -678,11 +691,16 @@ def _decided(
     is_quiet = scale.cases_of(ODD_BITS) < FEWEST_ODD_CASES
     # A rule that is rare goes first, and takes its part of the budget.
     rule = settings.unfamiliar_place != "none" and scale.ruled_share <= share * MOST_RULED
+    below = np.zeros(len(cases))
+    if rule:
+        below = scale.ruled_below(np.array([case.bits for case in cases]))
+        below[[case.ruled for case in cases]] = 0.0
     decided = []
-    for case, p_value, q_value in zip(cases, p_values.tolist(), q_values.tolist(), strict=True):
+    for case, p_value, q_value, ruled_below in zip(
+        cases, p_values.tolist(), q_values.tolist(), below.tolist(), strict=True
+    ):
         action: Action = "none"
         by_rule = False
-        ruled_below = scale.ruled_below(case.bits) if rule and not case.ruled else 0.0
         if case.certain or (q_value <= settings.false_revoke_rate and _is_enough(case, settings)):
             action = "revoke"
         elif is_quiet and case.ruled and settings.unfamiliar_place != "none":
