@@ -66,6 +66,21 @@ def load_and_review(folder: Path, storage: LakeSettings, logs: Sequence[Path]) -
 
 def review_week(folder: Path, storage: LakeSettings, week: Window) -> None:
     """A machine that reviews a week, and says when it scores, what it waits for, and the run."""
+    _say_when_scored()
+    with notices_to(_say):
+        answer = pipeline.review(folder, week, settings_of(storage), whole=False)
+    _say(f"run {answer.run.id}")
+
+
+def watch_once(folder: Path, storage: LakeSettings) -> None:
+    """A machine with one run of the feed, which says when it scores, and what it waits for."""
+    _say_when_scored()
+    with notices_to(_say):
+        watched = pipeline.watch(folder, settings_of(storage))
+    _say(f"new {watched.events} in {len(watched.windows)}")
+
+
+def _say_when_scored() -> None:
     score = judging.make_review
 
     def scoring(*arguments: Any, **options: Any) -> Any:
@@ -73,9 +88,6 @@ def review_week(folder: Path, storage: LakeSettings, week: Window) -> None:
         return score(*arguments, **options)
 
     judging.make_review = scoring
-    with notices_to(_say):
-        answer = pipeline.review(folder, week, settings_of(storage), whole=False)
-    _say(f"run {answer.run.id}")
 
 
 def _say(words: str) -> None:

@@ -18,7 +18,7 @@ from keywatch.settings import LakeSettings
 from tests import postgres
 from tests.conftest import as_json_lines, event
 from tests.forked import Forked
-from tests.lake.loader import review_week, settings_of
+from tests.lake.loader import review_week, settings_of, watch_once
 
 PATIENCE_SECONDS = 300.0
 FIRST, SECOND = (
@@ -118,6 +118,20 @@ def test_a_week_waits_for_its_turn_and_another_does_not(
         assert waits.exit_code == 0, waits.said
         assert "scores" in waits.said
     assert {*folder.glob("*.lock")} == locks
+
+
+def test_feeds_that_run_at_once_score_new_lines_once(
+    machines: tuple[Path, LakeSettings],
+) -> None:
+    folder, storage = machines
+    with Lake.open(folder, storage) as lake, lake.turn("watch", "scoring new events"):
+        each = [Forked.calling(watch_once, folder, storage) for _ in range(2)]
+        until(lambda: all("is scoring new events; waiting for it" in one.said for one in each))
+    for one in each:
+        assert one.ends(PATIENCE_SECONDS)
+        assert one.exit_code == 0, one.said
+    said = [line for one in each for line in one.said.splitlines() if "process" not in line]
+    assert sorted(said) == ["new 0 in 0", "new 168 in 1", "scores"]
 
 
 def test_a_turn_ends_with_its_process(machines: tuple[Path, LakeSettings]) -> None:

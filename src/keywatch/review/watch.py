@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keywatch.lake import Lake
@@ -48,10 +48,19 @@ def watch(
     late; of one more than ``review.late_weeks`` back it is kept and not told. A week leaves the
     queue in the transaction that keeps what was judged, so a feed that was killed goes on there.
     `last` is what the run before left in this process: then the newest of the weeks is scored as
-    far as it has changed (`keywatch.review.rescoring`).
+    far as it has changed (`keywatch.review.rescoring`). Of several feeds one judges at a time, and
+    the others then find nothing left of what it judged.
     """
     # A review without detection power: it says nothing of an alert, and takes longer than one.
     quick = settings.without_power()
+    watched = Watched()
+    if late.queued(lake, settings.review.late_weeks):
+        with lake.turn("watch", "scoring new events"):
+            watched = _judge(lake, quick, outbox, last)
+    return replace(watched, changes=(*watched.changes, *_follow_up(lake, settings, outbox)))
+
+
+def _judge(lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | None) -> Watched:
     windows = _next(late.queued(lake, settings.review.late_weeks))
     events, keys = _new(lake, windows)
     changes: list[Change] = []
@@ -61,15 +70,14 @@ def watch(
         with lake.reading():
             judged = late.waiting(lake, window, settings.review.late_weeks)
             answer, scored = (
-                going_on.review(lake, window, quick)
+                going_on.review(lake, window, settings)
                 if going_on
-                else judging.make_review(lake, window, quick, whole=False)
+                else judging.make_review(lake, window, settings, whole=False)
             )
         with lake.writing():
-            changes += judging.keep_news(lake, answer, scored, quick, outbox, judged)
+            changes += judging.keep_news(lake, answer, scored, settings, outbox, judged)
         if going_on:
             going_on.keep()
-    changes += _follow_up(lake, settings, outbox)
     return Watched(events, keys, tuple(windows), tuple(changes))
 
 
