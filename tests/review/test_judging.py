@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from keywatch import deliver, pipeline
@@ -13,7 +15,7 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.lake.weeks import week_window
 from keywatch.report import render_review
-from keywatch.review import judging
+from keywatch.review import judging, recommend
 from keywatch.settings import ReviewSettings
 from keywatch.text.document import review_document
 from tests.test_pipeline import SETTINGS, daily, lake_of, theft
@@ -51,6 +53,24 @@ def stolen_on(day: str, key_id: str) -> list[dict[str, Any]]:
         each | {"timestamp": each["timestamp"].replace("2026-10-01", day), "ip": TOR_EXIT}
         for each in theft(key_id)
     ]
+
+
+def test_evidence_of_equal_weight_is_always_in_the_same_order(tmp_path: Path) -> None:
+    events = daily(date(2026, 8, 1), 60) + stolen_on("2026-09-17", "key_1")
+    with Lake.open(lake_of(tmp_path, events, [])) as lake, lake.reading():
+        answer, scored = judging.make_review(lake, WEEKS[0], SETTINGS)
+        said = scored.evidence.to_pylist()
+        (one,) = (row for row in said if row["detector"] == "unfamiliar_agent" and row["bits"] > 0)
+        alike = [one | {"explanation": f"reason {n}"} for n in range(20)]
+        explanations = []
+        for rows in (alike, alike[::-1]):
+            evidence = pa.Table.from_pylist([*said, *rows], scored.evidence.schema)
+            (case,) = recommend.build_cases(
+                lake, replace(scored, evidence=evidence), answer.standings, whole=True
+            )
+            explanations.append([each.explanation for each in case.evidence])
+    assert sum(each.startswith("reason ") for each in explanations[0]) == len(alike)
+    assert explanations[0] == explanations[1]
 
 
 def test_of_two_reviews_on_one_connection_each_keeps_its_own_findings(tmp_path: Path) -> None:

@@ -46,4 +46,4 @@ FROM (
         ON f.detector = e.detector AND e.bits >= f.certain_bits AND f.action <> 'revoke'
 ) AS s
 LEFT JOIN facts AS f ON f.detector = s.detector AND s.bits >= f.certain_bits
-ORDER BY bits DESC, s.detector, day, prefix
+ORDER BY bits DESC, s.detector, day, prefix, explanation, actual

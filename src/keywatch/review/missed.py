@@ -343,7 +343,8 @@ def _evidence(lake: Lake, key_id: str, window: Window) -> tuple[Evidence, ...]:
         SEMI JOIN flagged AS f ON f.day = e.day AND coalesce(e.prefix = f.prefix, true)
         WHERE e.key_id = $key_id
         QUALIFY row_number() OVER (
-            PARTITION BY e.detector ORDER BY e.bits DESC, e.day, e.prefix) = 1
+            PARTITION BY e.detector
+            ORDER BY e.bits DESC, e.day, e.prefix, e.explanation, e.actual) = 1
         ORDER BY e.bits DESC, e.detector
         LIMIT $most
         """,
