@@ -66,7 +66,7 @@ def test_evidence_of_equal_weight_is_always_in_the_same_order(tmp_path: Path) ->
         for rows in (alike, alike[::-1]):
             evidence = pa.Table.from_pylist([*said, *rows], scored.evidence.schema)
             (case,) = recommend.build_cases(
-                lake, replace(scored, evidence=evidence), answer.standings, whole=True
+                lake, replace(scored, evidence=evidence), dict(answer.standings), whole=True
             )
             explanations.append([each.explanation for each in case.evidence])
     assert sum(each.startswith("reason ") for each in explanations[0]) == len(alike)

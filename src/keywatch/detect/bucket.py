@@ -47,9 +47,10 @@ class Job:
     """What all tasks of one review have in common.
 
     `name` is no other review's. The last of `windows` is the reviewed one; all of them lie in the
-    span ``[start, end)`` with their baselines. `whole_windows` has what is known of each beforehand
-    (`detectors.of_whole_window`). Models are fitted to the keys of `drawn_to_fit`
-    (`detectors.keys_to_fit`), and `power_keys` have thefts injected.
+    span ``[start, end)`` with their baselines. With `one_by_one` a window's tables are not made
+    before the window before it is judged, and none is asked for again. `whole_windows` has what is
+    known of each beforehand (`detectors.of_whole_window`). Models are fitted to the keys of
+    `drawn_to_fit` (`detectors.keys_to_fit`), and `power_keys` have thefts injected.
     """
 
     name: str
@@ -67,11 +68,17 @@ class Job:
     whole_windows: Mapping[Window, Mapping[str, pa.Table]]
     drawn_to_fit: Set[str] | None
     power_keys: int
+    one_by_one: bool = False
 
     @property
     def reviewed(self) -> Window:
         """The reviewed window."""
         return self.windows[-1]
+
+    @property
+    def rounds(self) -> Sequence[tuple[Window, ...]]:
+        """The windows that are judged together, in their order."""
+        return [(window,) for window in self.windows] if self.one_by_one else [self.windows]
 
     def judging(self, window: Window) -> Sequence[Detector]:
         """The detectors that judge a window: of one that is replayed, those that count."""
@@ -98,8 +105,16 @@ class AtLarge:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A job, and the windows of one of its rounds."""
+
+    job: Job
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
 class Known:
-    """A job, and what is known of all keys in each of its windows."""
+    """A job, and what is known of all keys in its windows, or in those of a round."""
 
     job: Job
     at_large: Mapping[Window, AtLarge]
@@ -119,18 +134,19 @@ _LATER = frozenset(("leaks", "key_forms", "exposures", "expected_endpoints"))
 """Tables of a window that are made of all buckets' shares only."""
 
 
-def shares(job: Job, bucket: Bucket) -> list[Shares]:
-    """What the bucket's keys say of themselves in each window of the job."""
-    with _tables_of(job, bucket) as tables:
-        return [tables.shares(window) for window in job.windows]
+def shares(asked: Asked, bucket: Bucket) -> list[Shares]:
+    """What the bucket's keys say of themselves in each of the windows."""
+    with _tables_of(asked.job, bucket) as tables:
+        return [tables.shares(window) for window in asked.windows]
 
 
-def judge(known: Known, bucket: Bucket) -> tuple[list[WindowEvidence], Said]:
+def judge(known: Known, bucket: Bucket) -> tuple[list[WindowEvidence], Said | None]:
     """What the detectors say of the bucket's keys: of each window, and more of the reviewed one."""
     job = known.job
     with _tables_of(job, bucket) as tables:
-        visits = [tables.judge(window, known.at_large[window]) for window in job.windows]
-        return visits, Said.of(tables.lake, job.detectors, visits[-1])
+        visits = [tables.judge(window, known.at_large[window]) for window in known.at_large]
+        is_last = job.reviewed in known.at_large
+        return visits, Said.of(tables.lake, job.detectors, visits[-1]) if is_last else None
 
 
 @contextmanager
@@ -208,11 +224,12 @@ class _Tables:
         self.shown = window
 
     def _put_aside(self) -> None:
-        """Keep the tables that are shown, if so many may be kept."""
+        """Keep the tables that are shown, if they are asked for again and so many may be kept."""
         if self.shown is None:
             return
         room = self.job.storage.keys_at_once - self.keys
-        if self.shown == self.job.reviewed or room >= len(self.bucket.key_ids):
+        has_room = room >= len(self.bucket.key_ids) and not self.job.one_by_one
+        if self.shown == self.job.reviewed or has_room:
             self._rename("{}", f"{_aside(self.shown)}{{}}")
             self.aside.append(self.shown)
         self.shown = None

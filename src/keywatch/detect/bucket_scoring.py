@@ -13,7 +13,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from keywatch import __version__
 from keywatch.detect import bucket, detectors, scoring
-from keywatch.detect.bucket import AtLarge, Bucket, Job, Known, Shares
+from keywatch.detect.bucket import Asked, AtLarge, Bucket, Job, Known, Shares
 from keywatch.detect.buckets import families
 from keywatch.detect.detectors import Detector
 from keywatch.detect.kinds import expected_endpoints
@@ -104,35 +104,40 @@ class _Run:
         self._settings = settings
         self._loaded = loaded
         self.found: tuple[Known, tuple[Bucket, ...], Said, tuple[int, ...]]
-        """What is known of all keys, the buckets, what is said of the window, the drawn keys."""
+        """What is known of all keys of the window, the buckets, what is said, the drawn keys."""
 
     def judge(self, replayed: Sequence[Window]) -> list[WindowEvidence]:
         """What the detectors say of these windows, and of the reviewed one at the same time."""
         job = self._job(replayed)
-        kin = families(self._lake)
-        buckets = self._buckets(kin)
-        what = window_name(self._window)
-        if replayed:
-            what += f" and {count(len(replayed), 'earlier window')}"
-        shares = self._engine.each(bucket.shares, job, buckets)
-        shared = [*in_steps(f"Reading the activity for {what}", shares, len(buckets))]
-        at_large = {
-            window: _at_large(self._lake, job, window, of_window)
-            for window, of_window in zip(job.windows, zip(*shared, strict=True), strict=True)
-        }
-        known = Known(job, at_large)
-        judges = self._engine.each(bucket.judge, known, buckets)
-        judged = [*in_steps(f"Scoring {what}", judges, len(buckets))]
-        visits = [
-            WindowEvidence.together(of_window)
-            for of_window in zip(*(each for each, _ in judged), strict=True)
-        ]
+        buckets = self._buckets(families(self._lake))
+        # Where a worker has room for its part of a window, it makes each table once.
+        job = replace(job, one_by_one=len(buckets) <= self._engine.workers)
+        visits: list[WindowEvidence] = []
+        for windows in job.rounds:
+            what = window_name(windows[-1])
+            if len(windows) > 1:
+                what += f" and {count(len(windows) - 1, 'earlier window')}"
+            shares = self._engine.each(bucket.shares, Asked(job, windows), buckets)
+            shared = [*in_steps(f"Reading the activity for {what}", shares, len(buckets))]
+            at_large = {
+                window: _at_large(self._lake, job, window, of_window)
+                for window, of_window in zip(windows, zip(*shared, strict=True), strict=True)
+            }
+            judges = self._engine.each(bucket.judge, Known(job, at_large), buckets)
+            judged = [*in_steps(f"Scoring {what}", judges, len(buckets))]
+            visits += [
+                WindowEvidence.together(of_window)
+                for of_window in zip(*(each for each, _ in judged), strict=True)
+            ]
+        # The reviewed window is in the last round.
+        of_keys = [each for _, each in judged if each is not None]
         said = Said(
             visits[-1],
-            pa.concat_tables([each.evidence for _, each in judged]),
-            pa.concat_tables([each.members for _, each in judged]),
+            pa.concat_tables([each.evidence for each in of_keys]),
+            pa.concat_tables([each.members for each in of_keys]),
         )
         drawn = _drawn([each[-1]["drawn"] for each in shared], job.power_keys)
+        known = Known(job, {self._window: at_large[self._window]})
         self.found = known, tuple(buckets), said, drawn
         return visits[:-1]
 

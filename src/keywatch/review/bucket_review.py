@@ -81,12 +81,11 @@ def _made(
     made = score_in_buckets(engine, lake, window, settings, loaded)
     proxies = proxy_addresses(lake, window.start.date(), window.end.date())
     injects = coverage.injects(made.scored, proxies, settings)
-    known = Known(made.known.job, {window: made.known.at_large[window]})
     asked = [
         _Part(bucket, made.scored.of_keys(bucket.key_ids), drawn if injects else None)
         for bucket, drawn in zip(made.buckets, made.drawn, strict=True)
     ]
-    telling = engine.each(_tell, _Telling(known, settings.review.warm_up_days, whole), asked)
+    telling = engine.each(_tell, _Telling(made.known, settings.review.warm_up_days, whole), asked)
     parts = [*in_steps("Explaining the cases", telling, len(asked))]
     scored = replace(made.scored, case_visits=pa.concat_tables([one.case_visits for one in parts]))
     told = _together(scored, [one.told for one in parts])
