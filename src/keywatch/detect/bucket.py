@@ -207,8 +207,8 @@ class _Tables:
         """How many keys' tables there are, those of each window for themselves."""
         return len(self.bucket.key_ids) * (len(self.aside) + (self.shown is not None))
 
-    def show(self, window: Window) -> None:
-        """Make the tables of a window, unless they are there."""
+    def show(self, window: Window, tables: Set[str] | None = None) -> None:
+        """Make the tables of a window, unless they are there; with `tables`, those for now."""
         if self.shown == window:
             return
         self._put_aside()
@@ -218,21 +218,24 @@ class _Tables:
             detectors.set_window(self.lake, window, days)
             self._rename(f"{_aside(window)}{{}}", "{}")
         else:
-            made = detectors.tables_of_window().keys() - _LATER
+            made = (tables or detectors.tables_of_window().keys()) - _LATER
             others = self.job.whole_windows[window]
             detectors.prepare_window(self.lake, window, days, made, others)
-        self.shown = window
+        self.shown = window if tables is None else None
 
     def _put_aside(self) -> None:
         """Keep the tables that are shown, if they are asked for again and so many may be kept."""
         if self.shown is None:
             return
-        room = self.job.storage.keys_at_once - self.keys
-        has_room = room >= len(self.bucket.key_ids) and not self.job.one_by_one
-        if self.shown == self.job.reviewed or has_room:
+        if self.shown == self.job.reviewed or (not self.job.one_by_one and self._has_room(1)):
             self._rename("{}", f"{_aside(self.shown)}{{}}")
             self.aside.append(self.shown)
         self.shown = None
+
+    def _has_room(self, windows: int) -> bool:
+        """Whether the tables of so many more windows may be kept."""
+        more = windows * len(self.bucket.key_ids)
+        return self.keys + more <= self.job.storage.keys_at_once
 
     def _rename(self, old: str, new: str) -> None:
         tables = [name for name, is_table in detectors.tables_of_window().items() if is_table]
@@ -245,12 +248,16 @@ class _Tables:
         )
 
     def shares(self, window: Window) -> Shares:
-        self.show(window)
         lake, job = self.lake, self.job
         names = (*detectors.shared_tables(job.detectors), "everybody", "everybody_in_all")
+        fitted = detectors.to_fit(job.judging(window))
+        self._put_aside()
+        is_kept = window == job.reviewed or job.one_by_one or self._has_room(2)
+        read = " ".join((*names, _SHOWN, _PASTS, *(each.sql for each in fitted)))
+        self.show(window, None if is_kept else detectors.rests_on(read))
         found = {name: lake.table(f"FROM {name}") for name in names}
         found |= {"shown": lake.table(_SHOWN), "pasts": lake.table(_PASTS)}
-        for each in detectors.to_fit(job.judging(window)):
+        for each in fitted:
             rows = detectors.rows_to_fit(lake, each, window, job.drawn_to_fit)
             found[f"rows_of_{each.id}"] = rows
         if window == job.reviewed:

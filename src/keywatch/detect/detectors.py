@@ -230,7 +230,7 @@ def prepare(
     and `prepare_window` for each.
     """
     first_day = window.start.date() - timedelta(days=baseline_days)
-    tables = None if only is None else _rests_on(only.sql)
+    tables = None if only is None else rests_on(only.sql)
     prepare_span(lake, first_day, window.end.date(), catalogue, tables)
     prepare_window(lake, window, baseline_days, tables)
 
@@ -269,7 +269,7 @@ def prepare_keys(
     Of other keys they have those of their owners and their predecessors alone (`kin`): what is
     usual for the keys rests on these. What rests on keys at large is left out.
     """
-    tables = None if sql is None else _rests_on(sql)
+    tables = None if sql is None else rests_on(sql)
     start, end = window.start.date(), window.end.date()
     first_day = start - timedelta(days=baseline_days)
     prepare_span_of_keys(lake, kin(lake, key_ids), first_day, end, catalogue, tables)
@@ -473,7 +473,7 @@ def put_in_place(lake: Lake, name: str, rows: pa.Table) -> None:
 
 
 @cache
-def _rests_on(sql: str) -> frozenset[str]:
+def rests_on(sql: str) -> frozenset[str]:
     """The prepared tables that a query reads, and those that they are made of in turn."""
     scripts = [each for name in _SCRIPTS for each in sql_statements(name, __package__)]
     made_by: dict[str, str] = {made[1]: each for each in scripts if (made := _MADE.search(each))}
