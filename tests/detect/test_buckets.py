@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from keywatch import pipeline, sample
-from keywatch.detect import detectors
+from keywatch.detect import detectors, scoring
 from keywatch.detect.buckets import Buckets, families
+from keywatch.detect.detectors import Detector
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_full_week
 from keywatch.model import Review, Window
@@ -130,6 +132,60 @@ def test_to_many_keys_models_are_fitted_by_some(
     assert 0 < len(of_some) < len(detectors.rows_to_fit(lake, forest, window, None))
     same = detectors.fitted_to(forest, of_some)
     assert fitted[forest.id].ordinary.tolist() == same.ordinary.tolist()
+
+
+def test_detectors_have_the_tables_of_one_bucket_at_a_time(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = last_full_week(lake)
+    loaded = scoring.gathered(detectors.load_detectors())
+    seen: list[int] = []
+    run = detectors.run
+
+    def counted(lake: Lake, detector: Detector, *others: Any) -> None:
+        seen.append(lake.value("SELECT count(DISTINCT key_id) FROM baseline_days"))
+        run(lake, detector, *others)
+
+    monkeypatch.setattr(detectors, "run", counted)
+    buckets = span_of(lake, AT_ONCE)
+    drawn = detectors.keys_to_fit(lake)
+    found = {}
+    for is_last in (False, True):
+        found[is_last] = buckets.judge(lake, window, 90, loaded, loaded, {}, drawn, is_last=is_last)
+    whole = lake.value("SELECT count(DISTINCT key_id) FROM baseline_days")
+    assert len(seen) == 2 * buckets.count * len(loaded)
+    assert max(seen) < whole
+    # What a review tells of the window reads all of its tables.
+    assert lake.value("SELECT count(DISTINCT key_id) FROM evidence") > max(seen)
+    at_once = span_of(lake, 1000).judge(lake, window, 90, loaded, loaded, {}, drawn, is_last=True)
+    assert max(seen) == whole
+    for each in found.values():
+        assert each.visits == at_once.visits
+        assert each.bits.tolist() == at_once.bits.tolist()
+        assert each.cases.tolist() == at_once.cases.tolist()
+
+
+def test_a_detector_from_outside_that_compares_with_peers_has_the_tables_of_all_keys(
+    lake: Lake, tmp_path: Path
+) -> None:
+    window = last_full_week(lake)
+    counting = replace(
+        detectors.load_detectors()[0],
+        id="keys_like_it",
+        kind="sql",
+        history="peers",
+        folder=tmp_path,
+        params={},
+        sql="-- grain: visit; reads visits, baseline_days\n"
+        "SELECT key_id, day, prefix, 1.0 AS bits, '' AS typical, (SELECT count(DISTINCT key_id) "
+        "FROM baseline_days)::VARCHAR AS actual, '' AS explanation FROM visits",
+    )
+    said = []
+    for keys_at_once in (1000, AT_ONCE):
+        buckets = span_of(lake, keys_at_once)
+        buckets.judge(lake, window, 90, [counting], [counting], {}, None, is_last=True)
+        said.append(lake.rows("SELECT key_id, actual FROM evidence ORDER BY ALL"))
+    assert said[0] == said[1] != []
 
 
 def test_a_review_says_the_same(folder: Path) -> None:

@@ -146,7 +146,7 @@ class _Run:
         if lake.folder is None:
             raise UsageError("a lake in memory can't be reviewed on an engine")
         for each in self._loaded:
-            if each.history == "peers" and not each.is_bundled:
+            if each.may_read_all_keys:
                 raise UsageError(
                     f"{each.folder}: compares keys with their peers, and may read of them what "
                     "another worker has; review without --engine"

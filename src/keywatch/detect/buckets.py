@@ -9,14 +9,18 @@ end all tables are as if they had been made at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from keywatch.detect import detectors
+from keywatch.detect import detectors, scoring
+from keywatch.detect.detectors import Detector
+from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.vendors.catalogue import Endpoint
@@ -29,6 +33,11 @@ _AT_ONCE = frozenset(
      "key_forms", "exposures", "everybody", "everybody_in_all")
 )  # fmt: skip
 """Tables of the window that are made of all keys: small, or they say what keys at large do."""
+_WHOLE = frozenset(detectors.BY_KEY) - _AT_ONCE
+"""Tables that detectors read of all keys."""
+_READ_WHOLE = ("visits", "baseline_endpoints")
+"""Tables that those of `_AT_ONCE` and ``expected_endpoints`` are made of, beside `_WHOLE`."""
+_OF_VISIT = [("key_id", "ascending"), ("day", "ascending")]
 _WINDOW = "day >= getvariable('window_start') AND day < getvariable('window_end')"
 
 
@@ -66,11 +75,70 @@ class Buckets:
         _read_rows(lake)
         return cls(max(buckets.values()) + 1)
 
+    def judge(
+        self,
+        lake: Lake,
+        window: Window,
+        baseline_days: int,
+        asked: Sequence[Detector],
+        loaded: Sequence[Detector],
+        fitted: dict[str, Any],
+        drawn: Set[str] | None,
+        *,
+        is_last: bool,
+    ) -> WindowEvidence:
+        """What the detectors `asked` say of a window, of which the `loaded` ones count.
+
+        `fitted` and `drawn` are as of `detectors.run`. Of the last window all tables are there
+        afterwards, as of `detectors.prepare_window`, and ``evidence``.
+        """
+        if self.count == 1 or any(each.may_read_all_keys for each in asked):
+            self.prepare_window(lake, window, baseline_days)
+            for each in asked:
+                detectors.run(lake, each, window, fitted, drawn)
+            return scoring.gather(lake, loaded)
+        self._make(lake, window, baseline_days)
+        self._put_together(lake, _WHOLE)
+        self._put_together(lake, _READ_WHOLE, keep=True)
+        detectors.make_again(lake, _AT_ONCE - {"window_reach", "keys"})
+        detectors.expect_endpoints(lake)
+        _set_aside(lake, ("keys", "places"))
+        for each in detectors.to_fit(asked):
+            rows = []
+            for bucket in range(self.count):
+                with _shown(lake, bucket):
+                    rows.append(detectors.rows_to_fit(lake, each, window, drawn))
+            fitted[each.id] = detectors.fitted_to(each, pa.concat_tables(rows).sort_by(_OF_VISIT))
+        detectors.begin_evidence(lake)
+        lake.execute("CREATE OR REPLACE TEMP TABLE all_evidence AS FROM evidence")
+        parts = []
+        for bucket in range(self.count):
+            with _shown(lake, bucket):
+                detectors.begin_evidence(lake)
+                for each in asked:
+                    detectors.run(lake, each, window, fitted)
+                # What is known of all keys may speak of others too.
+                lake.execute("DELETE FROM evidence WHERE key_id NOT IN (SELECT key_id FROM keys)")
+                parts.append(scoring.gather(lake, loaded))
+                lake.execute("INSERT INTO all_evidence FROM evidence")
+        _put_back(lake, ("keys", "places", "evidence"))
+        if is_last:
+            self._put_together(lake, _by_key() - _WHOLE)
+        return WindowEvidence.together(parts)
+
     def prepare_window(self, lake: Lake, window: Window, baseline_days: int) -> None:
         """As `detectors.prepare_window`."""
         if self.count == 1:
             detectors.prepare_window(lake, window, baseline_days)
             return
+        self._make(lake, window, baseline_days)
+        self._put_together(lake, _by_key())
+        detectors.make_again(lake, _AT_ONCE - {"window_reach", "keys"})
+        detectors.expect_endpoints(lake)
+        detectors.begin_evidence(lake)
+
+    def _make(self, lake: Lake, window: Window, baseline_days: int) -> None:
+        """Make the tables of each bucket, as ``of_NUMBER_…``, and ``keys`` of all."""
         detectors.set_window(lake, window, baseline_days)
         lake.execute(
             "CREATE OR REPLACE TEMP TABLE window_keys AS SELECT DISTINCT key_id "
@@ -80,27 +148,50 @@ class Buckets:
         )
         detectors.make_again(lake, ["keys"])
         _set_aside(lake, ("keys", "places"))
-        made = detectors.tables_of_window()
-        by_key = [name for name, is_table in made.items() if is_table and name not in _AT_ONCE]
         for bucket in range(self.count):
-            _read_rows(lake, f"WHERE bucket = {bucket}")
-            lake.execute(
-                "CREATE OR REPLACE TEMP TABLE keys AS FROM all_keys "
-                f"SEMI JOIN (FROM key_buckets WHERE bucket = {bucket}) USING (key_id); "
-                "CREATE OR REPLACE TEMP TABLE places AS FROM all_places "
-                "WHERE place_id IN (SELECT place_id FROM place_days)"
-            )
-            detectors.make_again(lake, made.keys() - _AT_ONCE)
-            if bucket == 0:
-                _set_aside(lake, by_key)
-            else:
-                lake.execute("".join(f"INSERT INTO all_{name} FROM {name};" for name in by_key))
+            _show_rows(lake, bucket)
+            detectors.make_again(lake, detectors.tables_of_window().keys() - _AT_ONCE)
+            _rename(lake, _by_key(), "{}", f"of_{bucket}_{{}}")
         _read_rows(lake)
-        for name in ("keys", "places", *by_key):
-            lake.execute(f"DROP TABLE {name}; ALTER TABLE all_{name} RENAME TO {name}")
-        detectors.make_again(lake, _AT_ONCE - {"window_reach", "keys"})
-        detectors.expect_endpoints(lake)
-        detectors.begin_evidence(lake)
+        _put_back(lake, ("keys", "places"))
+
+    def _put_together(self, lake: Lake, names: Iterable[str], *, keep: bool = False) -> None:
+        """Make tables of all keys of those of the buckets, which are dropped unless `keep`."""
+        for name in names:
+            parts = [f"of_{bucket}_{name}" for bucket in range(self.count)]
+            lake.execute(
+                f"CREATE OR REPLACE TEMP TABLE {name} AS FROM {' UNION ALL FROM '.join(parts)}"
+            )
+            if not keep:
+                lake.execute("".join(f"DROP TABLE {part};" for part in parts))
+
+
+def _by_key() -> Set[str]:
+    """The tables of the window that are made bucket by bucket."""
+    made = detectors.tables_of_window()
+    return {name for name, is_table in made.items() if is_table and name not in _AT_ONCE}
+
+
+@contextmanager
+def _shown(lake: Lake, bucket: int) -> Iterator[None]:
+    """The tables of a bucket under their own names, but for those that are read of all keys."""
+    names = _by_key() - _WHOLE
+    _show_rows(lake, bucket)
+    _rename(lake, names, f"of_{bucket}_{{}}", "{}")
+    yield
+    _rename(lake, names, "{}", f"of_{bucket}_{{}}")
+    _read_rows(lake)
+
+
+def _show_rows(lake: Lake, bucket: int) -> None:
+    """Have the roll-ups, ``keys`` and ``places`` be those of a bucket."""
+    _read_rows(lake, f"WHERE bucket = {bucket}")
+    lake.execute(
+        "CREATE OR REPLACE TEMP TABLE keys AS FROM all_keys "
+        f"SEMI JOIN (FROM key_buckets WHERE bucket = {bucket}) USING (key_id); "
+        "CREATE OR REPLACE TEMP TABLE places AS FROM all_places "
+        "WHERE place_id IN (SELECT place_id FROM place_days)"
+    )
 
 
 def _read_rows(lake: Lake, of: str = "") -> None:
@@ -112,8 +203,21 @@ def _read_rows(lake: Lake, of: str = "") -> None:
 
 def _set_aside(lake: Lake, names: Iterable[str]) -> None:
     """Keep these tables under another name, ``all_…``."""
-    for name in names:
-        lake.execute(f"DROP TABLE IF EXISTS all_{name}; ALTER TABLE {name} RENAME TO all_{name}")
+    _rename(lake, names, "{}", "all_{}")
+
+
+def _put_back(lake: Lake, names: Iterable[str]) -> None:
+    _rename(lake, names, "all_{}", "{}")
+
+
+def _rename(lake: Lake, names: Iterable[str], old: str, new: str) -> None:
+    lake.execute(
+        "".join(
+            f"DROP TABLE IF EXISTS {new.format(name)}; "
+            f"ALTER TABLE {old.format(name)} RENAME TO {new.format(name)};"
+            for name in names
+        )
+    )
 
 
 def _filled(lake: Lake, keys_at_once: int) -> Iterator[tuple[str, int]]:

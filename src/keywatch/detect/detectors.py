@@ -128,6 +128,11 @@ class Detector:
         return self.folder.is_relative_to(content_path("detectors"))
 
     @property
+    def may_read_all_keys(self) -> bool:
+        """Whether it needs all tables of all keys: of a bundled one it is known what it reads."""
+        return self.history == "peers" and not self.is_bundled
+
+    @property
     def counts(self) -> bool:
         """Whether it adds to the suspicion: upkeep and rules don't, nor what is not yet stable."""
         return self.status == "stable" and not self.hygiene and not self.backstop

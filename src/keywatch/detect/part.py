@@ -144,7 +144,7 @@ def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) 
     key beside the part would be acted on, or a detector that is not ours compares with peers, by
     tables that may not have them.
     """
-    if any(each.history == "peers" and not each.is_bundled for each in known.detectors):
+    if any(each.may_read_all_keys for each in known.detectors):
         return None
     part = key_ids
     for _ in range(_MOST_ROUNDS):

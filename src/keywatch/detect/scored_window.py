@@ -242,11 +242,10 @@ def judge_of(
     drawn = detectors.keys_to_fit(lake)
 
     def judge_one(asked: Window) -> WindowEvidence:
-        buckets.prepare_window(lake, asked, days)
         is_last = asked == window
-        for detector in loaded if is_last else scoring.gathered(loaded):
-            detectors.run(lake, detector, asked, fitted if is_last else None, drawn)
-        return scoring.gather(lake, loaded)
+        judging = loaded if is_last else scoring.gathered(loaded)
+        models = {} if fitted is None or not is_last else fitted
+        return buckets.judge(lake, asked, days, judging, loaded, models, drawn, is_last=is_last)
 
     def judge(windows: Sequence[Window]) -> list[WindowEvidence]:
         if [*windows] == [window]:
