@@ -56,7 +56,7 @@ ipynb: $(INSTALLED) ## build/notebooks/*.ipynb, for Jupyter and VS Code
 # A plan of DuckDB is thousands of small allocations: glibc keeps freed ones at hand, and gives
 # nothing back. A tenth of the processor time of a small lake's review; other systems ignore it.
 TUNABLES := glibc.malloc.tcache_count=4000:glibc.malloc.tcache_max=131072
-TUNABLES := $(TUNABLES):glibc.malloc.trim_threshold=1073741824:glibc.malloc.mmap_threshold=33554432
+TUNABLES := $(TUNABLES):glibc.malloc.trim_threshold=268435456:glibc.malloc.mmap_threshold=33554432
 test test-long test-cluster: export GLIBC_TUNABLES := $(TUNABLES):glibc.malloc.top_pad=67108864
 
 # A file's tests share their lakes and servers, so they stay in one process; in the order of their

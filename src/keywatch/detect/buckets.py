@@ -1,10 +1,10 @@
-"""The tables of a large lake's windows, made of some keys after the other.
+"""The windows of a large lake, judged some keys after the other.
 
 A window's tables of 5,000 keys take half a gigabyte. What does not fit into `storage.memory_limit`
 is on disk, and to join such tables takes long. So the keys are put into buckets that are closed
 under kinship (`detect/kin.sql`), the roll-ups are read once and kept in order of the buckets, and
-`detect/prepare.sql` runs for each bucket, on tables that fit. What it makes is put together: in the
-end all tables are as if they had been made at once.
+`detect/prepare.sql` runs for each bucket, on tables that fit, and so do the detectors, with what
+keys at large do beside them. In the end all tables are as if they had been made at once.
 """
 
 from __future__ import annotations
