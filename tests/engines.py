@@ -63,7 +63,7 @@ class Deadly:
         try:
             yield from self.engine.each(deadly, common, tasks, ahead)
         finally:
-            if mark.exists():
+            if mark.exists() and phase not in self.killed:
                 self.killed.append(phase)
 
     def everywhere(self, function: Callable[[], None]) -> None:
