@@ -239,13 +239,8 @@ class _Tables:
 
     def _rename(self, old: str, new: str) -> None:
         tables = [name for name, is_table in detectors.tables_of_window().items() if is_table]
-        self.lake.execute(
-            "".join(
-                f"DROP TABLE IF EXISTS {new.format(name)}; "
-                f"ALTER TABLE IF EXISTS {old.format(name)} RENAME TO {new.format(name)};"
-                for name in (*tables, "expected_endpoints", "evidence")
-            )
-        )
+        names = (*tables, "expected_endpoints", "evidence")
+        detectors.rename(self.lake, names, old, new, missing_ok=True)
 
     def shares(self, window: Window) -> Shares:
         lake, job = self.lake, self.job

@@ -211,15 +211,15 @@ def _at_large(lake: Lake, job: Job, window: Window, parts: Sequence[Shares]) -> 
         tables["past_uses"].select(["key_id", "endpoint"])
     )
     fitted = {
-        each.id: detectors.fitted_to(each, _in_order(shared[f"rows_of_{each.id}"], 2))
+        each.id: detectors.fitted_to(each, shared[f"rows_of_{each.id}"])
         for each in detectors.to_fit(job.judging(window))
     }
     return AtLarge(tables, fitted)
 
 
-def _in_order(rows: pa.Table, columns: int | None = None) -> pa.Table:
-    """The rows in order of their first `columns`, by default of all."""
-    order = [(name, "ascending") for name in rows.column_names[:columns]]
+def _in_order(rows: pa.Table) -> pa.Table:
+    """The rows in order of their columns."""
+    order = [(name, "ascending") for name in rows.column_names]
     return rows.sort_by(order).combine_chunks()
 
 

@@ -37,7 +37,6 @@ _WHOLE = frozenset(detectors.BY_KEY) - _AT_ONCE
 """Tables that detectors read of all keys."""
 _READ_WHOLE = ("visits", "baseline_endpoints")
 """Tables that those of `_AT_ONCE` and ``expected_endpoints`` are made of, beside `_WHOLE`."""
-_OF_VISIT = [("key_id", "ascending"), ("day", "ascending")]
 _WINDOW = "day >= getvariable('window_start') AND day < getvariable('window_end')"
 
 
@@ -108,7 +107,7 @@ class Buckets:
             for bucket in range(self.count):
                 with _shown(lake, bucket):
                     rows.append(detectors.rows_to_fit(lake, each, window, drawn))
-            fitted[each.id] = detectors.fitted_to(each, pa.concat_tables(rows).sort_by(_OF_VISIT))
+            fitted[each.id] = detectors.fitted_to(each, pa.concat_tables(rows))
         detectors.begin_evidence(lake)
         lake.execute("CREATE OR REPLACE TEMP TABLE all_evidence AS FROM evidence")
         parts = []
@@ -151,7 +150,7 @@ class Buckets:
         for bucket in range(self.count):
             _show_rows(lake, bucket)
             detectors.make_again(lake, detectors.tables_of_window().keys() - _AT_ONCE)
-            _rename(lake, _by_key(), "{}", f"of_{bucket}_{{}}")
+            detectors.rename(lake, _by_key(), "{}", f"of_{bucket}_{{}}")
         _read_rows(lake)
         _put_back(lake, ("keys", "places"))
 
@@ -177,9 +176,9 @@ def _shown(lake: Lake, bucket: int) -> Iterator[None]:
     """The tables of a bucket under their own names, but for those that are read of all keys."""
     names = _by_key() - _WHOLE
     _show_rows(lake, bucket)
-    _rename(lake, names, f"of_{bucket}_{{}}", "{}")
+    detectors.rename(lake, names, f"of_{bucket}_{{}}", "{}")
     yield
-    _rename(lake, names, "{}", f"of_{bucket}_{{}}")
+    detectors.rename(lake, names, "{}", f"of_{bucket}_{{}}")
     _read_rows(lake)
 
 
@@ -203,21 +202,11 @@ def _read_rows(lake: Lake, of: str = "") -> None:
 
 def _set_aside(lake: Lake, names: Iterable[str]) -> None:
     """Keep these tables under another name, ``all_…``."""
-    _rename(lake, names, "{}", "all_{}")
+    detectors.rename(lake, names, "{}", "all_{}")
 
 
 def _put_back(lake: Lake, names: Iterable[str]) -> None:
-    _rename(lake, names, "all_{}", "{}")
-
-
-def _rename(lake: Lake, names: Iterable[str], old: str, new: str) -> None:
-    lake.execute(
-        "".join(
-            f"DROP TABLE IF EXISTS {new.format(name)}; "
-            f"ALTER TABLE {old.format(name)} RENAME TO {new.format(name)};"
-            for name in names
-        )
-    )
+    detectors.rename(lake, names, "all_{}", "{}")
 
 
 def _filled(lake: Lake, keys_at_once: int) -> Iterator[tuple[str, int]]:

@@ -477,6 +477,23 @@ def put_in_place(lake: Lake, name: str, rows: pa.Table) -> None:
         lake.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM rows_of_{name}")
 
 
+def rename(
+    lake: Lake, names: Iterable[str], old: str, new: str, *, missing_ok: bool = False
+) -> None:
+    """Rename temporary tables; `old` and `new` hold ``{}`` for the name.
+
+    What had the new name is dropped. With `missing_ok` a table may not be there.
+    """
+    if_exists = "IF EXISTS " if missing_ok else ""
+    lake.execute(
+        "".join(
+            f"DROP TABLE IF EXISTS {new.format(name)}; "
+            f"ALTER TABLE {if_exists}{old.format(name)} RENAME TO {new.format(name)};"
+            for name in names
+        )
+    )
+
+
 @cache
 def rests_on(sql: str) -> frozenset[str]:
     """The prepared tables that a query reads, and those that they are made of in turn."""
@@ -579,10 +596,11 @@ def rows_to_fit(lake: Lake, detector: Detector, window: Window, drawn: Set[str] 
 
 
 def fitted_to(detector: Detector, rows: pa.Table) -> Any:
-    """Its model of `rows`, which are as of `rows_to_fit` and in the query's order."""
+    """Its model of `rows`, which are as of `rows_to_fit`, in whatever order."""
     kind = KINDS[detector.kind]
     assert kind is not None
-    return kind.fit(kind.read(rows), detector.params)
+    in_order = rows.sort_by([(name, "ascending") for name in rows.column_names[:2]])
+    return kind.fit(kind.read(in_order), detector.params)
 
 
 def _of_keys(rows: pa.Table, key_ids: Set[str] | None) -> pa.Table:

@@ -116,16 +116,11 @@ _FOLLOWING = ("new_endpoints", "new_calls", "uses", "arrivals")
 def _set_aside(lake: Lake) -> Iterator[None]:
     """Keep the window's tables under another name, ``own_…``, for the time inside."""
     names = (*_OF_WINDOW, *_FOLLOWING)
-    lake.execute("".join(f"ALTER TABLE {name} RENAME TO own_{name};" for name in names))
+    detectors.rename(lake, names, "{}", "own_{}")
     try:
         yield
     finally:
-        lake.execute(
-            "".join(
-                f"DROP TABLE IF EXISTS {name}; ALTER TABLE own_{name} RENAME TO {name};"
-                for name in names
-            )
-        )
+        detectors.rename(lake, names, "own_{}", "{}")
 
 
 def summary(powers: Sequence[KeyPower]) -> tuple[Power, ...]:
