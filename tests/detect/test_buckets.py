@@ -161,7 +161,7 @@ def test_detectors_have_the_tables_of_one_bucket_at_a_time(
     assert max(seen) == whole
     for each in found.values():
         assert each.visits == at_once.visits
-        assert each.bits.tolist() == at_once.bits.tolist()
+        assert each.bits.toarray().tolist() == at_once.bits.toarray().tolist()
         assert each.cases.tolist() == at_once.cases.tolist()
 
 

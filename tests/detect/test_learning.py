@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from keywatch import pipeline
 from keywatch.content import content_path
 from keywatch.detect import detectors
+from keywatch.detect.calibration import alike, bits_of
 from keywatch.detect.power import THEFTS, KeyPower
 from keywatch.detect.replay import Replay, Replays
 from keywatch.detect.replay import _stored as stored
@@ -403,7 +404,7 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
             for n, network in enumerate(("AS1", "", "AS2", "AS3"))
         ),
         goes_on=np.array([True, False, False, False]),
-        bits=np.arange(8.0).reshape(4, 2),
+        bits=bits_of(np.arange(8.0).reshape(4, 2)),
         facts=np.array([0.0, 0.0, 0.0, 24.0 * has_facts]),
         ruled=np.array([False, True, False, False]),
         moved=np.array([False, False, True, False]),
@@ -419,9 +420,7 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
         found = stored(lake, {week(): "m-i"}, detectors_).get(week())
         assert found is not None
         assert not found.is_new
-        for each in fields(WindowEvidence):
-            one, other = getattr(judged, each.name), getattr(found.evidence, each.name)
-            assert np.array_equal(one, other), each.name
+        assert alike(judged, found.evidence)
         assert stored(lake, {week(1): "m-i"}, detectors_) == {}
         assert stored(lake, {week(): "m-j"}, detectors_) == {}  # the inventory says something else
         lake.execute(

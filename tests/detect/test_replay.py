@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from keywatch.detect.calibration import Calibration, q_values_of_groups
+from keywatch.detect.calibration import Calibration, bits_of, q_values_of_groups
 from keywatch.detect.detectors import load_detectors
 from keywatch.detect.replay import NOTHING, LeftOut, Replay, Replayed, Replays, to_leave_out
 from keywatch.detect.scoring import ScoredCase, WindowEvidence, counting, families_of, judge_cases
@@ -41,7 +41,7 @@ def evidence(strange: dict[str, float], rng: np.random.Generator) -> WindowEvide
         detectors=tuple(COLUMNS),
         visits=visits_of([(key_id, MONDAY, "192.0.2.0/24", "") for key_id in bits]),
         goes_on=np.zeros(rows, bool),
-        bits=said,
+        bits=bits_of(said),
         facts=np.zeros(rows),
         ruled=np.zeros(rows, bool),
         moved=np.zeros(rows, bool),

@@ -19,6 +19,7 @@ from keywatch.detect.calibration import (
     Families,
     Floats,
     Visits,
+    bits_of,
     fold_of,
     q_values,
     q_values_of_groups,
@@ -286,8 +287,8 @@ def test_what_goes_on_adds_what_earlier_windows_said(lake: Lake) -> None:
     visit(lake, ("unfamiliar_origin", 9))
     stranger(lake, "AS1", goes_on=True)
     now = gather(lake, ALL)
-    before = replace(now, bits=np.array([[0.0] * len(COLUMNS)]))
-    before.bits[0, COLUMNS.index("unfamiliar_object")] = 5.0
+    said = [5.0 if name == "unfamiliar_object" else 0.0 for name in COLUMNS]
+    before = replace(now, bits=bits_of(np.array([said])))
     elsewhere = replace(before, visits=visits_of([(*before.names()[0], "AS2")]))
     scale = families_of(ALL, SETTINGS)
     (alone,) = score(lake, now, scale, SETTINGS, earlier=[elsewhere])
@@ -563,7 +564,9 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
             detectors=tuple(COLUMNS),
             visits=visits_of((key_id, MONDAY, AWAY, "") for key_id in week),
             goes_on=np.zeros(len(week), bool),
-            bits=np.array([row(origin, client) for origin, client in week.values()]),
+            bits=bits_of(
+                np.array([row(*said) for said in week.values()]).reshape(-1, len(COLUMNS))
+            ),
             facts=np.zeros(len(week)),
             ruled=np.array([key_id.startswith("ruled_") for key_id in week], bool),
             moved=np.zeros(len(week), bool),
@@ -835,7 +838,7 @@ def test_alone_a_case_is_decided_as_in_a_review_of_it_only(
         detectors=tuple(COLUMNS),
         visits=visits_of([("k", MONDAY, AWAY, "AS1")]),
         goes_on=np.array([False]),
-        bits=np.array([row(origin, client)]),
+        bits=bits_of(np.array([row(origin, client)])),
         facts=np.array([24.0 * (what == "certain")]),
         ruled=np.array([what == "ruled"]),
         moved=np.array([what == "moved"]),
@@ -976,8 +979,9 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
         bits = np.where(rng.random((n, 6)) < 0.2, rng.exponential(3, (n, 6)), 0.0)
         counts = np.array([n // 2, n - n // 2])
         return Visits(
-            np.arange(n), rng.integers(0, 2, n), np.arange(n), bits, counts, np.zeros(n, bool)
-        )
+            np.arange(n), rng.integers(0, 2, n), np.arange(n), bits_of(bits), counts,
+            np.zeros(n, bool),
+        )  # fmt: skip
 
     families = Families(np.arange(6), np.full(6, 14.0))
     fit = Calibration([week(300) for _ in range(4)], families)

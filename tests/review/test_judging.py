@@ -73,6 +73,21 @@ def test_evidence_of_equal_weight_is_always_in_the_same_order(tmp_path: Path) ->
     assert explanations[0] == explanations[1]
 
 
+def test_a_scored_window_keeps_no_evidence_of_keys_that_only_are_as_usual(tmp_path: Path) -> None:
+    events = [
+        each for key_id in ("key_1", "key_2") for each in daily(date(2026, 8, 1), 60, key_id=key_id)
+    ]
+    events += stolen_on("2026-09-17", "key_1")
+    usual = "SELECT count(*) FROM evidence WHERE bits < 0 AND key_id = $key_id"
+    with Lake.open(lake_of(tmp_path, events, [])) as lake, lake.reading():
+        _, scored = judging.make_review(lake, WEEKS[0], SETTINGS)
+        assert all(lake.value(usual, key_id=key_id) for key_id in ("key_1", "key_2"))
+        against = lake.rows("SELECT DISTINCT key_id, detector FROM evidence WHERE bits > 0")
+        kept = {(row["key_id"], row["detector"]) for row in scored.evidence.to_pylist()}
+    assert kept == {*against}
+    assert any(row["bits"] < 0 for row in scored.evidence.to_pylist())
+
+
 def test_of_two_reviews_on_one_connection_each_keeps_its_own_findings(tmp_path: Path) -> None:
     keys = ("key_1", "key_2")
     events = [each for key_id in keys for each in daily(date(2026, 8, 1), 60, key_id=key_id)]

@@ -28,7 +28,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,10 +37,13 @@ from keywatch.model import FAMILIES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from scipy.sparse import csc_array
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Bits: TypeAlias = "csc_array"
+"""Of each visit (a row) and detector (a column), by columns: five of six say nothing of a visit."""
 
 FOLDS = 2
 
@@ -62,15 +65,14 @@ class Visits:
 
     `case` numbers the row's case (its key); `fold` is its key's; `group` numbers the
     visits that are judged as one (a key at a network that is new to it). `bits` has a column a
-    detector, 0 where it says nothing; it is read by columns, so Fortran's order is faster. `cases`
-    counts all keys in use, those without a row too, in each fold. `ruled` says where a rule speaks
-    against the key.
+    detector. `cases` counts all keys in use, those without a row too, in each fold. `ruled` says
+    where a rule speaks against the key.
     """
 
     case: Ints
     fold: Ints
     group: Ints
-    bits: Floats
+    bits: Bits
     cases: Ints
     ruled: Flags
 
@@ -81,6 +83,18 @@ class Visits:
         Of cases that it says something against; in order of case.
         """
         return [_most_by_case(self, column) for column in range(self.bits.shape[1])]
+
+
+def bits_of(rows: Floats) -> Bits:
+    """What detectors say, a row a visit and a column a detector, as it is kept.
+
+    >>> bits_of(np.array([[0.0, 2.0], [-1.0, 0.0]])).toarray(order="F")
+    array([[ 0.,  2.],
+           [-1.,  0.]])
+    """
+    from scipy.sparse import csc_array
+
+    return csc_array(rows)
 
 
 def fold_of(key_id: str) -> int:
@@ -99,13 +113,19 @@ def alike(one: DataclassInstance, other: DataclassInstance) -> bool:
     >>> alike(ones, ones), alike(ones, others)
     (True, False)
     """
-    pairs = [(getattr(one, each.name), getattr(other, each.name)) for each in fields(one)]
-    return all(
-        np.array_equal(value, another)
-        if isinstance(value, np.ndarray)
-        else type(value) is type(another) and value == another
-        for value, another in pairs
-    )
+    return all(_equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(one))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    from scipy.sparse import issparse
+
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    if type(one) is not type(other):
+        return False
+    if issparse(one):
+        return bool(one.shape == other.shape and (one != other).nnz == 0)
+    return bool(one == other)
 
 
 def together(bits: Floats, group: Ints) -> Floats:
@@ -266,7 +286,8 @@ class Tail:
 class Calibration:
     """What the replayed windows give: `replayed` are the visits of each, less those of noisy keys.
 
-    Windows are read one after the other, for the sake of memory: a row takes 8 bytes a detector.
+    Windows are read one after the other, for the sake of memory: a row in full takes 8 bytes a
+    detector.
     `own` are the scores of each noisy key in the `windows`: they speak for that key only. `weight`
     is how many cases each of the strange replayed ones stands for.
 
@@ -274,8 +295,8 @@ class Calibration:
     has the p-value of its rank, (40 + 1) / (99 + 1); what none reached that of the tail:
 
     >>> nth = np.arange(40)
-    >>> replayed = Visits(nth, nth % 2, nth, (nth[:, np.newaxis] + 1) / 10, np.array([50, 49]),
-    ...                   ruled=np.zeros(40, bool))
+    >>> replayed = Visits(nth, nth % 2, nth, bits_of((nth[:, np.newaxis] + 1) / 10),
+    ...                   np.array([50, 49]), ruled=np.zeros(40, bool))
     >>> families = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
     >>> calibration = Calibration([replayed], families)
     >>> calibration.p_values(np.array([0.0, 0.01, 2.0, 10.0])).round(4).tolist()
@@ -293,22 +314,22 @@ class Calibration:
     def calibrated(self, visits: Visits) -> Floats:
         """What each detector says on the common scale: bits of how rare so much was.
 
-        Same shape as ``visits.bits``; what is not above 0 stays. What exceeds all that the n
-        replayed cases of the other fold had gives ``log2(n + 1)``, and the bits that it exceeds by.
-        Never more than the detector's own bits.
+        Same shape as ``visits.bits``, in full; what is not above 0 stays. What exceeds all that the
+        n replayed cases of the other fold had gives ``log2(n + 1)``, and the bits that it exceeds
+        by. Never more than the detector's own bits.
         """
-        out = visits.bits.copy(order="K")
-        for column in range(visits.bits.shape[1]):
-            above = np.flatnonzero(visits.bits[:, column] > 0)
+        out: Floats = visits.bits.toarray(order="F")
+        for column in range(out.shape[1]):
+            rows, said = _said_against(visits, column)
             for fold in range(FOLDS):
                 count = self.total - int(self._cases[fold])
-                rows = above[visits.fold[above] == fold]
-                bits = visits.bits[rows, column]
+                of_fold = visits.fold[rows] == fold
+                bits = said[of_fold]
                 ordered = self._ordered_by_fold[fold][column]
                 as_much = len(ordered) - np.searchsorted(ordered, bits, side="left")
                 rare = np.log2((count + 1) / (as_much + 1))
                 beyond = np.maximum(bits - ordered[-1], 0.0) if len(ordered) else bits
-                out[rows, column] = np.minimum(bits, rare + beyond)
+                out[rows[of_fold], column] = np.minimum(bits, rare + beyond)
         return out
 
     @cached_property
@@ -417,12 +438,18 @@ class Calibration:
 
 def _most_by_case(visits: Visits, column: int) -> tuple[Floats, Ints]:
     """The most that a detector says of each case that it says something against, and its fold."""
-    bits = visits.bits[:, column]
-    rows = np.flatnonzero(bits > 0)
-    rows = rows[np.lexsort((bits[rows], visits.case[rows]))]
+    rows, bits = _said_against(visits, column)
+    order = np.lexsort((bits, visits.case[rows]))
     # The last of each case.
-    rows = rows[np.append(np.diff(visits.case[rows]) != 0, True)[: len(rows)]]
-    return bits[rows], visits.fold[rows]
+    last = order[np.append(np.diff(visits.case[rows[order]]) != 0, True)[: len(order)]]
+    return bits[last], visits.fold[rows[last]]
+
+
+def _said_against(visits: Visits, column: int) -> tuple[Ints, Floats]:
+    """The rows that a detector says something against, and how much."""
+    said = slice(*visits.bits.indptr[column : column + 2])
+    rows, bits = visits.bits.indices[said], visits.bits.data[said]
+    return rows[bits > 0], bits[bits > 0]
 
 
 def _parts(rows: Floats) -> Floats:

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from keywatch import __version__
-from keywatch.detect.calibration import Calibration, Families, alike
+from keywatch.detect.calibration import Calibration, Families, alike, bits_of
 from keywatch.detect.detectors import Detector
 from keywatch.detect.scoring import (
     VISITS,
@@ -233,7 +233,7 @@ class Replays:
         )
         rows, detectors = replay.evidence.bits.shape
         each = np.arange(rows + 1, dtype=np.int32) * detectors
-        bits = pa.ListArray.from_arrays(each, pa.array(replay.evidence.bits.ravel()))
+        bits = pa.ListArray.from_arrays(each, pa.array(replay.evidence.bits.toarray().ravel()))
         table = replay.evidence.visits.append_column("bits", bits)
         for name in ("goes_on", "ruled", "moved"):
             table = table.append_column(name, pa.array(getattr(replay.evidence, name), pa.bool_()))
@@ -479,33 +479,31 @@ def _stored(
     }
     if not cases:
         return {}
-    import pyarrow.compute as pc
-
-    visits = lake.table(
-        "SELECT method, window_start, window_end, key_id, day, prefix, bits, network, goes_on, "
-        f"ruled, moved FROM lake.replayed_visits WHERE {those} ORDER BY key_id, day, prefix",
-        **named,
-    )
     return {
-        each: _from_lake(each, visits.filter(pc.field("method") == methods[each]), detectors, count)
+        each: _from_lake(lake, each, methods[each], detectors, count)
         for each, count in cases.items()
     }
 
 
 def _from_lake(
-    window: Window, visits: pa.Table, detectors: tuple[str, ...], cases: Sequence[int]
+    lake: Lake, window: Window, method: str, detectors: tuple[str, ...], cases: Sequence[int]
 ) -> Replay:
-    """The replay of `window`, whose visits are among `visits`."""
-    import pyarrow.compute as pc
-
-    is_its = (pc.field("window_start") == window.start) & (pc.field("window_end") == window.end)
-    rows = visits.filter(is_its)
+    """The replay of `window`, which the lake has: a window at a time, for in full it is large."""
+    rows = lake.table(
+        "SELECT key_id, day, prefix, bits, network, goes_on, ruled, moved "
+        "FROM lake.replayed_visits "
+        "WHERE method = $method AND window_start = $start AND window_end = $end "
+        "ORDER BY key_id, day, prefix",
+        method=method,
+        start=window.start,
+        end=window.end,
+    )
     bits = rows["bits"].combine_chunks().flatten().to_numpy()
     evidence = WindowEvidence(
         detectors=detectors,
         visits=rows.select(VISITS.names).cast(VISITS),
         goes_on=rows["goes_on"].to_numpy(),
-        bits=np.asfortranarray(bits.reshape(-1, len(detectors))),
+        bits=bits_of(bits.reshape(-1, len(detectors))),
         facts=np.zeros(len(rows)),
         ruled=rows["ruled"].to_numpy(),
         moved=rows["moved"].to_numpy(),

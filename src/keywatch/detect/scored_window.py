@@ -101,8 +101,10 @@ _CASE_VISITS_SCHEMA = pa.schema(
 class Said:
     """What the detectors say of a window's keys, or of some of them.
 
-    `visits` is what counts of it, by visit; `evidence` all of it, as the table that `detectors.run`
-    adds to; `members` are the keys that may belong together (`groups.find_members`).
+    `visits` is what counts of it, by visit; `evidence` is for the cases, as the table that
+    `detectors.run` adds to: of each key all that a detector says, if any of it speaks against the
+    owner or is upkeep. Most rows only say that a visit is as usual. `members` are the keys that may
+    belong together (`groups.find_members`).
     """
 
     visits: WindowEvidence
@@ -112,7 +114,11 @@ class Said:
     @classmethod
     def of(cls, lake: Lake, loaded: Sequence[Detector], visits: WindowEvidence) -> Said:
         """What ``evidence`` has, of which `visits` were gathered."""
-        return cls(visits, lake.table("FROM evidence"), find_members(lake, loaded))
+        evidence = lake.table(
+            "FROM evidence "
+            "SEMI JOIN (FROM evidence WHERE bits > 0 OR hygiene) USING (key_id, detector)"
+        )
+        return cls(visits, evidence, find_members(lake, loaded))
 
     @property
     def key_ids(self) -> set[str]:
@@ -127,7 +133,7 @@ class Said:
 class Scored:
     """The cases of a window, the most suspicious first, and the tables that they rest on.
 
-    Columns of `evidence`: as the table that `detectors.run` adds to; of `visit_scores`: key_id,
+    Columns of `evidence`: as of `Said.evidence`; of `visit_scores`: key_id,
     day, prefix, bits, of each visit with evidence; of `case_visits`: key_id, day, prefix, network,
     class, place, events, response_bytes, worst, suspicious, of each visit of a case that is told
     in full.

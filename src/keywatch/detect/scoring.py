@@ -26,12 +26,14 @@ import pyarrow as pa
 
 from keywatch.detect.calibration import (
     FOLDS,
+    Bits,
     Calibration,
     Families,
     Flags,
     Floats,
     Ints,
     Visits,
+    bits_of,
     fold_of,
     most_of_case,
     q_values_of_groups,
@@ -84,7 +86,7 @@ class WindowEvidence:
     detectors: tuple[str, ...]
     visits: pa.Table
     goes_on: Flags
-    bits: Floats
+    bits: Bits
     facts: Floats
     ruled: Flags
     moved: Flags
@@ -112,7 +114,7 @@ class WindowEvidence:
             case=case,
             fold=np.array([fold_of(each) for each in key_ids], np.int64)[case],
             group=np.unique(group, return_inverse=True)[1],
-            bits=np.asfortranarray(self.bits),
+            bits=self.bits,
             cases=self.cases,
             ruled=self.ruled,
         )
@@ -189,12 +191,14 @@ class WindowEvidence:
 
     def and_visits_of(self, others: Iterable[WindowEvidence]) -> WindowEvidence:
         """The same with the visits of `others` after its own."""
+        from scipy.sparse import vstack
+
         parts = [self, *others]
         return replace(
             self,
             visits=pa.concat_tables([part.visits for part in parts]),
             goes_on=np.concatenate([part.goes_on for part in parts]),
-            bits=np.concatenate([part.bits for part in parts]),
+            bits=vstack([part.bits for part in parts], format="csc"),
             facts=np.concatenate([part.facts for part in parts]),
             ruled=np.concatenate([part.ruled for part in parts]),
             moved=np.concatenate([part.moved for part in parts]),
@@ -209,7 +213,7 @@ class WindowEvidence:
             joined,
             visits=joined.visits.take(order).combine_chunks(),
             goes_on=joined.goes_on[order],
-            bits=np.asfortranarray(joined.bits[order]),
+            bits=joined.bits[order],
             facts=joined.facts[order],
             ruled=joined.ruled[order],
             moved=joined.moved[order],
@@ -226,7 +230,7 @@ class WindowEvidence:
             self,
             visits=self.visits.filter(kept),
             goes_on=self.goes_on[kept],
-            bits=np.asfortranarray(self.bits[kept]),
+            bits=self.bits[kept],
             facts=self.facts[kept],
             ruled=self.ruled[kept],
             moved=self.moved[kept],
@@ -247,7 +251,7 @@ def _ranked(texts: pa.ChunkedArray) -> Ints:
     return ranks[numbers]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoredCase:
     """One key's worst visit; `day` and `prefix` are None where all evidence is the key's own.
 
@@ -407,7 +411,7 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
         goes_on=said["goes_on"].to_numpy(),
         ruled=said["ruled"].to_numpy(),
         moved=said["moved"].to_numpy(),
-        bits=bits,
+        bits=bits_of(bits),
         facts=said["facts"].to_numpy(),
         cases=np.bincount(np.array(folds, np.int64), minlength=FOLDS),
         fact_actions=_fact_actions(lake),
@@ -614,7 +618,7 @@ def visit_bits(
     ...         schema=VISITS,
     ...     ),
     ...     goes_on=flags,
-    ...     bits=np.array([[2.0], [7.0], [3.0]]),
+    ...     bits=bits_of(np.array([[2.0], [7.0], [3.0]])),
     ...     facts=np.zeros(3), ruled=flags, moved=flags, cases=np.array([1, 1]),
     ... )
     >>> scale = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
@@ -629,9 +633,10 @@ def visit_bits(
     if going_on:
         whole = evidence.and_visits_of(one.at(going_on) for one in earlier)
     visits = whole.as_visits()
-    counted = visits.bits
     if isinstance(scale, Calibration):
         counted = scale.calibrated(visits)
+    else:
+        counted = visits.bits.toarray(order="F")
     said = together(counted, visits.group)[: len(evidence.visits)]
     total = families_in(scale).total(said)
     return said, np.round(total + evidence.facts, _BITS_DIGITS)

@@ -66,6 +66,7 @@ _SMALL_ROWS = 100_000
 """Of ``activity``: what is read of so many costs less on one core than to share it out."""
 _LEFT_ALONE_MS = 86_400_000
 _BATCH_ROWS = 20_480
+_RECORDS_AT_ONCE = 10_000
 _FIRST_RETRY_SECONDS = 0.05
 _LONGEST_RETRY_SECONDS = 2.0
 
@@ -680,7 +681,11 @@ class Lake:
         with self._explaining():
             cursor = self._run(sql, parameters)
             names = [column[0] for column in cursor.description or []]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            found: list[dict[str, Any]] = []
+            # Some at a time: all of them as tuples too would take twice the memory.
+            while rows := cursor.fetchmany(_RECORDS_AT_ONCE):
+                found += (dict(zip(names, row, strict=True)) for row in rows)
+            return found
 
     def table(self, sql: str, **parameters: object) -> pa.Table:
         """All rows of a query as an Arrow table, in batches that DuckDB reads in parallel."""

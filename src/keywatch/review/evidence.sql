@@ -1,5 +1,5 @@
--- grain: key_id, detector, explanation; what the detectors say of each case, the most first. Reads
--- the window's scored_evidence and scored_cases.
+-- grain: key_id, detector, explanation; what the detectors say against each case, the most first.
+-- Reads the window's scored_evidence and scored_cases.
 WITH cases AS (
     SELECT c.key_id, c.day, c.prefix, v.network
     FROM scored_cases AS c
@@ -46,4 +46,5 @@ FROM (
         ON f.detector = e.detector AND e.bits >= f.certain_bits AND f.action <> 'revoke'
 ) AS s
 LEFT JOIN facts AS f ON f.detector = s.detector AND s.bits >= f.certain_bits
+WHERE s.bits > 0
 ORDER BY bits DESC, s.detector, day, prefix, explanation, actual

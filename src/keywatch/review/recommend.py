@@ -248,7 +248,7 @@ def _scene(key_id: str, standing: Standing, facts: _Facts) -> Scene | None:
 
 
 def _evidence(
-    one: ScoredCase, said_of_it: Iterable[Mapping[str, Any]], loaded: Sequence[Detector]
+    one: ScoredCase, rows: Sequence[Mapping[str, Any]], loaded: Sequence[Detector]
 ) -> tuple[Evidence, ...]:
     """That of the worst visit and of those that are judged with it, of their days, and of the key.
 
@@ -257,7 +257,6 @@ def _evidence(
     Facts come first, the most urgent before the others. What does not count has 0 bits here, and so
     has what speaks for the owner; what speaks against has as much less.
     """
-    rows = [row for row in said_of_it if row["bits"] > 0]
     said: dict[str, float] = defaultdict(float)
     for row in rows:
         if row["fact_action"] is None:
