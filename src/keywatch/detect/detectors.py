@@ -169,10 +169,19 @@ def load_detector(folder: Path) -> Detector:
     """
     file = folder / "detector.toml"
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        toml = file.read_text(encoding="utf-8")
         sql = (folder / "detect.sql").read_text(encoding="utf-8")
     except OSError as e:
         raise DetectorError(f"{e.filename}: can't be read ({e.strerror})") from e
+    return _detector(folder, toml, sql)
+
+
+@lru_cache(maxsize=256)
+def _detector(folder: Path, toml: str, sql: str) -> Detector:
+    """The detector of these texts; a review loads the same ones twice."""
+    file = folder / "detector.toml"
+    try:
+        values: dict[str, Any] = tomllib.loads(toml)
     except tomllib.TOMLDecodeError as e:
         raise DetectorError(f"{file}: not valid TOML: {e}") from e
     missing = [name for name in _REQUIRED if not values.get(name)]
