@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -41,12 +42,31 @@ from tests.test_pipeline import (
 THURSDAY = date(2026, 10, 1)
 
 
+def until_wednesday(folder: Path) -> Path:
+    events = [each for each in daily(date(2026, 8, 1), 65) + crowd()
+              if each["timestamp"] < f"{THURSDAY}"]  # fmt: skip
+    return lake_of(folder, events, [key()])
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
     """A lake until Wednesday, not watched yet."""
-    events = [each for each in daily(date(2026, 8, 1), 65) + crowd()
-              if each["timestamp"] < f"{THURSDAY}"]  # fmt: skip
-    return lake_of(tmp_path, events, [key()])
+    return until_wednesday(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LastScoring]:
+    """The lake after the first run of a process, which scores all keys, and what that leaves."""
+    lake, last = until_wednesday(tmp_path_factory.mktemp("watched")), LastScoring()
+    assert told(pipeline.watch(lake, NO_REPLAY, last=last)) == []
+    return lake, last
+
+
+@pytest.fixture
+def watched(first_run: tuple[Path, LastScoring], tmp_path: Path) -> tuple[Path, LastScoring]:
+    """A copy of the lake that was watched once, and of what that leaves."""
+    lake, last = first_run
+    return Path(shutil.copytree(lake, tmp_path / "lake")), copy(last)
 
 
 def load(lake: Path, folder: Path, events: Iterable[dict[str, Any]]) -> None:
@@ -79,10 +99,9 @@ def told(watched: Watched) -> list[tuple[str, tuple[str, ...], str, float]]:
 
 
 def test_a_theft_is_found_by_scoring_its_key_alone(
-    lake: Path, tmp_path: Path, parts: list[frozenset[str]]
+    watched: tuple[Path, LastScoring], tmp_path: Path, parts: list[frozenset[str]]
 ) -> None:
-    last = LastScoring()
-    assert told(pipeline.watch(lake, NO_REPLAY, last=last)) == []
+    lake, last = watched
     load(lake, tmp_path, theft())
     found = told(pipeline.watch(lake, NO_REPLAY, last=last))
     assert parts == [frozenset({"key_1"})]
@@ -116,10 +135,12 @@ def load_late(lake: Path) -> None:
 
 @pytest.mark.parametrize("change", [change_inventory, load_late, give_verdict])
 def test_where_more_than_some_keys_has_changed_all_are_scored(
-    lake: Path, tmp_path: Path, parts: list[frozenset[str]], change: Callable[[Path], None]
+    watched: tuple[Path, LastScoring],
+    tmp_path: Path,
+    parts: list[frozenset[str]],
+    change: Callable[[Path], None],
 ) -> None:
-    last = LastScoring()
-    pipeline.watch(lake, NO_REPLAY, last=last)
+    lake, last = watched
     change(lake)
     load(lake, tmp_path, [line(f"{THURSDAY}T23:00:00", key_id="crowd_07")])
     assert pipeline.watch(lake, NO_REPLAY, last=last).windows
@@ -176,10 +197,12 @@ def test_all_keys_are_scored_once_an_hour(
 
 
 def test_what_could_not_be_stored_is_scored_again(
-    lake: Path, tmp_path: Path, parts: list[frozenset[str]], monkeypatch: pytest.MonkeyPatch
+    watched: tuple[Path, LastScoring],
+    tmp_path: Path,
+    parts: list[frozenset[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    last = LastScoring()
-    pipeline.watch(lake, NO_REPLAY, last=last)
+    lake, last = watched
     load(lake, tmp_path, theft())
 
     def busy(*_: Any) -> None:
