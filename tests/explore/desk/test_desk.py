@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from html import unescape
 from pathlib import Path
 
@@ -37,18 +38,17 @@ class Served:
 
     address: str
     lake: Path
-    clients: list[httpx.Client] = field(default_factory=list)
 
     @property
     def root(self) -> str:
         return self.address.partition("?")[0]
 
+    @cached_property
     def client(self) -> httpx.Client:
         """A browser that has opened the address."""
         client = httpx.Client(
             base_url=self.root, follow_redirects=True, trust_env=False, timeout=60
         )
-        self.clients.append(client)
         assert client.get(self.address).status_code == 200
         return client
 
@@ -75,9 +75,8 @@ def serving(lake: Path, *options: str) -> Iterator[Served]:
             assert found, line
             served = Served(found[0], lake)
             yield served
-            for client in served.clients:
-                client.close()
             assert process.poll() is None, f"it ended by itself: {process.returncode}"
+            served.client.close()
         finally:
             process.terminate()
 
@@ -128,7 +127,7 @@ def test_the_token_buys_a_cookie_that_no_script_and_no_other_site_gets(served: S
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     assert served.address.partition("=")[2].lower() not in cookie
-    shown = served.client().get("/")
+    shown = served.client.get("/")
     assert shown.headers["cache-control"] == "no-store"
     assert "default-src 'none'" in shown.headers["content-security-policy"]
     assert "script-src" not in shown.headers["content-security-policy"]
@@ -139,7 +138,7 @@ def test_the_token_buys_a_cookie_that_no_script_and_no_other_site_gets(served: S
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:80", ""])
 def test_a_name_that_is_made_to_point_here_is_refused(served: Served, host: str) -> None:
-    answer = served.client().get("/", headers={"host": host})
+    answer = served.client.get("/", headers={"host": host})
     assert answer.status_code in (400, 421)
     assert "key_1" not in answer.text
 
@@ -150,7 +149,7 @@ def form_of(page: str) -> dict[str, str]:
 
 
 def test_a_verdict_needs_our_own_form_from_our_own_page(served: Served) -> None:
-    client = served.client()
+    client = served.client
     form = form_of(client.get("/case?key=key_2&week=2026-W40").text)
     whole = form | {"because": "forged", "verdict": "benign"}
     own = {"origin": served.root.rstrip("/")}
@@ -170,7 +169,7 @@ def test_a_verdict_needs_our_own_form_from_our_own_page(served: Served) -> None:
 
 
 def test_what_is_wrong_with_a_verdict_is_told(served: Served) -> None:
-    client = served.client()
+    client = served.client
     form = form_of(client.get("/case?key=key_2&week=2026-W40").text)
     own = {"origin": served.root.rstrip("/")}
     for wrong, told in (
@@ -187,7 +186,7 @@ def test_what_is_wrong_with_a_verdict_is_told(served: Served) -> None:
 
 
 def test_a_verdict_says_what_is_meant_of_a_key_that_no_alert_named(served: Served) -> None:
-    client = served.client()
+    client = served.client
     page = client.get("/case?key=crowd_07&week=2026-W40").text
     assert '<input type="checkbox" name="origin" value="84.151.10.0/24">' in page
     said = {"because": "a release", "verdict": "expected", "origin": "84.151.10.0/24"}
@@ -207,7 +206,7 @@ def test_a_verdict_says_what_is_meant_of_a_key_that_no_alert_named(served: Serve
 
 
 def test_an_alert_is_assigned_commented_on_and_approved(served: Served) -> None:
-    client = served.client()
+    client = served.client
     page = client.get("/case?key=key_1&week=2026-W40").text
     assert "Not assigned." in page
     form = {
@@ -234,7 +233,7 @@ def test_an_alert_is_assigned_commented_on_and_approved(served: Served) -> None:
 def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(
     served: Served, lake: Path
 ) -> None:
-    client = served.client()
+    client = served.client
     form = form_of(client.get("/case?key=key_2&week=2026-W40").text)
     before = served.said()
     with Lake.open(lake) as other, other.writing():
@@ -252,7 +251,7 @@ def test_a_verdict_says_when_somebody_else_writes_and_pages_go_on(
 
 def test_without_allow_verdicts_none_can_be_given(lake: Path) -> None:
     with serving(lake) as served:
-        client = served.client()
+        client = served.client
         page = client.get("/case?key=key_2").text
         assert "read-only" in page
         assert "<form" not in page
