@@ -441,16 +441,26 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lake
 
 
-def test_power_says_what_would_be_caught_and_after_how_much(quiet: Path) -> None:
+@pytest.fixture(scope="module")
+def promised(quiet: Path) -> KeyPower:
+    """What is promised of one key; the tests load its thief."""
+    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
+    return power
+
+
+def test_power_says_what_would_be_caught_and_after_how_much(
+    quiet: Path, promised: KeyPower
+) -> None:
     powers = pipeline.power_of_keys(quiet, week(), USUAL)
     assert len(powers) == 41
-    (one,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
-    assert one in powers
-    assert set(one.requests) == set(THEFTS)
-    scan, reader = one.requests["scan"], one.requests["same_provider"]
+    assert promised in powers
+    assert set(promised.requests) == set(THEFTS)
+    scan, reader = promised.requests["scan"], promised.requests["same_provider"]
     assert scan is not None
     assert reader is None or scan <= reader
-    assert "a scan from a new hosting network would be caught after about" in render_power([one])
+    assert "a scan from a new hosting network would be caught after about" in render_power(
+        [promised]
+    )
     assert "crowd_07" in render_power(powers)
     with pytest.raises(UsageError, match="nobody"):
         pipeline.power_of_keys(quiet, week(), USUAL, "nobody")
@@ -479,13 +489,6 @@ def theft_of(kind: str, requests: int) -> list[dict[str, Any]]:
         )
         for n, path in enumerate(paths)
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def promised(quiet: Path) -> KeyPower:
-    """What is promised of the key whose thief the tests load."""
-    (power,) = pipeline.power_of_keys(quiet, week(), USUAL, "status board")
-    return power
 
 
 @pytest.mark.parametrize("kind", KINDS)
