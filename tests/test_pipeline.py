@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -75,23 +75,39 @@ def crowd(count: int = 40) -> list[dict[str, Any]]:
     ]
 
 
-_LOADED = TemporaryDirectory(prefix="keywatch-tests-")
+_MADE = TemporaryDirectory(prefix="keywatch-tests-")
 
 
-def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str, Any]]) -> Path:
-    """A lake of its own under `folder`; what was loaded before is copied."""
-    log = "".join(json.dumps(event) + "\n" for event in events)
-    inventory = "".join(json.dumps(key) + "\n" for key in keys)
-    made = Path(_LOADED.name) / hashlib.sha256(f"{log}\0{inventory}".encode()).hexdigest()
+def _made(content: str, make: Callable[[Path], None]) -> Path:
+    """A folder as `make` fills it, in this process once for the same content."""
+    made = Path(_MADE.name) / hashlib.sha256(content.encode()).hexdigest()
     if not made.exists():
         half = made.with_suffix(".half")
         half.mkdir()
-        (half / "log.jsonl").write_text(log, encoding="utf-8")
-        pipeline.ingest(half / "lake", [str(half / "log.jsonl")], SETTINGS)
-        if keys:
-            (half / "keys.jsonl").write_text(inventory, encoding="utf-8")
-            pipeline.import_keys(half / "lake", half / "keys.jsonl", SETTINGS)
+        make(half)
         half.rename(made)
+    return made
+
+
+def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str, Any]]) -> Path:
+    """A lake of its own under `folder`; what was made before is copied, also under other keys."""
+    log = "".join(json.dumps(event) + "\n" for event in events)
+    inventory = "".join(json.dumps(key) + "\n" for key in keys)
+
+    def empty(place: Path) -> None:
+        Lake.open(place / "lake", create=True).close()
+
+    def loaded(place: Path) -> None:
+        shutil.copytree(_made("", empty), place, dirs_exist_ok=True)
+        (place / "log.jsonl").write_text(log, encoding="utf-8")
+        pipeline.ingest(place / "lake", [str(place / "log.jsonl")], SETTINGS)
+
+    def with_keys(place: Path) -> None:
+        shutil.copytree(_made(log, loaded), place, dirs_exist_ok=True)
+        (place / "keys.jsonl").write_text(inventory, encoding="utf-8")
+        pipeline.import_keys(place / "lake", place / "keys.jsonl", SETTINGS)
+
+    made = _made(f"{log}\0{inventory}", with_keys) if keys else _made(log, loaded)
     shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder / "lake"
 
