@@ -248,7 +248,6 @@ def blank(kept_lake: Lake) -> Iterator[Lake]:
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> Iterator[Loading]:
+def quick(tmp_path: Path, blank: Lake) -> Loading:
     """An empty lake in memory: for what becomes of a line, not of a file of the lake."""
-    with Lake.in_memory() as lake:
-        yield Loading(tmp_path, lake)
+    return Loading(tmp_path, blank)

@@ -354,24 +354,24 @@ def test_short_lines_and_unread_ones_count_for_what_they_take_up(
 
 
 def test_a_file_that_is_hopeless_is_not_read_to_its_end(
-    quick: Loading, monkeypatch: pytest.MonkeyPatch
+    loading: Loading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keywatch.vendors.files.MOST_LINES", 50)
     monkeypatch.setattr("keywatch.load.ingest._ENOUGH_LINES", 200)
     bad, good = b"no line\n" * 5000, as_json_lines(events(3))
-    quick.write(as_json_lines(events(9)[3:]), "good.jsonl")
-    file = quick.write(good + bad, "hopeless.jsonl")
+    loading.write(as_json_lines(events(9)[3:]), "good.jsonl")
+    file = loading.write(good + bad, "hopeless.jsonl")
     # Not yet mostly bad where enough was looked at, and acceptable at its end.
-    late = quick.write(as_json_lines(events(130)[10:]) + bad[: 8 * 100] + good * 60, "late.jsonl")
+    late = loading.write(as_json_lines(events(130)[10:]) + bad[: 8 * 100] + good * 60, "late.jsonl")
     options: dict[str, Any] = {"chunk_bytes": 1024, "max_reject_share": 0.3}
-    report = quick.load(quick.folder / "logs", **options)
+    report = loading.load(loading.folder / "logs", **options)
     (left_out,) = report.left_out
     assert left_out.path == str(file)
     assert 200 <= int(left_out.left_out.split(" of ")[1].split()[0]) < 1000
     assert report.total("rejects") == 100
     assert late.name in {Path(one.path).name for one in report.files if one.events}
     with pytest.raises(TooManyRejectsError, match=r"hopeless\.jsonl: \d{3} of \d{3} lines"):
-        quick.load(file, **options)
+        loading.load(file, **options)
 
 
 # --------------------------------------------------------------------------------------------- CSV

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -29,9 +29,8 @@ QUICK = Settings(review=ReviewSettings(replayed_windows=0, power_keys=0))
 
 
 @pytest.fixture
-def lake() -> Iterator[Lake]:
-    with Lake.in_memory() as lake:
-        yield lake
+def lake(blank: Lake) -> Lake:
+    return blank
 
 
 def found(lake: Lake, now: datetime = NOW, **sections: object) -> list[HealthFinding]:

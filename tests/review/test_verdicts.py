@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,16 +138,15 @@ def test_what_a_verdict_is_not_about_stays_out_and_the_alert_open(tmp_path: Path
 
 
 @pytest.fixture
-def memory() -> Iterator[Lake]:
+def memory(blank: Lake) -> Lake:
     """A key that was used, and reviewed, in a week."""
-    with Lake.in_memory() as lake:
-        used(lake, HOME, date(2026, 9, 29))
-        lake.execute(
-            "INSERT INTO lake.runs BY NAME SELECT 'run' AS run_id, $start AS window_start, "
-            "$end AS window_end, $end AS made_at",
-            start=week().start, end=week().end,
-        )  # fmt: skip
-        yield lake
+    used(blank, HOME, date(2026, 9, 29))
+    blank.execute(
+        "INSERT INTO lake.runs BY NAME SELECT 'run' AS run_id, $start AS window_start, "
+        "$end AS window_end, $end AS made_at",
+        start=week().start, end=week().end,
+    )  # fmt: skip
+    return blank
 
 
 def used(lake: Lake, address: str, day: date, origin_class: str = "isp") -> None:
