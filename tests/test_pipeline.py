@@ -98,7 +98,7 @@ def lake_of(folder: Path, events: Iterable[dict[str, Any]], keys: list[dict[str,
         Lake.open(place / "lake", create=True).close()
 
     def loaded(place: Path) -> None:
-        shutil.copytree(_made("", empty), place, dirs_exist_ok=True)
+        shutil.copytree(_made("empty", empty), place, dirs_exist_ok=True)
         (place / "log.jsonl").write_text(log, encoding="utf-8")
         pipeline.ingest(place / "lake", [str(place / "log.jsonl")], SETTINGS)
 

@@ -256,7 +256,10 @@ def test_a_detector_on_trial_makes_no_group(folder: Path, tmp_path: Path) -> Non
         assert bool(answer.groups) is grouped
 
 
-def test_the_workbench_asks_what_a_draft_would_change(folder: Path, tmp_path: Path) -> None:
+def test_the_workbench_asks_what_a_draft_would_change(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS", "0")
     pipeline.review(folder, WEEK, NO_REPLAY)
     curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="draft")
     replayed = keywatch.open(folder).detector(tmp_path / "curl_user").replay(weeks=1)

@@ -23,7 +23,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> LakeView:
     events = daily(date(2026, 8, 1), 65) + theft() + crowd()
     folder = lake_of(tmp_path_factory.mktemp("workbench"), events, [key()])
     pipeline.review(folder, WEEK, SETTINGS)
-    return keywatch.open(folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS", "1")
+        return keywatch.open(folder)
 
 
 def test_bundled_detectors_are_listed_and_each_shows_itself(lake: LakeView) -> None:

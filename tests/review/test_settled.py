@@ -80,7 +80,9 @@ def test_what_a_verdict_clears_no_output_says_to_revoke(lake: Path, verdict: str
 def test_a_cleared_case_is_no_finding_to_fail_on(lake: Path) -> None:
     judge(lake, "benign")
     options = ("--lake", lake, "--week", "2026-W40", "--fail-on", "investigate")
-    ran = keywatch("review", *options)
+    ran = keywatch(
+        "review", *options, KEYWATCH_REVIEW__REPLAYED_WINDOWS="0", KEYWATCH_REVIEW__POWER_KEYS="0"
+    )
     assert (ran.code, ran.err) == (0, "")
     assert "benign, ana, 2026-10-1" in ran.out
 
