@@ -21,6 +21,7 @@ import pytest
 from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.lake import Lake
+from keywatch.lake.weeks import last_full_week
 from keywatch.model import Review, Window
 from keywatch.settings import ReviewSettings, ScoringSettings, Settings
 
@@ -332,9 +333,8 @@ def test_aws_keys_get_commands_and_temporary_ones_their_session_revoked(tmp_path
 def test_the_last_full_week_as_of_the_log_s_own_end(
     tmp_path: Path, first: date, days: int, start: date
 ) -> None:
-    folder = lake_of(tmp_path, daily(first, days), [])
-
-    window = pipeline.review(folder, None, NO_REPLAY, keep=False).window
+    with Lake.open(lake_of(tmp_path, daily(first, days), [])) as lake:
+        window = last_full_week(lake)
 
     assert window.start.date() == start
     assert window.end - window.start == timedelta(days=7)

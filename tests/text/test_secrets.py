@@ -196,17 +196,17 @@ def test_an_example_is_found_wherever_it_stands_among_other_texts(place: int) ->
     """Texts are searched many at once."""
     examples = [example for _, entry in PATTERNS for example in entry["matches"]]
     ordinary = [f"req_{n}" for n in range(99)]
-    for example in examples:
-        text, secret = example.replace("¦", ""), example.partition("¦")[2]
-        ids = [*ordinary[:place], text, *ordinary[place:]]
-        lines = [json.dumps(event(request_id=one, user_agent=f"a/{one}")) for one in ids]
-        numbers = list(range(len(lines)))
-        with Parser(REDACTOR) as parser:
+    with Parser(REDACTOR) as parser:
+        for example in examples:
+            text, secret = example.replace("¦", ""), example.partition("¦")[2]
+            ids = [*ordinary[:place], text, *ordinary[place:]]
+            lines = [json.dumps(event(request_id=one, user_agent=f"a/{one}")) for one in ids]
+            numbers = list(range(len(lines)))
             raw = pa.table({"file_id": numbers, "line": numbers, "text": lines})
             rows = parser.parse(sources()["pulsely"], raw).rows
-        stored = set(rows["request_id"].to_pylist())
-        assert stored == {*ordinary, REDACTOR.redact(text)[:200]}
-        assert secret not in str(rows.to_pylist())
+            stored = set(rows["request_id"].to_pylist())
+            assert stored == {*ordinary, REDACTOR.redact(text)[:200]}
+            assert secret not in str(rows.to_pylist())
 
 
 def test_no_id_of_a_pattern_stands_twice() -> None:
