@@ -472,16 +472,10 @@ def _stored(
         "WHERE f.load_id > r.load_id AND f.first_ts < r.window_end)",
         **named,
     )
-    cases = {
-        window: count
-        for start, end, method, count in found
-        if methods.get(window := Window(start, end)) == method
-    }
-    if not cases:
-        return {}
     return {
-        each: _from_lake(lake, each, methods[each], detectors, count)
-        for each, count in cases.items()
+        window: _from_lake(lake, window, method, detectors, cases)
+        for start, end, method, cases in found
+        if methods.get(window := Window(start, end)) == method
     }
 
 
