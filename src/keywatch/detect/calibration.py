@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from keywatch.model import FAMILIES
 
@@ -95,6 +96,20 @@ def bits_of(rows: Floats) -> Bits:
     from scipy.sparse import csc_array
 
     return csc_array(rows)
+
+
+def bits_at(columns: pa.ChunkedArray, bits: pa.ChunkedArray, detectors: int) -> Bits:
+    """What detectors say, of a list a visit of the columns that are not 0, and one of the bits.
+
+    >>> bits_at(pa.chunked_array([[[1], [0]]]), pa.chunked_array([[[2.0], [-1.0]]]), 2).toarray()
+    array([[ 0.,  2.],
+           [-1.,  0.]])
+    """
+    from scipy.sparse import csr_array
+
+    at, said = columns.combine_chunks(), bits.combine_chunks()
+    rows = (said.flatten().to_numpy(), at.flatten().to_numpy(), at.offsets.to_numpy())
+    return csr_array(rows, shape=(len(at), detectors)).tocsc()
 
 
 def fold_of(key_id: str) -> int:

@@ -33,7 +33,7 @@ from keywatch.detect.calibration import (
     Floats,
     Ints,
     Visits,
-    bits_of,
+    bits_at,
     fold_of,
     most_of_case,
     q_values_of_groups,
@@ -343,13 +343,8 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
     """
     name_roles(lake, detectors)
     columns = [detector.id for detector in counting(detectors)]
-    sums = ", ".join(
-        f"coalesce(sum(exact(bits)) FILTER (detector = '{name}' AND NOT certain), 0)::DOUBLE "
-        f"AS bits_{nth}"
-        for nth, name in enumerate(columns)
-    )
     said = lake.table(
-        f"""
+        """
         WITH graded AS (
             SELECT e.*, coalesce(e.bits >= f.certain_bits, false) AS certain
             FROM evidence AS e
@@ -379,39 +374,50 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
             JOIN lake.suppressions AS s
                 ON s.key_id = v.key_id AND is_about([s.origin], v.prefix, v.network, v.class)
                 AND v.day BETWEEN s.starts_on AND s.ends_on
+        ),
+
+        by_detector AS (
+            SELECT key_id, day, prefix, list_position($columns::VARCHAR[], detector) - 1 AS nth,
+                detector IN (FROM rules) AS ruled,
+                sum(exact(bits)) FILTER (certain) AS facts,
+                coalesce(sum(exact(bits)) FILTER (NOT certain), 0)::DOUBLE AS bits,
+                bool_or(bits > 0) AS speaks
+            FROM by_visit AS b
+            WHERE certain OR bits < 0 OR NOT EXISTS (
+                FROM expected AS e WHERE e.key_id = b.key_id AND e.day = b.day
+                    AND e.prefix = b.prefix AND e.family = b.family)
+            GROUP BY key_id, day, prefix, detector
+        ),
+
+        by_all AS (
+            SELECT key_id, day, prefix, bool_or(ruled) AS ruled,
+                coalesce(sum(facts), 0)::DOUBLE AS facts,
+                coalesce(list(nth ORDER BY nth) FILTER (nth >= 0 AND bits <> 0), []) AS columns,
+                coalesce(list(bits ORDER BY nth) FILTER (nth >= 0 AND bits <> 0), []) AS bits
+            FROM by_detector
+            GROUP BY key_id, day, prefix
+            HAVING bool_or(speaks)
         )
 
-        SELECT key_id, day, prefix, coalesce(any_value(n.network), '') AS network,
-            coalesce(any_value(n.goes_on), false) AS goes_on,
-            coalesce(bool_or(detector IN (FROM rules)), false) AS ruled,
-            coalesce(any_value(t.silence_bits), 0) >= $moved_bits AS moved,
-            coalesce(sum(exact(bits)) FILTER (certain), 0)::DOUBLE AS facts,
-            {sums}
-        FROM by_visit AS b
+        SELECT a.*, coalesce(n.network, '') AS network, coalesce(n.goes_on, false) AS goes_on,
+            coalesce(t.silence_bits, 0) >= $moved_bits AS moved
+        FROM by_all AS a
         LEFT JOIN visits AS v USING (key_id, day, prefix)
         LEFT JOIN new_networks AS n USING (key_id, network)
         LEFT JOIN stays AS t USING (key_id, network)
-        WHERE certain OR bits < 0 OR NOT EXISTS (
-            FROM expected AS e WHERE e.key_id = b.key_id AND e.day = b.day
-                AND e.prefix = b.prefix AND e.family = b.family)
-        GROUP BY key_id, day, prefix
-        HAVING bool_or(bits > 0)
         ORDER BY key_id, day, prefix
         """,
         columns=columns,
         moved_bits=MOVED_BITS,
     )
     folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
-    bits = np.empty((len(said), len(columns)), order="F")
-    for nth in range(len(columns)):
-        bits[:, nth] = said[f"bits_{nth}"].to_numpy()
     return WindowEvidence(
         detectors=tuple(columns),
         visits=said.select(VISITS.names).cast(VISITS),
         goes_on=said["goes_on"].to_numpy(),
         ruled=said["ruled"].to_numpy(),
         moved=said["moved"].to_numpy(),
-        bits=bits_of(bits),
+        bits=bits_at(said["columns"], said["bits"], len(columns)),
         facts=said["facts"].to_numpy(),
         cases=np.bincount(np.array(folds, np.int64), minlength=FOLDS),
         fact_actions=_fact_actions(lake),
@@ -610,6 +616,7 @@ def visit_bits(
     The visits of a key at a network that is new to it are judged as one, with those of `earlier`
     windows where it goes on.
 
+    >>> from keywatch.detect.calibration import bits_of
     >>> flags, day = np.zeros(3, bool), date(2026, 10, 1)
     >>> evidence = WindowEvidence(
     ...     detectors=("unfamiliar_origin",),

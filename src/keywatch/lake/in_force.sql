@@ -31,7 +31,9 @@ FROM origins_in_force(among := among);
 -- key_id and key) that it is: the one that it names, or the one with its hash, or the only one that
 -- is shown like it. Two hashes are two keys.
 CREATE OR REPLACE TEMP MACRO leaks_of(known) AS TABLE
-WITH shown AS (
+WITH leaked AS MATERIALIZED (FROM lake.leaked_keys),
+
+shown AS (
     SELECT DISTINCT key_id, "key", masked_part("key") AS masked FROM query_table(known)
 ),
 
@@ -44,18 +46,18 @@ lone AS (
 )
 
 SELECT l.leak_id, s.key_id
-FROM lake.leaked_keys AS l
+FROM leaked AS l
 JOIN shown AS s ON s.key_id = l.key_id
 UNION
 SELECT l.leak_id, s.key_id
-FROM lake.leaked_keys AS l
+FROM leaked AS l
 JOIN shown AS s ON s.key_id = l."key"
 UNION
 SELECT l.leak_id, s.key_id
-FROM lake.leaked_keys AS l
+FROM leaked AS l
 JOIN shown AS s ON s."key" = l."key" AND contains(l."key", '#')
 UNION
 SELECT l.leak_id, o.key_id
-FROM lake.leaked_keys AS l
+FROM leaked AS l
 JOIN lone AS o ON o.masked = masked_part(l."key")
 WHERE NOT (contains(l."key", '#') AND contains(o."key", '#'));
