@@ -417,17 +417,12 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
         )
         for method in ("m", "another"):
             Replays(method, 1, (Replay(week(), judged, is_new=True, known="i"),)).keep(lake)
-        found = stored(lake, {week(): "m-i"}, detectors_).get(week())
+        found = stored(lake, {week(): "m-i"}, detectors_, 56).get(week())
         assert found is not None
         assert not found.is_new
         assert alike(judged, found.evidence)
-        assert stored(lake, {week(1): "m-i"}, detectors_) == {}
-        assert stored(lake, {week(): "m-j"}, detectors_) == {}  # the inventory says something else
-        lake.execute(
-            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (2, $first)",
-            first=MONDAY,
-        )
-        assert stored(lake, {week(): "m-i"}, detectors_) == {}  # a late load: it is judged anew
+        assert stored(lake, {week(1): "m-i"}, detectors_, 56) == {}
+        assert stored(lake, {week(): "m-j"}, detectors_, 56) == {}  # of another inventory
 
 
 USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
@@ -689,3 +684,48 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(
             )  # fmt: skip
         found = lake.rows("SELECT verdict_id FROM verdicts_in_force()")
     assert found == [(f"{n:02}",) for n in stack[-1:]]
+
+
+@pytest.mark.parametrize(
+    ("days", "is_kept"),
+    [
+        ([], True),  # duplicates only
+        ([(-1, "key_1"), (-1, "key_1"), (0, "key_1"), (6, "key_1")], True),  # 1 key of 120
+        ([(0, "key_1"), (-56, "key_2")], False),  # its baseline is the replay's too
+        ([(0, "key_1"), (-57, "key_2"), (7, "key_3")], True),  # neither window nor baseline
+    ],
+)
+def test_late_lines_of_few_keys_leave_a_replay_as_it_is(
+    days: list[tuple[int, str]], is_kept: bool
+) -> None:
+    no = np.zeros(1, bool)
+    judged = WindowEvidence(
+        detectors=("a",),
+        visits=visits_of([("key_1", week().start.date(), "192.0.2.0/24", "AS1")]),
+        goes_on=no,
+        bits=bits_of(np.ones((1, 1))),
+        facts=np.zeros(1),
+        ruled=no,
+        moved=no,
+        cases=np.array([60, 60]),
+    )
+    with Lake.in_memory() as lake:
+        Replays("m", 1, (Replay(week(), judged, is_new=True, known="i"),)).keep(lake)
+        lake.execute(
+            "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (1, $first), (2, $first)",
+            first=MONDAY - timedelta(weeks=20),
+        )
+        for nth, key_id in days:
+            day = week().start.date() + timedelta(days=nth)
+            lake.execute(
+                "INSERT INTO lake.activity (key_id, day, load_id) VALUES ($key_id, $day, 2)",
+                key_id=key_id,
+                day=day,
+            )
+        # Of the first load: none of it is late.
+        lake.execute(
+            "INSERT INTO lake.activity (key_id, day, load_id) "
+            "SELECT 'key_' || n, $day, 1 FROM range(120) AS keys (n)",
+            day=week().start.date(),
+        )
+        assert ([*stored(lake, {week(): "m-i"}, ("a",), 56)] == [week()]) is is_kept

@@ -335,6 +335,14 @@ def name_roles(lake: Lake, detectors: Sequence[Detector]) -> None:
     )
 
 
+def visits_in(rows: pa.Table) -> pa.Table:
+    """The columns of `VISITS` of a large query, copied: all columns of a batch are freed at once.
+
+    So what else was read would stay in memory with them.
+    """
+    return rows.select(VISITS.names).cast(VISITS).combine_chunks()
+
+
 def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
     """The temporary table ``evidence`` by visit and detector; only what counts.
 
@@ -413,7 +421,7 @@ def gather(lake: Lake, detectors: Sequence[Detector]) -> WindowEvidence:
     folds = [fold_of(key_id) for (key_id,) in lake.rows("SELECT key_id FROM window_keys")]
     return WindowEvidence(
         detectors=tuple(columns),
-        visits=said.select(VISITS.names).cast(VISITS),
+        visits=visits_in(said),
         goes_on=said["goes_on"].to_numpy(),
         ruled=said["ruled"].to_numpy(),
         moved=said["moved"].to_numpy(),
