@@ -25,8 +25,8 @@ from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.vendors.catalogue import Endpoint
 
-_ROWS = ("span_activity", "span_hours", "span_transitions", "place_days", "first_places",
-         "first_days")  # fmt: skip
+_ROLL_UPS = ("span_activity", "span_hours", "span_transitions")
+_ROWS = (*_ROLL_UPS, "place_days", "first_places", "first_days")
 """Views of many rows that the window's tables are made of; those of a bucket take their place."""
 _AT_ONCE = frozenset(
     ("window_reach", "requests_by_day", "keys", "leaks", "scope_changes", "unread_lines",
@@ -122,6 +122,7 @@ class Buckets:
                 lake.execute("INSERT INTO all_evidence FROM evidence")
         _put_back(lake, ("keys", "places", "evidence"))
         if is_last:
+            _let_go(lake)
             self._put_together(lake, _by_key() - _WHOLE)
         return WindowEvidence.together(parts)
 
@@ -198,6 +199,12 @@ def _read_rows(lake: Lake, of: str = "") -> None:
         lake.execute(
             f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * EXCLUDE (bucket) FROM kept_{name} {of}"
         )
+
+
+def _let_go(lake: Lake) -> None:
+    """Have the roll-ups be read from the lake again: in order of the buckets they are large."""
+    detectors.show_roll_ups(lake)
+    lake.execute("".join(f"DROP TABLE kept_{name};" for name in _ROLL_UPS))
 
 
 def _set_aside(lake: Lake, names: Iterable[str]) -> None:

@@ -372,6 +372,11 @@ def begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None = Non
     lake.execute("SET VARIABLE span_addresses = NULL::VARCHAR[]")
     lake.execute("SET VARIABLE only_keys = NULL::VARCHAR[]")
     lake.execute("SET VARIABLE beside_keys = NULL::VARCHAR[]")
+    show_roll_ups(lake, tables)
+
+
+def show_roll_ups(lake: Lake, tables: Set[str] | None = None) -> None:
+    """Make the views of the log and its roll-ups in the span, or those of `tables`."""
     _make(lake, "roll_ups", None if tables is None else {*tables, *_OF_PLACES})
 
 

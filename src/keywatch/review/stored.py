@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 _CASES = 2
 """Counts what cases are told with: one stored with less is not read again."""
+_DOCUMENTS_AT_ONCE = 5_000
 
 Visit = tuple[str, date, str]
 """key_id, day, prefix"""
@@ -165,31 +167,50 @@ def keep(lake: Lake, told: ToldReview, state: State) -> None:
     """Store a review, inside `Lake.writing`; if not all of it is told in full, then in brief."""
     review = told.review
     head = replace(told, review=replace(review, cases=(), health=()), worst={})
-    documents = [_adapter(ToldReview).dump_json(head)]
-    # What a detector's author says of it is long, and known; what owners answer is read each time.
-    left_out: dict[str, Any] = {"evidence": {"__all__": {"about"}}, "asked": True}
-    documents += [
-        _adapter(Case).dump_json(case if told.whole else recommend.in_brief(case), exclude=left_out)
-        for case in review.cases
-    ]
-    worst = [(None, None), *(told.worst.get(case.key_id, (None, None)) for case in review.cases)]
-    rows = pa.table(
-        {
-            "key_id": pa.array([None, *(case.key_id for case in review.cases)], pa.string()),
-            "key": pa.array([None, *(case.key for case in review.cases)], pa.string()),
-            "name": pa.array([None, *(case.name for case in review.cases)], pa.string()),
-            "day": pa.array([day for day, _ in worst], pa.date32()),
-            "prefix": pa.array([prefix for _, prefix in worst], pa.string()),
-            "document": pa.array([each.decode() for each in documents], pa.string()),
-            "nth": pa.array(range(len(documents)), pa.int64()),
-        }
+    documents = chain(
+        [(None, _adapter(ToldReview).dump_json(head))],
+        ((case, _document(case, whole=told.whole)) for case in review.cases),
     )
     lake.execute("DELETE FROM lake.reviews WHERE run_id = $id", id=review.run.id)
+    nth = 0
+    # Of 50,000 cases the documents are half a gigabyte.
+    while some := [*islice(documents, _DOCUMENTS_AT_ONCE)]:
+        _insert(lake, told, state, nth, some)
+        nth += len(some)
+
+
+def _document(case: Case, *, whole: bool) -> bytes:
+    # What a detector's author says of it is long, and known; what owners answer is read each time.
+    left_out: dict[str, Any] = {"evidence": {"__all__": {"about"}}, "asked": True}
+    return _adapter(Case).dump_json(case if whole else recommend.in_brief(case), exclude=left_out)
+
+
+def _insert(
+    lake: Lake,
+    told: ToldReview,
+    state: State,
+    nth: int,
+    documents: Sequence[tuple[Case | None, bytes]],
+) -> None:
+    """Add documents to a stored review, from the `nth` on: its head (of no case), then cases."""
+    cases = [case for case, _ in documents]
+    worst = [told.worst.get(case.key_id, (None, None)) if case else (None, None) for case in cases]
+    rows = pa.table(
+        {
+            "key_id": pa.array([case and case.key_id for case in cases], pa.string()),
+            "key": pa.array([case and case.key for case in cases], pa.string()),
+            "name": pa.array([case and case.name for case in cases], pa.string()),
+            "day": pa.array([day for day, _ in worst], pa.date32()),
+            "prefix": pa.array([prefix for _, prefix in worst], pa.string()),
+            "document": pa.array([document.decode() for _, document in documents], pa.string()),
+            "nth": pa.array(range(nth, nth + len(documents)), pa.int64()),
+        }
+    )
     with lake.registered("told", rows):
         lake.execute(
             "INSERT INTO lake.reviews BY NAME SELECT $id AS run_id, $mark AS state, "
-            "$load_id AS load_id, * FROM told ORDER BY nth",
-            id=review.run.id,
+            "$load_id AS load_id, * FROM told",
+            id=told.review.run.id,
             mark=state.mark,
             load_id=state.load_id,
         )
