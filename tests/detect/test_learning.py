@@ -58,6 +58,8 @@ from tests.test_pipeline import (
 
 FIRST = date(2026, 8, 1)
 MONDAY = datetime(2026, 9, 28)
+KNOWN = "a" * 16 + "b" * 16
+"""What is known of a replayed window: by the inventory, and by the analysts."""
 
 
 def week(number: int = 0) -> Window:
@@ -274,7 +276,10 @@ def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_thei
             pipeline.import_keys(replayed, file, NO_REPLAY)
         pipeline.review(replayed, week(), TWO_REPLAYS)
         with Lake.open(replayed) as lake:
-            return lake.rows("SELECT window_start, method FROM lake.replays ORDER BY ALL")
+            return lake.rows(  # less the import that it was made by
+                "SELECT window_start, regexp_extract(method, '^\\w+-\\w+') FROM lake.replays "
+                "ORDER BY ALL"
+            )
 
     known = key(scopes=["admin:*"])
     first = kept_after()
@@ -416,13 +421,14 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
             first=MONDAY - timedelta(weeks=20),
         )
         for method in ("m", "another"):
-            Replays(method, 1, (Replay(week(), judged, is_new=True, known="i"),)).keep(lake)
-        found = stored(lake, {week(): "m-i"}, detectors_, 56).get(week())
+            Replays(method, 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
+        found = stored(lake, "m", {week(): KNOWN}, detectors_, 56).get(week())
         assert found is not None
         assert not found.is_new
         assert alike(judged, found.evidence)
-        assert stored(lake, {week(1): "m-i"}, detectors_, 56) == {}
-        assert stored(lake, {week(): "m-j"}, detectors_, 56) == {}  # of another inventory
+        assert stored(lake, "m", {week(1): KNOWN}, detectors_, 56) == {}
+        analysts = KNOWN[:16] + "c" * 16
+        assert stored(lake, "m", {week(): analysts}, detectors_, 56) == {}
 
 
 USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
@@ -687,16 +693,20 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(
 
 
 @pytest.mark.parametrize(
-    ("days", "is_kept"),
+    ("late", "renamed", "is_kept"),
     [
-        ([], True),  # duplicates only
-        ([(-1, "key_1"), (-1, "key_1"), (0, "key_1"), (6, "key_1")], True),  # 1 key of 120
-        ([(0, "key_1"), (-56, "key_2")], False),  # its baseline is the replay's too
-        ([(0, "key_1"), (-57, "key_2"), (7, "key_3")], True),  # neither window nor baseline
+        ([], [], True),  # duplicates only
+        ([(-1, "key_1"), (-1, "key_1"), (0, "key_1"), (6, "key_1")], [], True),  # 1 key of 120
+        ([(0, "key_1"), (-56, "key_2")], [], False),  # its baseline is the replay's too
+        ([(0, "key_1"), (-57, "key_2"), (7, "key_3")], [], True),  # neither window nor baseline
+        ([], ["key_1"], True),
+        ([], ["key_1", "key_2"], False),
+        ([(0, "key_1")], ["key_2"], False),
+        ([], ["key_1", "future"], True),  # a key of a later time
     ],
 )
-def test_late_lines_of_few_keys_leave_a_replay_as_it_is(
-    days: list[tuple[int, str]], is_kept: bool
+def test_late_lines_or_other_rows_of_few_keys_leave_a_replay_as_it_is(
+    late: list[tuple[int, str]], renamed: list[str], is_kept: bool
 ) -> None:
     no = np.zeros(1, bool)
     judged = WindowEvidence(
@@ -710,22 +720,34 @@ def test_late_lines_of_few_keys_leave_a_replay_as_it_is(
         cases=np.array([60, 60]),
     )
     with Lake.in_memory() as lake:
-        Replays("m", 1, (Replay(week(), judged, is_new=True, known="i"),)).keep(lake)
+        Replays("m", 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
         lake.execute(
             "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (1, $first), (2, $first)",
             first=MONDAY - timedelta(weeks=20),
         )
-        for nth, key_id in days:
+        # Of the first load and import: none of it is late or new.
+        lake.execute(
+            "INSERT INTO lake.activity (key_id, day, load_id) "
+            "SELECT 'key_' || n, $day, 1 FROM range(120) AS keys (n)",
+            day=week().start.date(),
+        )
+        lake.execute(
+            "INSERT INTO lake.keys (import_id, key_id, owner) "
+            "SELECT 1, 'key_' || n, 'a' FROM range(120) AS keys (n)"
+        )
+        for nth, key_id in late:
             day = week().start.date() + timedelta(days=nth)
             lake.execute(
                 "INSERT INTO lake.activity (key_id, day, load_id) VALUES ($key_id, $day, 2)",
                 key_id=key_id,
                 day=day,
             )
-        # Of the first load: none of it is late.
-        lake.execute(
-            "INSERT INTO lake.activity (key_id, day, load_id) "
-            "SELECT 'key_' || n, $day, 1 FROM range(120) AS keys (n)",
-            day=week().start.date(),
-        )
-        assert ([*stored(lake, {week(): "m-i"}, ("a",), 56)] == [week()]) is is_kept
+        for key_id in renamed:
+            lake.execute(
+                "INSERT INTO lake.keys (import_id, key_id, owner, created_at) "
+                "VALUES (2, $key_id, 'b', $created_at)",
+                key_id=key_id,
+                created_at=week().end if key_id == "future" else None,
+            )
+        now = "d" * 16 + KNOWN[16:] if renamed else KNOWN
+        assert ([*stored(lake, "m", {week(): now}, ("a",), 56)] == [week()]) is is_kept

@@ -54,7 +54,7 @@ def replays(strange: Sequence[dict[str, float]], seed: int = 1) -> Replays:
     rng = np.random.default_rng(seed)
     weeks: list[dict[str, float]] = [{}] * (WINDOWS - len(strange)) + list(strange)
     end = datetime(2026, 10, 5, tzinfo=UTC)
-    return Replays("m", 1, tuple(
+    return Replays("m", 1, 1, tuple(
         Replay(Window(end - timedelta(weeks=nth + 1), end - timedelta(weeks=nth)),
                evidence(week, rng), is_new=False)
         for nth, week in enumerate(weeks)
@@ -146,7 +146,7 @@ def test_the_like_windows_are_scored_once_and_others_anew() -> None:
     for other in (
         Replayed.of(replays([{"key_x": ODD}]), FAMILIES, SETTINGS),
         Replayed.of(stolen_in_each(replays([])), FAMILIES, SETTINGS),
-        Replayed.of(Replays("m", 1, replays([]).replays[1:]), FAMILIES, SETTINGS),
+        Replayed.of(Replays("m", 1, 1, replays([]).replays[1:]), FAMILIES, SETTINGS),
         Replayed.of(replays([]), replace(FAMILIES, imitators=0.5), SETTINGS),
         Replayed.of(replays([]), FAMILIES, with_scoring(investigate_per_1000_keys=1)),
     ):
@@ -167,7 +167,7 @@ def with_scoring(**values: float) -> Settings:
 
 
 def test_a_single_window_is_never_outlying() -> None:
-    only = Replays("m", 1, replays([]).replays[:1])
+    only = Replays("m", 1, 1, replays([]).replays[:1])
     assert to_leave_out(only.judged(FAMILIES, SETTINGS)).outlying == frozenset()
 
 

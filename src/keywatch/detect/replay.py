@@ -2,8 +2,8 @@
 
 A replayed window is kept in the lake and used again by later reviews, and so is the reviewed one,
 which is the next week's first replay. A window is judged anew when the detectors or the vendors'
-catalogues are others, when loads since have added lines of many of its keys (`MOST_LATE_KEYS`), or
-when the inventory or the analysts now say something else of it.
+catalogues are others, when the analysts now say something else of it, or when the log or the
+inventory now says something else of many of its keys (`MOST_CHANGED_KEYS`).
 
 What is no part of ordinary weeks is left out (`LeftOut`), or whoever holds one key could hide the
 theft of the next behind it: a case that would have been revoked, a key that is strange again and
@@ -57,12 +57,13 @@ OUTLYING_CHANCE = 0.001
 the other windows, chance gives as many in one window of a thousand."""
 MOST_OUTLYING = 1 / 3
 """Of the windows: more of them are no exception."""
-MOST_LATE_KEYS = 0.01
-"""A replay stays as it is while at most this share of its keys have late lines.
+MOST_CHANGED_KEYS = 0.01
+"""A replay stays as it is while at most this share of its keys have late lines, or are another row
+of the inventory.
 
-A window is reviewed before its late lines come: so a replay without its own is the better
-comparison. It moves no p-value by more than this. Chosen, not tuned; 0 would have a single line
-with an old time replay all windows.
+A window is reviewed before its late lines come, and by the inventory of its day: so its own replay
+is no worse a comparison. It moves no p-value by more than this. Chosen, not tuned; 0 would have a
+single line with an old time, or a new owner of one key, replay all windows.
 """
 
 
@@ -85,6 +86,9 @@ class LeftOut:
 
 
 NOTHING = LeftOut()
+_DIGITS = 16
+"""Of what is known of a window (`_known_of`): so many say the inventory's part, so many the
+analysts'."""
 
 
 def to_leave_out(judged: Sequence[Sequence[ScoredCase]]) -> LeftOut:
@@ -173,6 +177,7 @@ class Replays:
 
     method: str
     load_id: int
+    import_id: int
     replays: tuple[Replay, ...]
     known: str | None = None
 
@@ -231,7 +236,7 @@ class Replays:
         same = "starts_with(method, $method) AND window_start = $start AND window_end = $end"
         for table in ("replays", "replayed_visits"):
             lake.execute(f"DELETE FROM lake.{table} WHERE {same}", method=self.method, **window)
-        named = {"method": _whole(self.method, replay.known), **window}
+        named = {"method": f"{self.method}-{replay.known}-{self.import_id}", **window}
         lake.execute(
             "INSERT INTO lake.replays VALUES ($method, $start, $end, $load_id, $cases)",
             **named,
@@ -321,14 +326,17 @@ def replay(
 ) -> Replays:
     """The windows before `window`, judged by `judge` where the lake does not have them."""
     method = _method(settings, detectors)
-    load_id = lake.value("SELECT coalesce(max(load_id), 0) FROM lake.ingested_files")
+    load_id, import_id = (
+        lake.value(f"SELECT coalesce(max({last}), 0) FROM lake.{table}")
+        for last, table in (("load_id", "ingested_files"), ("import_id", "keys"))
+    )
     names = tuple(detector.id for detector in counting(detectors))
     windows = windows_before(lake, window, settings)
     first = _first_replayed(lake, settings)
     has_past = first is not None and window.start.date() >= first
     said = _known_of(lake, [window, *windows] if has_past else windows)
-    methods = {each: _whole(method, said[each]) for each in windows}
-    stored = _stored(lake, methods, names, settings.review.baseline_days)
+    of_windows = {each: said[each] for each in windows}
+    stored = _stored(lake, method, of_windows, names, settings.review.baseline_days)
     missing = [each for each in windows if each not in stored]
     # A fact is a theft, and no ordinary week.
     found = stored | {
@@ -339,6 +347,7 @@ def replay(
     return Replays(
         method,
         load_id,
+        import_id,
         tuple(
             replace(each, known=said[each.window], stolen=_within(stolen, each.window))
             for each in map(found.__getitem__, windows)
@@ -356,7 +365,7 @@ def _known_of(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
     if not windows:
         return {}
     rows = lake.rows(
-        """
+        f"""
         WITH windows AS (
             SELECT DISTINCT unnest($starts::TIMESTAMP[]) AS window_start,
                 unnest($ends::TIMESTAMP[]) AS window_end
@@ -365,11 +374,7 @@ def _known_of(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
         used AS (SELECT key_id, min(day) AS first_day FROM lake.activity GROUP BY key_id),
 
         inventory AS (
-            SELECT w.window_start, w.window_end, bit_xor(hash(
-                key_id, "key", name, owner, environment, list_sort(scopes), created_at, replaces,
-                honey, CASE WHEN expires_at < w.window_end THEN expires_at END,
-                CASE WHEN revoked_at < w.window_end THEN revoked_at END
-            )) AS said
+            SELECT w.window_start, w.window_end, bit_xor({_row_until("w.window_end")}) AS said
             FROM windows AS w, inventory_in_force() AS i
             LEFT JOIN used AS u USING (key_id)
             WHERE created_at IS NULL OR created_at < w.window_end OR u.first_day < w.window_end
@@ -413,13 +418,18 @@ def _known_of(lake: Lake, windows: Sequence[Window]) -> dict[Window, str]:
         ends=[each.end for each in windows],
     )
     return {
-        Window(start, end): f"{inventory:016x}{analysts:016x}"
+        Window(start, end): f"{inventory:0{_DIGITS}x}{analysts:0{_DIGITS}x}"
         for start, end, inventory, analysts in rows
     }
 
 
-def _whole(method: str, known: str) -> str:
-    return f"{method}-{known}"
+def _row_until(end: str) -> str:
+    """What a row of the inventory says of the time until `end`, hashed; in SQL."""
+    return (
+        'hash(key_id, "key", name, owner, environment, list_sort(scopes), created_at, replaces, '
+        f"honey, CASE WHEN expires_at < {end} THEN expires_at END, "
+        f"CASE WHEN revoked_at < {end} THEN revoked_at END)"
+    )
 
 
 def _stolen(lake: Lake) -> list[tuple[str, Window]]:
@@ -463,34 +473,70 @@ def _first_replayed(lake: Lake, settings: Settings) -> date | None:
 
 
 def _stored(
-    lake: Lake, methods: Mapping[Window, str], detectors: tuple[str, ...], baseline_days: int
+    lake: Lake,
+    method: str,
+    known: Mapping[Window, str],
+    detectors: tuple[str, ...],
+    baseline_days: int,
 ) -> dict[Window, Replay]:
-    """Those of the windows that the lake has by these methods, but for few keys' late lines."""
-    if not methods:
+    """Those of the windows, of which this is `known`, that the lake has and of few changed keys."""
+    if not known:
         return {}
-    named = {
-        "methods": sorted({*methods.values()}),
-        "first": min(each.start for each in methods),
-        "last": max(each.end for each in methods),
-    }
-    those = "list_contains($methods, method) AND window_start >= $first AND window_end <= $last"
     found = lake.rows(
         "SELECT window_start, window_end, method, cases, load_id, EXISTS ("
         "FROM lake.ingested_files AS f "
         "WHERE f.load_id > r.load_id AND f.first_ts < r.window_end) AS is_added_to "
-        f"FROM lake.replays AS r WHERE {those}",
-        **named,
+        "FROM lake.replays AS r WHERE starts_with(method, $method) "
+        "AND window_start >= $first AND window_end <= $last",
+        method=f"{method}-",
+        first=min(each.start for each in known),
+        last=max(each.end for each in known),
     )
     stored = {}
-    for start, end, method, cases, load_id, is_added_to in found:
+    for start, end, named, cases, load_id, is_added_to in found:
         window = Window(start, end)
-        if methods.get(window) != method:
+        then, _, import_id = named.removeprefix(f"{method}-").partition("-")
+        now = known.get(window)
+        if now is None or then[_DIGITS:] != now[_DIGITS:] or not (import_id or then == now):
             continue
-        most = MOST_LATE_KEYS * sum(cases)
-        if is_added_to and _late_keys(lake, window, baseline_days, load_id) > most:
-            continue
-        stored[window] = _from_lake(lake, window, method, detectors, cases)
+        changed = 0
+        if then != now:
+            changed += _keys_of_other_rows(lake, window, int(import_id))
+        if is_added_to:
+            changed += _late_keys(lake, window, baseline_days, load_id)
+        if changed <= MOST_CHANGED_KEYS * sum(cases):
+            stored[window] = _from_lake(lake, window, named, detectors, cases)
     return stored
+
+
+def _keys_of_other_rows(lake: Lake, window: Window, import_id: int) -> int:
+    """Of how many keys the inventory says something else of the window than at an import."""
+    found: int = lake.value(
+        f"""
+        WITH used AS (SELECT DISTINCT key_id FROM lake.activity WHERE day < $end),
+
+        imported AS (
+            FROM lake.keys WHERE import_id <= $import_id
+            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
+        ),
+
+        before AS (
+            SELECT key_id, {_row_until("$end")} AS said FROM imported
+            WHERE created_at IS NULL OR created_at < $end OR key_id IN (FROM used)
+        ),
+
+        now AS (
+            SELECT key_id, {_row_until("$end")} AS said FROM inventory_in_force()
+            WHERE created_at IS NULL OR created_at < $end OR key_id IN (FROM used)
+        )
+
+        SELECT count(*) FROM before AS b FULL JOIN now AS n USING (key_id)
+        WHERE b.said IS DISTINCT FROM n.said
+        """,
+        end=window.end,
+        import_id=import_id,
+    )
+    return found
 
 
 def _late_keys(lake: Lake, window: Window, baseline_days: int, load_id: int) -> int:
