@@ -140,7 +140,7 @@ def test_of_ordinary_weeks_hardly_anything_is_left_out() -> None:
         assert found <= share * 20_000 * 1.2
 
 
-def test_the_like_windows_are_scored_once_and_others_anew() -> None:
+def test_the_like_windows_are_scored_once_and_others_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Replayed.of(replays([]), FAMILIES, SETTINGS)
     assert Replayed.of(replays([]), FAMILIES, SETTINGS) is first
     for other in (
@@ -152,8 +152,14 @@ def test_the_like_windows_are_scored_once_and_others_anew() -> None:
     ):
         again = Replayed.of(replays([]), FAMILIES, SETTINGS)
         assert other is not again
-        assert again.cases == first.cases
-        assert other.remaining is other.remaining
+        assert (again.revokes, again.left_out) == (first.revokes, first.left_out)
+        assert again.calibration is not None
+        assert first.calibration is not None
+        assert np.array_equal(again.calibration.scores, first.calibration.scores)
+        remaining = other.remaining_revokes
+        with monkeypatch.context() as patched:
+            patched.setattr(Replays, "judged", None)
+            assert other.remaining_revokes == remaining
     assert Replayed.of(replays([]), FAMILIES, SETTINGS) is again
 
 

@@ -17,7 +17,6 @@ from keywatch.detect import scoring
 from keywatch.detect.calibration import (
     Calibration,
     Families,
-    Floats,
     Visits,
     bits_of,
     fold_of,
@@ -574,12 +573,7 @@ def calibration(*weeks: dict[str, tuple[float, float]], keys: int) -> Calibratio
         ).as_visits()
         for week in weeks
     ]
-    return Calibration(parts, families_of(ALL, SETTINGS))
-
-
-def replayed_bits(fit: Calibration) -> Floats:
-    """What the families say of each replayed visit."""
-    return np.concatenate([fit.families.total(fit.calibrated(part)) for part in fit.replayed])
+    return Calibration.of(parts, families_of(ALL, SETTINGS))
 
 
 def row(origin: float, client: float) -> list[float]:
@@ -624,8 +618,7 @@ def test_the_tail_is_monotone_and_never_above_the_rank(scores: list[float], keys
     asked = np.linspace(0, 60, 121)
     p = fit.p_values(asked)
     assert (np.diff(p) <= 1e-12).all()
-    replayed = np.sort(replayed_bits(fit))
-    rank = (1 + len(replayed) - np.searchsorted(replayed, asked)) / (keys + 1)
+    rank = (1 + len(fit.scores) - np.searchsorted(fit.scores, asked)) / (keys + 1)
     assert (p[asked > 0] <= rank[asked > 0] + 1e-12).all()
     assert (p > 0).all()
 
@@ -648,7 +641,7 @@ def test_the_tail_by_hand() -> None:
     # Of 40 replayed scores the 20 largest, which exceed 2.0 by 0.1, 0.2, …, 2.0: 21 bits in all.
     # The prior: 5 cases at half of ln 2. The lower decile of a Gamma of 25 is 18.84.
     fit = calibration({f"old_{i}": (0.1 * i, 0.0) for i in range(1, 41)}, keys=100_000)
-    assert replayed_bits(fit).max() == pytest.approx(4.0)
+    assert fit.scores.max() == pytest.approx(4.0)
     assert (fit.tail.start, fit.tail.cases) == (0.0, 40)  # 2 % of 100,000 are more than there are
     fit = calibration({f"old_{i}": (0.1 * i, 0.0) for i in range(1, 41)}, keys=1000)
     assert fit.tail.start == pytest.approx(2.0)
@@ -661,7 +654,7 @@ def test_a_rank_that_is_known_is_not_undercut_by_the_tail() -> None:
     alike = {f"alike_{i}": (6.0, 0.0) for i in range(20)}
     trifles = {f"trifle_{i}": (0.05 * i, 0.0) for i in range(1, 41)}
     fit = calibration(alike | trifles, keys=1000)
-    so_much = replayed_bits(fit).max()
+    so_much = fit.scores.max()
     assert fit.p_values(np.array([so_much])) == pytest.approx(21 / 1001)
     assert fit.p_values(np.array([so_much + 20])) < 1 / 1001
 
@@ -984,7 +977,7 @@ def test_p_values_of_ordinary_keys_are_no_smaller_than_chance(seed: int) -> None
         )  # fmt: skip
 
     families = Families(np.arange(6), np.full(6, 14.0))
-    fit = Calibration([week(300) for _ in range(4)], families)
+    fit = Calibration.of([week(300) for _ in range(4)], families)
     p = fit.p_values(families.total(fit.calibrated(week(1000))))
     for level in (0.01, 0.05, 0.2):
         assert (p <= level).mean() <= level + 4 * np.sqrt(level * (1 - level) / 300)

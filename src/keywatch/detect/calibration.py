@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -299,10 +299,11 @@ class Tail:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the replayed windows give: `replayed` are the visits of each, less those of noisy keys.
+    """What replayed windows give (`of`), so far as others are scored by it.
 
-    Windows are read one after the other, for the sake of memory: a row in full takes 8 bytes a
-    detector.
+    `ordered_by_fold` has what the cases of the other folds had at most, in order, by fold and
+    detector; `cases` counts all keys in use by fold, those without evidence too. `scores` are those
+    above 0 of the cases, and `ruled_scores` all of those that a rule speaks against, in order.
     `own` are the scores of each noisy key in the `windows`: they speak for that key only. `weight`
     is how many cases each of the strange replayed ones stands for.
 
@@ -313,18 +314,44 @@ class Calibration:
     >>> replayed = Visits(nth, nth % 2, nth, bits_of((nth[:, np.newaxis] + 1) / 10),
     ...                   np.array([50, 49]), ruled=np.zeros(40, bool))
     >>> families = Families(np.array([FAMILIES.index("origin")]), np.full(len(FAMILIES), 20.0))
-    >>> calibration = Calibration([replayed], families)
+    >>> calibration = Calibration.of([replayed], families)
     >>> calibration.p_values(np.array([0.0, 0.01, 2.0, 10.0])).round(4).tolist()
     [1.0, 0.41, 0.22, 0.0029]
     >>> calibration.cases_of(1.0), calibration.tail.start
     (31, 2.0)
     """
 
-    replayed: Sequence[Visits]
     families: Families
+    ordered_by_fold: Sequence[Sequence[Floats]]
+    cases: Ints
+    scores: Floats
+    ruled_scores: Floats
     own: Mapping[str, Sequence[float]] = field(default_factory=dict)
     windows: int = 0
     weight: float = 1.0
+
+    @classmethod
+    def of(cls, replayed: Sequence[Visits], families: Families) -> Calibration:
+        """That of the visits of each replayed window, less those of noisy keys.
+
+        Windows are read one after the other, for the sake of memory: a row in full takes 8 bytes a
+        detector.
+        """
+        none = np.empty(0)
+        cases = np.sum([part.cases for part in replayed], axis=0)
+        scale = cls(families, _ordered_by_fold(replayed), cases, none, none)
+        scores = [
+            most_of_case(part.case, families.total(together(scale.calibrated(part), part.group)))
+            for part in replayed
+        ]
+        ruled = [
+            of_cases[np.unique(part.case[part.ruled])]
+            for part, of_cases in zip(replayed, scores, strict=True)
+        ]
+        every = np.concatenate(scores)
+        return replace(
+            scale, scores=np.sort(every[every > 0]), ruled_scores=np.sort(np.concatenate(ruled))
+        )
 
     def calibrated(self, visits: Visits) -> Floats:
         """What each detector says on the common scale: bits of how rare so much was.
@@ -337,29 +364,19 @@ class Calibration:
         for column in range(out.shape[1]):
             rows, said = _said_against(visits, column)
             for fold in range(FOLDS):
-                count = self.total - int(self._cases[fold])
+                count = self.total - int(self.cases[fold])
                 of_fold = visits.fold[rows] == fold
                 bits = said[of_fold]
-                ordered = self._ordered_by_fold[fold][column]
+                ordered = self.ordered_by_fold[fold][column]
                 as_much = len(ordered) - np.searchsorted(ordered, bits, side="left")
                 rare = np.log2((count + 1) / (as_much + 1))
                 beyond = np.maximum(bits - ordered[-1], 0.0) if len(ordered) else bits
                 out[rows[of_fold], column] = np.minimum(bits, rare + beyond)
         return out
 
-    @cached_property
-    def _ordered_by_fold(self) -> list[list[Floats]]:
-        """What the cases of the other folds had at most, in order; by fold and detector."""
-        found: list[list[Floats]] = [[] for _ in range(FOLDS)]
-        for most in zip(*(part.most_by_case for part in self.replayed), strict=True):
-            for fold in range(FOLDS):
-                others = [bits[folds != fold] for bits, folds in most]
-                found[fold].append(np.sort(np.concatenate(others)))
-        return found
-
     def p_values(self, scores: Floats) -> Floats:
         """P-values of case `scores`, higher being stranger: conformal, or the tail's where less."""
-        ordered = self._ordered_scores
+        ordered = self.scores
         as_high = np.where(
             scores > 0,
             len(ordered) - np.searchsorted(ordered, scores, side="left"),
@@ -385,26 +402,26 @@ class Calibration:
 
     def cases_of(self, bits: float) -> int:
         """How many replayed cases have a score of at least `bits`."""
-        return int((self._ordered_scores >= bits).sum())
+        return int((self.scores >= bits).sum())
 
     @property
     def ruled_share(self) -> float:
         """The share of replayed cases that a rule speaks against, the judged one included."""
-        return (1 + len(self._ruled_scores)) / (self.total + 1)
+        return (1 + len(self.ruled_scores)) / (self.total + 1)
 
     def ruled_below(self, scores: Floats) -> Floats:
         """The share of replayed cases that a rule speaks against and that have less than each.
 
         That much more is looked at where those that a rule speaks against come first.
         """
-        return np.searchsorted(self._ruled_scores, scores, side="left") / (self.total + 1)
+        return np.searchsorted(self.ruled_scores, scores, side="left") / (self.total + 1)
 
     @cached_property
     def tail(self) -> Tail:
         """What is said of scores that few replayed ones reach."""
         from scipy.special import gammaincinv
 
-        ordered = self._ordered_scores
+        ordered = self.scores
         most = max(TAIL_CASES, math.ceil(TAIL_SHARE * self.total))
         start = float(ordered[-most - 1]) if len(ordered) > most else 0.0
         over = ordered[ordered > start] - start
@@ -416,39 +433,16 @@ class Calibration:
     @property
     def total(self) -> int:
         """Cases of all windows, those without a row too."""
-        return int(self._cases.sum())
+        return int(self.cases.sum())
 
-    @cached_property
-    def _cases(self) -> Ints:
-        """Cases of all windows by fold."""
-        cases: Ints = np.sum([part.cases for part in self.replayed], axis=0)
-        return cases
 
-    @cached_property
-    def _scores(self) -> list[Floats]:
-        """The score of each case of each window."""
-        return [
-            most_of_case(
-                part.case, self.families.total(together(self.calibrated(part), part.group))
-            )
-            for part in self.replayed
-        ]
-
-    @cached_property
-    def _ordered_scores(self) -> Floats:
-        scores = np.concatenate(self._scores)
-        return np.sort(scores[scores > 0])
-
-    @cached_property
-    def _ruled_scores(self) -> Floats:
-        return np.sort(
-            np.concatenate(
-                [
-                    scores[np.unique(part.case[part.ruled])]
-                    for part, scores in zip(self.replayed, self._scores, strict=True)
-                ]
-            )
-        )
+def _ordered_by_fold(replayed: Sequence[Visits]) -> list[list[Floats]]:
+    found: list[list[Floats]] = [[] for _ in range(FOLDS)]
+    for most in zip(*(part.most_by_case for part in replayed), strict=True):
+        for fold in range(FOLDS):
+            others = [bits[folds != fold] for bits, folds in most]
+            found[fold].append(np.sort(np.concatenate(others)))
+    return found
 
 
 def _most_by_case(visits: Visits, column: int) -> tuple[Floats, Ints]:

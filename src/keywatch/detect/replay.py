@@ -142,8 +142,7 @@ def _weight(times: Counter[str], noisy: frozenset[str], windows: int) -> float:
     return float(min(times.total() / left, by_chance)) if left else 1.0
 
 
-def revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
-    """How many of the windows' cases would have been revoked."""
+def _revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
     return sum(case.action == "revoke" for cases in judged for case in cases)
 
 
@@ -262,8 +261,9 @@ class Replays:
 class Replayed:
     """The windows that were replayed for a window, how they were scored, and what they give.
 
-    `cases` are those of each window as the others score it; `left_out` is what of them is no part
-    of ordinary weeks, and `calibration` what the rest give: None where nothing can be replayed.
+    `revokes` counts the cases of all windows that would have been revoked, each as the others score
+    it; `left_out` is what of them is no part of ordinary weeks, and `calibration` what the rest
+    give: None where nothing can be replayed.
     Where the last call of this process was about the like windows, `of` gives the same object: the
     feed scores one week again and again.
     """
@@ -271,7 +271,7 @@ class Replayed:
     replays: Replays
     families: Families
     settings: Settings
-    cases: Sequence[Sequence[ScoredCase]]
+    revokes: int
     left_out: LeftOut
     calibration: Calibration | None
 
@@ -284,7 +284,7 @@ class Replayed:
         cases = replays.judged(families, settings)
         left_out = to_leave_out(cases)
         calibration = replays.calibration(families, left_out)
-        _last[:] = [cls(replays, families, settings, cases, left_out, calibration)]
+        _last[:] = [cls(replays, families, settings, _revokes(cases), left_out, calibration)]
         return _last[0]
 
     def _is_of(self, replays: Replays, families: Families, settings: Settings) -> bool:
@@ -305,11 +305,11 @@ class Replayed:
         return self.calibration or self.families
 
     @cached_property
-    def remaining(self) -> Sequence[Sequence[ScoredCase]]:
-        """`cases`, less what is left out, as what remains scores them."""
+    def remaining_revokes(self) -> int:
+        """`revokes`, less what is left out, as what remains scores them."""
         if not self.left_out:
-            return self.cases
-        return self.replays.judged(self.families, self.settings, self.left_out)
+            return self.revokes
+        return _revokes(self.replays.judged(self.families, self.settings, self.left_out))
 
 
 _last: list[Replayed] = []
@@ -318,7 +318,7 @@ _last: list[Replayed] = []
 
 def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibration | None:
     visits = [part.as_visits() for part in parts]
-    return Calibration(visits, families) if any(each.cases.any() for each in visits) else None
+    return Calibration.of(visits, families) if any(each.cases.any() for each in visits) else None
 
 
 def replay(

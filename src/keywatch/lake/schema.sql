@@ -193,7 +193,7 @@ CREATE TABLE lake.flagged_visits (
 );
 
 -- grain: method, window_start, window_end, load_id; an earlier window, replayed when loads up to
--- load_id were in the lake; cases = keys in use, by fold; method says by which detectors, by what was
+-- load_id were in the lake; cases = keys in use, by fold; method says by which detectors, what was
 -- known of the window, and after which import of the inventory (`detect/replay.py`)
 CREATE TABLE lake.replays (
     method VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, cases BIGINT[]

@@ -12,7 +12,7 @@ from keywatch.detect import power
 from keywatch.detect.calibration import RANK_CASES
 from keywatch.detect.power import Injected
 from keywatch.detect.proxies import proxy_sentence
-from keywatch.detect.replay import Replayed, revokes
+from keywatch.detect.replay import Replayed
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
 from keywatch.load import late
@@ -31,14 +31,14 @@ def _calibration(replayed: Replayed) -> CalibrationSummary | None:
         return None
     left_out = replayed.left_out
     return CalibrationSummary(
-        windows=len(replayed.cases),
+        windows=len(replayed.replays.replays),
         cases=replayed.calibration.total,
         nominal_rate=replayed.settings.scoring.false_revoke_rate,
-        replayed_revokes=revokes(replayed.cases),
+        replayed_revokes=replayed.revokes,
         left_out=sum(map(len, left_out.thefts)),
         noisy_keys=len(left_out.noisy),
         outlying_windows=len(left_out.outlying),
-        remaining_revokes=revokes(replayed.remaining),
+        remaining_revokes=replayed.remaining_revokes,
     )
 
 
