@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keywatch import deliver, engine
 from keywatch.detect import detectors, power, scoring
 from keywatch.detect.proxies import proxy_addresses, proxy_sentence
+from keywatch.detect.replay import windows_before
 from keywatch.detect.scored_window import ScoredWindow, score_window
 from keywatch.errors import InputError, LakeBusyError, UsageError
 from keywatch.lake import Lake, catalogue_file, utc_now
@@ -588,25 +589,74 @@ def rehearse(
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
         if told := without_events(lake, windows):
             notice(told)
-        judged: dict[Window, scoring.WindowEvidence] = {}
-        present = detectors.load_detectors(settings.content.folders)
-        alerts = _would_alert(lake, windows, settings, present, judged)
-        if against is None and not others:
-            return Rehearsal(windows, alerts)
         then = against or settings
         known = detectors.load_detectors(then.content.folders)
-        loaded = detectors.with_others(known, others)
-        days = (settings.review.baseline_days, then.review.baseline_days)
-        if loaded != present or days[0] != days[1]:
-            judged = {}  # what the detectors say of a window is not the same
+        this = _Side(settings, detectors.load_detectors(settings.content.folders))
+        other = _Side(then, detectors.with_others(known, others))
+        is_compared = against is not None or bool(others)
+        for nth, window in enumerate(windows, start=1):
+            with steps_of(f"Week {nth} of {len(windows)}"):
+                scored = this.review(lake, window)
+                if is_compared:
+                    other.review_after(this, scored, lake)
+        if not is_compared:
+            return Rehearsal(windows, tuple(this.alerts))
         ids = {each.id for each in known}
         return Rehearsal(
             windows,
-            alerts,
-            _would_alert(lake, windows, then, loaded, judged),
+            tuple(this.alerts),
+            tuple(other.alerts),
             other_settings=against is not None,
             added=tuple(sorted(each.id for each in others if each.id not in ids)),
             replaced=tuple(sorted(each.id for each in others if each.id in ids)),
+        )
+
+
+class _Side:
+    """Weekly reviews by some settings and detectors, and what they would have alerted."""
+
+    def __init__(self, settings: Settings, loaded: Sequence[detectors.Detector]) -> None:
+        self.settings = settings.without_power()
+        self.loaded = loaded
+        self.judged: dict[Window, scoring.WindowEvidence] = {}
+        self.alerts: list[RehearsedAlert] = []
+
+    def review(self, lake: Lake, window: Window) -> ScoredWindow:
+        """Review a week."""
+        answer, scored = judging.make_review(
+            lake, window, self.settings, whole=False, judged=self.judged, loaded=self.loaded
+        )
+        self._add(answer)
+        return scored
+
+    def review_after(self, other: _Side, scored: ScoredWindow, lake: Lake) -> None:
+        """Review the week that `other` has just `scored`, by what it found where that is the same.
+
+        The detectors take most of the time.
+        """
+        if not self._hears_as(other, lake, scored.window):
+            self.review(lake, scored.window)
+            return
+        self.judged = other.judged
+        self._add(judging.review_again(lake, scored, self.settings, self.judged))
+
+    def _add(self, answer: Review) -> None:
+        self.alerts += [
+            # What the settings make of the log, whatever was found out about it since.
+            RehearsedAlert(
+                answer.window, case.key_id, case.name, case.as_scored, case.bits, case.summary
+            )
+            for case in answer.cases
+            if case.as_scored != "none"
+        ]
+
+    def _hears_as(self, other: _Side, lake: Lake, window: Window) -> bool:
+        """Whether the detectors say the same to both, of the window and of all its replays."""
+        return (
+            self.loaded == other.loaded
+            and self.settings.review.baseline_days == other.settings.review.baseline_days
+            and {*windows_before(lake, window, self.settings)}
+            <= {*windows_before(lake, window, other.settings)}
         )
 
 
@@ -629,30 +679,6 @@ def said_by(
             "SELECT key_id, day, prefix, bits, typical, actual, explanation FROM evidence "
             "ORDER BY bits DESC, key_id, day, prefix"
         )
-
-
-def _would_alert(
-    lake: Lake,
-    windows: Sequence[Window],
-    settings: Settings,
-    loaded: Sequence[detectors.Detector],
-    judged: dict[Window, scoring.WindowEvidence],
-) -> tuple[RehearsedAlert, ...]:
-    """The alerts of each window; `judged` is as `judging.make_review` takes it."""
-    quick = settings.without_power()
-    alerts: list[RehearsedAlert] = []
-    for nth, window in enumerate(windows, start=1):
-        with steps_of(f"Week {nth} of {len(windows)}"):
-            answer, _ = judging.make_review(
-                lake, window, quick, whole=False, judged=judged, loaded=loaded
-            )
-        alerts += [
-            # What the settings make of the log, whatever was found out about it since.
-            RehearsedAlert(window, case.key_id, case.name, case.as_scored, case.bits, case.summary)
-            for case in answer.cases
-            if case.as_scored != "none"
-        ]
-    return tuple(alerts)
 
 
 def least_privilege_of(

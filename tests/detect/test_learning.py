@@ -574,6 +574,37 @@ def test_a_rehearsal_tells_what_other_settings_would_change(two_weeks: Path) -> 
     assert "With the other settings: no alerts." in told
 
 
+@pytest.mark.parametrize(("replayed", "scored_more"), [(0, 0), (1, 0), (2, 1)])
+def test_other_settings_are_compared_by_what_the_detectors_said(
+    two_weeks: Path, monkeypatch: pytest.MonkeyPatch, replayed: int, scored_more: int
+) -> None:
+    scored: list[Window] = []
+    real = detectors.prepare_window
+
+    def spied(lake: Lake, window: Window, *rest: Any) -> None:
+        scored.append(window)
+        real(lake, window, *rest)
+
+    monkeypatch.setattr(detectors, "prepare_window", spied)
+    quick = SETTINGS.review.model_copy(update={"power_keys": 0})
+
+    def with_replays(windows: int, **others: Any) -> Settings:
+        review = quick.model_copy(update={"replayed_windows": windows})
+        scoring = SETTINGS.scoring.model_copy(update=others)
+        return SETTINGS.model_copy(update={"review": review, "scoring": scoring})
+
+    this, other = with_replays(1), with_replays(replayed, family_caps_bits={"origin": 1.0})
+    alone = pipeline.rehearse(two_weeks, week(), other).alerts
+    scored.clear()
+    once = pipeline.rehearse(two_weeks, week(), this).alerts
+    needed = len(scored)
+    scored.clear()
+    found = pipeline.rehearse(two_weeks, week(), this, other)
+    assert (found.alerts, found.against) == (once, alone)
+    assert alone != once
+    assert (len(scored) > needed) is bool(scored_more)
+
+
 def test_a_rehearsal_tells_what_other_detectors_would_change(
     two_weeks: Path, tmp_path: Path
 ) -> None:

@@ -288,11 +288,41 @@ def score_window(
         judged.update(zip(missing, judge(missing), strict=True))
         return [judged[each] for each in windows]
 
-    families = scoring.families_of(loaded, settings.scoring)
     replays = replay(lake, window, settings, loaded, judge_once)
-    replayed = Replayed.of(replays, families, settings)
     (judged[window],) = judge([window])
-    said = Said.of(lake, loaded, judged[window])
+    return _scored(lake, window, loaded, replays, judged[window], fitted, settings, whole=whole)
+
+
+def score_again(
+    lake: Lake,
+    scored: ScoredWindow,
+    settings: Settings,
+    judged: Mapping[Window, WindowEvidence],
+) -> ScoredWindow:
+    """What was just `scored`, by other settings; without `whole` of `score_window`.
+
+    `judged` has all windows that are replayed for it. The temporary tables are its window's.
+    """
+    window, loaded = scored.window, scored.detectors
+    replays = replay(lake, window, settings, loaded, lambda some: [judged[each] for each in some])
+    return _scored(lake, window, loaded, replays, scored.judged, scored.fitted, settings,
+                   whole=False)  # fmt: skip
+
+
+def _scored(
+    lake: Lake,
+    window: Window,
+    loaded: Sequence[Detector],
+    replays: Replays,
+    judged: WindowEvidence,
+    fitted: Mapping[str, Any],
+    settings: Settings,
+    *,
+    whole: bool,
+) -> ScoredWindow:
+    families = scoring.families_of(loaded, settings.scoring)
+    replayed = Replayed.of(replays, families, settings)
+    said = Said.of(lake, loaded, judged)
     scored = scored_of(lake, window, loaded, replays, replayed, said, settings, fitted)
     return replace(scored, case_visits=mark_visits(lake, scored, whole=whole))
 

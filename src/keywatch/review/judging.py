@@ -15,7 +15,7 @@ from keywatch import __version__
 from keywatch.detect import power
 from keywatch.detect.detectors import Detector
 from keywatch.detect.proxies import proxy_addresses
-from keywatch.detect.scored_window import Scored, ScoredWindow, score_window
+from keywatch.detect.scored_window import Scored, ScoredWindow, score_again, score_window
 from keywatch.detect.scoring import WindowEvidence
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import is_newest_week
@@ -47,6 +47,17 @@ def make_review(
     """
     scored = score_window(lake, window, settings, whole=whole, judged=judged, loaded=loaded)
     return review_of(lake, scored, settings, whole=whole), scored
+
+
+def review_again(
+    lake: Lake,
+    scored: ScoredWindow,
+    settings: Settings,
+    judged: Mapping[Window, WindowEvidence],
+) -> Review:
+    """The review of what was just `scored`, by other settings; as of `score_again`."""
+    again = score_again(lake, scored, settings, judged)
+    return review_of(lake, again, settings, whole=False)
 
 
 def review_of(
