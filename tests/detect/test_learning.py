@@ -422,13 +422,13 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
         )
         for method in ("m", "another"):
             Replays(method, 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
-        found = stored(lake, "m", {week(): KNOWN}, detectors_, 56).get(week())
+        found = stored(lake, "m", {week(): KNOWN}, detectors_).get(week())
         assert found is not None
         assert not found.is_new
         assert alike(judged, found.evidence)
-        assert stored(lake, "m", {week(1): KNOWN}, detectors_, 56) == {}
+        assert stored(lake, "m", {week(1): KNOWN}, detectors_) == {}
         analysts = KNOWN[:16] + "c" * 16
-        assert stored(lake, "m", {week(): analysts}, detectors_, 56) == {}
+        assert stored(lake, "m", {week(): analysts}, detectors_) == {}
 
 
 USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
@@ -729,7 +729,8 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(
         ([], [], True),  # duplicates only
         ([(-1, "key_1"), (-1, "key_1"), (0, "key_1"), (6, "key_1")], [], True),  # 1 key of 120
         ([(0, "key_1"), (-56, "key_2")], [], False),  # its baseline is the replay's too
-        ([(0, "key_1"), (-57, "key_2"), (7, "key_3")], [], True),  # neither window nor baseline
+        ([(0, "key_1"), (-400, "key_2")], [], False),  # first seen then, before any baseline
+        ([(0, "key_1"), (7, "key_3")], [], True),  # of after the window
         ([], ["key_1"], True),
         ([], ["key_1", "key_2"], False),
         ([(0, "key_1")], ["key_2"], False),
@@ -781,4 +782,4 @@ def test_late_lines_or_other_rows_of_few_keys_leave_a_replay_as_it_is(
                 created_at=week().end if key_id == "future" else None,
             )
         now = "d" * 16 + KNOWN[16:] if renamed else KNOWN
-        assert ([*stored(lake, "m", {week(): now}, ("a",), 56)] == [week()]) is is_kept
+        assert ([*stored(lake, "m", {week(): now}, ("a",))] == [week()]) is is_kept

@@ -335,8 +335,7 @@ def replay(
     first = _first_replayed(lake, settings)
     has_past = first is not None and window.start.date() >= first
     said = _known_of(lake, [window, *windows] if has_past else windows)
-    of_windows = {each: said[each] for each in windows}
-    stored = _stored(lake, method, of_windows, names, settings.review.baseline_days)
+    stored = _stored(lake, method, {each: said[each] for each in windows}, names)
     missing = [each for each in windows if each not in stored]
     # A fact is a theft, and no ordinary week.
     found = stored | {
@@ -473,11 +472,7 @@ def _first_replayed(lake: Lake, settings: Settings) -> date | None:
 
 
 def _stored(
-    lake: Lake,
-    method: str,
-    known: Mapping[Window, str],
-    detectors: tuple[str, ...],
-    baseline_days: int,
+    lake: Lake, method: str, known: Mapping[Window, str], detectors: tuple[str, ...]
 ) -> dict[Window, Replay]:
     """Those of the windows, of which this is `known`, that the lake has and of few changed keys."""
     if not known:
@@ -503,7 +498,7 @@ def _stored(
         if then != now:
             changed += _keys_of_other_rows(lake, window, int(import_id))
         if is_added_to:
-            changed += _late_keys(lake, window, baseline_days, load_id)
+            changed += _late_keys(lake, window, load_id)
         if changed <= MOST_CHANGED_KEYS * sum(cases):
             stored[window] = _from_lake(lake, window, named, detectors, cases)
     return stored
@@ -539,13 +534,14 @@ def _keys_of_other_rows(lake: Lake, window: Window, import_id: int) -> int:
     return found
 
 
-def _late_keys(lake: Lake, window: Window, baseline_days: int, load_id: int) -> int:
-    """How many keys have lines of the window or its baseline in loads after `load_id`."""
+def _late_keys(lake: Lake, window: Window, load_id: int) -> int:
+    """How many keys have lines until the window's end in loads after `load_id`.
+
+    However old these are: when a key was first seen somewhere is read of all of the lake.
+    """
     found: int = lake.value(
-        "SELECT count(DISTINCT key_id) FROM lake.activity "
-        "WHERE load_id > $load_id AND day >= $first AND day < $end",
+        "SELECT count(DISTINCT key_id) FROM lake.activity WHERE load_id > $load_id AND day < $end",
         load_id=load_id,
-        first=window.start.date() - timedelta(days=baseline_days),
         end=window.end,
     )
     return found
