@@ -61,7 +61,7 @@ test test-long test-cluster: export GLIBC_TUNABLES := $(TUNABLES):glibc.malloc.t
 
 # A file's tests share their lakes and servers, so they stay in one process; in the order of their
 # names short files come last. Some wait for servers, so there is one process more than cores.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(8, 1 + len(os.sched_getaffinity(0))))')
+WORKERS = $(shell $(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -168,7 +168,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Replays:
-    """The replayed windows of a review and how they were judged.
+    """The replayed windows of a review and how they were judged, after which load and import.
 
     `known` names what is said of the reviewed window (`_known_of`); None where too little of the
     log lies before it for a replay.
@@ -506,28 +506,15 @@ def _stored(
 
 def _keys_of_other_rows(lake: Lake, window: Window, import_id: int) -> int:
     """Of how many keys the inventory says something else of the window than at an import."""
+    now, before = (
+        f"SELECT key_id, {_row_until('$end')} AS said FROM {inventory} "
+        "WHERE created_at IS NULL OR created_at < $end "
+        "OR key_id IN (SELECT key_id FROM lake.activity WHERE day < $end)"
+        for inventory in ("inventory_in_force()", "inventory_in_force(import := $import_id)")
+    )
     found: int = lake.value(
-        f"""
-        WITH used AS (SELECT DISTINCT key_id FROM lake.activity WHERE day < $end),
-
-        imported AS (
-            FROM lake.keys WHERE import_id <= $import_id
-            QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1
-        ),
-
-        before AS (
-            SELECT key_id, {_row_until("$end")} AS said FROM imported
-            WHERE created_at IS NULL OR created_at < $end OR key_id IN (FROM used)
-        ),
-
-        now AS (
-            SELECT key_id, {_row_until("$end")} AS said FROM inventory_in_force()
-            WHERE created_at IS NULL OR created_at < $end OR key_id IN (FROM used)
-        )
-
-        SELECT count(*) FROM before AS b FULL JOIN now AS n USING (key_id)
-        WHERE b.said IS DISTINCT FROM n.said
-        """,
+        f"SELECT count(*) FROM ({before}) AS b FULL JOIN ({now}) AS n USING (key_id) "
+        "WHERE b.said IS DISTINCT FROM n.said",
         end=window.end,
         import_id=import_id,
     )

@@ -1,8 +1,10 @@
 -- What is in force of tables that only grow: the newest word of each key and address.
 
--- grain: key_id; the inventory in force, as its newest import says
-CREATE OR REPLACE TEMP MACRO inventory_in_force() AS TABLE
-FROM lake.keys QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
+-- grain: key_id; the inventory in force, as its newest import says, or the newest until `import`
+CREATE OR REPLACE TEMP MACRO inventory_in_force(import := NULL::BIGINT) AS TABLE
+FROM lake.keys
+WHERE import IS NULL OR import_id <= import
+QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
 
 -- grain: address; the origin in force, as the newest databases that were asked say; of the
 -- addresses in the list `among`, or of all. To choose a few afterwards takes much longer.
