@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.ingest import Run, count_lines, make_logs, run
+from benchmarks.ingest import count_lines, make_logs, run
+from benchmarks.process import Took
 from keywatch.content import content_path
 
 # Arguments: the folder of the logs, the file of the result, the two databases.
@@ -90,7 +91,7 @@ def main() -> int:
         events = count_lines(logs)
         print(f"{events:,} events in {len(logs)} files", flush=True)
         ways = _ways(folder, given.polars)
-        found: dict[str, list[Run]] = {}
+        found: dict[str, list[Took]] = {}
         for _ in range(given.runs):
             for way, do in ways.items():
                 found.setdefault(way, []).append(do())
@@ -103,17 +104,17 @@ def main() -> int:
     return 0
 
 
-def _ways(folder: Path, polars: str) -> dict[str, Callable[[], Run]]:
+def _ways(folder: Path, polars: str) -> dict[str, Callable[[], Took]]:
     databases = [content_path(f"data/geoip/dbip-{name}-lite.mmdb") for name in ("country", "asn")]
     arguments = [*map(str, (folder / "world" / "logs", folder / "out", *databases))]
     lake = ["--lake", str(folder / "lake")]
     keywatch = [sys.executable, "-m", "keywatch"]
 
-    def ingest() -> Run:
+    def ingest() -> Took:
         shutil.rmtree(folder / "lake", ignore_errors=True)
         return run(*keywatch, "ingest", arguments[0], *lake)
 
-    ways: dict[str, Callable[[], Run]] = {
+    ways: dict[str, Callable[[], Took]] = {
         "pandas, geoip2 a row, groupby": lambda: run(
             sys.executable, "-c", PANDAS + GROUPS, *arguments
         ),
@@ -130,7 +131,7 @@ def _ways(folder: Path, polars: str) -> dict[str, Callable[[], Run]]:
     return ways
 
 
-def _shown(one: Run) -> str:
+def _shown(one: Took) -> str:
     return f"{one.seconds:8.1f} s {one.cpu_seconds:8.1f} s CPU {one.peak_bytes / 2**20:8,.0f} MiB"
 
 

@@ -18,9 +18,10 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks import process
+from benchmarks.process import Took
 
 RATIO_TARGET = 2.0
 MEMORY_TARGET_MIB = 2048
@@ -36,40 +37,19 @@ duckdb.sql(f"COPY (SELECT * FROM read_json('{logs}/*.jsonl')) TO '{out}' "
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a process took."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-
-
-def run(*command: str) -> Run:
+def run(*command: str) -> Took:
     """Run a command to its end; its words go nowhere.
 
     Raises SystemExit when it fails.
     """
-    started = time.perf_counter()
-    with Path(os.devnull).open("wb") as nowhere:
-        process = os.posix_spawn(
-            command[0],
-            command,
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, nowhere.fileno(), 1)],
-        )
-        _, status, used = os.wait4(process, 0)
-    seconds = time.perf_counter() - started
-    if status != 0:
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return Run(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    took = process.run(command)
+    if took.code:
+        raise SystemExit(f"exit code {took.code}: {' '.join(command)}")
+    return took
 
 
 def make_logs(folder: Path, events: int) -> list[Path]:
-    """Logs of about `events` lines, a file a day.
-
-    In a process of its own: a child's peak memory begins with its parent's.
-    """
+    """Logs of about `events` lines, a file a day."""
     keys = max(2, round(events / (WEEKS * 7 * EVENTS_PER_KEY_DAY * ACTIVE_SHARE)))
     run(
         *(sys.executable, "-m", "keywatch.sample", str(folder), "--compress", "none"),
@@ -83,7 +63,7 @@ def count_lines(logs: list[Path]) -> int:
     return sum(log.read_bytes().count(b"\n") for log in logs)
 
 
-def measure(folder: Path, runs: int) -> tuple[list[Run], list[Run]]:
+def measure(folder: Path, runs: int) -> tuple[list[Took], list[Took]]:
     """The runs of the bare COPY and of Keywatch, in pairs."""
     logs, out, lake = folder / "world" / "logs", folder / "bare.parquet", folder / "lake"
     bare, loads = [], []

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
+from benchmarks import process
 from keywatch import pipeline, sample
 from keywatch.lake import Lake
 from keywatch.model import Window
@@ -89,9 +85,7 @@ class Measure:
 def main() -> int:
     given = _arguments()
     folder = world_folder(given)
-    # In a process of its own: a child's peak memory is never less than its parent's was.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
-        material, size = other.submit(made_material, folder, given).result()
+    material, size = made_material(folder, given)
     print(size)
     print(f"window {material.start} to {material.end} (excluded)\n")
     review = [sys.executable, "-m", "keywatch", "review", "--lake", str(material.lake),
@@ -224,22 +218,16 @@ def _shown(one: Measure, seconds: Callable[[Measure], float]) -> str:
 
 
 def measure(command: list[str]) -> Measure:
-    """Run a command to its end."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    text = process.stdout.read()
-    # wait4, unlike Popen.wait, tells of this process alone.
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.stdout.close()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak_mib = usage.ru_maxrss * unit / 2**20
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    return Measure(seconds, cpu_seconds, peak_mib, _number(text))
+    """Run a command to its end.
+
+    Raises SystemExit when it fails.
+    """
+    took = process.run(command)
+    if took.code:
+        raise SystemExit(f"exit code {took.code}: {' '.join(command)}")
+    return Measure(
+        took.seconds, took.cpu_seconds, took.peak_bytes / 2**20, _number(took.output.decode())
+    )
 
 
 def _number(text: str) -> float | None:

@@ -16,7 +16,6 @@ import json
 import lzma
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from benchmarks import process
 from keywatch.errors import InputError
 from keywatch.lake import Lake
 from keywatch.operate import integrity
@@ -303,28 +303,18 @@ def _inflating(begins: bytes, goes_on: bytes, size: int, name: str) -> bytes:
 
 def _ingest(folder: Path, path: Path) -> tuple[int, str, int]:
     """`keywatch ingest` in a process of its own: exit code, what it said, resident bytes."""
-    told = folder / "told"
-
-    def bounded() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MAPPED_BYTES, MOST_MAPPED_BYTES))
-
-    with told.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "keywatch", "ingest", str(path),
-             "--lake", str(folder / "lake"), "--config", str(folder / "keywatch.toml")],
-            env=os.environ | {
-                "PYTHONPATH": str(ROOT / "src"),
-                # Each line of the logs is to be accounted for.
-                "KEYWATCH_INGEST__MAX_REJECT_SHARE": "1" if path.is_dir() else "0.05",
-            },
-            stdout=out, stderr=subprocess.STDOUT, preexec_fn=bounded,
-        )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    # Linux counts it in KiB, macOS in bytes.
-    resident = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return process.returncode, told.read_text(encoding="utf-8", errors="replace"), resident
+    took = process.run(
+        [sys.executable, "-m", "keywatch", "ingest", str(path),
+         "--lake", str(folder / "lake"), "--config", str(folder / "keywatch.toml")],
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT / "src"),
+            # Each line of the logs is to be accounted for.
+            "KEYWATCH_INGEST__MAX_REJECT_SHARE": "1" if path.is_dir() else "0.05",
+        },
+        stderr=subprocess.STDOUT,
+        most_cpu_seconds=MOST_CPU_SECONDS, most_mapped_bytes=MOST_MAPPED_BYTES,
+    )  # fmt: skip
+    return took.code, took.output.decode("utf-8", "replace"), took.peak_bytes
 
 
 class Round:
