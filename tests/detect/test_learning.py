@@ -431,6 +431,35 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
         assert stored(lake, "m", {week(): analysts}, detectors_) == {}
 
 
+@pytest.mark.parametrize("lost", ["none", "replays"])
+def test_a_replay_that_is_stored_again_takes_the_place_of_the_one_before(lost: str) -> None:
+    no = np.zeros(1, bool)
+    judged = WindowEvidence(
+        detectors=("a",),
+        visits=visits_of([("key_1", week().start.date(), "192.0.2.0/24", "AS1")]),
+        goes_on=no,
+        bits=bits_of(np.ones((1, 1))),
+        facts=np.zeros(1),
+        ruled=no,
+        moved=no,
+        cases=np.array([1, 1]),
+    )
+    with Lake.in_memory() as lake:
+        for known in (KNOWN, KNOWN[:16] + "c" * 16):
+            for window in (week(), week(1)):
+                replay = Replay(window, judged, is_new=True, known=known)
+                Replays("m", 1, 1, (replay,)).keep(lake)
+            if lost != "none":
+                lake.execute(f"DELETE FROM lake.{lost}")
+        again = Replay(week(), judged, is_new=True, known=KNOWN)
+        Replays("m", 1, 1, (again,)).keep(lake)
+        kept = "SELECT method, window_start FROM lake.{} ORDER BY window_start"
+        new, other = f"m-{KNOWN}-1", f"m-{KNOWN[:16]}{'c' * 16}-1"
+        both = [(new, week().start), (other, week(1).start)]
+        assert lake.rows(kept.format("replayed_visits")) == both
+        assert lake.rows(kept.format("replays")) == (both if lost == "none" else both[:1])
+
+
 USUAL = Settings(review=ReviewSettings(power_keys=0, replayed_windows=2))
 
 

@@ -225,17 +225,32 @@ class Replays:
 
     def keep(self, lake: Lake) -> None:
         """Store those that are new; call it inside `Lake.writing`."""
-        for replay in self.replays:
-            if replay.is_new:
-                self._keep(lake, replay)
+        new = [each for each in self.replays if each.is_new]
+        if not new:
+            return
+        # Whatever was said of it. To delete where nothing is takes longer than to look.
+        for table in ("replays", "replayed_visits"):
+            same = f"FROM lake.{table} WHERE starts_with(method, $method)"
+            there = lake.rows(
+                f"SELECT DISTINCT window_start, window_end {same}", method=self.method
+            )
+            for window in (each.window for each in new):
+                if (window.start, window.end) in there:
+                    lake.execute(
+                        f"DELETE {same} AND window_start = $start AND window_end = $end",
+                        method=self.method,
+                        start=window.start,
+                        end=window.end,
+                    )
+        for replay in new:
+            self._keep(lake, replay)
 
     def _keep(self, lake: Lake, replay: Replay) -> None:
-        window = {"start": replay.window.start, "end": replay.window.end}
-        # Whatever was said of it.
-        same = "starts_with(method, $method) AND window_start = $start AND window_end = $end"
-        for table in ("replays", "replayed_visits"):
-            lake.execute(f"DELETE FROM lake.{table} WHERE {same}", method=self.method, **window)
-        named = {"method": f"{self.method}-{replay.known}-{self.import_id}", **window}
+        named = {
+            "method": f"{self.method}-{replay.known}-{self.import_id}",
+            "start": replay.window.start,
+            "end": replay.window.end,
+        }
         lake.execute(
             "INSERT INTO lake.replays VALUES ($method, $start, $end, $load_id, $cases)",
             **named,

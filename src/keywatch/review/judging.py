@@ -213,10 +213,11 @@ def keep(
     window waited for, and leaves the queue with it. `scored` is None where `answer` was read from
     the lake; with `state`, what it rests on, it can be read there the next time.
     """
-    weekly = is_newest_week(lake, answer.window)
-    is_new = scored is not None and not _is_stored(lake, answer)
-    is_unread = scored is not None and _is_unread(lake, answer, state)
-    upkeep = weekly and outbox.upkeep_is_due(lake, answer)
+    with lake.reading_briefly():
+        weekly = is_newest_week(lake, answer.window)
+        is_new = scored is not None and not _is_stored(lake, answer)
+        is_unread = scored is not None and _is_unread(lake, answer, state)
+        upkeep = weekly and outbox.upkeep_is_due(lake, answer)
     if judged is None and not (is_new or is_unread or upkeep):
         return
     with lake.writing():
@@ -299,9 +300,11 @@ def _keep_flags(lake: Lake, answer: Review, scored: ScoredWindow) -> None:
         "AND run_id NOT IN (SELECT verdict_id FROM lake.verdicts)"
     )
     before = f"SELECT key_id, day, prefix FROM lake.flagged_visits WHERE {same}"
-    if set(lake.rows(before, **window)) == set(scored.suspicious_visits(lake)):
+    flagged = set(lake.rows(before, **window))
+    if flagged == set(scored.suspicious_visits(lake)):
         return
-    lake.execute(f"DELETE FROM lake.flagged_visits WHERE {same}", **window)
+    if flagged:
+        lake.execute(f"DELETE FROM lake.flagged_visits WHERE {same}", **window)
     with scored.tables(lake):
         lake.execute(
             "INSERT INTO lake.flagged_visits SELECT $id, $start, $end, key_id, day, prefix "
