@@ -19,8 +19,14 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVELOPERS = "requirements.lock"
+SLOW = ("rfc3987-syntax", "lark")
+"""Left out: jsonschema checks a format with them that nothing here uses, if they are there, and
+takes a second for it whenever it is imported: in each notebook, chart and flow."""
 LOCKS = {
-    DEVELOPERS: ["pyproject.toml", "--all-extras", "--group=dev"],
+    DEVELOPERS: [
+        "pyproject.toml", "--all-extras", "--group=dev",
+        *(f"--no-emit-package={name}" for name in SLOW),
+    ],
     "deploy/requirements.lock": [
         "pyproject.toml", "--extra=shared", "--extra=cluster", "--extra=flows", "--extra=triage",
         "--extra=slack",
@@ -50,7 +56,7 @@ def locked(lock: Path = ROOT / DEVELOPERS) -> dict[str, Locked]:
             entries[name] = Locked(entry[2], [])
         elif hashed := re.match(r"    --hash=sha256:([0-9a-f]{64})(?: \\)?$", line):
             entries[name].hashes.append(hashed[1])
-        elif not line.lstrip().startswith("#"):
+        elif line and not line.lstrip().startswith("#"):
             raise ValueError(f"{lock}: neither entry, hash nor comment: {line!r}")
     return entries
 
