@@ -566,7 +566,8 @@ def review(
     """
     from keywatch import pipeline
     from keywatch.report import render_new_networks, render_review
-    from keywatch.text.document import json_text, review_document, review_schema
+    from keywatch.report.output import lines_to
+    from keywatch.text.document import json_text, review_schema, review_text
 
     if schema:
         _write(json_text(review_schema()), output)
@@ -593,7 +594,8 @@ def review(
         with _steps():
             answer = pipeline.review(common.lake, window, settings, whole=format == "json")
     if format == "json":
-        _write(json_text(review_document(answer)), output)
+        with lines_to(output) as out:
+            out.writelines(review_text(answer))
     elif format == "ocsf":
         from keywatch.report.ocsf import ocsf_lines
 

@@ -31,6 +31,7 @@ from keywatch.text.document import (
     json_text,
     review_document,
     review_schema,
+    review_text,
 )
 from tests.report.reviews import AILING, EMPTY, FULL, HOSTILE, HOSTILE_TEXT, QUIET, SCANNED
 
@@ -166,6 +167,14 @@ def test_times_are_utc_and_bits_have_two_decimals() -> None:
         "end": "2026-10-05T00:00:00.000500Z",
     }
     assert document["cases"][0]["bits"] == 38.14
+
+
+@pytest.mark.parametrize("cases", [(), FULL.cases[:1], FULL.cases, HOSTILE.cases])
+def test_in_parts_it_is_the_same_text(cases: tuple[Case, ...]) -> None:
+    review = replace(FULL, cases=cases)
+    parts = list(review_text(review))
+    assert "".join(parts) == json_text(review_document(review))
+    assert len(parts) == (len(cases) + 2 if cases else 1)
 
 
 def test_hostile_text_is_kept_and_escaped() -> None:

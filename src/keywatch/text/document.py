@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -222,6 +222,25 @@ def json_text(document: dict[str, Any]) -> str:
         ValueError: a number is infinite or not a number, which JSON can't say.
     """
     return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=2) + "\n"
+
+
+def review_text(review: Review) -> Iterator[str]:
+    """`json_text` of `review_document`, in parts: of many cases each takes its turn in memory.
+
+    Raises:
+        ValueError: as `json_text`.
+    """
+    around = json_text(review_document(replace(review, cases=())))
+    before, none, after = around.partition('\n  "cases": []')
+    if not review.cases:
+        yield around
+        return
+    yield before + none.removesuffix("]")
+    between = "\n    "
+    for case in review.cases:
+        yield between + json_text(case_document(case)).rstrip("\n").replace("\n", "\n    ")
+        between = ",\n    "
+    yield "\n  ]" + after
 
 
 def rfc3339(time: datetime) -> str:
