@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 from keywatch import __version__, pipeline, sample
-from keywatch.lake import Lake
+from keywatch.lake import Lake, utc_now
 from keywatch.settings import Settings
 from tests.command import Ran, keywatch
 from tests.findings import assert_golden, findings
@@ -311,8 +311,11 @@ def test_a_week_without_events_says_which_weeks_the_lake_has(
 
 
 def test_a_review_as_a_page_tells_what_the_text_tells(
-    loaded: Loaded, document: dict[str, Any], tmp_path: Path
+    loaded: Loaded, document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # For how many minutes an alert has been open is on the page.
+    now = utc_now()
+    monkeypatch.setattr("keywatch.pipeline.utc_now", lambda: now)
     file = tmp_path / "review.html"
     words = (*WEEK_40, "--lake", loaded.lake)
 
