@@ -566,7 +566,6 @@ def review(
     """
     from keywatch import pipeline
     from keywatch.report import render_new_networks, render_review
-    from keywatch.report.output import lines_to
     from keywatch.text.document import json_text, review_schema, review_text
 
     if schema:
@@ -594,8 +593,7 @@ def review(
         with _steps():
             answer = pipeline.review(common.lake, window, settings, whole=format == "json")
     if format == "json":
-        with lines_to(output) as out:
-            out.writelines(review_text(answer))
+        _write(review_text(answer), output)
     elif format == "ocsf":
         from keywatch.report.ocsf import ocsf_lines
 
@@ -1630,9 +1628,9 @@ def doctor(
         raise SystemExit(EXIT_FINDINGS)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str | Iterator[str], output: Path | None) -> None:
     if output is None:
-        print(text, end="")
+        sys.stdout.writelines([text] if isinstance(text, str) else text)
         return
     from keywatch.report.output import write_whole
 

@@ -26,6 +26,12 @@ def test_a_report_is_for_its_owner_alone_whatever_the_process_allows(tmp_path: P
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_text_in_parts_is_written_as_it_is_whatever_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "review.json.gz"
+    write_whole(file, iter(["one\n", "two\n"]))
+    assert file.read_bytes() == b"one\ntwo\n"
+
+
 def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere/review\.html: can't be written \(No such file"):
         write_whole(tmp_path / "nowhere" / "review.html", "one")

@@ -14,14 +14,16 @@ from keywatch.errors import UsageError
 _OWNER_ALONE = 0o600
 
 
-def write_whole(file: Path, text: str, mode: int = _OWNER_ALONE) -> None:
-    """Write `text` as UTF-8: the whole file or, where that fails, nothing; `mode` says for whom.
+def write_whole(file: Path, text: str | Iterator[str], mode: int = _OWNER_ALONE) -> None:
+    """Write `text`, or its parts, as UTF-8: the whole file or, where that fails, nothing.
+
+    `mode` says for whom.
 
     Raises:
         UsageError: it can't be written.
     """
-    with _in_place_of(file, mode) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with _in_place_of(file, mode) as partial, partial.open("w", encoding="utf-8") as out:
+        out.writelines([text] if isinstance(text, str) else text)
 
 
 @contextmanager
