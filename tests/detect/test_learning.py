@@ -399,6 +399,21 @@ def test_a_new_database_alone_raises_nothing(tmp_path: Path) -> None:
     assert bits[True] == pytest.approx(bits[False])
 
 
+def one_visit(cases: list[int]) -> WindowEvidence:
+    """Evidence of one detector and one visit, in a window with so many `cases`."""
+    no = np.zeros(1, bool)
+    return WindowEvidence(
+        detectors=("a",),
+        visits=visits_of([("key_1", week().start.date(), "192.0.2.0/24", "AS1")]),
+        goes_on=no,
+        bits=bits_of(np.ones((1, 1))),
+        facts=np.zeros(1),
+        ruled=no,
+        moved=no,
+        cases=np.array(cases),
+    )
+
+
 @pytest.mark.parametrize("has_facts", [False, True])
 def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
     detectors_ = ("a", "b")
@@ -433,17 +448,7 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
 
 @pytest.mark.parametrize("lost", ["none", "replays"])
 def test_a_replay_that_is_stored_again_takes_the_place_of_the_one_before(lost: str) -> None:
-    no = np.zeros(1, bool)
-    judged = WindowEvidence(
-        detectors=("a",),
-        visits=visits_of([("key_1", week().start.date(), "192.0.2.0/24", "AS1")]),
-        goes_on=no,
-        bits=bits_of(np.ones((1, 1))),
-        facts=np.zeros(1),
-        ruled=no,
-        moved=no,
-        cases=np.array([1, 1]),
-    )
+    judged = one_visit(cases=[1, 1])
     with Lake.in_memory() as lake:
         for known in (KNOWN, KNOWN[:16] + "c" * 16):
             for window in (week(), week(1)):
@@ -769,17 +774,7 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(
 def test_late_lines_or_other_rows_of_few_keys_leave_a_replay_as_it_is(
     late: list[tuple[int, str]], renamed: list[str], is_kept: bool
 ) -> None:
-    no = np.zeros(1, bool)
-    judged = WindowEvidence(
-        detectors=("a",),
-        visits=visits_of([("key_1", week().start.date(), "192.0.2.0/24", "AS1")]),
-        goes_on=no,
-        bits=bits_of(np.ones((1, 1))),
-        facts=np.zeros(1),
-        ruled=no,
-        moved=no,
-        cases=np.array([60, 60]),
-    )
+    judged = one_visit(cases=[60, 60])
     with Lake.in_memory() as lake:
         Replays("m", 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
         lake.execute(
