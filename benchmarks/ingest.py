@@ -20,8 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import process
-from benchmarks.process import Took
+from benchmarks.process import Took, run_well
 
 RATIO_TARGET = 2.0
 MEMORY_TARGET_MIB = 2048
@@ -38,14 +37,8 @@ duckdb.sql(f"COPY (SELECT * FROM read_json('{logs}/*.jsonl')) TO '{out}' "
 
 
 def run(*command: str) -> Took:
-    """Run a command to its end; its words go nowhere.
-
-    Raises SystemExit when it fails.
-    """
-    took = process.run(command)
-    if took.code:
-        raise SystemExit(f"exit code {took.code}: {' '.join(command)}")
-    return took
+    """`run_well` of these words."""
+    return run_well(command)
 
 
 def make_logs(folder: Path, events: int) -> list[Path]:

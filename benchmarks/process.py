@@ -63,9 +63,16 @@ def run(
         ) as process:  # fmt: skip
             os.close(writing)
             output, _ = process.communicate()
-        return Took(*_said(report.read(), output))
+        code, *took = json.loads(report.read())
+    return Took(code, output, *took)
 
 
-def _said(report: bytes, output: bytes) -> tuple[int, bytes, float, float, int]:
-    code, seconds, cpu_seconds, peak_bytes = json.loads(report)
-    return code, output, seconds, cpu_seconds, peak_bytes
+def run_well(command: Sequence[str]) -> Took:
+    """Run a command to its end.
+
+    Raises SystemExit when it fails.
+    """
+    took = run(command)
+    if took.code:
+        raise SystemExit(f"exit code {took.code}: {' '.join(command)}")
+    return took

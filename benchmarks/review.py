@@ -222,9 +222,7 @@ def measure(command: list[str]) -> Measure:
 
     Raises SystemExit when it fails.
     """
-    took = process.run(command)
-    if took.code:
-        raise SystemExit(f"exit code {took.code}: {' '.join(command)}")
+    took = process.run_well(command)
     return Measure(
         took.seconds, took.cpu_seconds, took.peak_bytes / 2**20, _number(took.output.decode())
     )
