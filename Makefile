@@ -60,16 +60,15 @@ TUNABLES := $(TUNABLES):glibc.malloc.trim_threshold=268435456:glibc.malloc.mmap_
 test test-long test-cluster: export GLIBC_TUNABLES := $(TUNABLES):glibc.malloc.top_pad=67108864
 
 # A file's tests share their lakes and servers, so they stay in one process; in the order of their
-# names short files come last. Some wait for servers, so there is one process more than cores.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(8, 1 + (os.cpu_count() or 1)))')
+# names short files come last. How many processes there are, tests/conftest.py says.
 test: $(INSTALLED) ## all tests, slow ones too
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Some tests are proofs by length or by number; their short forms are in `make test` (tests/long.py).
 test-long: $(INSTALLED) ## all tests, each in its long form
 	@echo "test-long: pytest"
-	@KEYWATCH_TEST_LONG=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@KEYWATCH_TEST_LONG=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Without any network. All pages are read again: what is generated depends on the code.
 docs: $(INSTALLED) ## the documentation site in build/docs
@@ -83,7 +82,7 @@ CLUSTER_TESTS := tests/lake/test_shared_lake.py tests/lake/test_two_machines.py 
 
 test-cluster: $(INSTALLED) ## the shared lake on a real PostgreSQL and an S3, and reviews and loads on Dask, at length
 	@echo "test-cluster: pytest"
-	@KEYWATCH_TEST_LOADS=20 KEYWATCH_TEST_SECONDS=300 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(CLUSTER_TESTS) $(ARGS)
+	@KEYWATCH_TEST_LOADS=20 KEYWATCH_TEST_SECONDS=300 $(BIN)/python -m pytest -n auto --dist loadfile $(CLUSTER_TESTS) $(ARGS)
 
 quick: check ## the tests of what changed, without the slow ones
 	@$(BIN)/python tools/quick.py $(ARGS)

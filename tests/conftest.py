@@ -61,12 +61,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: about a tenth of the time a test waits for another process.
+    """One more than there are cores, at most 8: about a tenth of the time a test waits for others.
 
     The plugin would count physical cores, of which two processors may be one.
     """
     mine = getattr(os, "sched_getaffinity", None)
-    return (len(mine(0)) if mine else os.cpu_count() or 1) + 1
+    return min(8, (len(mine(0)) if mine else os.cpu_count() or 1) + 1)
 
 
 def pytest_report_header() -> list[str]:
