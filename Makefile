@@ -6,6 +6,8 @@
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Without bytecode each process of the tests would compile Keywatch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Empty means pip. The redirection makes GNU make 4.3 use a shell, which `command` needs.
 UV ?= $(shell command -v uv 2>/dev/null)
