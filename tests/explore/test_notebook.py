@@ -308,6 +308,18 @@ def test_nobody_who_writes_has_to_wait_for_a_reader(folder: Path, lake: LakeView
     assert len(later) == before + 1
 
 
+def test_answers_of_one_snapshot_agree_whatever_is_written_meanwhile(
+    folder: Path, lake: LakeView
+) -> None:
+    with lake.one_snapshot():
+        before = pandas(lake.key("key_1").verdicts())
+        pipeline.give_verdict(folder, "key_1", "compromised", SETTINGS, by="bo", because="again")
+        assert len(pandas(lake.key("key_1").verdicts())) == len(before)
+        with pytest.raises(UsageError, match="no key"):
+            lake.key("nobody")
+    assert len(pandas(lake.key("key_1").verdicts())) == len(before) + 1
+
+
 class Markup(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -78,6 +78,7 @@ class LakeView:
         self.folder = folder
         self.frames: Frames = frames
         self._settings = settings
+        self._open: Lake | None = None
         with self._reading():
             pass
 
@@ -108,8 +109,23 @@ class LakeView:
         )
 
     @contextmanager
+    def one_snapshot(self) -> Iterator[None]:
+        """All that is asked in the block is of one snapshot; the lake is opened once for it.
+
+        Without it each answer is as of when it was asked. Not for more than one thread.
+        """
+        with self._reading() as self._open:
+            try:
+                yield
+            finally:
+                self._open = None
+
+    @contextmanager
     def _reading(self) -> Iterator[Lake]:
         """A read-only snapshot."""
+        if self._open is not None:
+            yield self._open
+            return
         with Lake.open(self.folder, self._settings.storage) as lake:
             yield lake.look()
 

@@ -76,9 +76,9 @@ class Desk:
         self._turn = CapacityLimiter(1)
         self.token = secrets.token_urlsafe(32)
         routes = [
-            Route("/", self._page(self._cases)),
-            Route("/case", self._page(self._case)),
-            Route("/chart", self._page(self._chart)),
+            Route("/", self._page(self._of_one_snapshot(self._cases))),
+            Route("/case", self._page(self._of_one_snapshot(self._case))),
+            Route("/chart", self._page(self._of_one_snapshot(self._chart))),
             Route("/report", self._page(self._report)),
             Route("/style.css", self._page(self._style)),
         ]
@@ -102,6 +102,15 @@ class Desk:
             return await self._in_turn(partial(self._answer, make, asked))
 
         return endpoint
+
+    def _of_one_snapshot(
+        self, make: Callable[[Mapping[str, str]], Response]
+    ) -> Callable[[Mapping[str, str]], Response]:
+        def made(asked: Mapping[str, str]) -> Response:
+            with self._lake.one_snapshot():
+                return make(asked)
+
+        return made
 
     async def _in_turn(self, make: Callable[[], Response]) -> Response:
         """Made in another thread, one page or picture after the other.
