@@ -54,7 +54,7 @@ LINES_A_ROUND = 50_000
 GOOD = 0.25
 """Of the lines of a log."""
 FILES = 12
-MOST_RESIDENT_BYTES = 1500 * 1024 * 1024
+MOST_RESIDENT_BYTES = 800 * 1024 * 1024
 """Of a load with the settings below; most of it is DuckDB's own and Python's libraries."""
 MOST_MAPPED_BYTES = 8 * 1024**3
 """The machine's own memory is not to be the bound."""
