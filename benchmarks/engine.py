@@ -26,7 +26,7 @@ from benchmarks.review import world_folder as folder_of
 from keywatch.engine import Common, Engine, Result, SomeTask, opened
 from keywatch.lake import Lake
 from keywatch.model import Window
-from keywatch.review import bucket_review, judging
+from keywatch.review import bucket_review, making
 from keywatch.settings import EngineSettings, LakeSettings, Settings
 from keywatch.text.document import json_text, review_document
 
@@ -99,7 +99,7 @@ def _one(given: argparse.Namespace) -> int:
         opened(settings.engine) as cluster,
     ):
         if cluster is None:
-            answer, _ = judging.make_review(opened_lake, window, settings, whole=False)
+            answer, _ = making.make_review(opened_lake, window, settings, whole=False)
         else:
             engine = _Watched(cluster, peaks)
             answer, _ = bucket_review.make_review(
@@ -153,7 +153,7 @@ def _keep_replays(lake: Path, start: str, end: str) -> bool:
     settings = Settings()
     with Lake.open(lake, settings.storage) as opened_lake:
         with opened_lake.reading():
-            _, scored = judging.make_review(opened_lake, window, settings, whole=False)
+            _, scored = making.make_review(opened_lake, window, settings, whole=False)
         with opened_lake.writing():
             scored.replays.keep(opened_lake)
     return bool(scored.replays.replays)

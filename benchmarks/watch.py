@@ -2,7 +2,7 @@
 
 `python -m benchmarks.watch` makes a world (`keywatch.sample`), loads all but its last day into a
 lake and watches it once, none of it timed and kept for the next time. Then batches of that day land
-one after another: `keywatch watch` loads each, judges the week again and writes to a file channel;
+one after another: `keywatch watch` loads each, scores the week again and writes to a file channel;
 a bare DuckDB process copies the same lines to Parquet. With `--prefect` the flow does it too, on a
 server of its own that it starts and stops (a standing server saves that). Each is a whole process.
 With `--every 1s` so does one standing process (Linux only): its seconds are from the landing to the

@@ -483,7 +483,7 @@ def test_detectors_are_listed_and_in_order() -> None:
 
 
 def test_the_wall_clock_changes_no_answer(loaded: Loaded, tmp_path: Path) -> None:
-    """An old week is judged as of its own end: nothing after it is read."""
+    """An old week is scored as of its own end: nothing after it is read."""
     # A copy: what is stored of another window changes what is asked of this one.
     copied = shutil.copytree(loaded.lake, tmp_path / "lake")
     early = keywatch(
@@ -572,7 +572,7 @@ def test_a_terminal_shows_the_step_until_the_end_and_a_log_file_nothing(
     steps: list[str],
 ) -> None:
     if words[0] == "backtest":
-        # No other test judges windows by such a baseline: none of these was stored.
+        # No other test scores windows by such a baseline: none of these was stored.
         monkeypatch.setenv("KEYWATCH_REVIEW__BASELINE_DAYS", "20")
         monkeypatch.setenv("KEYWATCH_REVIEW__REPLAYED_WINDOWS", "1")
     stolen = next(key_id for key_id in loaded.truth if key_id in text)

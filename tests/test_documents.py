@@ -126,7 +126,7 @@ def test_the_checks_find_what_does_not_exist() -> None:
     assert {"--week", "--fail-on", "--lake"} <= commands()["review"]
     assert not exists("src/keywatch/kinds/", ROOT / "README.md")
     assert exists("prepare.sql", ROOT / "README.md")
-    assert not is_module("keywatch.detect.judging")
+    assert not is_module("keywatch.detect.making")
     assert is_module("keywatch.load.origins.ATTRIBUTION")
     assert "measured-quality" in headings(ROOT / "docs/detection.md")
 

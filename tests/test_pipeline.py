@@ -353,7 +353,7 @@ def test_a_review_is_stored_once_and_a_case_can_be_read_back(stolen: Path, answe
     assert json.loads(kept)["key_id"] == "key_1"
 
 
-def test_a_key_that_nobody_knows_is_refused_before_a_window_is_judged(
+def test_a_key_that_nobody_knows_is_refused_before_a_window_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = lake_of(tmp_path, daily(WEEK.start.date(), 3), [])
@@ -364,6 +364,6 @@ def test_a_key_that_nobody_knows_is_refused_before_a_window_is_judged(
         opened.execute("UPDATE lake.events SET key_id = 'ASIA_1', principal = 'key_1'")
     # A key of a principal's: what is told is the principal's.
     assert pipeline.explain_absence(lake, "ASIA_1", WEEK, NO_REPLAY) == told
-    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    monkeypatch.setattr("keywatch.review.making.make_review", pytest.fail)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
         pipeline.case_in_detail(lake, "nobody", WEEK, NO_REPLAY)

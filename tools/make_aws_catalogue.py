@@ -39,7 +39,7 @@ GRAVE_TACTICS = {
 }
 LOOKING_TACTICS = {"TA0007", "TA0043"}  # discovery, reconnaissance
 # What workloads call all day, or what only shows names: the call alone says nothing, though
-# attackers use it too. Habit (unfamiliar endpoint, volume) has to judge these.
+# attackers use it too. Habit (unfamiliar endpoint, volume) has to decide about these.
 EVERYDAY = {
     "bedrock:InvokeModel",
     "bedrock:InvokeModelWithResponseStream",

@@ -28,12 +28,12 @@ import numpy as np
 
 from benchmarks.quality.bases import (
     Base,
-    Judged,
+    Scored,
     Thefts,
     copy_lake,
-    judge,
-    judged,
     named,
+    score,
+    scored_case,
     scratch,
     write_thefts,
 )
@@ -169,15 +169,15 @@ def _compared(base: Base, plan: Sequence[Planned], draw: int, held: Sequence[Key
     )
 
 
-def _week_with(base: Base, lake: Path, thefts: Iterable[Thefts]) -> list[Judged]:
+def _week_with(base: Base, lake: Path, thefts: Iterable[Thefts]) -> list[Scored]:
     last = base.days()[-1]
     copy_lake(base.lake(last), lake)
     for each in thefts:
         pipeline.ingest(lake, each.files_until(last), base.settings)
-    return judge(lake, base.week(), base.settings)
+    return score(lake, base.week(), base.settings)
 
 
-def _revoked(cases: Iterable[Judged]) -> set[str]:
+def _revoked(cases: Iterable[Scored]) -> set[str]:
     return {case["key_id"] for case in cases if case["action"] == "revoke"}
 
 
@@ -203,7 +203,7 @@ def replayed_jobs(base: Base, programs: int) -> list[Replayed]:
                 answer = pipeline.review(
                     lake, base.week(week), base.settings.without_power(), whole=False
                 )
-                cases = {case.key_id: judged(case)["action"] for case in answer.cases}
+                cases = {case.key_id: scored_case(case)["action"] for case in answer.cases}
                 actions.append(cases.get(key.key_id, "none"))
             told, alerts = _told(base, lake, key.key_id)
         found.append(Replayed(seed=base.seed, habit=key.habit, actions=actions, told=told,
@@ -240,7 +240,7 @@ def near_owners(base: Base, programs: int) -> list[Near]:
         lake = folder / "lake"
         copy_lake(base.lake(base.days()[-1]), lake)
         _load(base, lake, folder / "theft", thefts)
-        cases = {case["key_id"]: case for case in judge(lake, base.week(), base.settings)}
+        cases = {case["key_id"]: case for case in score(lake, base.week(), base.settings)}
     found = []
     for theft in thefts:
         case = cases.get(theft.key.key_id)

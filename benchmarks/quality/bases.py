@@ -25,7 +25,7 @@ from benchmarks.quality.worlds import CACHE, World, digest, engine, kept
 from keywatch import pipeline, sample
 from keywatch.lake import Lake
 from keywatch.model import Window
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.sample import Planned
 from keywatch.sample.places import DAY_US
 from keywatch.sample.world import EVENTS_PER_KEY_DAY, Made, make, steal
@@ -40,7 +40,7 @@ STRONGEST = 3
 """Detectors that are named of a case."""
 
 
-class Judged(TypedDict):
+class Scored(TypedDict):
     """What a review says of one key. `strongest` are detectors, the one with most bits first."""
 
     key_id: str
@@ -110,7 +110,7 @@ class Base:
             if files := self._logs(days[nth : nth + 1]):
                 pipeline.ingest(lake, files, self.settings)
             if nth < LATE_DAYS:
-                judge(lake, self.week(), self.settings, keep_replays=True)
+                score(lake, self.week(), self.settings, keep_replays=True)
 
         return kept(self.world.folder / f"day{nth + 1}-{made_of}", next_day)
 
@@ -123,13 +123,13 @@ class Base:
     def _logs(self, days: Iterable[date]) -> list[str]:
         return [str(self.world.folder / "logs" / f"{day}.jsonl.gz") for day in days]
 
-    def innocent(self, week: int = -1) -> list[Judged]:
+    def innocent(self, week: int = -1) -> list[Scored]:
         """The review of a week of the whole world: every key of it that has bits is innocent."""
         lake = self.lake(self.days()[-1])
         made_of = (lake.name, week)
-        found: list[Judged] = self.world.keep_json(
+        found: list[Scored] = self.world.keep_json(
             "innocent", made_of,
-            lambda: judge(lake, self.week(week), self.settings, keep_replays=True),
+            lambda: score(lake, self.week(week), self.settings, keep_replays=True),
         )  # fmt: skip
         return found
 
@@ -174,25 +174,25 @@ def write_thefts(stolen: Made, folder: Path) -> Thefts:
     )
 
 
-def judge(
+def score(
     lake: Path, window: Window, settings: Settings, *, keep_replays: bool = False
-) -> list[Judged]:
+) -> list[Scored]:
     """What `keywatch watch` would say of the week now: the keys with bits, most suspicious first.
 
     Nothing is stored but, with `keep_replays`, the weeks that were replayed for it.
     """
     with Lake.open(lake, settings.storage) as opened:
         with opened.reading():
-            answer, scored = judging.make_review(
+            answer, scored = making.make_review(
                 opened, window, settings.without_power(), whole=False
             )
         if keep_replays:
             with opened.writing():
                 scored.replays.keep(opened)
-    return [judged(case) for case in answer.cases if case.bits > 0 or case.action != "none"]
+    return [scored_case(case) for case in answer.cases if case.bits > 0 or case.action != "none"]
 
 
-def judged(case: Any) -> Judged:
+def scored_case(case: Any) -> Scored:
     """A case in brief. Without calibration a p- and a q-value are 1."""
     strongest = sorted(case.evidence, key=lambda each: -each.bits)[:STRONGEST]
     return {
@@ -205,7 +205,7 @@ def judged(case: Any) -> Judged:
     }
 
 
-def named(cases: Iterable[Judged]) -> set[str]:
+def named(cases: Iterable[Scored]) -> set[str]:
     """The keys to revoke or to investigate."""
     return {case["key_id"] for case in cases if case["action"] in ("revoke", "investigate")}
 

@@ -3,11 +3,11 @@
     python -m benchmarks.quality.lone             quick: 200 keys, one seed
     python -m benchmarks.quality.lone --full      200 and 1,000 keys, over 100 loud thefts
 
-Each theft is judged at the end of every day on which its thief calls, as `keywatch watch` judges
+Each theft is scored at the end of every day on which its thief calls, as `keywatch watch` scores
 it: the whole week as far as it has come (`bases` says how that is had for little). It is *named*
 when one of these says revoke or investigate. The weekly review of the same lake says what is to be
 revoked; innocent weeks, the last five of each base world, say at what price. Copies of a base that
-were judged before are kept under the temporary folder, so a run that was stopped goes on.
+were scored before are kept under the temporary folder, so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from benchmarks.quality.bases import Base, Judged, copy_lake, judge, named, scratch
+from benchmarks.quality.bases import Base, Scored, copy_lake, named, score, scratch
 from benchmarks.quality.measures import share, wilson
 from benchmarks.quality.tables import Table, tell
 from keywatch import pipeline
@@ -53,7 +53,7 @@ class Theft(TypedDict):
     seed: int
     kind: str
     named_day: int | None
-    weekly: Judged | None
+    weekly: Scored | None
 
 
 class Innocent(TypedDict):
@@ -61,7 +61,7 @@ class Innocent(TypedDict):
 
     keys: int
     seed: int
-    case: Judged
+    case: Scored
     oddities: list[str]
 
 
@@ -141,24 +141,24 @@ def _copy(base: Base, plan: Sequence[Planned], draw: int) -> tuple[list[Theft], 
     with scratch() as folder:
         stolen = base.steal(folder / "thefts", plan, draw)
 
-        def judged(nth: int) -> list[Judged]:
+        def scored_on(nth: int) -> list[Scored]:
             lake = folder / f"lake{nth}"
             copy_lake(base.lake(days[nth]), lake)
             pipeline.ingest(lake, stolen.files_until(days[nth]), base.settings)
-            return judge(lake, base.week(), base.settings)
+            return score(lake, base.week(), base.settings)
 
         named_day: dict[str, int] = {}
-        reviews: dict[int, list[Judged]] = {}
+        reviews: dict[int, list[Scored]] = {}
         for nth, day in enumerate(days):
             active = [key_id for key_id, when in stolen.days.items() if day in when]
             if set(active) - set(named_day):
-                reviews[nth] = judged(nth)
+                reviews[nth] = scored_on(nth)
                 for key_id in named(reviews[nth]).intersection(active):
                     first = days.index(stolen.days[key_id][0])
                     named_day.setdefault(key_id, nth - first)
         last = len(days) - 1
         if last not in reviews:
-            reviews[last] = judged(last)
+            reviews[last] = scored_on(last)
         weekly = {case["key_id"]: case for case in reviews[last]}
     before = {case["key_id"]: case["action"] for case in base.innocent()}
     others = sum(
@@ -189,8 +189,8 @@ def tables(
     for keys in key_weeks:
         of_size = [theft for theft in thefts if theft["keys"] == keys]
         cases = [each for each in innocents if each["keys"] == keys]
-        for words, score in SCORES.items():
-            found.append(revoking(of_size, cases, key_weeks[keys], keys, words, score))
+        for words, by in SCORES.items():
+            found.append(revoking(of_size, cases, key_weeks[keys], keys, words, by))
     return [*found, by_oddity(innocents), worst(innocents)]
 
 
@@ -218,25 +218,25 @@ def naming(thefts: Sequence[Theft]) -> Table:
     return Table("Lone thefts that the feed names", header, rows)
 
 
-def _is_revoked(case: Judged | None) -> bool:
+def _is_revoked(case: Scored | None) -> bool:
     return case is not None and case["action"] == "revoke"
 
 
-def by_q_value(case: Judged) -> Score:
+def by_q_value(case: Scored) -> Score:
     return (-case["q"], case["bits"])
 
 
-def by_bits(case: Judged) -> Score:
+def by_bits(case: Scored) -> Score:
     return (case["bits"],)
 
 
-SCORES: dict[str, Callable[[Judged], Score]] = {"q-value": by_q_value, "bits": by_bits}
+SCORES: dict[str, Callable[[Scored], Score]] = {"q-value": by_q_value, "bits": by_bits}
 """By what cases can be put in order, the higher the surer."""
 
 
 def revoking(
     thefts: Sequence[Theft], innocents: Sequence[Innocent], key_weeks: int, keys: int,
-    words: str, score: Callable[[Judged], Score],
+    words: str, score: Callable[[Scored], Score],
 ) -> Table:  # fmt: skip
     """The share of thefts whose weekly case stands before all innocent cases but a few."""
     ranked = sorted((score(each["case"]) for each in innocents), reverse=True)
@@ -256,11 +256,11 @@ def revoking(
     return Table(title, header, rows)
 
 
-def _beyond(score: Callable[[Judged], Score], least: Score) -> Callable[[Judged], bool]:
+def _beyond(score: Callable[[Scored], Score], least: Score) -> Callable[[Scored], bool]:
     return lambda case: score(case) > least
 
 
-def _recalls(thefts: Sequence[Theft], is_caught: Callable[[Judged], bool]) -> Iterable[str]:
+def _recalls(thefts: Sequence[Theft], is_caught: Callable[[Scored], bool]) -> Iterable[str]:
     for group in ("loud", "slow", "probe", "all"):
         weekly = [t["weekly"] for t in thefts if group in ("all", LOUDNESS[t["kind"]])]
         caught = sum(case is not None and is_caught(case) for case in weekly)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.bases import Judged, judged, named
+from benchmarks.quality.bases import Scored, named, scored_case
 from benchmarks.quality.measures import share
 from benchmarks.quality.worlds import World
 from keywatch import pipeline
@@ -143,7 +143,7 @@ class Reviewed:
     """A review of the world's last week, its cases by the world's own key ids."""
 
     events: int
-    cases: dict[str, Judged]
+    cases: dict[str, Scored]
 
     def named(self, keys: set[str]) -> set[str]:
         """Of these keys, those to revoke or to investigate."""
@@ -178,7 +178,7 @@ def review(world: World, name: str, settings: Settings) -> Reviewed:
         window = Window(world.review_start, world.end)
         answer = pipeline.review(folder / "lake", window, settings, keep=False, whole=True)
     own = {id_: key for key, id_ in ids.items()}
-    found = [judged(case) for case in answer.cases]
+    found = [scored_case(case) for case in answer.cases]
     for case in found:
         case["key_id"] = own[case["key_id"]]
     cases = {case["key_id"]: case for case in found}

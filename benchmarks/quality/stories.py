@@ -38,7 +38,7 @@ from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.load.origins import OriginReader
 from keywatch.model import Review, Window
-from keywatch.review.judging import make_review
+from keywatch.review.making import make_review
 from keywatch.sample import api, places
 from keywatch.settings import Settings
 from keywatch.vendors import find_files

@@ -29,7 +29,7 @@ from benchmarks.quality.evaluate import FALSE_ALARMS_PER_KEY, scores
 from benchmarks.quality.measures import average_precision, caught
 from benchmarks.quality.tables import Table, spread, tell
 from benchmarks.quality.worlds import World, engine
-from keywatch.detect.scored_window import judge_of
+from keywatch.detect.scored_window import scorer_of
 from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.settings import Settings, load_settings
@@ -107,8 +107,8 @@ def evidence(world: World, settings: Settings) -> pd.DataFrame:
     def fresh() -> pd.DataFrame:
         window = Window(world.review_start, world.end)
         with Lake.open(lake, settings.storage) as opened, opened.reading():
-            _, judge = judge_of(opened, window, settings)
-            (found,) = judge([window])
+            _, score = scorer_of(opened, window, settings)
+            (found,) = score([window])
         names = list(found.detectors)
         visits = pd.DataFrame(found.bits, columns=names)
         visits["facts"] = found.facts

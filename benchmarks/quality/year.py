@@ -21,7 +21,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from benchmarks.quality.bases import copy_lake, judged, named, oddities_in, scratch, week_of
+from benchmarks.quality.bases import copy_lake, named, oddities_in, scored_case, scratch, week_of
 from benchmarks.quality.measures import share, wilson
 from benchmarks.quality.tables import Table, tell
 from benchmarks.quality.worlds import World, engine
@@ -80,7 +80,7 @@ def main() -> int:
     for seed in range(FIRST_SEED, FIRST_SEED + given.years):
         years.append(year(seed, given.keys, given.reviews, settings, analyst=given.analyst))
         print(f"year {seed}: {_in_brief(years[-1])}", file=sys.stderr, flush=True)
-    verdicts = "every alert judged truthfully" if given.analyst else "no verdicts"
+    verdicts = "a true verdict on every alert" if given.analyst else "no verdicts"
     print(f"{len(years)} years of {given.reviews} reviews, {given.keys} keys, {verdicts}, "
           f"settings {settings.config_hash}")  # fmt: skip
     tell(tables(years, given.keys, settings), years, given)
@@ -146,7 +146,7 @@ def _reviewed(world: World, settings: Settings, analyst: bool) -> Year:
         for number in range(WEEKS_BEFORE, world.weeks):
             window = week_of(world, number)
             answer = pipeline.review(lake, window, settings.without_power(), whole=False)
-            cases = [judged(case) for case in answer.cases]
+            cases = [scored_case(case) for case in answer.cases]
             actions = {case["key_id"]: case["action"] for case in cases}
             alerted = sorted(named(cases))
             found["named"].append(len(alerted))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 if TYPE_CHECKING:
-    from keywatch.explore.notebook import Frames, JudgingLake, LakeView
+    from keywatch.explore.notebook import Frames, LakeView, VerdictLake
 
 __version__ = version("keywatch")
 __all__ = ["__version__", "open"]
@@ -33,7 +33,7 @@ def open(
     config: Path | None = None,
     verdicts: Literal[True],
     by: str,
-) -> JudgingLake: ...
+) -> VerdictLake: ...
 
 
 def open(
@@ -46,7 +46,7 @@ def open(
 ) -> LakeView:
     """Open the lake in `folder` read-only, for notebooks (see `keywatch.notebook`).
 
-    With ``verdicts=True`` and your name in `by`, it is a `keywatch.notebook.JudgingLake`, which
+    With ``verdicts=True`` and your name in `by`, it is a `keywatch.notebook.VerdictLake`, which
     also records and withdraws verdicts, and changes nothing else.
 
     The default folder is that in ``KEYWATCH_LAKE``, otherwise ``lake``. `frames` is the kind of
@@ -56,10 +56,10 @@ def open(
         LakeError: there is no lake in `folder`.
         UsageError: ``verdicts=True`` without `by`.
     """
-    from keywatch.explore.notebook import JudgingLake, LakeView
+    from keywatch.explore.notebook import LakeView, VerdictLake
     from keywatch.settings import load_settings
 
     where = folder if folder is not None else os.environ.get("KEYWATCH_LAKE", "lake")
     if verdicts:
-        return JudgingLake(Path(where), load_settings(config), by, frames)
+        return VerdictLake(Path(where), load_settings(config), by, frames)
     return LakeView(Path(where), load_settings(config), frames)

@@ -85,7 +85,7 @@ def folders_of(kind: str, outside: Iterable[Path] = ()) -> list[Path]:
 
 
 def digest_of(folders: Iterable[Path]) -> str:
-    """A SHA-256 over all content in `folders`: other content judges otherwise."""
+    """A SHA-256 over all content in `folders`: other content scores otherwise."""
     digest = hashlib.sha256()
     for folder in folders:
         for kind in _KINDS:

@@ -118,7 +118,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What was judged and what could not be; counts of keys, events and addresses."""
+    """What was assessed and what could not be; counts of keys, events and addresses."""
 
     keys: int
     assessed: int
@@ -139,7 +139,7 @@ class Coverage:
     keys_without_past: int = 0
     """Keys in use of which nothing was seen before: no network of theirs is listed as new."""
     proxy_addresses: tuple[str, ...] = ()
-    """Private addresses that nearly all requests come from: no place can be judged, and no power
+    """Private addresses that nearly all requests come from: no place can be assessed, and no power
     is computed."""
 
 

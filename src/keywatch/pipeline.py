@@ -38,8 +38,8 @@ from keywatch.operate import maintain as upkeep
 from keywatch.review import (
     alerts,
     history,
-    judging,
     key_list,
+    making,
     questions,
     response,
     stored,
@@ -385,7 +385,7 @@ def review(
     whole: bool = True,
     now: datetime | None = None,
 ) -> Review:
-    """Judge every key of `window` and, with `keep`, store the answer in the lake.
+    """Score every key of `window` and, with `keep`, store the answer in the lake.
 
     Without a window: the last ISO week that is over, as of the lake's last event. The same window
     on the same lake with the same settings is the same run, and is stored once. Without `whole`,
@@ -463,7 +463,7 @@ def case_in_detail(
 ) -> tuple[Review, Case | None, Details | None]:
     """The review less other keys, the case of this key and its history; None where it has no case.
 
-    It is of the stored review of the window, else the window is judged for it. Nothing is stored.
+    It is of the stored review of the window, else the window is scored for it. Nothing is stored.
 
     Raises:
         UsageError: the lake has never heard of the key.
@@ -478,7 +478,7 @@ def case_in_detail(
             names = (key, *key_ids)
             told = stored.find(lake, state, settings, of_keys=names)
             if told is None:
-                made = judging.make_review(lake, asked, settings, whole=False)
+                made = making.make_review(lake, asked, settings, whole=False)
                 told = ToldReview.of(lake, *made)
             told = replace(told, review=questions.with_answers(lake, told.review))
             _note_no_events(lake, told.review)
@@ -517,13 +517,13 @@ def _review(
                     answer, scored = _make_review(lake, asked, settings, whole=whole)
                     told = ToldReview.of(lake, answer, scored)
                 told = replace(told, review=questions.with_answers(lake, told.review))
-                judged = late.waiting(lake, asked, settings.review.late_weeks)
+                queued = late.waiting(lake, asked, settings.review.late_weeks)
                 seen = look(lake, told)
             if keep and lake.read_only:
                 notice(f"{lake_folder} is read-only: this review is neither stored nor sent")
             elif keep:
                 outbox = deliver.Outbox.of(settings)
-                judging.keep(lake, told.review, scored, settings, outbox, judged, state)
+                making.keep(lake, told.review, scored, settings, outbox, queued, state)
         _note_no_events(lake, told.review)
         with lake.reading_briefly():
             found = health.findings(lake, settings, now)
@@ -549,7 +549,7 @@ def _make_review(
     """
     with engine.opened(settings.engine) as cluster:
         if cluster is None:
-            return judging.make_review(lake, window, settings, whole=whole)
+            return making.make_review(lake, window, settings, whole=whole)
         from keywatch.review import bucket_review
 
         return bucket_review.make_review(cluster, lake, window, settings, whole=whole)
@@ -618,13 +618,18 @@ class _Side:
     def __init__(self, settings: Settings, loaded: Sequence[detectors.Detector]) -> None:
         self.settings = settings.without_power()
         self.loaded = loaded
-        self.judged: dict[Window, scoring.WindowEvidence] = {}
+        self.evidence_of: dict[Window, scoring.WindowEvidence] = {}
         self.alerts: list[RehearsedAlert] = []
 
     def review(self, lake: Lake, window: Window) -> ScoredWindow:
         """Review a week."""
-        answer, scored = judging.make_review(
-            lake, window, self.settings, whole=False, judged=self.judged, loaded=self.loaded
+        answer, scored = making.make_review(
+            lake,
+            window,
+            self.settings,
+            whole=False,
+            evidence_of=self.evidence_of,
+            loaded=self.loaded,
         )
         self._add(answer)
         return scored
@@ -637,8 +642,8 @@ class _Side:
         if not self._hears_as(other, lake, scored.window):
             self.review(lake, scored.window)
             return
-        self.judged = other.judged
-        self._add(judging.review_again(lake, scored, self.settings, self.judged))
+        self.evidence_of = other.evidence_of
+        self._add(making.review_again(lake, scored, self.settings, self.evidence_of))
 
     def _add(self, answer: Review) -> None:
         self.alerts += [
@@ -736,7 +741,7 @@ def power_of_keys(
             raise UsageError("too little history to replay for calibration")
         powers = power.power_of_keys(
             power.inject(lake, reviewed, scored.detectors),
-            scored.judged.keys,
+            scored.window_evidence.keys,
             calibration,
             settings.scoring,
         )
@@ -776,7 +781,7 @@ def give_verdict(
             lake, key, verdict, by=by, because=because, until=until, window=window,
             origins=origins, families=families,
         )  # fmt: skip
-        changes = alerts.judge(lake, report, by, because, settings.review)
+        changes = alerts.after_verdict(lake, report, by, because, settings.review)
         deliver.Outbox.of(settings).tell(lake, changes)
         return replace(report, alert=changes[0].what if changes else "")
 
@@ -1010,7 +1015,7 @@ def settle_revoke(
                             lake, member.key_id, "benign", by=by, because=because,
                             window=alert.window,
                         )  # fmt: skip
-                        changes = alerts.judge(lake, report, by, because)
+                        changes = alerts.after_verdict(lake, report, by, because)
                         deliver.Outbox.of(settings).tell(lake, changes)
         return [
             f"{member.key_id}: verdict benign, by {by}"
@@ -1025,7 +1030,7 @@ def watch(
     now: datetime | None = None,
     last: LastScoring | None = None,
 ) -> Watched:
-    """Judge what came in since the last time (`keywatch.review.watch.watch`); nothing is sent yet.
+    """Score what came in since the last time (`keywatch.review.watch.watch`); nothing is sent yet.
 
     That it ran at `now` is kept, for the health to know whether the feed goes on. `last` is what
     the run before left in this process, and gets what this one leaves.
@@ -1158,7 +1163,7 @@ def missed_weeks(
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         last = last_full_week(lake, now)
-        reviewed = judging.last_reviewed(lake, last)
+        reviewed = making.last_reviewed(lake, last)
         again = [each.window for each in late.queued(lake, settings.review.late_weeks, now)]
         again += _outdated(lake)
     week = last.end - last.start
@@ -1170,13 +1175,13 @@ def missed_weeks(
 
 
 def _outdated(lake: Lake) -> list[Window]:
-    """Weeks that were reviewed, and that the feed has judged since with more of their log."""
+    """Weeks that were reviewed, and that the feed has scored since with more of their log."""
     rows = lake.rows(
         """
         WITH newest AS (
             SELECT window_start, window_end, ends_with(run_id, $watch) AS is_feed,
-                max(made_at) AS made_at, arg_max(judged, made_at) AS run_id
-            FROM (SELECT *, replace(run_id, $watch, '') AS judged FROM lake.runs)
+                max(made_at) AS made_at, arg_max(reviewed, made_at) AS run_id
+            FROM (SELECT *, replace(run_id, $watch, '') AS reviewed FROM lake.runs)
             GROUP BY ALL
         )
 
@@ -1186,7 +1191,7 @@ def _outdated(lake: Lake) -> list[Window]:
         WHERE f.is_feed AND NOT r.is_feed AND f.made_at > r.made_at AND f.run_id <> r.run_id
             AND f.window_end - f.window_start = INTERVAL 7 DAY
         """,
-        watch=judging.WATCH,
+        watch=making.WATCH,
     )
     return [Window(start, end) for start, end in rows]
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.quality import attack, bases, lone, upper_bound, worlds, year
-from benchmarks.quality.bases import Base, Judged
+from benchmarks.quality.bases import Base, Scored
 from benchmarks.quality.evaluate import changed
 from benchmarks.quality.measures import wilson
 from keywatch import pipeline
@@ -34,8 +34,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
         yield Base(3, 30, 6, SETTINGS)
 
 
-def case(key_id: str, action: str, q: float, bits: float) -> Judged:
-    return Judged(key_id=key_id, action=action, bits=bits, p=q, q=q, strongest=["off_hours"])
+def case(key_id: str, action: str, q: float, bits: float) -> Scored:
+    return Scored(key_id=key_id, action=action, bits=bits, p=q, q=q, strongest=["off_hours"])
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_thieves_lines_in_a_copy_are_what_a_world_with_the_theft_would_hold(
     lake = tmp_path / "copy"
     bases.copy_lake(base.lake(days[-1]), lake)
     pipeline.ingest(lake, stolen.files_until(days[-1]), SETTINGS)
-    found = bases.judge(lake, base.week(), SETTINGS)
+    found = bases.score(lake, base.week(), SETTINGS)
 
     whole = tmp_path / "whole"
     pipeline.ingest(whole, [str(base.world.folder / "logs")], SETTINGS)
     pipeline.ingest(whole, stolen.files_until(days[-1]), SETTINGS)
     pipeline.import_keys(whole, base.world.folder / "inventory.jsonl", SETTINGS)
-    assert found == bases.judge(whole, base.week(), SETTINGS)
+    assert found == bases.score(whole, base.week(), SETTINGS)
     assert bases.named(found)
     changes = pipeline.watch(whole, SETTINGS).changes
     told = {member.key_id for change in changes for member in change.alert.members}
     assert bases.named(found) <= told
-    assert base.innocent() == bases.judge(base.lake(days[-1]), base.week(), SETTINGS)
+    assert base.innocent() == bases.score(base.lake(days[-1]), base.week(), SETTINGS)
 
 
 @pytest.mark.slow

@@ -134,7 +134,7 @@ def test_how_it_ended_is_told_to_those_that_heard_of_it(lake: Lake) -> None:
     reviewed(lake, settings, SCANNED)
     arrived(lake, planned(lake, settings))
     report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
-    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+    Outbox(settings).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
     made = planned(lake, settings)
     assert told(made, "chat") == [("resolve", "key_0700353")]
     assert "pager" not in made.to_send
@@ -338,9 +338,9 @@ def test_what_a_newer_message_says_better_is_not_sent(lake: Lake) -> None:
 # ------------------------------------------------------------------- what is true when it is sent
 
 
-def judged(lake: Lake, settings: DeliverSettings, verdict: Verdict = "benign") -> None:
+def give_verdict(lake: Lake, settings: DeliverSettings, verdict: Verdict = "benign") -> None:
     report = VerdictReport(SCANNED.key_id, WEEK, verdict, ())
-    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+    Outbox(settings).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
 
 
 def undone(lake: Lake, settings: DeliverSettings) -> None:
@@ -371,7 +371,7 @@ def test_a_key_that_is_cleared_while_the_receiver_is_down_is_not_told_of(lake: L
     settings = settings_of()
     reviewed(lake, settings, SCANNED)
     failed(lake, planned(lake, settings))
-    judged(lake, settings)
+    give_verdict(lake, settings)
     assert planned(lake, settings).to_send == {}
     assert outbox.pending(lake) == []
     # Open again, it is news to a channel that has not heard of it.
@@ -383,7 +383,7 @@ def test_who_has_heard_of_an_alert_hears_of_its_end_and_of_its_return(lake: Lake
     settings = settings_of()
     reviewed(lake, settings, SCANNED)
     arrived(lake, planned(lake, settings), remote="C01:1")
-    judged(lake, settings)
+    give_verdict(lake, settings)
     made = planned(lake, settings)
     assert told(made) == [("resolve", "key_0700353")]
     assert made.to_send["all"][0].previous == "C01:1"
@@ -398,7 +398,7 @@ def test_who_has_heard_of_an_alert_hears_of_its_end_and_of_its_return(lake: Lake
 def test_one_message_tells_of_an_open_alert_as_it_is_now(lake: Lake) -> None:
     settings = settings_of()
     reviewed(lake, settings, replace(SCANNED, action="investigate"))
-    judged(lake, settings, "compromised")
+    give_verdict(lake, settings, "compromised")
     made = planned(lake, settings)
     (one,) = made.to_send["all"]
     assert (one.message.kind, one.message.action) == ("trigger", "revoke")
@@ -419,7 +419,7 @@ def test_a_channel_that_was_out_of_the_settings_hears_the_end_and_no_stale_alert
     reviewed(lake, both, SCANNED)
     made = outbox.plan(lake, both, utc_now(), ["all"])
     arrived(lake, made)
-    judged(lake, settings_of(channels={"other": {"kind": "stdout"}}))
+    give_verdict(lake, settings_of(channels={"other": {"kind": "stdout"}}))
     for settings in (one, both):
         outbox.enqueue(lake, outbox.catch_up(lake, settings), settings)
     made = planned(lake, both)
@@ -439,7 +439,7 @@ def test_a_program_that_revokes_gets_nothing_but_an_approval_in_force(lake: Lake
     assert [alert.action for alert in outbox.awaiting_approval(lake, settings)] == ["revoke"]
     approved(lake, settings)
     assert outbox.awaiting_approval(lake, settings) == []
-    judged(lake, settings)  # before it was sent
+    give_verdict(lake, settings)  # before it was sent
     made = planned(lake, settings)
     assert (told(made, "gate"), told(made)) == ([], [("resolve", "key_0700353")])
     arrived(lake, made)
@@ -452,7 +452,7 @@ def test_a_program_that_revokes_gets_nothing_but_an_approval_in_force(lake: Lake
     made = planned(lake, settings)
     assert told(made, "gate") == [("trigger", "key_0700353")]
     arrived(lake, made)
-    judged(lake, settings)
+    give_verdict(lake, settings)
     assert told(planned(lake, settings), "gate") == [("resolve", "key_0700353")]
 
 
@@ -462,13 +462,14 @@ def test_a_summary_that_waits_loses_the_alerts_that_are_over(lake: Lake) -> None
     made = planned(lake, settings)
     *_, summary = made.to_send["all"]
     assert summary.message.title == "2 more alerts: 2 to revoke"
-    judged(lake, settings)
+    give_verdict(lake, settings)
     *_, summary = planned(lake, settings).to_send["all"]
     assert summary.message.title == "1 more alert: 1 to revoke"
     assert "key_0700353" not in summary.message.to_json()
     outbox.record(lake, [Record(summary.delivery_id, utc_now(), "sent", 1)])
     Outbox(settings).tell(
-        lake, alerts.judge(lake, VerdictReport("key_001", WEEK, "benign", ()), "ana", "mine")
+        lake,
+        alerts.after_verdict(lake, VerdictReport("key_001", WEEK, "benign", ()), "ana", "mine"),
     )
     # Only the key that the summary told of has an end to tell.
     assert told(planned(lake, settings)) == [
@@ -482,11 +483,11 @@ def test_a_summary_is_over_when_none_of_its_alerts_is_open(lake: Lake) -> None:
     made = planned(lake, settings)
     *_, summary = made.to_send["all"]
     arrived(lake, made)
-    judged(lake, settings)
+    give_verdict(lake, settings)
     assert told(planned(lake, settings)) == [("resolve", "key_0700353")]
     arrived(lake, planned(lake, settings))
     report = VerdictReport("key_001", WEEK, "benign", ())
-    Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+    Outbox(settings).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
     *_, end = planned(lake, settings).to_send["all"]
     assert (end.message.kind, end.message.summary_id) == ("resolve", summary.delivery_id)
     assert end.message.title == "CLOSED summary of 2 alerts"
@@ -503,7 +504,7 @@ def test_a_summary_that_did_not_arrive_has_no_end(lake: Lake) -> None:
     _, summary = made.to_send["all"]
     assert SCANNED.key_id in summary.message.to_json()
     outbox.record(lake, [Record(summary.delivery_id, utc_now(), "dead", 3)])
-    judged(lake, settings)
+    give_verdict(lake, settings)
     assert "summary" not in " ".join(
         one.message.title for due in planned(lake, settings).to_send.values() for one in due
     )
@@ -516,7 +517,7 @@ def test_a_summary_that_some_of_its_recipients_have_gets_its_end(lake: Lake) -> 
     _, summary = made.to_send["all"]
     outbox.keep_plan(lake, made)
     outbox.record(lake, [Record(summary.delivery_id, utc_now(), "dead", 3, remote="mail-1")])
-    judged(lake, settings)
+    give_verdict(lake, settings)
     due = planned(lake, settings).to_send["all"]
     assert summary.delivery_id in [one.message.summary_id for one in due]
 
@@ -535,7 +536,7 @@ def test_ends_are_no_alarms(lake: Lake) -> None:
     verdicts: tuple[Verdict, ...] = ("benign", "expected", "compromised")
     for n, verdict in enumerate(verdicts):
         report = VerdictReport(f"key_{n:03}", WEEK, verdict, ())
-        Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+        Outbox(settings).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
     made = planned(lake, settings)
     assert sorted(kind for kind, _ in told(made)) == ["acknowledge", "resolve", "resolve"]
     arrived(lake, made)
@@ -730,7 +731,7 @@ def test_a_dead_letter_that_is_out_of_date_is_not_sent_any_more(lake: Lake) -> N
     reviewed(lake, settings, SCANNED)
     (one,) = planned(lake, settings).to_send["all"]
     outbox.record(lake, [Record(one.delivery_id, utc_now(), "dead", 12, "HTTP 404")])
-    judged(lake, settings)
+    give_verdict(lake, settings)
     outbox.retry_dead(lake)
     assert planned(lake, settings).to_send == {}
     assert outbox.pending(lake) == []

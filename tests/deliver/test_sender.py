@@ -107,10 +107,10 @@ def test_a_message_that_fails_is_tried_again_with_the_same_id(tmp_path: Path) ->
         assert deliver_due(lake, settings).channels == ()
 
 
-def judged(lake: Lake, settings: DeliverSettings) -> None:
+def give_verdict(lake: Lake, settings: DeliverSettings) -> None:
     report = VerdictReport(SCANNED.key_id, WEEK, "benign", ())
     with lake.writing():
-        Outbox(settings).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+        Outbox(settings).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
 
 
 @pytest.mark.parametrize("tries", [0, 1])
@@ -125,7 +125,7 @@ def test_a_receiver_that_was_down_hears_nothing_of_a_key_that_was_cleared(
         reviewed(lake, settings, SCANNED)
         for _ in range(tries):
             deliver_due(lake, settings)
-        judged(lake, settings)
+        give_verdict(lake, settings)
         receiver.behave = lambda _: Answer()
         report = deliver_due(lake, settings)
         assert (report.channels, report.later) == ((), 0)
@@ -146,7 +146,7 @@ def test_who_may_have_heard_of_a_cleared_key_hears_the_end(
         reviewed(lake, settings, SCANNED)
         deliver_due(lake, settings)
         tries = len(receiver.requests)
-        judged(lake, settings)
+        give_verdict(lake, settings)
         receiver.behave = lambda _: Answer()
         deliver_due(lake, settings)
         (end,) = receiver.requests[tries:]
@@ -164,10 +164,10 @@ def test_a_channel_that_comes_back_to_the_settings_hears_what_is_true_then(tmp_p
         reviewed(lake, both, SCANNED)  # waits for both, and only chat gets it
         deliver_due(lake, chat)
         receiver.requests.clear()
-        judged(lake, chat)
+        give_verdict(lake, chat)
         with lake.writing():
             report = VerdictReport(DOUBTED.key_id, WEEK, "benign", ())
-            Outbox(chat).tell(lake, alerts.judge(lake, report, "ana", "mine"))
+            Outbox(chat).tell(lake, alerts.after_verdict(lake, report, "ana", "mine"))
         deliver_due(lake, chat)
         assert [request.json["kind"] for request in receiver.requests] == ["resolve"] * 2
         receiver.requests.clear()
@@ -210,7 +210,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
     with Lake.open(tmp_path / "lake") as lake:
         reviewed(lake, settings, first, SCANNED)
         made = outbox.plan(lake, settings, utc_now(), ["all"])
-        judged(lake, settings)
+        give_verdict(lake, settings)
         claims = Claims(tmp_path / "lake")
         (done,) = send(lake, made, {"all": channel}, settings, claims, str)
         assert (done.sent, done.later) == (1, 1)
@@ -339,7 +339,7 @@ def test_who_has_a_mail_does_not_get_it_again_and_hears_the_end(
 
         box.asked.clear()
         box.replies = {to[0]: ["550 no"]}
-        judged(lake, settings)
+        give_verdict(lake, settings)
         deliver_due(lake, settings)
         assert box.asked == to
         assert box.mails[-1]["Subject"].startswith("[Keywatch] CLOSED")

@@ -17,7 +17,7 @@ from keywatch.detect.detectors import Detector
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_full_week
 from keywatch.model import Review, Window
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.settings import LakeSettings, ReviewSettings, Settings
 from keywatch.text.document import review_document
 from keywatch.vendors import catalogue_by_source
@@ -151,13 +151,13 @@ def test_detectors_have_the_tables_of_one_bucket_at_a_time(
     drawn = detectors.keys_to_fit(lake)
     found = {}
     for is_last in (False, True):
-        found[is_last] = buckets.judge(lake, window, 90, loaded, loaded, {}, drawn, is_last=is_last)
+        found[is_last] = buckets.score(lake, window, 90, loaded, loaded, {}, drawn, is_last=is_last)
     whole = lake.value("SELECT count(DISTINCT key_id) FROM baseline_days")
     assert len(seen) == 2 * buckets.count * len(loaded)
     assert max(seen) < whole
     # What a review tells of the window reads all of its tables.
     assert lake.value("SELECT count(DISTINCT key_id) FROM evidence") > max(seen)
-    at_once = span_of(lake, 1000).judge(lake, window, 90, loaded, loaded, {}, drawn, is_last=True)
+    at_once = span_of(lake, 1000).score(lake, window, 90, loaded, loaded, {}, drawn, is_last=True)
     assert max(seen) == whole
     for each in found.values():
         assert each.visits == at_once.visits
@@ -183,7 +183,7 @@ def test_a_detector_from_outside_that_compares_with_peers_has_the_tables_of_all_
     said = []
     for keys_at_once in (1000, AT_ONCE):
         buckets = span_of(lake, keys_at_once)
-        buckets.judge(lake, window, 90, [counting], [counting], {}, None, is_last=True)
+        buckets.score(lake, window, 90, [counting], [counting], {}, None, is_last=True)
         said.append(lake.rows("SELECT key_id, actual FROM evidence ORDER BY ALL"))
     assert said[0] == said[1] != []
 
@@ -193,7 +193,7 @@ def test_a_review_says_the_same(folder: Path) -> None:
         storage = LakeSettings(keys_at_once=keys_at_once)
         settings = SETTINGS.model_copy(update={"storage": storage})
         with Lake.open(folder, storage) as lake, lake.reading():
-            answer, _ = judging.make_review(lake, last_full_week(lake), settings)
+            answer, _ = making.make_review(lake, last_full_week(lake), settings)
         return answer
 
     at_once, in_buckets = of(1000), of(AT_ONCE)

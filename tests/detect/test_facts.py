@@ -18,7 +18,7 @@ from keywatch.model import Action, Case, Review, Status
 from keywatch.report import render_case, render_review
 from keywatch.report.html import render_html
 from keywatch.report.ocsf import ocsf_findings
-from keywatch.review import history, judging
+from keywatch.review import history, making
 from keywatch.settings import Settings
 from keywatch.text.document import review_document
 from tests.report.test_ocsf import VALIDATOR
@@ -67,7 +67,7 @@ def curl_user(folder: Path, *lines: str, status: Status = "stable") -> Detector:
 def reviewed(folder: Path, *more: Detector, settings: Settings = NO_REPLAY) -> Review:
     """The review by the bundled detectors and `more`; nothing is stored."""
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEK, settings, loaded=[*load_detectors(), *more])
+        answer, _ = making.make_review(lake, WEEK, settings, loaded=[*load_detectors(), *more])
         return answer
 
 
@@ -86,9 +86,7 @@ def test_a_fact_that_is_no_theft_asks_for_its_action_and_adds_nothing(
 ) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", f'action = "{action}"')
     with Lake.open(folder) as lake, lake.reading():
-        answer, scored = judging.make_review(
-            lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine]
-        )
+        answer, scored = making.make_review(lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine])
         flagged = scored.suspicious_visits(lake)
         details = history.details(lake, answer, 90, flagged)
     found = cases_of(answer)[CURIOUS]
@@ -131,7 +129,7 @@ def test_a_key_to_rotate_that_is_stolen_too_is_looked_at_first(
     strict = NO_REPLAY.model_copy(update={"scoring": NO_REPLAY.scoring.model_copy(update=careful)})
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "rotate"')
     with Lake.open(folder) as lake, lake.reading():
-        answer, scored = judging.make_review(lake, WEEK, strict, loaded=[*load_detectors(), mine])
+        answer, scored = making.make_review(lake, WEEK, strict, loaded=[*load_detectors(), mine])
         flagged = scored.suspicious_visits(lake)
     found = cases_of(answer)[STOLEN]
     assert found.action == "rotate"
@@ -192,7 +190,7 @@ def test_what_is_exposed_planted_or_beyond_its_scopes_is_said_by_the_bundled_one
 def test_a_draft_does_not_run(folder: Path, plain: dict[str, Case], tmp_path: Path) -> None:
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="draft")
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine])
+        answer, _ = making.make_review(lake, WEEK, NO_REPLAY, loaded=[*load_detectors(), mine])
         assert lake.rows("SELECT key_id FROM evidence WHERE detector = 'curl_user'") == []
     assert cases_of(answer) == plain
 
@@ -201,7 +199,7 @@ def test_on_trial_a_detector_is_shown_and_counts_nothing(folder: Path, tmp_path:
     plain = cases_of(reviewed(folder, settings=SETTINGS))
     mine = curl_user(tmp_path, "certain_bits = 20", 'action = "revoke"', status="test")
     with Lake.open(folder) as lake, lake.reading():
-        answer, scored = judging.make_review(
+        answer, scored = making.make_review(
             lake, WEEK, SETTINGS, loaded=[*load_detectors(), mine]
         )  # fmt: skip
         assert scored.replays.replays
@@ -252,7 +250,7 @@ def test_a_detector_on_trial_makes_no_group(folder: Path, tmp_path: Path) -> Non
             for each in load_detectors()
         ]
         with Lake.open(lake_folder) as lake, lake.reading():
-            answer, _ = judging.make_review(lake, WEEK, NO_REPLAY, loaded=detectors)
+            answer, _ = making.make_review(lake, WEEK, NO_REPLAY, loaded=detectors)
         assert bool(answer.groups) is grouped
 
 

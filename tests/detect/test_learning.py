@@ -133,7 +133,9 @@ def origin_bits(case: Case) -> float:
     return sum(each.bits for each in case.evidence if each.detector == "unfamiliar_origin")
 
 
-def test_what_is_flagged_is_not_learnt_until_it_is_judged(reviewed: Path, first: Review) -> None:
+def test_what_is_flagged_is_not_learnt_until_it_has_a_verdict(
+    reviewed: Path, first: Review
+) -> None:
     assert find(first).action in ("revoke", "investigate")
     second = find(pipeline.review(reviewed, week(1), NO_REPLAY))
     assert origin_bits(second) == pytest.approx(origin_bits(find(first)), abs=1.5)
@@ -208,7 +210,7 @@ def test_the_realised_rate_comes_from_verdicts(reviewed: Path, first: Review) ->
     assert (calibration.judged, calibration.judged_benign) == (1, 1)
 
 
-def test_replays_are_kept_and_judged_anew_where_a_load_adds_to_them(replayed: Path) -> None:
+def test_replays_are_kept_and_scored_anew_where_a_load_adds_to_them(replayed: Path) -> None:
     kept = "SELECT window_start, load_id FROM lake.replays ORDER BY ALL"
     with Lake.open(replayed) as lake:
         before = lake.rows(kept)
@@ -266,7 +268,7 @@ def test_a_week_is_replayed_anew_where_a_verdict_changes_what_counts_in_it(
     assert scored_for(monkeypatch, replayed, week(1))[1] == scored
 
 
-def test_replays_are_judged_anew_where_the_inventory_says_something_else_of_their_weeks(
+def test_replays_are_scored_anew_where_the_inventory_says_something_else_of_their_weeks(
     replayed: Path,
 ) -> None:
     def kept_after(*keys: dict[str, Any]) -> list[tuple[datetime, str]]:
@@ -417,7 +419,7 @@ def one_visit(cases: list[int]) -> WindowEvidence:
 @pytest.mark.parametrize("has_facts", [False, True])
 def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
     detectors_ = ("a", "b")
-    judged = WindowEvidence(
+    evidence = WindowEvidence(
         detectors=detectors_,
         visits=visits_of(
             (f"key_{n}", FIRST, "192.0.2.0/24", network)
@@ -436,11 +438,11 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
             first=MONDAY - timedelta(weeks=20),
         )
         for method in ("m", "another"):
-            Replays(method, 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
+            Replays(method, 1, 1, (Replay(week(), evidence, is_new=True, known=KNOWN),)).keep(lake)
         found = stored(lake, "m", {week(): KNOWN}, detectors_).get(week())
         assert found is not None
         assert not found.is_new
-        assert alike(judged, found.evidence)
+        assert alike(evidence, found.evidence)
         assert stored(lake, "m", {week(1): KNOWN}, detectors_) == {}
         analysts = KNOWN[:16] + "c" * 16
         assert stored(lake, "m", {week(): analysts}, detectors_) == {}
@@ -448,15 +450,15 @@ def test_a_replayed_window_is_kept_whole(has_facts: bool) -> None:
 
 @pytest.mark.parametrize("lost", ["none", "replays"])
 def test_a_replay_that_is_stored_again_takes_the_place_of_the_one_before(lost: str) -> None:
-    judged = one_visit(cases=[1, 1])
+    evidence = one_visit(cases=[1, 1])
     with Lake.in_memory() as lake:
         for known in (KNOWN, KNOWN[:16] + "c" * 16):
             for window in (week(), week(1)):
-                replay = Replay(window, judged, is_new=True, known=known)
+                replay = Replay(window, evidence, is_new=True, known=known)
                 Replays("m", 1, 1, (replay,)).keep(lake)
             if lost != "none":
                 lake.execute(f"DELETE FROM lake.{lost}")
-        again = Replay(week(), judged, is_new=True, known=KNOWN)
+        again = Replay(week(), evidence, is_new=True, known=KNOWN)
         Replays("m", 1, 1, (again,)).keep(lake)
         kept = "SELECT method, window_start FROM lake.{} ORDER BY window_start"
         new, other = f"m-{KNOWN}-1", f"m-{KNOWN[:16]}{'c' * 16}-1"
@@ -696,15 +698,15 @@ def quarantined(lake: Path, window: Window) -> set[str]:
 def test_an_undone_verdict_is_as_if_never_said_and_stays_in_the_history(
     reviewed: Path, first: Review
 ) -> None:
-    judge: dict[str, Any] = {"by": "ana", "window": week()}
-    pipeline.give_verdict(reviewed, "key_1", "benign", NO_REPLAY, because="ours", **judge)
+    given: dict[str, Any] = {"by": "ana", "window": week()}
+    pipeline.give_verdict(reviewed, "key_1", "benign", NO_REPLAY, because="ours", **given)
     assert quarantined(reviewed, week(1)) == set()
     moved = pipeline.give_verdict(
-        reviewed, "key_1", "expected", NO_REPLAY, because="moved", until=date(2026, 12, 1), **judge
+        reviewed, "key_1", "expected", NO_REPLAY, because="moved", until=date(2026, 12, 1), **given
     )
-    pipeline.give_verdict(reviewed, "key_1", "compromised", NO_REPLAY, because="stolen", **judge)
+    pipeline.give_verdict(reviewed, "key_1", "compromised", NO_REPLAY, because="stolen", **given)
 
-    restored = pipeline.undo_verdict(reviewed, "key_1", NO_REPLAY, because="not stolen", **judge)
+    restored = pipeline.undo_verdict(reviewed, "key_1", NO_REPLAY, because="not stolen", **given)
     assert restored.withdrawn is not None
     assert (restored.withdrawn.verdict, restored.withdrawn.because) == ("compromised", "stolen")
     assert restored.suppressions == moved.suppressions
@@ -774,9 +776,9 @@ def test_the_verdict_in_force_is_the_top_of_those_not_undone(
 def test_late_lines_or_other_rows_of_few_keys_leave_a_replay_as_it_is(
     late: list[tuple[int, str]], renamed: list[str], is_kept: bool
 ) -> None:
-    judged = one_visit(cases=[60, 60])
+    evidence = one_visit(cases=[60, 60])
     with Lake.in_memory() as lake:
-        Replays("m", 1, 1, (Replay(week(), judged, is_new=True, known=KNOWN),)).keep(lake)
+        Replays("m", 1, 1, (Replay(week(), evidence, is_new=True, known=KNOWN),)).keep(lake)
         lake.execute(
             "INSERT INTO lake.ingested_files (load_id, first_ts) VALUES (1, $first), (2, $first)",
             first=MONDAY - timedelta(weeks=20),

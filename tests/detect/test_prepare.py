@@ -634,7 +634,7 @@ def months() -> dict[str, dict[str, list[Any]]]:
 
 
 @pytest.mark.parametrize("table", [*BASELINES, "key_history"])
-def test_what_was_flagged_is_in_no_baseline_until_it_is_judged_to_be_the_owner_s(
+def test_what_was_flagged_is_in_no_baseline_until_a_verdict_says_it_is_the_owner_s(
     months: dict[str, dict[str, list[Any]]], table: str
 ) -> None:
     without, with_it = months["never"][table], months["ordinary"][table]

@@ -12,7 +12,7 @@ import pytest
 from keywatch.detect.calibration import Calibration, bits_of, q_values_of_groups
 from keywatch.detect.detectors import load_detectors
 from keywatch.detect.replay import NOTHING, LeftOut, Replay, Replayed, Replays, to_leave_out
-from keywatch.detect.scoring import ScoredCase, WindowEvidence, counting, families_of, judge_cases
+from keywatch.detect.scoring import ScoredCase, WindowEvidence, counting, families_of, score_cases
 from keywatch.model import Window
 from keywatch.settings import Settings
 from tests.detect.evidence import visits_of
@@ -62,22 +62,22 @@ def replays(strange: Sequence[dict[str, float]], seed: int = 1) -> Replays:
 
 
 def calibrated(found: Replays) -> tuple[LeftOut, Calibration]:
-    without = to_leave_out(found.judged(FAMILIES, SETTINGS))
+    without = to_leave_out(found.scored(FAMILIES, SETTINGS))
     calibration = found.calibration(FAMILIES, without)
     assert calibration is not None
     return without, calibration
 
 
-def judged(scale: Calibration, key_id: str, bits: float = ODD) -> ScoredCase:
+def scored(scale: Calibration, key_id: str, bits: float = ODD) -> ScoredCase:
     """What is made of one strange key in an ordinary week."""
     week = evidence({key_id: bits}, np.random.default_rng(99))
-    cases, _ = judge_cases(week, scale, SETTINGS.scoring)
+    cases, _ = score_cases(week, scale, SETTINGS.scoring)
     return next(case for case in cases if case.key_id == key_id)
 
 
 def action(scale: Calibration, key_id: str, bits: float = ODD) -> str:
     """What is made of it."""
-    return judged(scale, key_id, bits).action
+    return scored(scale, key_id, bits).action
 
 
 def noise(keys: int, weeks: int) -> list[dict[str, float]]:
@@ -95,7 +95,7 @@ def test_noisy_keys_hide_no_other_key(weeks: int) -> None:
     # What this is for: learnt as ordinary they make it as common as they are.
     learnt = found.calibration(FAMILIES, NOTHING)
     assert learnt is not None
-    common, rare = (judged(scale, "key_x").p_value for scale in (learnt, loud))
+    common, rare = (scored(scale, "key_x").p_value for scale in (learnt, loud))
     assert common is not None
     assert rare is not None
     assert common > 10 * rare
@@ -132,7 +132,7 @@ def test_of_ordinary_weeks_hardly_anything_is_left_out() -> None:
         assert 1 <= without.weight <= 0.95 ** (1 - WINDOWS)
         rng = np.random.default_rng(seed + 1000)
         for _ in range(5):
-            week, _ = judge_cases(evidence({}, rng), calibration, SETTINGS.scoring)
+            week, _ = score_cases(evidence({}, rng), calibration, SETTINGS.scoring)
             for share in rare:
                 rare[share] += sum(c.p_value is not None and c.p_value <= share for c in week)
     # Of 20,000 keys; a fifth more is what 20 samples of 1,600 replayed cases leave to chance.
@@ -158,7 +158,7 @@ def test_the_like_windows_are_scored_once_and_others_anew(monkeypatch: pytest.Mo
         assert np.array_equal(again.calibration.scores, first.calibration.scores)
         remaining = other.remaining_revokes
         with monkeypatch.context() as patched:
-            patched.setattr(Replays, "judged", None)
+            patched.setattr(Replays, "scored", None)
             assert other.remaining_revokes == remaining
     assert Replayed.of(replays([]), FAMILIES, SETTINGS) is again
 
@@ -174,7 +174,7 @@ def with_scoring(**values: float) -> Settings:
 
 def test_a_single_window_is_never_outlying() -> None:
     only = Replays("m", 1, 1, replays([]).replays[:1])
-    assert to_leave_out(only.judged(FAMILIES, SETTINGS)).outlying == frozenset()
+    assert to_leave_out(only.scored(FAMILIES, SETTINGS)).outlying == frozenset()
 
 
 def test_what_goes_on_makes_nothing_else_surer() -> None:
@@ -196,7 +196,7 @@ def test_what_goes_on_is_revoked_only_where_its_first_week_would_be(
     rng = np.random.default_rng(99)
     first = at_network(evidence({"key_x": began}, rng), goes_on=False)
     now = at_network(evidence({"key_x": 14.0}, rng), goes_on=True)
-    cases, _ = judge_cases(now, scale, SETTINGS.scoring, earlier=[first])
+    cases, _ = score_cases(now, scale, SETTINGS.scoring, earlier=[first])
     found = next(case for case in cases if case.key_id == "key_x")
     assert found.goes_on
     assert found.q_value is not None

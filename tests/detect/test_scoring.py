@@ -110,7 +110,7 @@ def adds_up(where: float, against: float = 0, habits: float = 0) -> float:
 
 def only_case(lake: Lake, settings: ScoringSettings = SETTINGS,
               detectors: list[Detector] = ALL) -> ScoredCase:  # fmt: skip
-    (case,) = judge(lake, settings, detectors)
+    (case,) = scored(lake, settings, detectors)
     return case
 
 
@@ -129,14 +129,14 @@ def visit_scores(lake: Lake, detectors: list[Detector] = ALL) -> list[tuple[date
     return [(row["day"], row["prefix"], row["bits"]) for row in scores.to_pylist()]
 
 
-def judge(lake: Lake, settings: ScoringSettings = SETTINGS,
+def scored(lake: Lake, settings: ScoringSettings = SETTINGS,
           detectors: list[Detector] = ALL) -> list[ScoredCase]:  # fmt: skip
     return score(lake, gather(lake, detectors), families_of(detectors, settings), settings)
 
 
 def test_no_evidence_no_case(lake: Lake) -> None:
     visit(lake)
-    assert judge(lake) == []
+    assert scored(lake) == []
 
 
 def test_a_visit_s_evidence_adds_up(lake: Lake) -> None:
@@ -271,7 +271,7 @@ def stranger(lake: Lake, network: str, *, goes_on: bool = False, silence_bits: f
     )
 
 
-def test_visits_at_a_new_network_are_judged_as_one(lake: Lake) -> None:
+def test_visits_at_a_new_network_are_scored_as_one(lake: Lake) -> None:
     visit(lake, ("unfamiliar_origin", 9), ("unfamiliar_agent", 4), ("endpoint_mix", -2))
     visit(lake, ("unfamiliar_origin", 7), ("unfamiliar_object", 3), day=TUESDAY)
     apart = only_case(lake).bits
@@ -312,7 +312,7 @@ def test_one_detector_alone_never_makes_a_case(lake: Lake) -> None:
         if detector not in ("revoked_use", "unfamiliar_place"):
             visit(lake, (detector, 1000), key_id=f"key_{number}")
             assert CAPS[family] < SETTINGS.investigate_bits
-    assert {case.action for case in judge(lake)} == {"none"}
+    assert {case.action for case in scored(lake)} == {"none"}
 
 
 def test_no_detector_makes_a_case_alone_by_default() -> None:
@@ -500,7 +500,7 @@ def test_other_keys_change_nothing(lake: Lake) -> None:
     alone = only_case(lake)
     visit(lake, ("unfamiliar_origin", 14), ("revoked_use", 30), key_id="key_2")
     say(lake, "dormant_wake", 6, key_id="key_2", day=MONDAY)
-    assert alone in judge(lake)
+    assert alone in scored(lake)
 
 
 def test_the_order_is_by_bits_then_key_then_first_visit(lake: Lake) -> None:
@@ -517,7 +517,7 @@ def test_the_order_is_by_bits_then_key_then_first_visit(lake: Lake) -> None:
         random.Random(seed).shuffle(visits)
         for key_id, day, prefix, bits in visits:
             visit(lake, ("unfamiliar_origin", bits), key_id=key_id, day=day, prefix=prefix)
-        found = judge(lake)
+        found = scored(lake)
         assert [(case.key_id, case.day, case.prefix) for case in found] == expected
 
 
@@ -526,7 +526,7 @@ def test_the_order_of_evidence_does_not_matter(lake: Lake) -> None:
             ("denied_probe", 0.7), ("unfamiliar_endpoint", 1.1)]  # fmt: skip
     visit(lake, *said, key_id="key_1")
     visit(lake, *reversed(said), key_id="key_2")
-    first, second = judge(lake)
+    first, second = scored(lake)
     assert first.bits == pytest.approx(second.bits)
     assert (first.key_id, second.key_id) == ("key_1", "key_2")
 
@@ -731,7 +731,7 @@ def test_the_rule_decides_where_fewer_than_five_cases_were_odd(
 def test_a_rule_that_speaks_often_in_ordinary_weeks_finds_nothing(
     lake: Lake, ruled: int, expected: str
 ) -> None:
-    # Of 1,000 keys ten may be looked at, five of them by the rule, the judged one included.
+    # Of 1,000 keys ten may be looked at, five of them by the rule, the scored one included.
     visit(lake, ("unfamiliar_origin", 5), ("unfamiliar_place", 1))
     scale = calibration(ODD | {f"ruled_{n}": (1.0, 0.0) for n in range(ruled)}, keys=1000)
     (case,) = score(lake, gather(lake, ALL), scale, SETTINGS)
@@ -870,7 +870,7 @@ def test_the_budget_is_how_many_ordinary_keys_are_looked_at(lake: Lake) -> None:
 def test_what_speaks_for_the_owner_weighs_against_the_rest(lake: Lake) -> None:
     visit(lake, ("unfamiliar_origin", 9), ("unfamiliar_endpoint", -4))
     visit(lake, ("unfamiliar_endpoint", -4), key_id="key_2")
-    (one,) = judge(lake)  # what only speaks for its owner is no case
+    (one,) = scored(lake)  # what only speaks for its owner is no case
     assert (one.key_id, one.bits) == ("key_1", adds_up(9, 0, 4))
     assert one.families == {"origin": 9, "endpoints": -4}
     assert one.shares == pytest.approx({"unfamiliar_origin": one.bits})

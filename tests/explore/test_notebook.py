@@ -22,7 +22,7 @@ from keywatch import pipeline
 from keywatch.errors import LakeError, UsageError
 from keywatch.explore.address import AddressView
 from keywatch.explore.lessons import LessonsView
-from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.explore.notebook import KeyView, LakeView, VerdictLake, WeekView
 from keywatch.explore.rule import RuleView
 from keywatch.settings import LakeSettings
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
@@ -394,7 +394,7 @@ def test_a_lake_that_nobody_reviewed_yet(tmp_path: Path) -> None:
 
 
 def test_every_public_name_says_what_it_is() -> None:
-    for view in (LakeView, JudgingLake, WeekView, KeyView, AddressView, RuleView, LessonsView):
+    for view in (LakeView, VerdictLake, WeekView, KeyView, AddressView, RuleView, LessonsView):
         for name, member in inspect.getmembers(view, inspect.isfunction):
             assert name.startswith("_") or inspect.getdoc(member), f"{view.__name__}.{name}"
 
@@ -411,11 +411,11 @@ def test_verdicts_are_given_and_undone_only_where_the_lake_was_opened_for_it(
     assert not hasattr(lake, "verdict")
     with pytest.raises(UsageError, match="name recorded with verdicts"):
         keywatch.open(folder, verdicts=True, by=" ")
-    judging = keywatch.open(folder, verdicts=True, by="eve").with_frames("arrow")
-    given = judging.verdict("key_1", "benign", "a test", week="2026-W40")
+    opened = keywatch.open(folder, verdicts=True, by="eve").with_frames("arrow")
+    given = opened.verdict("key_1", "benign", "a test", week="2026-W40")
     assert given.flagged
     assert pandas(lake.cases()).judged_by[0] == "eve"
-    undone = judging.undo("key_1", "a mistake")
+    undone = opened.undo("key_1", "a mistake")
     assert undone.withdrawn is not None
     assert undone.withdrawn.by == "eve"
     cases = pandas(lake.cases())
@@ -423,7 +423,7 @@ def test_verdicts_are_given_and_undone_only_where_the_lake_was_opened_for_it(
     said = pandas(lake.key("key_1").verdicts()).verdict.tolist()
     assert said[:2] == ["undo", "benign"]
     with pytest.raises(UsageError, match="one SELECT is run here"):
-        judging.sql("DELETE FROM lake.verdicts")
+        opened.sql("DELETE FROM lake.verdicts")
 
 
 def test_open_alerts_are_a_table_and_are_assigned_where_the_lake_was_opened_for_it(
@@ -436,12 +436,12 @@ def test_open_alerts_are_a_table_and_are_assigned_where_the_lake_was_opened_for_
     ]  # fmt: skip
     assert len(found) == len(lake.response().open)
     assert not hasattr(lake, "assign")
-    judging = keywatch.open(folder, verdicts=True, by="eve")
+    opened = keywatch.open(folder, verdicts=True, by="eve")
     with pytest.raises(UsageError, match="no open alert of key_none"):
-        judging.assign("key_none", "ana")
+        opened.assign("key_none", "ana")
     for alert_id in found.alert_id[:1]:
-        judging.assign(alert_id, "ana")
-        judging.comment(alert_id, "looking")
+        opened.assign(alert_id, "ana")
+        opened.comment(alert_id, "looking")
         first = pandas(lake.alerts()).iloc[0]
         assert (first.assignee, first.comment) == ("ana", "eve: looking")
 

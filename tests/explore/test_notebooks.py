@@ -74,11 +74,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory, planted: Planted) -> d
     settings = Settings(ingest=IngestSettings(max_reject_share=1.0))
     pipeline.ingest(folder / "lake", [str(planted.logs)], settings)
     pipeline.import_keys(folder / "lake", planted.inventory, settings)
-    judged = ran(
+    verdicts = ran(
         sys.executable, ROOT / "tools/demo_verdicts.py", folder, "0",
         env={**os.environ, **few}, cwd=folder,
     )  # fmt: skip
-    assert "verdicts given" in judged
+    assert "verdicts given" in verdicts
     return {
         **os.environ,
         **few,

@@ -53,7 +53,7 @@ def test_other_numbers_change_what_it_says(lake: LakeView) -> None:
 
 
 @pytest.mark.slow
-def test_cases_judge_the_numbers(lake: LakeView) -> None:
+def test_cases_decide_about_the_numbers(lake: LakeView) -> None:
     detector = lake.detector("unfamiliar_agent")
     assert detector.test().passed.all()
     changed = detector.with_params(new_product_prior=1.0).test().set_index("case")

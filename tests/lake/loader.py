@@ -13,7 +13,7 @@ from keywatch.lake import Lake
 from keywatch.load.ingest import load_files
 from keywatch.model import Window
 from keywatch.notices import notices_to
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.settings import IngestSettings, LakeSettings, ReviewSettings, Settings
 from keywatch.vendors import find_files
 from keywatch.vendors.parser import Parser
@@ -81,13 +81,13 @@ def watch_once(folder: Path, storage: LakeSettings) -> None:
 
 
 def _say_when_scored() -> None:
-    score = judging.make_review
+    score = making.make_review
 
     def scoring(*arguments: Any, **options: Any) -> Any:
         _say("scores")
         return score(*arguments, **options)
 
-    judging.make_review = scoring
+    making.make_review = scoring
 
 
 def _say(words: str) -> None:

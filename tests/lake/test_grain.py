@@ -11,7 +11,7 @@ from keywatch import pipeline, sample
 from keywatch.detect import detectors
 from keywatch.lake import Lake, sql_text
 from keywatch.lake.weeks import last_full_week
-from keywatch.review import history, judging
+from keywatch.review import history, making
 from keywatch.settings import Settings
 from keywatch.vendors import catalogue_by_source
 
@@ -55,7 +55,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     pipeline.import_keys(folder / "lake", world.inventory, settings)
     pipeline.review(folder / "lake", None, settings)
     with Lake.open(folder / "lake") as lake, lake.reading():
-        answer, scored = judging.make_review(lake, last_full_week(lake), settings, whole=False)
+        answer, scored = making.make_review(lake, last_full_week(lake), settings, whole=False)
         days = settings.review.baseline_days
         history.details(lake, answer, days, scored.suspicious_visits(lake))
         detectors.prepare(lake, answer.window, days, catalogue_by_source())

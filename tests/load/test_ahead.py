@@ -95,7 +95,7 @@ def test_without_a_new_file_they_come_in_as_well(quick: Loading) -> None:
     assert let_in_due(quick.lake, IngestSettings(), now=NOW) == 0
     assert let_in_due(quick.lake, IngestSettings(), now=NOW + timedelta(days=1)) == 1
     assert held(quick.lake) == [datetime(2062, 3, 1)]
-    # What was judged before is judged anew: it counts as a load.
+    # What was scored before is scored anew: it counts as a load.
     loads = quick.lake.rows("SELECT load_id, path, lines FROM lake.ingested_files ORDER BY load_id")
     assert loads[1] == (2, "(held back until now)", 1)
     assert quick.lake.value("SELECT max(load_id) FROM lake.activity") == 2

@@ -1,4 +1,4 @@
-"""Late data: every week that new lines touch is judged once more, told as late, and lost never."""
+"""Late data: every week that new lines touch is scored once more, told as late, and lost never."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keywatch.lake import Lake
 from keywatch.lake.weeks import week_window
 from keywatch.load import late
 from keywatch.model import Window
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.vendors import catalogue_by_source
 from tests.conftest import Loading, event
 from tests.lake.older_formats import take_back
@@ -58,11 +58,11 @@ def test_lines_of_the_day_after_a_week_are_not_late(quick: Loading) -> None:
     assert waiting(quick.lake) == [(W41, False, False), (W42, False, False)]
 
 
-def test_a_load_that_comes_while_a_week_is_judged_stays_in_the_queue(quick: Loading) -> None:
+def test_a_load_that_comes_while_a_week_is_scored_stays_in_the_queue(quick: Loading) -> None:
     quick.take(of_days("2026-10-13"), "1.jsonl", now=NOW)
-    (judged,) = late.queued(quick.lake, 4, NOW)
+    (queued,) = late.queued(quick.lake, 4, NOW)
     quick.take(of_days("2026-10-14"), "2.jsonl", now=NOW)
-    late.leave(quick.lake, judged)
+    late.leave(quick.lake, queued)
     assert [each.load_id for each in late.queued(quick.lake, 4, NOW)] == [2]
 
 
@@ -80,7 +80,7 @@ def test_a_lake_of_format_4_queues_what_its_feed_had_not_looked_at(
         assert [each.window for each in late.queued(lake, 4, NOW)] == expected
 
 
-def test_late_lines_are_no_part_of_what_is_usual_until_they_are_judged(quick: Loading) -> None:
+def test_late_lines_are_no_part_of_what_is_usual_until_they_are_scored(quick: Loading) -> None:
     quick.take(of_days("2026-09-21", "2026-10-12"), "1.jsonl", now=NOW)
     quick.take(of_days("2026-09-22", ip=AWAY), "2.jsonl", now=NOW)
 
@@ -113,7 +113,7 @@ def load(lake: Path, events: Iterable[dict[str, Any]], name: str) -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """Four keys from 1 August to Wednesday 14 October; the feed has judged the last week."""
+    """Four keys from 1 August to Wednesday 14 October; the feed has scored the last week."""
     keys = [f"key_{n}" for n in range(1, 5)]
     events = [each for key_id in keys for each in daily(date(2026, 8, 1), 75, key_id=key_id)]
     made = lake_of(tmp_path, events, [])
@@ -132,7 +132,7 @@ def flagged(lake: Path) -> list[str]:
         ]
 
 
-def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
+def test_a_delivery_of_three_weeks_is_scored_whole_and_told_as_late(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late_lines = [
@@ -141,8 +141,8 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
     ]  # fmt: skip
     load(lake, late_lines, "late.jsonl")
 
-    # The feed is killed when it has judged one of them.
-    keep_news = judging.keep_news
+    # The feed is killed when it has scored one of them.
+    keep_news = making.keep_news
     kept: list[Window] = []
 
     def killed(lake: Lake, answer: Any, *rest: Any) -> Any:
@@ -151,7 +151,7 @@ def test_a_delivery_of_three_weeks_is_judged_whole_and_told_as_late(
         kept.append(answer.window)
         return keep_news(lake, answer, *rest)
 
-    monkeypatch.setattr("keywatch.review.judging.keep_news", killed)
+    monkeypatch.setattr("keywatch.review.making.keep_news", killed)
     with pytest.raises(KeyboardInterrupt):
         pipeline.watch(lake, NO_REPLAY)
     monkeypatch.undo()

@@ -378,7 +378,7 @@ AILING = replace(
 )  # fmt: skip
 """A quiet week of a log that ended, of seven keys that stopped, and old databases."""
 
-UNJUDGED = Review(
+UNASSESSED = Review(
     Window(datetime(2023, 7, 10), datetime(2023, 7, 17)),
     RUN,
     Coverage(

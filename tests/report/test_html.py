@@ -22,14 +22,14 @@ from tests.report.reviews import (
     HOSTILE_TEXT,
     QUIET,
     TO_ROTATE,
-    UNJUDGED,
+    UNASSESSED,
     filled_with,
 )
 
 MARKUP = '<img src=x onerror="document.title=1">\'"></title></script><!-- \u202e{{ 7 * 7 }} &lt;'
 HOSTILE = HOSTILE_TEXT.replace("\ud800", "")
 """Less what is no Unicode text: Arrow and so a lake can't hold that."""
-REVIEWS = {"full": FULL, "quiet": QUIET, "empty": EMPTY, "unjudged": UNJUDGED}
+REVIEWS = {"full": FULL, "quiet": QUIET, "empty": EMPTY, "unassessed": UNASSESSED}
 
 
 class Page(HTMLParser):
@@ -248,7 +248,7 @@ def test_upkeep_is_counted_by_rule_and_says_when_it_is_due() -> None:
     assert "rotation due: rotate by 2026-10-12" in shown
 
 
-def test_keys_that_could_not_be_judged_are_named() -> None:
+def test_keys_that_could_not_be_assessed_are_named() -> None:
     standings = {"key_a": "assessed", "key_b": "warming_up", "key_c": "not_assessable"}
     shown = words(page_of(replace(FULL, standings=standings)).shown)  # type: ignore[arg-type]
 

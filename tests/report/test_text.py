@@ -35,7 +35,7 @@ from tests.report.reviews import (
     SCANNED,
     SECOND,
     TO_ROTATE,
-    UNJUDGED,
+    UNASSESSED,
     UPKEEP_ONLY,
     filled_with,
 )
@@ -49,7 +49,7 @@ RENDERED = {
     "review_quiet": lambda: render_review(QUIET),
     "review_ailing": lambda: render_review(AILING),
     "review_empty": lambda: render_review(EMPTY),
-    "review_unjudged": lambda: render_review(UNJUDGED),
+    "review_unassessed": lambda: render_review(UNASSESSED),
     "review_rotate": lambda: render_review(TO_ROTATE),
     "case_rotate": lambda: render_case(EXPOSED, TO_ROTATE),
     "case_revoke": lambda: render_case(SCANNED, FULL),

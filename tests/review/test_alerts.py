@@ -185,7 +185,7 @@ def test_of_each_key_of_a_campaign_the_worst_is_told_and_the_rest_counted(lake: 
 
 def test_an_open_alert_is_told_again_and_not_one_that_closed_later(lake: Lake) -> None:
     told(lake, review_of(DOUBT))
-    judged(lake, "benign")
+    give_verdict(lake, "benign")
     (second,) = told(lake, review_of(SCANNED, run="run_2"))
     (third,) = told(lake, replace(review_of(SCANNED, run="run_3"), window=NEXT_WEEK))
     assert third.alert.alert_id == second.alert.alert_id
@@ -242,16 +242,16 @@ def test_a_migration_is_confirmed_by_a_verdict_on_a_key_of_it(lake: Lake) -> Non
     with lake.writing():
         report = verdicts.give(lake, first.name, "expected", by="ana", because="new provider")
     assert (report.key_id, report.window) == (first.key_id, WEEK)
-    (change,) = alerts.judge(lake, report, "ana", "new provider")
+    (change,) = alerts.after_verdict(lake, report, "ana", "new provider")
     assert change.what == "resolve"
 
 
 # ---------------------------------------------------------------------------------------- verdicts
 
 
-def judged(lake: Lake, verdict: Any, key_id: str = SCANNED.key_id) -> list[Change]:
+def give_verdict(lake: Lake, verdict: Any, key_id: str = SCANNED.key_id) -> list[Change]:
     report = VerdictReport(key_id, WEEK, verdict, ())
-    changes = alerts.judge(lake, report, "ana", "tried it")
+    changes = alerts.after_verdict(lake, report, "ana", "tried it")
     alerts.store(lake, changes)
     return changes
 
@@ -259,11 +259,11 @@ def judged(lake: Lake, verdict: Any, key_id: str = SCANNED.key_id) -> list[Chang
 @pytest.mark.parametrize("verdict", ["benign", "expected"])
 def test_a_verdict_that_it_was_the_owner_closes_the_alert(verdict: str, lake: Lake) -> None:
     told(lake, review_of(SCANNED))
-    (change,) = judged(lake, verdict)
+    (change,) = give_verdict(lake, verdict)
     assert (change.what, change.alert.state) == ("resolve", "closed")
     assert change.alert.why == f"{verdict}, says ana: tried it"
     assert alerts.waiting(lake) == []
-    assert judged(lake, verdict) == []
+    assert give_verdict(lake, verdict) == []
     # The same week again tells nothing that was answered, unless it has risen.
     assert told(lake, review_of(SCANNED, run="run_2")) == []
     grown = replace(SCANNED, bits=SCANNED.bits + 20)
@@ -274,20 +274,20 @@ def test_a_verdict_that_it_was_the_owner_closes_the_alert(verdict: str, lake: La
 
 def test_a_verdict_on_another_week_leaves_the_alert_open(lake: Lake) -> None:
     told(lake, replace(review_of(SCANNED), window=NEXT_WEEK))
-    assert judged(lake, "benign") == []
+    assert give_verdict(lake, "benign") == []
     assert len(alerts.waiting(lake)) == 1
 
 
 def test_a_later_week_is_a_new_alert(lake: Lake) -> None:
     told(lake, review_of(SCANNED))
-    judged(lake, "benign")
+    give_verdict(lake, "benign")
     (again,) = told(lake, replace(review_of(SCANNED, run="run_2"), window=NEXT_WEEK))
     assert again.what == "trigger"
 
 
 def test_a_verdict_that_it_was_a_theft_acknowledges(lake: Lake) -> None:
     told(lake, review_of(DOUBT))
-    (change,) = judged(lake, "compromised")
+    (change,) = give_verdict(lake, "compromised")
     assert (change.what, change.alert.state, change.alert.action) == (
         "acknowledge", "acknowledged", "revoke",
     )  # fmt: skip
@@ -296,8 +296,8 @@ def test_a_verdict_that_it_was_a_theft_acknowledges(lake: Lake) -> None:
 
 def test_a_theft_that_was_taken_for_the_owner_s_is_told_again(lake: Lake) -> None:
     told(lake, review_of(DOUBT))
-    (closed,) = judged(lake, "benign")
-    (again,) = judged(lake, "compromised")
+    (closed,) = give_verdict(lake, "benign")
+    (again,) = give_verdict(lake, "compromised")
     assert (again.what, again.alert.state, again.alert.action) == (
         "trigger", "acknowledged", "revoke",
     )  # fmt: skip
@@ -309,16 +309,16 @@ def test_the_alert_that_changed_last_is_told_again_whatever_the_clock_said(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told(lake, review_of(DOUBT))
-    judged(lake, "benign")
+    give_verdict(lake, "benign")
     monkeypatch.setattr(alerts, "utc_now", lambda: utc_now() - timedelta(hours=1))
     (risen,) = told(lake, review_of(SCANNED, run="run_2"))
-    judged(lake, "benign")
-    (again,) = judged(lake, "compromised")
+    give_verdict(lake, "benign")
+    (again,) = give_verdict(lake, "compromised")
     assert again.alert.alert_id == risen.alert.alert_id
 
 
 def test_a_theft_of_which_nobody_was_told_is_an_alert_and_acknowledged(lake: Lake) -> None:
-    (opened,) = judged(lake, "compromised")
+    (opened,) = give_verdict(lake, "compromised")
     assert (opened.what, opened.alert.state, opened.alert.action, opened.alert.change) == (
         "trigger", "acknowledged", "revoke", 1,
     )  # fmt: skip
@@ -339,14 +339,14 @@ def test_an_approval_needs_a_name_and_a_reason(lake: Lake) -> None:
     (change,) = alerts.approve(lake, alert_id, "ana", "stolen")
     assert (change.what, change.alert.state) == ("approve", "acknowledged")
     assert change.alert.why == "revocation approved by ana: stolen"
-    judged(lake, "benign")
+    give_verdict(lake, "benign")
     assert alerts.approve(lake, alert_id, "ana", "stolen") == []
 
 
 def test_a_campaign_is_over_when_all_its_keys_are_answered(lake: Lake) -> None:
     told(lake, review_of(SCANNED, SECOND, groups=[CAMPAIGN]))
-    (first,) = judged(lake, "benign", SCANNED.key_id)
-    (second,) = judged(lake, "benign", SECOND.key_id)
+    (first,) = give_verdict(lake, "benign", SCANNED.key_id)
+    (second,) = give_verdict(lake, "benign", SECOND.key_id)
     assert [first.what, second.what] == ["update", "resolve"]
     ended = {member.key_id: member.ended for member in second.alert.members}
     assert ended == dict.fromkeys(CAMPAIGN.key_ids, "benign, says ana: tried it")
@@ -465,7 +465,7 @@ def test_trying_a_key_that_was_revoked_before_is_not_answered_by_that(lake: Lake
 
 def test_a_confirmed_theft_is_followed_too(lake: Lake) -> None:
     told(lake, review_of(SCANNED))
-    judged(lake, "compromised")
+    give_verdict(lake, "compromised")
     revoke(lake, REVOKED)
     activity(lake, "another", REVOKED + timedelta(days=2))
     assert [change.what for change in followed(lake)] == ["resolve"]
@@ -490,7 +490,7 @@ def withdrawn(lake: Lake, verdict: Any, restored: Given | None = None) -> list[C
 @pytest.mark.parametrize("verdict", ["benign", "expected"])
 def test_what_a_withdrawn_verdict_closed_is_open_again(verdict: str, lake: Lake) -> None:
     (opened,) = told(lake, review_of(SCANNED))
-    judged(lake, verdict)
+    give_verdict(lake, verdict)
     (change,) = withdrawn(lake, verdict)
     assert (change.what, change.alert.state) == ("trigger", "open")
     assert change.alert.alert_id == opened.alert.alert_id
@@ -501,7 +501,7 @@ def test_what_a_withdrawn_verdict_closed_is_open_again(verdict: str, lake: Lake)
 
 def test_a_theft_that_was_none_waits_again_with_the_action_it_had(lake: Lake) -> None:
     told(lake, review_of(DOUBT))
-    judged(lake, "compromised")
+    give_verdict(lake, "compromised")
     (change,) = withdrawn(lake, "compromised")
     assert (change.what, change.alert.state, change.alert.action) == (
         "update", "open", "investigate",
@@ -510,7 +510,7 @@ def test_a_theft_that_was_none_waits_again_with_the_action_it_had(lake: Lake) ->
 
 def test_the_verdict_before_it_holds_again(lake: Lake) -> None:
     told(lake, review_of(SCANNED))
-    judged(lake, "compromised")
+    give_verdict(lake, "compromised")
     (closed,) = withdrawn(lake, "compromised", given("benign", "mine"))
     assert (closed.what, closed.alert.members[0].ended) == ("resolve", "benign, says ana: mine")
     told(lake, review_of(DOUBTED))

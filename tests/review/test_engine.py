@@ -31,7 +31,7 @@ from keywatch.errors import EngineError, UsageError
 from keywatch.lake import Lake
 from keywatch.lake.weeks import last_full_week
 from keywatch.model import Window
-from keywatch.review import bucket_review, judging
+from keywatch.review import bucket_review, making
 from keywatch.settings import (
     EngineSettings,
     IngestSettings,
@@ -46,7 +46,7 @@ from tests.engines import Deadly, kill_other, lacks_a_package, scheduler_and_wor
 
 LONG = "KEYWATCH_TEST_LOADS" in os.environ
 BUCKETS = (1, 2, 7, 64)
-PHASES = ("shares", "judge", "_tell")
+PHASES = ("shares", "score", "_tell")
 SETTINGS = Settings(
     ingest=IngestSettings(max_reject_share=1),
     review=ReviewSettings(power_keys=5, replayed_windows=1),
@@ -103,7 +103,7 @@ def _full(masked: str) -> str:
 def alone(folder: Path) -> str:
     """The review of one process."""
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, last_full_week(lake), SETTINGS)
+        answer, _ = making.make_review(lake, last_full_week(lake), SETTINGS)
     assert answer.alerted()
     assert answer.coverage.power
     assert answer.coverage.calibration
@@ -138,7 +138,7 @@ def test_in_buckets_other_worlds_are_the_same(weeks: int, tmp_path: Path) -> Non
     pipeline.ingest(lake, [str(world.logs[0].parent)], SETTINGS)
     pipeline.import_keys(lake, world.inventory, SETTINGS)
     with Lake.open(lake) as opened_lake, opened_lake.reading():
-        answer, _ = judging.make_review(opened_lake, last_full_week(opened_lake), SETTINGS)
+        answer, _ = making.make_review(opened_lake, last_full_week(opened_lake), SETTINGS)
     assert bool(answer.coverage.calibration) is not is_young
     assert bool(answer.alerted()) is is_young
     alone = json_text(review_document(answer))
@@ -150,7 +150,7 @@ def test_in_buckets_other_worlds_are_the_same(weeks: int, tmp_path: Path) -> Non
 def test_fitted_to_some_keys_it_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keywatch.detect.detectors.MOST_FITTED_KEYS", 8)
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, last_full_week(lake), SETTINGS)
+        answer, _ = making.make_review(lake, last_full_week(lake), SETTINGS)
     assert reviewed(folder, InProcess(2)) == json_text(review_document(answer))
 
 
@@ -184,7 +184,7 @@ def cluster() -> Iterator[Engine]:
 def test_a_worker_that_is_killed_changes_nothing(
     folder: Path, alone: str, cluster: Engine, tmp_path: Path
 ) -> None:
-    phases = PHASES if LONG else ("judge",)
+    phases = PHASES if LONG else ("score",)
     deadly = Deadly(cluster, tmp_path, phases)
     assert reviewed(folder, deadly) == alone
     assert deadly.killed == list(phases)
@@ -206,7 +206,7 @@ def test_with_a_catalogue_in_postgresql_it_is_the_same(
         shared = SETTINGS.model_copy(update={"storage": storage})
         pipeline.move_lake(folder, SETTINGS, tmp_path / "lake", shared)
         with Lake.open(tmp_path / "lake", storage) as lake, lake.reading():
-            answer, _ = judging.make_review(lake, last_full_week(lake), shared)
+            answer, _ = making.make_review(lake, last_full_week(lake), shared)
         assert answer.alerted()
         found = reviewed(tmp_path / "lake", cluster, shared)
     assert found == json_text(review_document(answer))
@@ -239,7 +239,7 @@ def test_a_lost_scheduler_is_an_error_and_the_next_try_completes(
     before = _stored(lake)
     words = ("review", "--lake", lake, "--config", _quick(tmp_path))
     with scheduler_and_worker(tmp_path) as (address, pid), monkeypatch.context() as patched:
-        patched.setattr(bucket, "judge" if LONG else "shares", partial(kill_other, pid))
+        patched.setattr(bucket, "score" if LONG else "shares", partial(kill_other, pid))
         ran = keywatch(*words, "--engine", f"dask:{address}")
     assert ran.code == EngineError.exit_code == 3
     assert address in ran.err

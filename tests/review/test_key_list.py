@@ -15,7 +15,7 @@ from keywatch.load.inventory import import_keys, insert_keys
 from keywatch.load.leaks import import_leaks
 from keywatch.model import KeyOrder
 from keywatch.report.key_list import key_document, render_keys
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.review.key_list import ListedKey, list_keys
 from tests.conftest import Loading, event
 from tests.load.test_principals import record
@@ -124,9 +124,9 @@ def test_a_leaked_access_key_is_revoked_with_its_users_name_and_its_consumers(
     leaks.write_text(json.dumps([find]), encoding="utf-8")
     with Lake.open(lake_of(tmp_path, calls, [])) as lake:
         import_keys(lake, keys)
-        before, _ = judging.make_review(lake, week_window("2026-W39"), NO_REPLAY)
+        before, _ = making.make_review(lake, week_window("2026-W39"), NO_REPLAY)
         import_leaks(lake, leaks)
-        answer, scored = judging.make_review(lake, week_window("2026-W39"), NO_REPLAY)
+        answer, scored = making.make_review(lake, week_window("2026-W39"), NO_REPLAY)
         assert scored.suspicious_visits(lake) == []
     assert [one.action for one in before.cases if one.key_id == key_id] in ([], ["none"])
     assert before.run.id != answer.run.id

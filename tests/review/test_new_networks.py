@@ -123,7 +123,7 @@ def test_a_verdict_is_told(folder: Path, answer: Review, undone: None) -> None:
     assert "AS396982" not in {one.network for one in later.new_networks}
 
 
-def test_a_theft_that_was_judged_stays_on_the_list(
+def test_a_theft_with_a_verdict_stays_on_the_list(
     folder: Path, answer: Review, undone: None
 ) -> None:
     pipeline.give_verdict(

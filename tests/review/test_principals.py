@@ -8,7 +8,7 @@ from typing import Any
 
 from keywatch.lake import Lake
 from keywatch.lake.weeks import week_window
-from keywatch.review import judging
+from keywatch.review import making
 from tests.load.test_principals import ROLE, record, session_of
 from tests.test_pipeline import NO_REPLAY, key, lake_of
 
@@ -45,7 +45,7 @@ def role_world() -> list[dict[str, Any]]:
 def test_a_roles_theft_has_its_owner_and_its_runbook(tmp_path: Path) -> None:
     inventory = [key(ROLE, key=ROLE, name="nightly etl", owner="team-data", scopes=["s3:*"])]
     with Lake.open(lake_of(tmp_path, role_world(), inventory)) as lake, lake.reading():
-        answer, scored = judging.make_review(lake, WEEK, NO_REPLAY)
+        answer, scored = making.make_review(lake, WEEK, NO_REPLAY)
         with scored.tables(lake):
             of_service = (
                 "SELECT detector FROM scored_evidence "

@@ -21,7 +21,7 @@ from keywatch.errors import LakeBusyError
 from keywatch.lake import Lake
 from keywatch.load.late import queued
 from keywatch.model import Case, Review
-from keywatch.review import judging, rescoring
+from keywatch.review import making, rescoring
 from keywatch.review.rescoring import LastScoring
 from keywatch.review.watch import Watched
 from keywatch.settings import ContentSettings, Settings
@@ -209,7 +209,7 @@ def test_what_could_not_be_stored_is_scored_again(
         raise LakeBusyError("another process writes")
 
     with monkeypatch.context() as patched:
-        patched.setattr(judging, "keep_news", busy)
+        patched.setattr(making, "keep_news", busy)
         with pytest.raises(LakeBusyError):
             pipeline.watch(lake, NO_REPLAY, last=last)
     found = told(pipeline.watch(lake, NO_REPLAY, last=last))

@@ -35,7 +35,7 @@ def told(lake: Lake, review: Review) -> list[Alert]:
     return [change.alert for change in changes]
 
 
-def judged(lake: Lake, key_id: str, verdict: Verdict) -> None:
+def give_verdict(lake: Lake, key_id: str, verdict: Verdict) -> None:
     report = VerdictReport(key_id, WEEK, verdict, ())
     lake.execute(
         "INSERT INTO lake.verdicts BY NAME SELECT $id AS verdict_id, $key_id AS key_id, "
@@ -43,7 +43,7 @@ def judged(lake: Lake, key_id: str, verdict: Verdict) -> None:
         id=f"v_{key_id}", key_id=key_id, start=WEEK.start, end=WEEK.end, verdict=verdict,
         now=utc_now(),
     )  # fmt: skip
-    alerts.store(lake, alerts.judge(lake, report, "ana", "I looked"))
+    alerts.store(lake, alerts.after_verdict(lake, report, "ana", "I looked"))
 
 
 def test_a_lake_without_alerts_has_no_figures(lake: Lake) -> None:
@@ -106,15 +106,15 @@ def test_an_alert_is_found_by_its_id_or_a_key_of_it(lake: Lake) -> None:
     assert find_open(lake, "Grafana dashboards", "revoke") == first
     with pytest.raises(UsageError, match="no open alert of key_1"):
         find_open(lake, "key_1")
-    judged(lake, SCANNED.key_id, "benign")
+    give_verdict(lake, SCANNED.key_id, "benign")
     with pytest.raises(UsageError, match="no open alert to revoke of key_0700353"):
         find_open(lake, SCANNED.key_id, "revoke")
 
 
 def test_an_alert_is_right_by_the_verdict_on_a_key_of_it(lake: Lake) -> None:
     told(lake, review_of(SCANNED, DOUBTED, replace(SECOND, verdict=None)))
-    judged(lake, SCANNED.key_id, "compromised")
-    judged(lake, DOUBTED.key_id, "expected")
+    give_verdict(lake, SCANNED.key_id, "compromised")
+    give_verdict(lake, DOUBTED.key_id, "expected")
     found = response(lake, later())
     assert (found.alerts, found.closed, found.right, found.wrong) == (3, 1, 1, 1)
     assert {one.detector: one for one in found.detectors} == {
@@ -136,7 +136,7 @@ def test_times_are_medians_of_the_alerts_of_the_last_days(lake: Lake) -> None:
     found = response(lake, later())
     assert found.detect_hours == pytest.approx(sum(hours) / 2, abs=0.01)
     assert found.close_hours is None
-    judged(lake, DOUBTED.key_id, "benign")
+    give_verdict(lake, DOUBTED.key_id, "benign")
     assert response(lake, later()).close_hours == pytest.approx(0.0, abs=1.0)
     much_later = response(lake, opened + timedelta(days=DAYS + 1))
     assert (much_later.alerts, much_later.detect_hours) == (0, None)

@@ -50,7 +50,7 @@ def review(lake: Path, settings: Settings = NO_REPLAY) -> Review:
     return pipeline.review(lake, week(), settings)
 
 
-def judge(lake: Path, verdict: Any, **more: Any) -> None:
+def give(lake: Path, verdict: Any, **more: Any) -> None:
     pipeline.give_verdict(lake, "key_1", verdict, NO_REPLAY, **ANA | more)
 
 
@@ -67,7 +67,7 @@ def shown(lake: Path) -> tuple[Case, Review]:
 
 @pytest.mark.parametrize("verdict", ["benign", "expected"])
 def test_what_a_verdict_clears_no_output_says_to_revoke(lake: Path, verdict: str) -> None:
-    judge(lake, verdict)
+    give(lake, verdict)
     case, answer = shown(lake)
     assert (case.action, case.steps) == ("none", ())
     assert "key_1" not in {each.key_id for each in answer.alerted()}
@@ -78,7 +78,7 @@ def test_what_a_verdict_clears_no_output_says_to_revoke(lake: Path, verdict: str
 
 
 def test_a_cleared_case_is_no_finding_to_fail_on(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     options = ("--lake", lake, "--week", "2026-W40", "--fail-on", "investigate")
     ran = keywatch(
         "review", *options, KEYWATCH_REVIEW__REPLAYED_WINDOWS="0", KEYWATCH_REVIEW__POWER_KEYS="0"
@@ -88,7 +88,7 @@ def test_a_cleared_case_is_no_finding_to_fail_on(lake: Path) -> None:
 
 
 def test_a_cleared_case_is_shown_as_one(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     case, answer = shown(lake)
     assert (case.scored_action, answer.cleared()) == ("revoke", (case,))
     text = render_review(answer)
@@ -103,7 +103,7 @@ def test_a_cleared_case_is_shown_as_one(lake: Path) -> None:
 
 
 def test_an_undone_verdict_leaves_the_case_as_it_was(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     assert shown(lake)[0].action == "none"
     pipeline.undo_verdict(lake, "key_1", NO_REPLAY, **ANA)
     case, answer = shown(lake)
@@ -111,7 +111,7 @@ def test_an_undone_verdict_leaves_the_case_as_it_was(lake: Path) -> None:
 
 
 def test_what_the_verdict_is_not_about_keeps_the_case_open(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     load(lake, visit(date(2026, 10, 2), ip="92.72.10.5"))
     case, answer = shown(lake)
     assert case.action == "revoke"
@@ -121,7 +121,7 @@ def test_what_the_verdict_is_not_about_keeps_the_case_open(lake: Path) -> None:
 
 
 def test_what_grows_after_its_verdict_is_open_again_and_the_channel_hears(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     more = [
         line(f"2026-10-02T03:{n:02}:30", ip="45.153.78.44", endpoint=f"/v1/members/{n}",
              user_agent="python-requests/2.32", status=200)
@@ -139,13 +139,13 @@ def test_what_grows_after_its_verdict_is_open_again_and_the_channel_hears(lake: 
 
 
 def test_a_backtest_asks_what_was_scored(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     rehearsal = pipeline.rehearse(lake, week(), NO_REPLAY)
     assert [(each.key_id, each.action) for each in rehearsal.alerts] == [("key_1", "revoke")]
 
 
 def test_a_confirmed_theft_is_to_be_revoked_whatever_was_scored(lake: Path) -> None:
-    judge(lake, "compromised")
+    give(lake, "compromised")
     assert find(review(lake)).action == "revoke"
     missed = pipeline.review(lake, week(), DEAF)
     case = find(missed)
@@ -157,7 +157,7 @@ def test_a_confirmed_theft_is_to_be_revoked_whatever_was_scored(lake: Path) -> N
 
 
 def test_a_verdict_on_another_window_counts_where_they_overlap(lake: Path) -> None:
-    judge(lake, "benign")
+    give(lake, "benign")
     days = pipeline.review(
         lake, type(week())(week().start, week().end.replace(day=3)), NO_REPLAY, keep=False
     )

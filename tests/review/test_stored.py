@@ -21,7 +21,7 @@ from keywatch.lake.weeks import last_full_week
 from keywatch.model import Case, Window
 from keywatch.operate.repair import RepairReport, repair
 from keywatch.report import render_case
-from keywatch.review import judging, stored
+from keywatch.review import making, stored
 from keywatch.review.recommend import is_brief
 from keywatch.review.stored import ToldReview
 from keywatch.settings import (
@@ -109,7 +109,7 @@ def rounded(value: Any) -> Any:
 def test_each_stored_case_is_the_scored_one(world: World, lake: Lake) -> None:
     told = found_in(lake, world.window)
     assert told is not None
-    answer, scored = judging.make_review(lake, world.window, SETTINGS)
+    answer, scored = making.make_review(lake, world.window, SETTINGS)
     assert told.suspicious == tuple(scored.suspicious_visits(lake))
     kinds = {kind_of(case) for case in answer.cases}
     assert kinds == {"alerted", "watched", "ordinary", "benign", "compromised", "expected"}
@@ -138,7 +138,7 @@ def test_a_case_of_a_reviewed_window_is_shown_without_scoring(
     with monkeypatch.context() as patched:
         patched.setattr(stored, "find", lambda *_, **__: None)
         scored = shown(key_ids["watched"])
-    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    monkeypatch.setattr("keywatch.review.making.make_review", pytest.fail)
     assert shown(silent) == (None, "")
     for key_id in key_ids.values():
         case, text = shown(key_id)
@@ -155,7 +155,7 @@ def test_a_case_of_a_reviewed_window_is_shown_without_scoring(
 def test_a_review_of_the_same_lake_is_read_and_not_stored_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    monkeypatch.setattr("keywatch.review.making.make_review", pytest.fail)
     with Lake.open(world.folder) as lake:
         before = lake.snapshot
     answer, details = pipeline.review_in_detail(world.folder, world.window, SETTINGS)
@@ -171,7 +171,7 @@ def test_a_review_in_full_is_read_where_it_was_made_in_full(
     folder = Path(shutil.copytree(world.folder, tmp_path / "lake"))
     scored = pipeline.review(folder, world.window, SETTINGS)
     assert not any(is_brief(case) for case in scored.cases)
-    monkeypatch.setattr("keywatch.review.judging.make_review", pytest.fail)
+    monkeypatch.setattr("keywatch.review.making.make_review", pytest.fail)
     read = pipeline.review(folder, world.window, SETTINGS)
     assert rounded(read.cases) == rounded(scored.cases)
     # To the letter: 0 is not 0.0.

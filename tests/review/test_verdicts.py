@@ -42,7 +42,7 @@ DEAF = Settings(
 ANA: dict[str, Any] = {"by": "ana", "because": "it is so"}
 
 
-def judge(lake: Path, verdict: Any, key: str = "key_1", **more: Any) -> verdicts.VerdictReport:
+def give(lake: Path, verdict: Any, key: str = "key_1", **more: Any) -> verdicts.VerdictReport:
     return pipeline.give_verdict(lake, key, verdict, DEAF, **ANA | more)
 
 
@@ -82,7 +82,7 @@ def office(berlin: Path, tmp_path: Path) -> Path:
 
 def test_a_new_office_excuses_no_other_customer_of_its_provider(office: Path) -> None:
     before = find(pipeline.review(office, week(1), NO_REPLAY, keep=False))
-    report = judge(office, "expected", because="new office in Berlin")
+    report = give(office, "expected", because="new office in Berlin")
     (expected,) = report.suppressions
     assert (expected.origin, expected.families) == (OFFICE, ("origin", "client"))
     assert (expected.starts_on, expected.ends_on) == (date(2026, 9, 30), date(2027, 1, 10))
@@ -99,7 +99,7 @@ def test_a_new_office_excuses_no_other_customer_of_its_provider(office: Path) ->
 
 def test_an_expected_place_says_nothing_of_what_is_called_there(office: Path) -> None:
     before = find(pipeline.review(office, week(), NO_REPLAY, keep=False))
-    judge(office, "expected")
+    give(office, "expected")
     answer = pipeline.review(office, week(), NO_REPLAY)
     assert families(find(answer)) == families(before) - {"origin", "client"}
     told = " ".join(render_review(answer).split())
@@ -109,7 +109,7 @@ def test_an_expected_place_says_nothing_of_what_is_called_there(office: Path) ->
 
 
 def test_a_network_is_expected_only_if_it_is_named(office: Path) -> None:
-    judge(office, "expected", origins=["as3209"], families=["client", "origin", "endpoints"])
+    give(office, "expected", origins=["as3209"], families=["client", "origin", "endpoints"])
     answer = pipeline.review(office, week(1), NO_REPLAY)
     assert families(find(answer)) <= {"volume", "policy", "all"}
     (found,) = answer.coverage.suppressions
@@ -122,7 +122,7 @@ def test_what_a_verdict_is_not_about_stays_out_and_the_alert_open(tmp_path: Path
     lake = lake_of(tmp_path, events, [key()])
     pipeline.review(lake, week(), NO_REPLAY)
     (alert,) = opened(lake)
-    report = judge(lake, "expected", origins=[BERLIN])
+    report = give(lake, "expected", origins=[BERLIN])
     assert (report.flagged, report.left) == (
         ((date(2026, 9, 30), OFFICE),), ((date(2026, 10, 1), THEIRS),),
     )  # fmt: skip
@@ -133,7 +133,7 @@ def test_what_a_verdict_is_not_about_stays_out_and_the_alert_open(tmp_path: Path
     with Lake.open(lake) as reading:
         detectors.prepare(reading, week(1), 90, [])
         assert reading.rows("SELECT address FROM quarantine") == [(AWAY,)]
-    assert judge(lake, "benign").left == ()
+    assert give(lake, "benign").left == ()
     assert opened(lake) == []
 
 
@@ -358,7 +358,7 @@ def missed(unseen: Path, tmp_path: Path) -> Path:
 
 def test_a_missed_theft_is_flagged_told_and_kept_out(missed: Path) -> None:
     assert quarantined(missed, week(1)) == set()
-    report = judge(missed, "compromised", "status board")
+    report = give(missed, "compromised", "status board")
     assert (report.key_id, report.window) == ("key_1", week())
     assert report.flagged == ((date(2026, 10, 1), THEIRS),)
     assert [(each.key_id, each.ip) for each in report.also] == [("crowd_07", AWAY)]
@@ -377,7 +377,7 @@ def test_a_missed_theft_is_flagged_told_and_kept_out(missed: Path) -> None:
 
 
 def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
-    judge(missed, "compromised")
+    give(missed, "compromised")
     (alert,) = opened(missed)
     assert (alert.state, alert.action, alert.why) == (
         "acknowledged", "revoke", "compromised, says ana: it is so",
@@ -417,38 +417,38 @@ def test_who_has_to_act_hears_of_a_missed_theft(missed: Path) -> None:
 
 
 def test_of_a_missed_theft_each_object_is_counted_once(missed: Path) -> None:
-    judge(missed, "compromised", "crowd_07")
+    give(missed, "compromised", "crowd_07")
     (alert,) = opened(missed)
     assert alert.document["done"] == "deleted a check and read 1 object"
 
 
 def test_undo_takes_a_missed_theft_back(missed: Path) -> None:
-    judge(missed, "compromised")
+    give(missed, "compromised")
     report = pipeline.undo_verdict(missed, "key_1", DEAF, **ANA)
     assert (report.flagged, report.alert) == ((), "resolve")
     assert "None of its visits is flagged." in render_verdict(report)
     assert (opened(missed), quarantined(missed, week(1))) == ([], set())
-    again = judge(missed, "compromised")
+    again = give(missed, "compromised")
     assert (again.alert, len(opened(missed)), len(again.flagged)) == ("trigger", 1, 1)
     # What was taken for the owner's and is a theft after all is told again.
-    assert judge(missed, "benign").alert == "resolve"
-    assert judge(missed, "compromised").alert == "trigger"
+    assert give(missed, "benign").alert == "resolve"
+    assert give(missed, "compromised").alert == "trigger"
     assert quarantined(missed, week(1)) == {"key_1"}
 
 
 def test_a_missed_theft_from_where_it_came_before_has_to_be_named(missed: Path) -> None:
     with pytest.raises(UsageError, match=f"from a new network in that window: give.*{THEIRS}"):
-        judge(missed, "compromised", window=week(1))
-    report = judge(missed, "compromised", window=week(1), origins=[AWAY])
+        give(missed, "compromised", window=week(1))
+    report = give(missed, "compromised", window=week(1), origins=[AWAY])
     assert report.flagged == ((date(2026, 10, 6), THEIRS),)
     assert report.earlier_days == 1
     assert "Earlier use from there on 1 day" in render_verdict(report)
     # Flagged there, it is no past in which the network would be known.
-    assert judge(missed, "compromised").flagged == ((date(2026, 10, 1), THEIRS),)
+    assert give(missed, "compromised").flagged == ((date(2026, 10, 1), THEIRS),)
 
 
 def test_a_theft_by_the_owner_s_own_network_can_be_named(missed: Path) -> None:
-    report = judge(missed, "compromised", origins=["AS3320"])
+    report = give(missed, "compromised", origins=["AS3320"])
     assert {prefix for _, prefix in report.flagged} == {"84.151.10.0/24"}
     assert len(report.flagged) == 7
     (given,) = rows(missed, "SELECT origins FROM lake.verdicts")
@@ -456,7 +456,7 @@ def test_a_theft_by_the_owner_s_own_network_can_be_named(missed: Path) -> None:
 
 
 def test_benign_on_what_nobody_flagged_makes_nothing_familiar_and_is_kept(missed: Path) -> None:
-    report = judge(missed, "benign")
+    report = give(missed, "benign")
     assert render_verdict(report).splitlines()[1] == (
         "None of its visits is flagged: the verdict is stored, and the baseline is unchanged."
     )
@@ -467,7 +467,7 @@ def test_benign_on_what_nobody_flagged_makes_nothing_familiar_and_is_kept(missed
 
 
 def test_a_use_that_nobody_flagged_can_be_expected(missed: Path) -> None:
-    (expected,) = judge(missed, "expected").suppressions
+    (expected,) = give(missed, "expected").suppressions
     assert (expected.origin, expected.families) == (THEIRS, ("origin", "client"))
 
 

@@ -1,4 +1,4 @@
-"""The alert feed: what is new is loaded, judged once, told once, and agrees with the review."""
+"""The alert feed: what is new is loaded, scored once, told once, and agrees with the review."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_revocation_without_use_since_closes_the_alert_without_any_channel(pla
     assert pipeline.watch(lake, settings).changes == ()
 
 
-def test_late_lines_of_the_week_before_are_judged_too(place: Path) -> None:
+def test_late_lines_of_the_week_before_are_scored_too(place: Path) -> None:
     lake, settings = place.parent / "lake", settings_of(place)
     pipeline.ingest_new(lake, settings)
     pipeline.watch(lake, settings)
@@ -281,7 +281,7 @@ def test_weeks_without_a_review_are_made_up(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ the command
 
 
-def test_the_command_loads_judges_and_sends(place: Path) -> None:
+def test_the_command_loads_scores_and_sends(place: Path) -> None:
     config = place.parent / "keywatch.toml"
     config.write_text(
         "[scoring]\nfalse_revoke_rate = 0.5\n[review]\npower_keys = 0\nreplayed_windows = 0\n"

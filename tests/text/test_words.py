@@ -157,6 +157,20 @@ def test_the_code_shows_none_of_them(package: str) -> None:
     assert found == {}
 
 
+CONTRACT = {"judged", "judged_benign", "judged_by", "weeks_to_judge"}
+"""Names of fields, columns and a metric that others read."""
+
+
+def test_the_code_scores_windows_and_people_give_verdicts() -> None:
+    files = [file for file in SOURCE.rglob("*") if file.suffix in (".py", ".sql", ".j2", ".css")]
+    words = {
+        word.lower()
+        for file in files
+        for word in re.findall(r"\w*judg\w*", file.read_text(encoding="utf-8"), re.IGNORECASE)
+    }
+    assert words == CONTRACT
+
+
 def test_detectors_and_vendors_show_none_of_them() -> None:
     found = {}
     for file in [*ROOT.glob("detectors/*/detector.toml"), *ROOT.glob("vendors/pulsely/*.toml")]:

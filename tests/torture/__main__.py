@@ -273,7 +273,7 @@ def _run_notebooks(out: Path) -> int:
 def many(
     folder: Path, seconds: float, storages: list[str], what: str, settings: LakeSettings | None
 ) -> Row:
-    """Processes that load, review, watch, deliver and judge at once, for `seconds`."""
+    """Processes that load, review, watch, deliver and give verdicts at once, for `seconds`."""
     ends = time.time() + seconds
     workers = []
     for nth, storage in enumerate(storages):

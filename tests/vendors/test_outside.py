@@ -23,7 +23,7 @@ from keywatch.load.ingest import load_files
 from keywatch.load.inventory import import_keys, insert_keys
 from keywatch.load.origins import parse_address
 from keywatch.model import Window
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.settings import IngestSettings, ReviewSettings, Settings, load_settings
 from keywatch.text.secrets import Redactor, without_tokens
 from keywatch.vendors import catalogue_by_source, find_files, mapped_source, named_source, runbook
@@ -145,7 +145,7 @@ def test_a_review_shows_its_steps_and_environment(known: Loading) -> None:
     import_keys(known.lake, known.write([listed], "keys.jsonl"))
     quick = Settings(review=ReviewSettings(replayed_windows=0, power_keys=0))
     window = Window(datetime(2026, 9, 28), datetime(2026, 10, 5))
-    answer, _ = judging.make_review(known.lake, window, quick)
+    answer, _ = making.make_review(known.lake, window, quick)
     (case,) = answer.cases
     assert (case.action, case.environment) == ("revoke", "prod")
     assert case.steps[0].startswith(f"Revoke {MASKED}")
@@ -391,7 +391,7 @@ def test_a_folder_that_is_none_is_told(make: bool, said: str, tmp_path: Path) ->
     assert f"keywatch.toml:2: content.folders: {folder}: {said}" in ran.err
 
 
-def test_other_content_is_another_judgement(forge: Path) -> None:
+def test_other_content_scores_otherwise(forge: Path) -> None:
     folder = forge.parents[1]
     settings = Settings.model_validate({"content": {"folders": [folder]}})
     before = settings.config_hash

@@ -1,9 +1,9 @@
-"""A bucket of a review's keys, judged by whichever process has the task.
+"""A bucket of a review's keys, scored by whichever process has the task.
 
 The process opens the lake read-only, as of the snapshot that the review is made on, and makes the
 temporary tables of the bucket's keys: these are closed under kinship (`detect/buckets.py`). What
 keys at large do is known once all buckets have said it of themselves (`shares`) and it was put
-together (`AtLarge`); then the detectors judge the keys (`judge`). Tables stay in the process for
+together (`AtLarge`); then the detectors score the keys (`score`). Tables stay in the process for
 the next task of the bucket, as far as memory allows. A process that does not have them makes them:
 so it does not matter which one has a task, nor how often.
 """
@@ -48,7 +48,7 @@ class Job:
 
     `name` is no other review's. The last of `windows` is the reviewed one; all of them lie in the
     span ``[start, end)`` with their baselines. With `one_by_one` a window's tables are not made
-    before the window before it is judged, and none is asked for again. `whole_windows` has what is
+    before the window before it is scored, and none is asked for again. `whole_windows` has what is
     known of each beforehand (`detectors.of_whole_window`). Models are fitted to the keys of
     `drawn_to_fit` (`detectors.keys_to_fit`), and `power_keys` have thefts injected.
     """
@@ -77,11 +77,11 @@ class Job:
 
     @property
     def rounds(self) -> Sequence[tuple[Window, ...]]:
-        """The windows that are judged together, in their order."""
+        """The windows that are scored together, in their order."""
         return [(window,) for window in self.windows] if self.one_by_one else [self.windows]
 
-    def judging(self, window: Window) -> Sequence[Detector]:
-        """The detectors that judge a window: of one that is replayed, those that count."""
+    def detectors_of(self, window: Window) -> Sequence[Detector]:
+        """The detectors that score a window: of one that is replayed, those that count."""
         return self.detectors if window == self.reviewed else scoring.gathered(self.detectors)
 
 
@@ -140,11 +140,11 @@ def shares(asked: Asked, bucket: Bucket) -> list[Shares]:
         return [tables.shares(window) for window in asked.windows]
 
 
-def judge(known: Known, bucket: Bucket) -> tuple[list[WindowEvidence], Said | None]:
+def score(known: Known, bucket: Bucket) -> tuple[list[WindowEvidence], Said | None]:
     """What the detectors say of the bucket's keys: of each window, and more of the reviewed one."""
     job = known.job
     with _tables_of(job, bucket) as tables:
-        visits = [tables.judge(window, known.at_large[window]) for window in known.at_large]
+        visits = [tables.score(window, known.at_large[window]) for window in known.at_large]
         is_last = job.reviewed in known.at_large
         return visits, Said.of(tables.lake, job.detectors, visits[-1]) if is_last else None
 
@@ -245,7 +245,7 @@ class _Tables:
     def shares(self, window: Window) -> Shares:
         lake, job = self.lake, self.job
         names = (*detectors.shared_tables(job.detectors), "everybody", "everybody_in_all")
-        fitted = detectors.to_fit(job.judging(window))
+        fitted = detectors.to_fit(job.detectors_of(window))
         self._put_aside()
         is_kept = window == job.reviewed or job.one_by_one or self._has_room(2)
         read = " ".join((*names, _SHOWN, _PASTS, *(each.sql for each in fitted)))
@@ -265,14 +265,14 @@ class _Tables:
             if name in detectors.tables_of_window() or name in _LATER:
                 detectors.put_in_place(self.lake, name, rows)
 
-    def judge(self, window: Window, at_large: AtLarge) -> WindowEvidence:
+    def score(self, window: Window, at_large: AtLarge) -> WindowEvidence:
         self.show(window)
         self.learn(at_large)
         detectors.begin_evidence(self.lake)
         fitted = dict(at_large.fitted)
-        for each in self.job.judging(window):
+        for each in self.job.detectors_of(window):
             detectors.run(self.lake, each, window, fitted)
-        # What keys at large do may speak of others too: these are judged in their own bucket.
+        # What keys at large do may speak of others too: these are scored in their own bucket.
         self.lake.execute(
             "DELETE FROM evidence "
             "WHERE key_id NOT IN (SELECT unnest(getvariable('only_keys')::VARCHAR[]))"

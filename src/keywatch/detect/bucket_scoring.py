@@ -1,7 +1,7 @@
 """A window scored in buckets of its keys, on the processes of an engine.
 
 Each bucket says of its keys what others have to know (`bucket.shares`); what is known of all keys
-is made of that here, once; each bucket's keys are judged by it (`bucket.judge`); and from there on
+is made of that here, once; each bucket's keys are scored by it (`bucket.score`); and from there on
 everything is numbers, which are put together in order of the keys and scored once, as those of one
 process are. So the result does not depend on the number of buckets.
 """
@@ -79,7 +79,7 @@ def score_in_buckets(
     found = detectors.load_detectors(settings.content.folders) if loaded is None else loaded
     loaded = [each for each in found if each.status != "draft"]
     scoring_run = _Run(engine, lake, window, settings, tuple(loaded))
-    replays = replay(lake, window, settings, loaded, scoring_run.judge)
+    replays = replay(lake, window, settings, loaded, scoring_run.score)
     known, buckets, said, drawn = scoring_run.found
     replayed = Replayed.of(replays, scoring.families_of(loaded, settings.scoring), settings)
     fitted = known.at_large[window].fitted
@@ -88,7 +88,7 @@ def score_in_buckets(
 
 
 class _Run:
-    """The windows of one scoring, judged in buckets."""
+    """The windows of one scoring, scored in buckets."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class _Run:
         self.found: tuple[Known, tuple[Bucket, ...], Said, tuple[int, ...]]
         """What is known of all keys of the window, the buckets, what is said, the drawn keys."""
 
-    def judge(self, replayed: Sequence[Window]) -> list[WindowEvidence]:
+    def score(self, replayed: Sequence[Window]) -> list[WindowEvidence]:
         """What the detectors say of these windows, and of the reviewed one at the same time."""
         job = self._job(replayed)
         buckets = self._buckets(families(self._lake))
@@ -123,14 +123,14 @@ class _Run:
                 window: _at_large(self._lake, job, window, of_window)
                 for window, of_window in zip(windows, zip(*shared, strict=True), strict=True)
             }
-            judges = self._engine.each(bucket.judge, Known(job, at_large), buckets)
-            judged = [*in_steps(f"Scoring {what}", judges, len(buckets))]
+            parts = self._engine.each(bucket.score, Known(job, at_large), buckets)
+            scored = [*in_steps(f"Scoring {what}", parts, len(buckets))]
             visits += [
                 WindowEvidence.together(of_window)
-                for of_window in zip(*(each for each, _ in judged), strict=True)
+                for of_window in zip(*(each for each, _ in scored), strict=True)
             ]
         # The reviewed window is in the last round.
-        of_keys = [each for _, each in judged if each is not None]
+        of_keys = [each for _, each in scored if each is not None]
         said = Said(
             visits[-1],
             pa.concat_tables([each.evidence for each in of_keys]),
@@ -153,7 +153,7 @@ class _Run:
                 )
         windows = (*replayed, self._window)
         days = settings.review.baseline_days
-        # The span that a review in one process has, whichever windows are still to be judged.
+        # The span that a review in one process has, whichever windows are still to be scored.
         before = windows_before(lake, self._window, settings)
         first = min((each.start for each in before), default=self._window.start)
         start, end = first.date() - timedelta(days=days), self._window.end.date()
@@ -212,7 +212,7 @@ def _at_large(lake: Lake, job: Job, window: Window, parts: Sequence[Shares]) -> 
     )
     fitted = {
         each.id: detectors.fitted_to(each, shared[f"rows_of_{each.id}"])
-        for each in detectors.to_fit(job.judging(window))
+        for each in detectors.to_fit(job.detectors_of(window))
     }
     return AtLarge(tables, fitted)
 

@@ -1,4 +1,4 @@
-"""The windows of a large lake, judged some keys after the other.
+"""The windows of a large lake, scored some keys after the other.
 
 A window's tables of 5,000 keys take half a gigabyte. What does not fit into `storage.memory_limit`
 is on disk, and to join such tables takes long. So the keys are put into buckets that are closed
@@ -74,7 +74,7 @@ class Buckets:
         _read_rows(lake)
         return cls(max(buckets.values()) + 1)
 
-    def judge(
+    def score(
         self,
         lake: Lake,
         window: Window,

@@ -65,7 +65,7 @@ class Visits:
     """The evidence of a window's visits; a row a visit.
 
     `case` numbers the row's case (its key); `fold` is its key's; `group` numbers the
-    visits that are judged as one (a key at a network that is new to it). `bits` has a column a
+    visits that are scored as one (a key at a network that is new to it). `bits` has a column a
     detector. `cases` counts all keys in use, those without a row too, in each fold. `ruled` says
     where a rule speaks against the key.
     """
@@ -391,7 +391,7 @@ class Calibration:
     def p_values_of(self, key_ids: Sequence[str], scores: Floats) -> Floats:
         """As `p_values`; of a noisy key at least the share of its own windows that were as strange.
 
-        What exceeds all that such a key ever did is judged as any other key's.
+        What exceeds all that such a key ever did is scored as any other key's.
         """
         p = self.p_values(scores)
         for nth, (key_id, score) in enumerate(zip(key_ids, scores.tolist(), strict=True)):
@@ -406,7 +406,7 @@ class Calibration:
 
     @property
     def ruled_share(self) -> float:
-        """The share of replayed cases that a rule speaks against, the judged one included."""
+        """The share of replayed cases that a rule speaks against, the scored one included."""
         return (1 + len(self.ruled_scores)) / (self.total + 1)
 
     def ruled_below(self, scores: Floats) -> Floats:
@@ -500,7 +500,7 @@ def q_values_of_groups(
     """As `q_values`, where each of the disjoint `groups` (positions in `p_values`) is one test.
 
     A group's p-value is Simes's. Its members are no surer than it is, nor than they are alone.
-    Alone, what has not `begun` in this window is judged beside what has, and makes nothing surer.
+    Alone, what has not `begun` in this window is scored beside what has, and makes nothing surer.
 
     Three keys alone, and where two of them are a campaign, which is one test:
 

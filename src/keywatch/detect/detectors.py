@@ -589,7 +589,7 @@ def shared_tables(loaded: Iterable[Detector]) -> list[str]:
 
 
 def to_fit(loaded: Iterable[Detector]) -> list[Detector]:
-    """Those that judge by a model of all keys."""
+    """Those that score by a model of all keys."""
     return [each for each in loaded if KINDS[each.kind] is not None]
 
 

@@ -34,17 +34,17 @@ _MOST_ROUNDS = 3
 class Known:
     """What is known of all keys of a window, for a part of them to be scored anew.
 
-    `key_ids` are those in use; `judged` is what the detectors said of them; `rows` are the tables
-    of `detectors.BY_KEY`, `OF_KIN` and `OF_ALL`, and `fitted` the models of the detectors that have
-    one. `arrived` came upon a new network; `heirs` are pairs of keys, the first of which has the
-    past of the second one, too.
+    `key_ids` are those in use; `window_evidence` is what the detectors said of them; `rows` are the
+    tables of `detectors.BY_KEY`, `OF_KIN` and `OF_ALL`, and `fitted` the models of the detectors
+    that have one. `arrived` came upon a new network; `heirs` are pairs of keys, the first of which
+    has the past of the second one, too.
     """
 
     window: Window
     detectors: tuple[Detector, ...]
     replays: Replays
     replayed: Replayed
-    judged: WindowEvidence
+    window_evidence: WindowEvidence
     key_ids: Set[str]
     rows: Mapping[str, pa.Table]
     fitted: Mapping[str, Any]
@@ -65,7 +65,7 @@ class Known:
             detectors=scored.detectors,
             replays=replace(scored.replays, replays=stored),
             replayed=scored.replayed,
-            judged=scored.judged,
+            window_evidence=scored.window_evidence,
             key_ids={key_id for (key_id,) in lake.rows("FROM window_keys")},
             rows=rows,
             fitted=scored.fitted,
@@ -151,7 +151,7 @@ def score_part(lake: Lake, known: Known, key_ids: Set[str], settings: Settings) 
         part, beside = known.drawn_in(lake, part)
         if len(part & known.key_ids) > _MOST_SHARE * len(known.key_ids):
             return None
-        companions = _judge(lake, known, part, beside, settings)
+        companions = _score(lake, known, part, beside, settings)
         if not companions:
             break
         part |= companions
@@ -180,10 +180,10 @@ def _without(rows: pa.Table, key_ids: Set[str]) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["key_id"], _array(key_ids))))
 
 
-def _judge(
+def _score(
     lake: Lake, known: Known, part: Set[str], beside: Set[str], settings: Settings
 ) -> frozenset[str]:
-    """Have the detectors judge the part; other keys that came upon the same new place with one."""
+    """Have the detectors score the part; other keys that came upon the same new place with one."""
     window = known.window
     detectors.prepare_part(
         lake,
@@ -213,13 +213,13 @@ def _judge(
 
 def _merged(known: Known, evidence: WindowEvidence, part: Set[str]) -> WindowEvidence:
     """What is said of all keys: of the part anew."""
-    others = known.judged.without(part & known.key_ids)
+    others = known.window_evidence.without(part & known.key_ids)
     return replace(
         others.and_visits_of([evidence]),
         cases=others.cases + evidence.cases,
         fact_actions={
             key_id: action
-            for key_id, action in known.judged.fact_actions.items()
+            for key_id, action in known.window_evidence.fact_actions.items()
             if key_id not in part
         }
         | dict(evidence.fact_actions),

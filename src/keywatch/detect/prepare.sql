@@ -239,12 +239,13 @@ WITH RECURSIVE ancestors AS (
 
 FROM ancestors;
 
--- grain: key_id, day, place_id; flagged in an earlier review and not judged to be the owner's
+-- grain: key_id, day, place_id; flagged in an earlier review, and no verdict says it
+-- is the owner's
 CREATE OR REPLACE TEMP VIEW quarantine AS
 FROM flagged_places WHERE day < getvariable('window_start');
 
 -- grain: key_id, ancestor, day, place_id; before the window; is_flagged: as in quarantine, or late
--- and not judged
+-- and no review has scored it
 CREATE OR REPLACE TEMP TABLE past_places AS
 SELECT l.key_id, l.ancestor, s.day, s.place_id,
     q.day IS NOT NULL OR late.day IS NOT NULL AS is_flagged

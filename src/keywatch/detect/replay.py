@@ -1,7 +1,7 @@
-"""Earlier windows, judged as they would have been then: what ordinary weeks give.
+"""Earlier windows, scored as they would have been then: what ordinary weeks give.
 
 A replayed window is kept in the lake and used again by later reviews, and so is the reviewed one,
-which is the next week's first replay. A window is judged anew when the detectors or the vendors'
+which is the next week's first replay. A window is scored anew when the detectors or the vendors'
 catalogues are others, when the analysts now say something else of it, or when the log or the
 inventory now says something else of many of its keys (`MOST_CHANGED_KEYS`).
 
@@ -29,7 +29,7 @@ from keywatch.detect.scoring import (
     ScoredCase,
     WindowEvidence,
     counting,
-    judge_cases,
+    score_cases,
     score_of_keys,
     visits_in,
 )
@@ -38,7 +38,7 @@ from keywatch.model import Window
 from keywatch.settings import Settings
 from keywatch.vendors import catalogue_by_source
 
-Judge = Callable[[Sequence[Window]], Sequence[WindowEvidence]]
+ScoreWindows = Callable[[Sequence[Window]], Sequence[WindowEvidence]]
 """Windows → what the detectors say of each."""
 
 THEFT_RATE = 0.02
@@ -91,16 +91,16 @@ _DIGITS = 16
 analysts'."""
 
 
-def to_leave_out(judged: Sequence[Sequence[ScoredCase]]) -> LeftOut:
-    """Of the cases of each window, each judged by the others, what is not ordinary."""
-    strange = [{case.key_id for case in cases if _is_rare(case, STRANGE_SHARE)} for cases in judged]
+def to_leave_out(scored: Sequence[Sequence[ScoredCase]]) -> LeftOut:
+    """Of the cases of each window, each scored by the others, what is not ordinary."""
+    strange = [{case.key_id for case in cases if _is_rare(case, STRANGE_SHARE)} for cases in scored]
     times = Counter(key_id for keys in strange for key_id in keys)
     noisy = frozenset(key_id for key_id, count in times.items() if count >= NOISY_WINDOWS)
     return LeftOut(
-        thefts=tuple(frozenset(_thefts(cases)) for cases in judged),
+        thefts=tuple(frozenset(_thefts(cases)) for cases in scored),
         noisy=noisy,
-        outlying=_outlying(judged),
-        weight=_weight(times, noisy, len(judged)),
+        outlying=_outlying(scored),
+        weight=_weight(times, noisy, len(scored)),
     )
 
 
@@ -116,11 +116,11 @@ def _is_rare(case: ScoredCase, share: float) -> bool:
     return case.p_value is not None and case.p_value <= share
 
 
-def _outlying(judged: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
+def _outlying(scored: Sequence[Sequence[ScoredCase]]) -> frozenset[int]:
     """The windows with too many rare cases, the worst of them where there are many."""
     from scipy.special import pdtrc
 
-    counts = [sum(_is_rare(case, OUTLYING_SHARE) for case in cases) for cases in judged]
+    counts = [sum(_is_rare(case, OUTLYING_SHARE) for case in cases) for cases in scored]
     found = []
     for nth, count in enumerate(counts):
         others = counts[:nth] + counts[nth + 1 :]
@@ -142,8 +142,8 @@ def _weight(times: Counter[str], noisy: frozenset[str], windows: int) -> float:
     return float(min(times.total() / left, by_chance)) if left else 1.0
 
 
-def _revokes(judged: Sequence[Sequence[ScoredCase]]) -> int:
-    return sum(case.action == "revoke" for cases in judged for case in cases)
+def _revokes(scored: Sequence[Sequence[ScoredCase]]) -> int:
+    return sum(case.action == "revoke" for cases in scored for case in cases)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Replays:
-    """The replayed windows of a review and how they were judged, after which load and import.
+    """The replayed windows of a review and how they were scored, after which load and import.
 
     `known` names what is said of the reviewed window (`_known_of`); None where too little of the
     log lies before it for a replay.
@@ -199,21 +199,21 @@ class Replays:
                 own.setdefault(key_id, []).append(bits)
         return replace(calibration, own=own, windows=len(kept), weight=without.weight)
 
-    def judged(
+    def scored(
         self, families: Families, settings: Settings, without: LeftOut = NOTHING
     ) -> list[list[ScoredCase]]:
-        """The cases of each window as the others judge it, less what is left out.
+        """The cases of each window as the others score it, less what is left out.
 
         They do not say what of them is from which family and detector.
         """
         parts = self._kept(without)
         quiet = [part.without(without.noisy) for part in parts]
-        judged: list[list[ScoredCase]] = []
+        scored: list[list[ScoredCase]] = []
         for nth, part in enumerate(parts):
             others = _calibration(quiet[:nth] + quiet[nth + 1 :], families)
-            cases = judge_cases(part, others, settings.scoring, told=False)[0] if others else []
-            judged.append(cases)
-        return judged
+            cases = score_cases(part, others, settings.scoring, told=False)[0] if others else []
+            scored.append(cases)
+        return scored
 
     def _kept(self, without: LeftOut) -> list[WindowEvidence]:
         thefts = without.thefts or (frozenset(),) * len(self.replays)
@@ -296,7 +296,7 @@ class Replayed:
         for last in _last:
             if last._is_of(replays, families, settings):
                 return last
-        cases = replays.judged(families, settings)
+        cases = replays.scored(families, settings)
         left_out = to_leave_out(cases)
         calibration = replays.calibration(families, left_out)
         _last[:] = [cls(replays, families, settings, _revokes(cases), left_out, calibration)]
@@ -324,7 +324,7 @@ class Replayed:
         """`revokes`, less what is left out, as what remains scores them."""
         if not self.left_out:
             return self.revokes
-        return _revokes(self.replays.judged(self.families, self.settings, self.left_out))
+        return _revokes(self.replays.scored(self.families, self.settings, self.left_out))
 
 
 _last: list[Replayed] = []
@@ -337,9 +337,13 @@ def _calibration(parts: Sequence[WindowEvidence], families: Families) -> Calibra
 
 
 def replay(
-    lake: Lake, window: Window, settings: Settings, detectors: Sequence[Detector], judge: Judge
+    lake: Lake,
+    window: Window,
+    settings: Settings,
+    detectors: Sequence[Detector],
+    score: ScoreWindows,
 ) -> Replays:
-    """The windows before `window`, judged by `judge` where the lake does not have them."""
+    """The windows before `window`, scored by `score` where the lake does not have them."""
     method = _method(settings, detectors)
     load_id, import_id = (
         lake.value(f"SELECT coalesce(max({last}), 0) FROM lake.{table}")
@@ -355,7 +359,7 @@ def replay(
     # A fact is a theft, and no ordinary week.
     found = stored | {
         each: Replay(each, evidence.without_facts(), is_new=True)
-        for each, evidence in zip(missing, judge(missing), strict=True)
+        for each, evidence in zip(missing, score(missing), strict=True)
     }
     stolen = _stolen(lake)
     return Replays(
@@ -577,7 +581,7 @@ def _from_lake(
 
 
 def _method(settings: Settings, detectors: Sequence[Detector]) -> str:
-    """Names how windows are judged: 16 hex digits."""
+    """Names how windows are scored: 16 hex digits."""
     parts: list[object] = [__version__, settings.review.baseline_days]
     parts += [each.identity for each in counting(detectors)]
     parts += catalogue_by_source()

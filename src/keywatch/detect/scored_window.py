@@ -19,7 +19,7 @@ from keywatch.detect import detectors, scoring
 from keywatch.detect.buckets import Buckets
 from keywatch.detect.detectors import Detector
 from keywatch.detect.groups import find_members, groups_of, raise_together
-from keywatch.detect.replay import Judge, Replayed, Replays, replay, windows_before
+from keywatch.detect.replay import Replayed, Replays, ScoreWindows, replay, windows_before
 from keywatch.detect.scoring import ScoredCase, WindowEvidence
 from keywatch.lake import Lake
 from keywatch.model import Group, Window
@@ -192,13 +192,14 @@ class Scored:
 class ScoredWindow(Scored):
     """A window as it was scored, and what it was scored by.
 
-    `replays` are the windows before it that it was calibrated by. `judged` is its evidence by
-    visit, as it is scored and replayed; `fitted` has the models that found it, by detector.
+    `replays` are the windows before it that it was calibrated by. `window_evidence` is its
+    evidence by visit, as it is scored and replayed; `fitted` has the models that found it, by
+    detector.
     """
 
     replays: Replays
     replayed: Replayed
-    judged: WindowEvidence
+    window_evidence: WindowEvidence
     fitted: Mapping[str, Any]
 
 
@@ -216,16 +217,16 @@ def ordinary_case(lake: Lake, one: ScoredCase) -> Iterator[None]:
         yield
 
 
-def judge_of(
+def scorer_of(
     lake: Lake,
     window: Window,
     settings: Settings,
     loaded: Sequence[Detector] | None = None,
     fitted: dict[str, Any] | None = None,
-) -> tuple[list[Detector], Judge]:
-    """The detectors (those `loaded`, else the settings'), and what has them judge windows.
+) -> tuple[list[Detector], ScoreWindows]:
+    """The detectors (those `loaded`, else the settings'), and what scores windows by them.
 
-    `fitted` gets the models that judged `window`, by detector.
+    `fitted` gets the models that `window` was scored by, by detector.
 
     Drafts are left out: they run in their own cases and in the workbench only. Of a window before
     `window`, which is replayed for it, only what counts is asked for.
@@ -247,20 +248,20 @@ def judge_of(
 
     drawn = detectors.keys_to_fit(lake)
 
-    def judge_one(asked: Window) -> WindowEvidence:
+    def score_one(asked: Window) -> WindowEvidence:
         is_last = asked == window
-        judging = loaded if is_last else scoring.gathered(loaded)
+        asked_of = loaded if is_last else scoring.gathered(loaded)
         models = {} if fitted is None or not is_last else fitted
-        return buckets.judge(lake, asked, days, judging, loaded, models, drawn, is_last=is_last)
+        return buckets.score(lake, asked, days, asked_of, loaded, models, drawn, is_last=is_last)
 
-    def judge(windows: Sequence[Window]) -> list[WindowEvidence]:
+    def score(windows: Sequence[Window]) -> list[WindowEvidence]:
         if [*windows] == [window]:
             step(f"Scoring {window_name(window)}")
-            return [judge_one(window)]
+            return [score_one(window)]
         what = f"Scoring {count(len(windows), 'earlier window')} for comparison"
-        return [*in_steps(what, map(judge_one, windows), len(windows))]
+        return [*in_steps(what, map(score_one, windows), len(windows))]
 
-    return loaded, judge
+    return loaded, score
 
 
 def score_window(
@@ -269,43 +270,47 @@ def score_window(
     settings: Settings,
     *,
     whole: bool = True,
-    judged: dict[Window, WindowEvidence] | None = None,
+    evidence_of: dict[Window, WindowEvidence] | None = None,
     loaded: Sequence[Detector] | None = None,
 ) -> ScoredWindow:
     """`window`, scored by the detectors and calibrated by the windows before it.
 
     Afterwards the temporary tables of `detectors.prepare_window` are this window's. Without
-    `whole`, visits are marked of the cases with an action alone. `judged` has what other reviews of
-    this lake with these settings and detectors judged, and is added to. `loaded` are the detectors,
-    the settings' when not given.
+    `whole`, visits are marked of the cases with an action alone. `evidence_of` has what other
+    reviews of this lake with these settings and detectors found, and is added to. `loaded` are the
+    detectors, the settings' when not given.
     """
     fitted: dict[str, Any] = {}
-    loaded, judge = judge_of(lake, window, settings, loaded, fitted)
-    judged = {} if judged is None else judged
+    loaded, score = scorer_of(lake, window, settings, loaded, fitted)
+    evidence_of = {} if evidence_of is None else evidence_of
 
-    def judge_once(windows: Sequence[Window]) -> list[WindowEvidence]:
-        missing = [each for each in windows if each not in judged]
-        judged.update(zip(missing, judge(missing), strict=True))
-        return [judged[each] for each in windows]
+    def score_once(windows: Sequence[Window]) -> list[WindowEvidence]:
+        missing = [each for each in windows if each not in evidence_of]
+        evidence_of.update(zip(missing, score(missing), strict=True))
+        return [evidence_of[each] for each in windows]
 
-    replays = replay(lake, window, settings, loaded, judge_once)
-    (judged[window],) = judge([window])
-    return _scored(lake, window, loaded, replays, judged[window], fitted, settings, whole=whole)
+    replays = replay(lake, window, settings, loaded, score_once)
+    (evidence_of[window],) = score([window])
+    return _scored(
+        lake, window, loaded, replays, evidence_of[window], fitted, settings, whole=whole
+    )
 
 
 def score_again(
     lake: Lake,
     scored: ScoredWindow,
     settings: Settings,
-    judged: Mapping[Window, WindowEvidence],
+    evidence_of: Mapping[Window, WindowEvidence],
 ) -> ScoredWindow:
     """What was just `scored`, by other settings; without `whole` of `score_window`.
 
-    `judged` has all windows that are replayed for it. The temporary tables are its window's.
+    `evidence_of` has all windows that are replayed for it. The temporary tables are its window's.
     """
     window, loaded = scored.window, scored.detectors
-    replays = replay(lake, window, settings, loaded, lambda some: [judged[each] for each in some])
-    return _scored(lake, window, loaded, replays, scored.judged, scored.fitted, settings,
+    replays = replay(
+        lake, window, settings, loaded, lambda some: [evidence_of[each] for each in some]
+    )
+    return _scored(lake, window, loaded, replays, scored.window_evidence, scored.fitted, settings,
                    whole=False)  # fmt: skip
 
 
@@ -314,7 +319,7 @@ def _scored(
     window: Window,
     loaded: Sequence[Detector],
     replays: Replays,
-    judged: WindowEvidence,
+    window_evidence: WindowEvidence,
     fitted: Mapping[str, Any],
     settings: Settings,
     *,
@@ -322,7 +327,7 @@ def _scored(
 ) -> ScoredWindow:
     families = scoring.families_of(loaded, settings.scoring)
     replayed = Replayed.of(replays, families, settings)
-    said = Said.of(lake, loaded, judged)
+    said = Said.of(lake, loaded, window_evidence)
     scored = scored_of(lake, window, loaded, replays, replayed, said, settings, fitted)
     return replace(scored, case_visits=mark_visits(lake, scored, whole=whole))
 
@@ -361,7 +366,7 @@ def scored_of(
         evidence=said.evidence,
         visit_scores=visit_scores,
         case_visits=_CASE_VISITS_SCHEMA.empty_table(),
-        judged=said.visits,
+        window_evidence=said.visits,
         fitted=fitted,
     )
 

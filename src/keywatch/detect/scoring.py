@@ -173,7 +173,7 @@ class WindowEvidence:
         return np.array([key_id in key_ids for key_id in names], bool)[case]
 
     def begun(self) -> WindowEvidence:
-        """The same less what goes on from earlier windows, which have judged it."""
+        """The same less what goes on from earlier windows, which have scored it."""
         return self._only(~self.goes_on)
 
     def at(self, places: Set[tuple[str, str]]) -> WindowEvidence:
@@ -456,7 +456,7 @@ def score(
     `told` are the keys of which any detector says something. The keys of a campaign are one test;
     `earlier` is as of `visit_bits`. The visits are as of `visit_table`.
     """
-    cases, bits = judge_cases(evidence, scale, settings, campaigns, earlier)
+    cases, bits = score_cases(evidence, scale, settings, campaigns, earlier)
     scored = {case.key_id for case in cases}
     cases += [
         ScoredCase(key_id, None, None, 0.0, {}, {}, certain=False, action="none")
@@ -480,7 +480,7 @@ def _by_urgency(cases: Sequence[ScoredCase]) -> list[ScoredCase]:
     return [*others[:last], *by_fact, *others[last:]]
 
 
-def judge_cases(
+def score_cases(
     evidence: WindowEvidence,
     scale: Calibration | Families,
     settings: ScoringSettings,
@@ -526,8 +526,8 @@ def _as_they_began(
         began = window.begun().at(places)
         counted, bits = visit_bits(began, scale)
         alone = _strangest(began, scale.families, counted, bits, settings)
-        judged = decide_alone(alone, evidence.keys, scale, settings)
-        stolen.update(case.key_id for case in judged if case.action == "revoke")
+        decided = decide_alone(alone, evidence.keys, scale, settings)
+        stolen.update(case.key_id for case in decided if case.action == "revoke")
     return [
         replace(case, action="investigate") if case.key_id in more - stolen else case
         for case in cases
@@ -621,7 +621,7 @@ def visit_bits(
 ) -> tuple[Floats, Floats]:
     """What each detector says of each visit on the scale, and the visit's bits in all.
 
-    The visits of a key at a network that is new to it are judged as one, with those of `earlier`
+    The visits of a key at a network that is new to it are scored as one, with those of `earlier`
     windows where it goes on.
 
     >>> from keywatch.detect.calibration import bits_of

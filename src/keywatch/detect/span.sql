@@ -1,4 +1,4 @@
--- What the windows of a span have in common: made once, however many of its windows are judged.
+-- What the windows of a span have in common: made once, however many of its windows are scored.
 -- Variables: span_start, span_end (days, half open), windows and their baselines lie inside;
 -- span_addresses, a list of those to know the places of, or null: of all.
 -- A tie is broken by name wherever one of many is shown: the same lake gives the same review.
@@ -23,7 +23,7 @@ CREATE OR REPLACE TEMP VIEW place_days AS FROM kept_place_days;
 -- grain: key_id, window_start, window_end; the verdict in force
 CREATE OR REPLACE TEMP TABLE span_verdicts AS FROM verdicts_in_force();
 
--- grain: key_id, day, place_id; flagged in a review and not judged to be the owner's
+-- grain: key_id, day, place_id; flagged in a review, and no verdict says it is the owner's
 CREATE OR REPLACE TEMP TABLE flagged_places AS
 SELECT DISTINCT f.key_id, f.day, p.place_id, p.address
 FROM lake.flagged_visits AS f
@@ -49,7 +49,7 @@ FROM span_verdicts AS v
 JOIN places AS p ON is_about(v.origins, p.prefix, p.network, p.class)
 WHERE v.verdict = 'expected' AND v.origins IS NOT NULL;
 
--- grain: key_id, day, place_id; with lines that came late and that no review has judged yet
+-- grain: key_id, day, place_id; with lines that came late and that no review has scored yet
 CREATE OR REPLACE TEMP TABLE late_places AS
 SELECT DISTINCT a.key_id, a.day, p.place_id
 FROM lake.review_queue AS q

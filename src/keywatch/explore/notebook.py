@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 Frames = Literal["pandas", "arrow", "polars"]
 
-__all__ = ["Frames", "JudgingLake", "KeyView", "LakeView", "WeekView"]
+__all__ = ["Frames", "KeyView", "LakeView", "VerdictLake", "WeekView"]
 
 _TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
 _MOST_SHOWN = 20
@@ -320,7 +320,7 @@ class LakeView:
         return DetectorView(found, self.folder, window, self._settings, self._frame)
 
 
-class JudgingLake(LakeView):
+class VerdictLake(LakeView):
     """A lake that also records verdicts: ``keywatch.open(…, verdicts=True, by="ana")``.
 
     A verdict is one short transaction. It waits for another writer (`[storage] wait_seconds`).
@@ -340,9 +340,9 @@ class JudgingLake(LakeView):
     def __repr__(self) -> str:
         return f"keywatch.open({str(self.folder)!r}, frames={self.frames!r}, verdicts=True, by=…)"
 
-    def with_frames(self, frames: Frames) -> JudgingLake:
+    def with_frames(self, frames: Frames) -> VerdictLake:
         """The same lake, with tables of another kind (``pandas``, ``arrow`` or ``polars``)."""
-        return JudgingLake(self.folder, self._settings, self.by, frames)
+        return VerdictLake(self.folder, self._settings, self.by, frames)
 
     def verdict(
         self,

@@ -139,7 +139,7 @@ CREATE TABLE lake.runs (
     config_hash VARCHAR, version VARCHAR, made_at TIMESTAMP, coverage JSON
 );
 
--- grain: window_start, load_id; an ISO week and a load that touched it, until a review has judged
+-- grain: window_start, load_id; an ISO week and a load that touched it, until a review has scored
 -- it
 CREATE TABLE lake.review_queue (
     window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT,
@@ -186,7 +186,7 @@ CREATE TABLE lake.new_networks (
 
 -- grain: run_id, key_id, day, prefix; one visit that the newest review of its window found
 -- suspicious, or a verdict says was a theft (run_id is the verdict's then); no baseline until
--- judged
+-- a verdict
 CREATE TABLE lake.flagged_visits (
     run_id VARCHAR, window_start TIMESTAMP, window_end TIMESTAMP,
     key_id VARCHAR, day DATE, prefix VARCHAR

@@ -10,7 +10,7 @@ CREATE TABLE lake.held_back AS FROM lake.events WITH NO DATA;
 CREATE TABLE lake.review_queue (
     window_start TIMESTAMP, window_end TIMESTAMP, load_id BIGINT, is_late BOOLEAN
 );
--- What the feed had not looked at: it judged two weeks at most, the first time one.
+-- What the feed had not looked at: it scored two weeks at most, the first time one.
 CREATE TABLE IF NOT EXISTS lake.watches (load_id BIGINT, made_at TIMESTAMP);
 INSERT INTO lake.review_queue
 SELECT date_trunc('week', day)::TIMESTAMP AS monday, monday + INTERVAL 7 DAY, max(load_id), false

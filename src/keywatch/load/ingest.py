@@ -755,7 +755,7 @@ class _Load:
         return let_in, doubted and bool(let_in or self._spans)
 
     def _record_let_in(self, count: int) -> None:
-        """As a file of this load, for what was there before is judged anew by what came in."""
+        """As a file of this load, for what was there before is read anew by what came in."""
         first, last = self._lake.rows(
             "SELECT min(ts), max(ts) FROM (SELECT ts FROM lake.events WHERE load_id = $load_id "
             "UNION ALL SELECT ts FROM lake.keyless_events WHERE load_id = $load_id)",

@@ -1,6 +1,6 @@
-"""Weeks that new lines touched: each waits in a queue until a review has judged it.
+"""Weeks that new lines touched: each waits in a queue until a review has scored it.
 
-Lines are *late* where their week was over for a day when they came. Until they are judged they are
+Lines are *late* where their week was over for a day when they came. Until they are scored they are
 no part of what is usual (``late_places`` of ``detect/span.sql``).
 """
 
@@ -104,16 +104,16 @@ def waiting(lake: Lake, window: Window, late_weeks: int) -> Queued | None:
     return found[0] if found else None
 
 
-def leave(lake: Lake, judged: Queued | None) -> None:
-    """Take what was judged out of the queue; a load that has come since stays.
+def leave(lake: Lake, queued: Queued | None) -> None:
+    """Take what was scored out of the queue; a load that has come since stays.
 
     Call it inside the transaction that keeps the review.
     """
-    if judged is not None:
+    if queued is not None:
         lake.execute(
             "DELETE FROM lake.review_queue WHERE window_start = $start AND window_end = $end "
             "AND load_id <= $load_id",
-            start=judged.window.start,
-            end=judged.window.end,
-            load_id=judged.load_id,
+            start=queued.window.start,
+            end=queued.window.end,
+            load_id=queued.load_id,
         )

@@ -46,12 +46,12 @@ _PLACES = f"""
         FROM (SELECT path, first_day, count(*) AS came FROM seen GROUP BY ALL)
         GROUP BY ALL
     ),
-    judged AS (
+    decided AS (
         SELECT s.*, s.days = 1 OR (s.keys = 1 AND t.keys >= $least_keys) AS is_rare, b.came
         FROM seen AS s JOIN at_all AS t USING (path) JOIN busiest AS b USING (path)
     )
     SELECT path, coalesce(list_sort(list(value) FILTER (NOT is_rare)), []) AS kept
-    FROM judged
+    FROM decided
     GROUP BY path
     HAVING count(*) - any_value(came) >= $least_values
         AND count(*) FILTER (is_rare) > $least_share * count(*)

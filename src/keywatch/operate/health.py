@@ -25,7 +25,7 @@ from keywatch.lake.weeks import last_event, last_full_week
 from keywatch.model import HealthFinding, Window
 from keywatch.operate.silence import LEAST_DAYS, Rhythm, any_rhythm_of, rhythm_of
 from keywatch.report.upkeep import whose
-from keywatch.review.judging import WATCH, last_reviewed
+from keywatch.review.making import WATCH, last_reviewed
 from keywatch.review.watch import HOURS_FILE, hours_run
 from keywatch.settings import Settings
 from keywatch.text.phrases import count, iso_week, listed, named
@@ -169,7 +169,7 @@ def _stopped_keys(
 ) -> dict[date, list[tuple[str, str, Rhythm]]]:
     """Key, whose it is and its rhythm, by the day of its last use.
 
-    A key that is revoked, expired, replaced or judged stolen has to stop.
+    A key that is revoked, expired, replaced or by a verdict stolen has to stop.
     """
     rows = lake.rows(
         """

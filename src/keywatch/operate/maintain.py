@@ -30,7 +30,7 @@ FORGOTTEN = "[forgotten]"
 
 _EVERY = timedelta(days=1)
 _MOST_LOADS = 500
-"""Judgement: about 3,000 files. A query of the lake reads the catalogue's rows of all of them, in
+"""Chosen: about 3,000 files. A query of the lake reads the catalogue's rows of all of them, in
 SQLite 0.1 s for 10,000 (`benchmarks/catalogue.py`), and a feed has 8,640 loads in a day."""
 _GRACE = timedelta(days=1)
 """A review that reads an older snapshot may take this long."""

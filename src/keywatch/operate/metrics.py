@@ -19,7 +19,7 @@ from keywatch.model import ACTIONS, HEALTH_CHECKS, HealthFinding
 from keywatch.operate.health import ip_data
 from keywatch.report.output import write_whole
 from keywatch.review import alerts
-from keywatch.review.judging import WATCH
+from keywatch.review.making import WATCH
 from keywatch.review.watch import hours_run
 from keywatch.settings import Settings
 

@@ -389,7 +389,7 @@ _ALERT = {
 
 
 def _about_visits(report: VerdictReport, said: str) -> list[str]:
-    """What comes of the visits that were flagged; what is left of them is still to be judged."""
+    """What comes of the visits that were flagged; what is left of them still awaits a verdict."""
     if not report.flagged and not report.left:
         return [f"None of its visits is flagged{_NOTHING.get(said, '')}."]
     lines = [_COUNTED[said].format(visits=count(len(report.flagged), "flagged visit"))]

@@ -151,9 +151,9 @@ def _add_verdict(page: Page, review: Review) -> None:
     else:
         nothing = "No key was in use in this window: there is nothing to assess."
         page.add(styled((nothing, "bold")))
-    unjudged = in_use - coverage.assessed
-    if unjudged and (not found or not coverage.assessed):
-        which = f"{unjudged:,} of them" if coverage.assessed else "None of them"
+    unassessed = in_use - coverage.assessed
+    if unassessed and (not found or not coverage.assessed):
+        which = f"{unassessed:,} of them" if coverage.assessed else "None of them"
         could = "could not" if coverage.assessed else "could"
         page.add(
             f"{which} {could} be assessed against their own history (see Coverage): "

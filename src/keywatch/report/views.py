@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _MOST_WATCHED = 25
 _MOST_UPKEEP = 1_000
-_MOST_UNJUDGED = 500
+_MOST_UNASSESSED = 500
 _MOST_ORIGINS = 12
 _MOST_ENDPOINTS = 20
 _MOST_SCOPES = 12
@@ -114,13 +114,13 @@ class UpkeepRow:
 
 @dataclass(frozen=True)
 class CoverageView:
-    """What was judged: counts with their words, sentences, and the keys that could not be."""
+    """What was assessed: counts with their words, sentences, and the keys that could not be."""
 
     counts: tuple[tuple[int, str], ...]
     sure: tuple[str, ...]
     power: tuple[str, ...]
-    unjudged: tuple[tuple[str, str, str], ...]
-    more_unjudged: int
+    unassessed: tuple[tuple[str, str, str], ...]
+    more_unassessed: int
 
 
 def by_key(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -355,7 +355,7 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
         (number, f"{named(number, noun, 'addresses' if noun == 'address' else None)} {what}")
         for number, noun, what in counts
     ]
-    unjudged = [
+    unassessed = [
         (key_id, (key.name if key else None) or "", STANDINGS[standing].partition(":")[0])
         for key_id, standing in sorted(review.standings.items(), key=lambda it: (it[1], it[0]))
         if standing in ("warming_up", "not_assessable")
@@ -365,8 +365,8 @@ def coverage_view(review: Review, details: Details) -> CoverageView:
         counts=tuple(told[:_ALWAYS_COUNTED] + [one for one in told[_ALWAYS_COUNTED:] if one[0]]),
         sure=tuple(_sureness(review)),
         power=tuple(power_sentences(coverage.power)),
-        unjudged=tuple(unjudged[:_MOST_UNJUDGED]),
-        more_unjudged=max(len(unjudged) - _MOST_UNJUDGED, 0),
+        unassessed=tuple(unassessed[:_MOST_UNASSESSED]),
+        more_unassessed=max(len(unassessed) - _MOST_UNASSESSED, 0),
     )
 
 

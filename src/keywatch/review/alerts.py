@@ -6,7 +6,7 @@ later window, from elsewhere than the network that it was told of; it is closed 
 the use was the owner's, or when the key is revoked and the log shows no use since. A verdict that
 it was a theft leaves it acknowledged until then.
 
-`update`, `judge`, `withdraw` and `follow_up` say what changes; `store` keeps it. Call
+`update`, `after_verdict`, `withdraw` and `follow_up` say what changes; `store` keeps it. Call
 both inside one `Lake.writing`, so that what is told commits together with what it is told of.
 """
 
@@ -173,7 +173,7 @@ def update(lake: Lake, review: Review, grow_bits: float, *, is_late: bool = Fals
     return changes
 
 
-def judge(
+def after_verdict(
     lake: Lake,
     report: VerdictReport,
     by: str,

@@ -21,9 +21,9 @@ from keywatch.engine import Engine
 from keywatch.lake import Lake
 from keywatch.model import Review, Window
 from keywatch.notices import in_steps
-from keywatch.review import coverage, judging
+from keywatch.review import coverage, making
 from keywatch.review.coverage import Counted
-from keywatch.review.judging import Told
+from keywatch.review.making import Told
 from keywatch.settings import Settings
 
 
@@ -58,7 +58,7 @@ def make_review(
     whole: bool = True,
     loaded: Sequence[Detector] | None = None,
 ) -> tuple[Review, ScoredWindow]:
-    """As `judging.make_review`, by the processes of `engine`; the same to the last digit.
+    """As `making.make_review`, by the processes of `engine`; the same to the last digit.
 
     Raises:
         EngineError: the cluster is gone.
@@ -97,7 +97,7 @@ def _made(
         proxies,
         Injected.together(injected) if injected else None,
     )
-    return judging.review_told(lake, scored, told, covered, settings), scored
+    return making.review_told(lake, scored, told, covered, settings), scored
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _tell(telling: _Telling, part: _Part) -> _ToldPart:
     with reviewed_tables(telling.known, part.bucket) as lake:
         case_visits = mark_visits(lake, part.scored, whole=telling.whole)
         scored = replace(part.scored, case_visits=case_visits)
-        told = judging.tell(lake, scored, telling.warm_up_days, whole=telling.whole)
+        told = making.tell(lake, scored, telling.warm_up_days, whole=telling.whole)
         counted = Counted.of(lake)
         injected = None
         if part.injected is not None:

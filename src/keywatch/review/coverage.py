@@ -1,4 +1,4 @@
-"""What a review covers: how many keys it could judge, by what, and what it could not see."""
+"""What a review covers: how many keys it could assess, by what, and what it could not see."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def _calibration(replayed: Replayed) -> CalibrationSummary | None:
 
 
 def _with_verdicts(lake: Lake, calibration: CalibrationSummary) -> CalibrationSummary:
-    judged, benign = verdicts.realised(lake)
-    return replace(calibration, judged=judged, judged_benign=benign)
+    with_verdict, benign = verdicts.realised(lake)
+    return replace(calibration, judged=with_verdict, judged_benign=benign)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def of_run(
     calibration = scored.replayed.calibration
     powers: tuple[Power, ...] = ()
     if injected is not None and calibration is not None:
-        keys = scored.judged.keys
+        keys = scored.window_evidence.keys
         scoring = scored.replayed.settings.scoring
         found = power.power_of_keys(injected, keys, calibration, scoring)
         powers = power.summary(found)
@@ -234,7 +234,7 @@ def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:
 
 
 def _late_notes(lake: Lake, window: Window, settings: Settings) -> tuple[str, ...]:
-    """Which weeks before the window have lines that were not judged yet."""
+    """Which weeks before the window have lines that were not scored yet."""
     waiting = [
         iso_week(each.window) or ""
         for each in late.queued(lake, settings.review.late_weeks)

@@ -6,9 +6,9 @@ WITH cases AS (
     LEFT JOIN visits AS v USING (key_id, day, prefix)
 ),
 
--- The visits of a key at a network that is new to it are judged as one: each detector
+-- The visits of a key at a network that is new to it are scored as one: each detector
 -- is shown where it says most.
-judged AS (
+scored AS (
     SELECT c.key_id, v.day, v.prefix, v.day = c.day AND v.prefix = c.prefix AS worst
     FROM cases AS c
     JOIN visits AS v USING (key_id)
@@ -21,7 +21,7 @@ said AS (
     SELECT e.*, j.worst, sum(e.bits) OVER (
         PARTITION BY e.key_id, e.detector, j.day, j.prefix) AS visit_bits
     FROM scored_evidence AS e
-    JOIN judged AS j ON j.key_id = e.key_id AND j.day = coalesce(e.day, j.day)
+    JOIN scored AS j ON j.key_id = e.key_id AND j.day = coalesce(e.day, j.day)
         AND j.prefix = coalesce(e.prefix, j.prefix)
     WHERE e.day IS NOT NULL
     UNION ALL

@@ -91,12 +91,12 @@ def details(
     """The details of all cases that need an action; `flags` as of `History`."""
     cases = review.alerted()
     upkeep = {finding.key_id for finding in review.hygiene}
-    unjudged = {
+    unassessed = {
         key_id
         for key_id, standing in review.standings.items()
         if standing in ("warming_up", "not_assessable")
     }
-    named = {*(case.key_id for case in cases), *upkeep, *unjudged}
+    named = {*(case.key_id for case in cases), *upkeep, *unassessed}
     return replace(
         _details(lake, review, baseline_days, flags, cases),
         keys=shown_keys(lake, named),

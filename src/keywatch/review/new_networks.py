@@ -96,7 +96,7 @@ _NEW_NETWORKS = """
         GROUP BY v.key_id, v.network
     ),
 
-    judged AS (
+    given AS (
         SELECT key_id, verdict, by_whom FROM verdicts_in_force()
         WHERE window_start = $start AND window_end = $end
     )
@@ -118,7 +118,7 @@ _NEW_NETWORKS = """
     LEFT JOIN flagged AS f USING (key_id, network)
     LEFT JOIN expected AS e USING (key_id, network)
     LEFT JOIN scored_cases AS c USING (key_id)
-    LEFT JOIN judged AS j USING (key_id)
+    LEFT JOIN given AS j USING (key_id)
 """
 _ORDER = "ORDER BY action = 'none', bits DESC, requests DESC, key_id, network"
 
@@ -229,8 +229,8 @@ def _outcome(row: Mapping[str, Any], groups: Sequence[Group], standing: Standing
     if row["expected_by"] is not None:
         said.append(f"expected by {row['expected_by']} until {row['expected_until']}")
     if row["open_since"] is not None:
-        judged = "verdict compromised" if row["compromised"] else "still open"
-        said.append(f"flagged since {row['open_since']}, {judged}")
+        state = "verdict compromised" if row["compromised"] else "still open"
+        said.append(f"flagged since {row['open_since']}, {state}")
     if row["suspicious"] and row["verdict"] is not None:
         said.append(f"verdict {row['verdict']} by {row['judged_by']}")
     if not said and standing == "warming_up":

@@ -328,7 +328,7 @@ def answer(
             lake, key_id, follows.verdict, by=by_whom, because=because, window=follows.window,
             origins=origins, until=until,
         )  # fmt: skip
-        changes = alerts.judge(lake, report, by_whom, because, settings)
+        changes = alerts.after_verdict(lake, report, by_whom, because, settings)
         # An acknowledgement is for channels that know the alert; of a theft now all have to know.
         tell([replace(one, what="update") if one.what == "acknowledge" else one for one in changes])
     if follows.words and alert is not None:

@@ -38,7 +38,7 @@ def build_cases(
     """Cases of the JSON contract for those of `scored`, in their order.
 
     Without `whole`, those that need no action are told in brief: without origins, blast radius,
-    impact and query. To read these for every key takes longer than to judge it.
+    impact and query. To read these for every key takes longer than to score it.
 
     Reads the temporary tables of `detectors.prepare_window` as well, which are those of `scored`.
     """
@@ -250,7 +250,7 @@ def _scene(key_id: str, standing: Standing, facts: _Facts) -> Scene | None:
 def _evidence(
     one: ScoredCase, rows: Sequence[Mapping[str, Any]], loaded: Sequence[Detector]
 ) -> tuple[Evidence, ...]:
-    """That of the worst visit and of those that are judged with it, of their days, and of the key.
+    """That of the worst visit and of those that are scored with it, of their days, and of the key.
 
     Their bits add up to the case's. Of what went on from earlier windows only the titles are known.
 

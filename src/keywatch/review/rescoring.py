@@ -17,7 +17,7 @@ from keywatch.detect.part import Known, score_part
 from keywatch.detect.scored_window import ScoredWindow
 from keywatch.lake import Lake
 from keywatch.model import Coverage, NewNetwork, Review, Window
-from keywatch.review import judging
+from keywatch.review import making
 from keywatch.settings import Settings
 
 _LONGEST_SECONDS = 3600.0
@@ -54,7 +54,7 @@ class LastScoring:
         self._found = self._next
 
     def review(self, lake: Lake, window: Window, settings: Settings) -> tuple[Review, ScoredWindow]:
-        """As `judging.make_review` without `whole`, of the keys that new lines are about or of all.
+        """As `making.make_review` without `whole`, of the keys that new lines are about or of all.
 
         Call it inside `Lake.reading`.
         """
@@ -64,7 +64,7 @@ class LastScoring:
         self, lake: Lake, window: Window, settings: Settings
     ) -> tuple[Review, ScoredWindow]:
         load_id = _newest_load(lake)
-        answer, scored = judging.make_review(lake, window, settings, whole=False)
+        answer, scored = making.make_review(lake, window, settings, whole=False)
         self._next = _Found(
             known=Known.of(lake, scored),
             config_hash=settings.config_hash,
@@ -97,7 +97,7 @@ class LastScoring:
         part = score_part(lake, last.known, asked, settings)
         if part is None:
             return None
-        answer = judging.review_of(lake, part.scored, settings, whole=False, covered=last.coverage)
+        answer = making.review_of(lake, part.scored, settings, whole=False, covered=last.coverage)
         others = tuple(one for one in last.new_networks if one.key_id not in part.key_ids)
         answer = replace(answer, new_networks=answer.new_networks + others)
         self._next = _Found(

@@ -63,8 +63,8 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
     candidates = key_ids(lake, key)
     if found := _alerted(lake, candidates, window):
         return found
-    judged = window or _reviewed_last(lake)
-    if judged is None:
+    of = window or _reviewed_last(lake)
+    if of is None:
         raise UsageError(
             "no week has been reviewed yet: choose one with --week, or review it first"
         )
@@ -72,15 +72,15 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
         "SELECT DISTINCT key_id FROM lake.activity WHERE list_contains($key_ids, key_id) "
         "AND day >= $start AND day < $end ORDER BY key_id",
         key_ids=candidates,
-        start=judged.start,
-        end=judged.end,
+        start=of.start,
+        end=of.end,
     )
     if not used:
-        raise UsageError(f"{key} was not used from {_span(judged)}: no verdict is possible")
+        raise UsageError(f"{key} was not used from {_span(of)}: no verdict is possible")
     if len(used) > 1:
         named = ", ".join(key_id for (key_id,) in used)
         raise UsageError(f"{key!r} matches several keys: {named}; use the key_id")
-    return Subject(used[0][0], judged, is_alerted=False)
+    return Subject(used[0][0], of, is_alerted=False)
 
 
 def key_ids(lake: Lake, key: str) -> list[str]:

@@ -120,8 +120,8 @@ def give(
     `Lake.writing`.
 
     Raises:
-        UsageError: no such key or no use to judge; nobody or nothing is named; an origin that the
-            key was not used from, or is too wide; an end that is past or too far.
+        UsageError: no such key or no use to give a verdict on; nobody or nothing is named; an
+            origin that the key was not used from, or is too wide; an end that is past or too far.
     """
     _who_and_why(by, because)
     expected_families = _named_families(families)
@@ -145,20 +145,20 @@ def undo(
 ) -> VerdictReport:
     """Withdraw the newest verdict on a key's case; the one before it is in force again.
 
-    `key` is as of `give`; without a window, the case judged last is meant. Call it inside
+    `key` is as of `give`; without a window, the case of the last verdict is meant. Call it inside
     `Lake.writing`.
 
     Raises:
         UsageError: no such key, no verdict on it is in force, or nobody or nothing is named.
     """
     _who_and_why(by, because)
-    key_id, judged = _judged_last(lake, key, window)
-    withdrawn = _in_force(lake, key_id, judged)
-    _keep(lake, key_id, judged, "undo", by, because)
-    restored = _in_force(lake, key_id, judged)
-    report = VerdictReport(key_id, judged, "undo", _flagged(lake, key_id, judged))
+    key_id, of = _last_with_verdict(lake, key, window)
+    withdrawn = _in_force(lake, key_id, of)
+    _keep(lake, key_id, of, "undo", by, because)
+    restored = _in_force(lake, key_id, of)
+    report = VerdictReport(key_id, of, "undo", _flagged(lake, key_id, of))
     if restored is not None:
-        report = _follow(lake, key_id, judged, restored, used_from(lake, key_id, judged))
+        report = _follow(lake, key_id, of, restored, used_from(lake, key_id, of))
     return replace(report, verdict="undo", withdrawn=withdrawn, restored=restored)
 
 
@@ -326,8 +326,8 @@ def _in_force(lake: Lake, key_id: str, window: Window) -> Given | None:
     )
 
 
-def _judged_last(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
-    """The case of such a key on which a verdict is in force; the one judged last."""
+def _last_with_verdict(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
+    """The case of such a key on which a verdict is in force; the one of the last verdict."""
     rows = lake.rows(
         "SELECT key_id, window_start, window_end FROM verdicts_in_force() "
         "WHERE list_contains($key_ids, key_id) "
@@ -502,7 +502,7 @@ def _suppressions(lake: Lake, condition: str, **parameters: object) -> tuple[Sup
 
 def realised(lake: Lake) -> tuple[int, int]:
     """Of the keys that were to be revoked: how many have a verdict, and how many were benign."""
-    judged, benign = lake.rows(
+    given, benign = lake.rows(
         """
         WITH revoked AS (
             SELECT DISTINCT c.key_id, r.window_start, r.window_end
@@ -516,4 +516,4 @@ def realised(lake: Lake) -> tuple[int, int]:
         JOIN verdicts_in_force() USING (key_id, window_start, window_end)
         """
     )[0]
-    return judged, benign
+    return given, benign

@@ -1,4 +1,4 @@
-"""What came in since the last time: the weeks it touches are judged again, and alerts change."""
+"""What came in since the last time: the weeks it touches are scored again, and alerts change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keywatch.lake.folder import write_safely
 from keywatch.load import late
 from keywatch.load.late import Queued
 from keywatch.model import Window
-from keywatch.review import alerts, judging
+from keywatch.review import alerts, making
 from keywatch.review.alerts import Change, Outbox
 from keywatch.review.rescoring import LastScoring
 from keywatch.settings import Settings
@@ -19,7 +19,7 @@ from keywatch.text.phrases import count, window_label
 from keywatch.text.safe_text import printable
 
 _MOST_OLD_AT_ONCE = 2
-"""Weeks that are judged for the record only: an old log is no reason to let the feed wait."""
+"""Weeks that are scored for the record only: an old log is no reason to let the feed wait."""
 _MOST_NAMES = 3
 HOURS_FILE = "watch.hours"
 """In the lake's folder: the hours in which the feed ran."""
@@ -39,28 +39,28 @@ class Watched:
 def watch(
     lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | None = None
 ) -> Watched:
-    """Judge the weeks that wait for it (`late`), the oldest first, as far as they came.
+    """Score the weeks that wait for it (`late`), the oldest first, as far as they came.
 
     And say of revoked keys whether they are still in use (`keywatch.review.alerts.follow_up`).
 
     A week is the window of its review, so replayed weeks are shared with it and an alert that the
     feed opened is the one that the review finds. What changes about an earlier week is told as
     late; of one more than ``review.late_weeks`` back it is kept and not told. A week leaves the
-    queue in the transaction that keeps what was judged, so a feed that was killed goes on there.
+    queue in the transaction that keeps what was scored, so a feed that was killed goes on there.
     `last` is what the run before left in this process: then the newest of the weeks is scored as
-    far as it has changed (`keywatch.review.rescoring`). Of several feeds one judges at a time, and
-    the others then find nothing left of what it judged.
+    far as it has changed (`keywatch.review.rescoring`). Of several feeds one scores at a time, and
+    the others then find nothing left of what it scored.
     """
     # A review without detection power: it says nothing of an alert, and takes longer than one.
     quick = settings.without_power()
     watched = Watched()
     if late.queued(lake, settings.review.late_weeks):
         with lake.turn("watch", "scoring new events"):
-            watched = _judge(lake, quick, outbox, last)
+            watched = _score(lake, quick, outbox, last)
     return replace(watched, changes=(*watched.changes, *_follow_up(lake, settings, outbox)))
 
 
-def _judge(lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | None) -> Watched:
+def _score(lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | None) -> Watched:
     windows = _next(late.queued(lake, settings.review.late_weeks))
     events, keys = _new(lake, windows)
     changes: list[Change] = []
@@ -68,14 +68,14 @@ def _judge(lake: Lake, settings: Settings, outbox: Outbox, last: LastScoring | N
     for window in windows:
         going_on = last if window.start == newest else None
         with lake.reading():
-            judged = late.waiting(lake, window, settings.review.late_weeks)
+            queued = late.waiting(lake, window, settings.review.late_weeks)
             answer, scored = (
                 going_on.review(lake, window, settings)
                 if going_on
-                else judging.make_review(lake, window, settings, whole=False)
+                else making.make_review(lake, window, settings, whole=False)
             )
         with lake.writing():
-            changes += judging.keep_news(lake, answer, scored, settings, outbox, judged)
+            changes += making.keep_news(lake, answer, scored, settings, outbox, queued)
         if going_on:
             going_on.keep()
     return Watched(events, keys, tuple(windows), tuple(changes))
@@ -111,7 +111,7 @@ def hours_run(lake: Lake) -> list[datetime]:
 
 
 def _next(queued: list[Queued]) -> list[Window]:
-    """What this run judges: those that may alert, then some for the record."""
+    """What this run scores: those that may alert, then some for the record."""
     recent = [each.window for each in queued if not each.is_old]
     return recent + [each.window for each in queued if each.is_old][-_MOST_OLD_AT_ONCE:]
 

@@ -269,10 +269,10 @@ class Settings(BaseSettings):
         channels and owners are not part of it. For content outside, its text counts, not its path.
         """
         left_out = {"content", "deliver", "engine", "metrics", "owners", "report", "storage"}
-        judged = self.model_dump_json(exclude=left_out)
+        counting = self.model_dump_json(exclude=left_out)
         if self.content.folders:
-            judged += content.digest_of(self.content.folders)
-        return hashlib.sha256(judged.encode()).hexdigest()[:16]
+            counting += content.digest_of(self.content.folders)
+        return hashlib.sha256(counting.encode()).hexdigest()[:16]
 
 
 def load_settings(file: Path | None = None) -> Settings:

@@ -259,7 +259,7 @@ def test_without_allow_verdicts_none_can_be_given(lake: Path) -> None:
         assert answer.status_code == 404
 
 
-def test_a_name_is_needed_to_judge_in(lake: Path) -> None:
+def test_a_name_is_needed_to_give_verdicts_in(lake: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "keywatch", "triage", "--lake", str(lake), "--allow-verdicts"],
         capture_output=True,

@@ -78,7 +78,7 @@ class KeyDays:
 
 
 def fit(days: KeyDays, params: Mapping[str, float | str]) -> Fitted | None:
-    """The forest that has learned the days before the window; None where it has none to judge."""
+    """The forest that has learned the days before the window; None where it has none to score."""
     past = days.past
     return _fit(past, params) if len(past) and len(days.now) else None
 

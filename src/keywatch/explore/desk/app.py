@@ -24,7 +24,7 @@ from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.explore.common import rows_of
 from keywatch.explore.desk.guard import Guard
-from keywatch.explore.notebook import JudgingLake, KeyView, LakeView, WeekView
+from keywatch.explore.notebook import KeyView, LakeView, VerdictLake, WeekView
 from keywatch.explore.web import day_of, first_of, read_form, style
 from keywatch.model import ACTIONS, FAMILIES, SEVERITIES, Review, Verdict
 from keywatch.report import render_failure
@@ -60,7 +60,8 @@ _WAIT_SECONDS = 5.0
 class Desk:
     """The triage page of a lake; `app` is what a server serves on `port`.
 
-    Without `by`, who judges, it is read-only. `token` is to be in the first request's address.
+    Without `by`, who gives verdicts, it is read-only. `token` is to be in the first request's
+    address.
     """
 
     def __init__(self, folder: Path, settings: Settings, port: int, by: str | None = None) -> None:
@@ -70,7 +71,7 @@ class Desk:
         )
         self._settings = settings.model_copy(update={"storage": hasty})
         self._lake = LakeView(folder, self._settings, "arrow")
-        self._judge = None if by is None else JudgingLake(folder, self._settings, by, "arrow")
+        self._verdicts = None if by is None else VerdictLake(folder, self._settings, by, "arrow")
         self._form_token = secrets.token_urlsafe(32)
         self._keys: OrderedDict[tuple[str, str], KeyView] = OrderedDict()
         self._turn = CapacityLimiter(1)
@@ -82,7 +83,7 @@ class Desk:
             Route("/report", self._page(self._report)),
             Route("/style.css", self._page(self._style)),
         ]
-        if self._judge is not None:
+        if self._verdicts is not None:
             routes.append(Route("/verdict", self._posted(self._given), methods=["POST"]))
             routes.append(Route("/alert", self._posted(self._noted), methods=["POST"]))
         self._guard = Guard(Starlette(routes=routes), self.token, self._form_token, port)
@@ -139,7 +140,7 @@ class Desk:
     def _html(self, template: str, status: int = 200, **values: object) -> Response:
         text = render_page(
             template,
-            judge=None if self._judge is None else self._judge.by,
+            by=None if self._verdicts is None else self._verdicts.by,
             attribution=Review.attribution.partition(" (")[0],
             **values,
         )
@@ -194,11 +195,11 @@ class Desk:
         label = iso_week(week.window) or ""
         named = {"key": key.key_id, "week": label}
         verdicts = rows_of(key.verdicts())
-        judged = (week.window.start, week.window.end)
+        of_week = (week.window.start, week.window.end)
         in_force = [
             row
             for row in verdicts
-            if row["in_force"] and (row["window_start"], row["window_end"]) == judged
+            if row["in_force"] and (row["window_start"], row["window_end"]) == of_week
         ]
         evidence = [row for row in rows_of(key.evidence()) if row["counted_bits"] is not None]
         answered = self._lake.response()
@@ -293,29 +294,29 @@ class Desk:
 
     def _noted(self, form: Mapping[str, Sequence[str]]) -> Response:
         """An assignment, a comment or an approval of an alert."""
-        assert self._judge is not None
+        assert self._verdicts is not None
         alert, text, done = first_of(form, "alert"), first_of(form, "text"), first_of(form, "do")
         if done == "assign":
-            self._judge.assign(alert, text)
+            self._verdicts.assign(alert, text)
         elif done == "comment":
-            self._judge.comment(alert, text)
+            self._verdicts.comment(alert, text)
         elif done == "approve":
-            self._judge.approve(alert, text)
+            self._verdicts.approve(alert, text)
         else:
             raise UsageError("unknown change of an alert")
         case = _link("/case", key=first_of(form, "key"), week=first_of(form, "week"))
         return RedirectResponse(f"{case}#alert", 303)
 
     def _given(self, form: Mapping[str, Sequence[str]]) -> Response:
-        assert self._judge is not None
+        assert self._verdicts is not None
         key, week = first_of(form, "key"), first_of(form, "week") or None
         because, said = first_of(form, "because"), first_of(form, "verdict")
         if said == "undo":
-            self._judge.undo(key, because, week=week)
+            self._verdicts.undo(key, because, week=week)
         elif said in get_args(Verdict):
             verdict: Any = said
             is_expected = said == "expected"
-            self._judge.verdict(
+            self._verdicts.verdict(
                 key, verdict, because, week=week, origins=form.get("origin", ()),
                 until=day_of(first_of(form, "until")) if is_expected else None,
                 families=form.get("family", ()) if is_expected else (),

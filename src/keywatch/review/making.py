@@ -1,4 +1,4 @@
-"""A window judged: detectors, calibration, cases; and how the lake keeps the answer."""
+"""A window scored: detectors, calibration, cases; and how the lake keeps the answer."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ def make_review(
     settings: Settings,
     *,
     whole: bool = True,
-    judged: dict[Window, WindowEvidence] | None = None,
+    evidence_of: dict[Window, WindowEvidence] | None = None,
     loaded: Sequence[Detector] | None = None,
 ) -> tuple[Review, ScoredWindow]:
     """The review of `window`, and the scored window it is made of; writes temporary tables only.
 
     The arguments are as of `score_window`.
     """
-    scored = score_window(lake, window, settings, whole=whole, judged=judged, loaded=loaded)
+    scored = score_window(
+        lake, window, settings, whole=whole, evidence_of=evidence_of, loaded=loaded
+    )
     return review_of(lake, scored, settings, whole=whole), scored
 
 
@@ -53,10 +55,10 @@ def review_again(
     lake: Lake,
     scored: ScoredWindow,
     settings: Settings,
-    judged: Mapping[Window, WindowEvidence],
+    evidence_of: Mapping[Window, WindowEvidence],
 ) -> Review:
     """The review of what was just `scored`, by other settings; as of `score_again`."""
-    again = score_again(lake, scored, settings, judged)
+    again = score_again(lake, scored, settings, evidence_of)
     return review_of(lake, again, settings, whole=False)
 
 
@@ -203,13 +205,13 @@ def keep(
     scored: ScoredWindow | None,
     settings: Settings,
     outbox: Outbox,
-    judged: Queued | None = None,
+    queued: Queued | None = None,
     state: stored.State | None = None,
 ) -> None:
     """Store the run, its evidence, cases and recommendations, unless the like run is there.
 
     What is to be told of the recommendations commits with them, and so does the week's upkeep where
-    it is the newest whole week: of an older one it would be out of date. `judged` is what the
+    it is the newest whole week: of an older one it would be out of date. `queued` is what the
     window waited for, and leaves the queue with it. `scored` is None where `answer` was read from
     the lake; with `state`, what it rests on, it can be read there the next time.
     """
@@ -218,15 +220,15 @@ def keep(
         is_new = scored is not None and not _is_stored(lake, answer)
         is_unread = scored is not None and _is_unread(lake, answer, state)
         upkeep = weekly and outbox.upkeep_is_due(lake, answer)
-    if judged is None and not (is_new or is_unread or upkeep):
+    if queued is None and not (is_new or is_unread or upkeep):
         return
     with lake.writing():
-        late.leave(lake, judged)
+        late.leave(lake, queued)
         if scored is not None and not _is_stored(lake, answer):
-            scored.replays.and_reviewed(scored.window, scored.judged).keep(lake)
+            scored.replays.and_reviewed(scored.window, scored.window_evidence).keep(lake)
             _keep_flags(lake, answer, scored)
             _keep_run(lake, answer, scored)
-            changes = _changes(lake, answer, settings, judged)
+            changes = _changes(lake, answer, settings, queued)
             outbox.tell(lake, changes)
         if scored is not None and state is not None and _is_unread(lake, answer, state):
             stored.keep(lake, stored.ToldReview.of(lake, answer, scored), state)
@@ -241,11 +243,11 @@ def _is_unread(lake: Lake, answer: Review, state: stored.State | None) -> bool:
     return state is not None and not stored.is_kept(lake, state, whole=whole)
 
 
-def _changes(lake: Lake, answer: Review, settings: Settings, judged: Queued | None) -> list[Change]:
+def _changes(lake: Lake, answer: Review, settings: Settings, queued: Queued | None) -> list[Change]:
     """What the review changes about alerts; nothing where it is for the record only."""
-    if judged is not None and judged.is_for_the_record:
+    if queued is not None and queued.is_for_the_record:
         return []
-    is_late = judged is not None and judged.is_late
+    is_late = queued is not None and queued.is_late
     return alerts.update(lake, answer, settings.deliver.grow_bits, is_late=is_late)
 
 
@@ -272,20 +274,20 @@ def keep_news(
     scored: ScoredWindow,
     settings: Settings,
     outbox: Outbox,
-    judged: Queued | None = None,
+    queued: Queued | None = None,
 ) -> list[Change]:
     """Store only what is new about alerts; returns their changes. Call it inside `Lake.writing`.
 
     A week is watched again and again: its run is stored when an alert changes, less the evidence
-    of the keys that are not alerted; and whenever all that it was `judged` for came late, for its
+    of the keys that are not alerted; and whenever all that was `queued` for it came late, for its
     review is of before.
     """
-    late.leave(lake, judged)
+    late.leave(lake, queued)
     scored.replays.keep(lake)
     _keep_flags(lake, answer, scored)
     # Of a week so old nobody has waited: it is for the record.
-    changes = [] if judged and judged.is_old else _changes(lake, answer, settings, judged)
-    if changes or (judged and judged.is_late):
+    changes = [] if queued and queued.is_old else _changes(lake, answer, settings, queued)
+    if changes or (queued and queued.is_late):
         watched = replace(answer, run=replace(answer.run, id=answer.run.id + WATCH))
         _keep_run(lake, watched, scored, [case.key_id for case in answer.alerted()])
     outbox.tell(lake, changes)

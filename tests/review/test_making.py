@@ -15,7 +15,7 @@ from keywatch.errors import UsageError
 from keywatch.lake import Lake
 from keywatch.lake.weeks import week_window
 from keywatch.report import render_review
-from keywatch.review import judging, recommend
+from keywatch.review import making, recommend
 from keywatch.settings import ReviewSettings
 from keywatch.text.document import review_document
 from tests.test_pipeline import SETTINGS, daily, lake_of, theft
@@ -34,7 +34,7 @@ def test_a_log_of_a_proxys_addresses_promises_nothing(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"review": ReviewSettings(replayed_windows=1)})
     folder = lake_of(tmp_path, events, [])
     with Lake.open(folder) as lake, lake.reading():
-        answer, _ = judging.make_review(lake, WEEKS[1], settings)
+        answer, _ = making.make_review(lake, WEEKS[1], settings)
     coverage = review_document(answer)["coverage"]
     assert coverage["proxy_addresses"] == list(proxies)
     assert coverage["power"] == []
@@ -58,7 +58,7 @@ def stolen_on(day: str, key_id: str) -> list[dict[str, Any]]:
 def test_evidence_of_equal_weight_is_always_in_the_same_order(tmp_path: Path) -> None:
     events = daily(date(2026, 8, 1), 60) + stolen_on("2026-09-17", "key_1")
     with Lake.open(lake_of(tmp_path, events, [])) as lake, lake.reading():
-        answer, scored = judging.make_review(lake, WEEKS[0], SETTINGS)
+        answer, scored = making.make_review(lake, WEEKS[0], SETTINGS)
         said = scored.evidence.to_pylist()
         (one,) = (row for row in said if row["detector"] == "unfamiliar_agent" and row["bits"] > 0)
         alike = [one | {"explanation": f"reason {n}"} for n in range(20)]
@@ -80,7 +80,7 @@ def test_a_scored_window_keeps_no_evidence_of_keys_that_only_are_as_usual(tmp_pa
     events += stolen_on("2026-09-17", "key_1")
     usual = "SELECT count(*) FROM evidence WHERE bits < 0 AND key_id = $key_id"
     with Lake.open(lake_of(tmp_path, events, [])) as lake, lake.reading():
-        _, scored = judging.make_review(lake, WEEKS[0], SETTINGS)
+        _, scored = making.make_review(lake, WEEKS[0], SETTINGS)
         assert all(lake.value(usual, key_id=key_id) for key_id in ("key_1", "key_2"))
         against = lake.rows("SELECT DISTINCT key_id, detector FROM evidence WHERE bits > 0")
         kept = {(row["key_id"], row["detector"]) for row in scored.evidence.to_pylist()}
@@ -95,9 +95,9 @@ def test_of_two_reviews_on_one_connection_each_keeps_its_own_findings(tmp_path: 
     outbox = deliver.Outbox(SETTINGS.deliver)
     with Lake.open(lake_of(tmp_path, events, [])) as lake:
         with lake.reading():
-            first, second = (judging.make_review(lake, week, SETTINGS) for week in WEEKS)
-        judging.keep(lake, *second, SETTINGS, outbox)
-        judging.keep(lake, *first, SETTINGS, outbox)
+            first, second = (making.make_review(lake, week, SETTINGS) for week in WEEKS)
+        making.keep(lake, *second, SETTINGS, outbox)
+        making.keep(lake, *first, SETTINGS, outbox)
         run_ids = [answer.run.id for answer, _ in (first, second)]
         for table in ("flagged_visits", "evidence", "recommendations"):
             kept = lake.rows(f"SELECT DISTINCT run_id, key_id FROM lake.{table}")
