@@ -21,9 +21,11 @@ import keywatch
 from keywatch import pipeline
 from keywatch.errors import LakeError, UsageError
 from keywatch.explore.address import AddressView
+from keywatch.explore.key import KeyView
 from keywatch.explore.lessons import LessonsView
-from keywatch.explore.notebook import KeyView, LakeView, VerdictLake, WeekView
+from keywatch.explore.notebook import LakeView, VerdictLake
 from keywatch.explore.rule import RuleView
+from keywatch.explore.week import WeekView
 from keywatch.settings import LakeSettings
 from tests.test_pipeline import AWAY, SETTINGS, WEEK, crowd, daily, key, lake_of, line, theft
 

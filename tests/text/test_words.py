@@ -92,7 +92,7 @@ def _docstrings_in(file: Path) -> Iterator[tuple[int, str]]:
 HELP = [
     SOURCE / "__init__.py",
     *(SOURCE / "explore" / f"{name}.py"
-      for name in ("notebook", "address", "rule", "lessons", "workbench")),
+      for name in ("notebook", "week", "key", "address", "rule", "lessons", "workbench")),
     *sorted((SOURCE / "settings").glob("*.py")), *sorted((ROOT / "flows").glob("*.py")),
 ]  # fmt: skip
 """Modules whose docstrings users read: by `help()`, of settings, and on Prefect's pages."""

@@ -25,7 +25,8 @@ from mcp.types import ToolAnnotations
 from keywatch import __version__
 from keywatch.errors import KeywatchError
 from keywatch.explore.common import rows_of
-from keywatch.explore.notebook import LakeView, WeekView
+from keywatch.explore.notebook import LakeView
+from keywatch.explore.week import WeekView
 from keywatch.lake import Lake
 from keywatch.settings import Settings
 from keywatch.text.document import response_document

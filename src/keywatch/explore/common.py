@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keywatch.errors import UsageError
 from keywatch.hints import to_install
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import altair as alt
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
-Framed = Callable[["pa.Table"], Any]
+    Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
+
+Framed = Callable[["pa.Table"], "Frame"]
 """Makes an Arrow table the kind of table that the caller asked for."""
 
 THEFT, FALSE_ALARM = "theft", "false alarm"
@@ -96,3 +100,40 @@ def card(title: str, summary: str) -> str:
     from keywatch.report.html import render_card
 
     return render_card("summary", title=title, summary=summary)
+
+
+def evidence_of(lake: Lake, run_id: str | None, key_id: str | None) -> pa.Table:
+    """The evidence of a run, of one key or of all, the most that counts first.
+
+    What counts is in the documents of the run's recommendations.
+    """
+    return lake.table(
+        """
+        WITH counted AS (
+            SELECT key_id, unnest(from_json(document -> 'evidence', '[{"detector": "VARCHAR",
+                "bits": "DOUBLE", "actual": "VARCHAR", "explanation": "VARCHAR",
+                "status": "VARCHAR", "action": "VARCHAR"}]'),
+                recursive := true)
+            FROM lake.recommendations
+            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
+        ),
+
+        -- Visits of which a detector says the same are told apart by how much it says.
+        said AS (
+            SELECT *, row_number() OVER (PARTITION BY key_id, detector, actual, explanation
+                ORDER BY bits DESC, day, prefix) = 1 AS is_first
+            FROM lake.evidence
+            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
+        )
+
+        SELECT s.key_id, s.day, s.prefix, s.detector, s.family, s.bits,
+            CASE WHEN s.is_first THEN c.bits END AS counted_bits,
+            c.status, c.action, s.typical, s.actual, s.explanation
+        FROM said AS s
+        LEFT JOIN counted AS c ON c.key_id = s.key_id AND c.detector = s.detector
+            AND c.actual = s.actual AND c.explanation = s.explanation
+        ORDER BY counted_bits DESC NULLS LAST, s.bits DESC, s.key_id, s.detector, s.day, s.prefix
+        """,
+        run_id=run_id,
+        key_id=key_id,
+    )

@@ -17,45 +17,41 @@ not run or trust it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from keywatch import pipeline
 from keywatch.errors import UsageError
 from keywatch.explore.address import AddressView
-from keywatch.explore.common import NEWEST_RUNS, UNREVIEWED, altair_charts
+from keywatch.explore.common import NEWEST_RUNS
+from keywatch.explore.key import KeyView, key_id_of
 from keywatch.explore.lessons import LessonsView
 from keywatch.explore.rule import Rule, RuleView
+from keywatch.explore.week import WeekView
 from keywatch.hints import to_install
 from keywatch.lake import Lake, utc_now, weeks
 from keywatch.model import Response, Review, Window
-from keywatch.report import drawn
-from keywatch.review import history, new_networks, questions, response
-from keywatch.text.phrases import count, duration, iso_week, listed, minute, window_label
+from keywatch.review import response
+from keywatch.text.phrases import iso_week, minute
 
 if TYPE_CHECKING:
-    import altair as alt
     import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
+    from keywatch.explore.common import Frame
     from keywatch.explore.workbench import DetectorView
     from keywatch.model import Verdict
     from keywatch.review.verdicts import VerdictReport
     from keywatch.settings import Settings
 
-    Frame: TypeAlias = "pd.DataFrame | pa.Table | pl.DataFrame"
-
 Frames = Literal["pandas", "arrow", "polars"]
 
 __all__ = ["Frames", "KeyView", "LakeView", "VerdictLake", "WeekView"]
 
-_TIMELINE_WIDTH, _MAP_WIDTH, _ENDPOINTS_WIDTH = 640, 520, 420
 _MOST_SHOWN = 20
 
 
@@ -132,6 +128,14 @@ class LakeView:
     def _frame(self, table: pa.Table) -> Frame:
         return _frame(table, self.frames)
 
+    def _key(self, key: str, window: Window) -> KeyView:
+        with self._reading() as lake:
+            return self._key_of(lake, key, window)
+
+    def _key_of(self, lake: Lake, key: str, window: Window) -> KeyView:
+        days = self._settings.review.baseline_days
+        return KeyView(lake, self._frame, self.sql, key_id_of(lake, key), window, days)
+
     def with_frames(self, frames: Frames) -> LakeView:
         """The same lake, with tables of another kind (``pandas``, ``arrow`` or ``polars``)."""
         return LakeView(self.folder, self._settings, frames)
@@ -178,7 +182,7 @@ class LakeView:
         """
         with self._reading() as lake:
             window = weeks.week_window(week) if week else None
-            return WeekView(self, lake, window)
+            return WeekView(lake, self._frame, window, self.folder, self._key)
 
     def cases(self) -> Frame:
         """The cases of the latest reviewed window; see `WeekView.cases`."""
@@ -240,7 +244,7 @@ class LakeView:
             UsageError: no key, or several keys, have this name; or the week does not exist.
         """
         with self._reading() as lake:
-            return KeyView(self, lake, _key_id(lake, key), _window_of(lake, week))
+            return self._key_of(lake, key, _window_of(lake, week))
 
     def address(self, place: str | None = None, week: str | None = None) -> AddressView:
         """Which keys were used from an address, and which of them are cases.
@@ -415,252 +419,6 @@ class VerdictLake(LakeView):
         )
 
 
-class WeekView:
-    """A reviewed window and its latest run; see `LakeView.week`."""
-
-    def __init__(self, view: LakeView, lake: Lake, window: Window | None) -> None:
-        rows = lake.rows(
-            f"SELECT window_start, window_end, run_id, coverage FROM ({NEWEST_RUNS}) "
-            "WHERE $start::TIMESTAMP IS NULL OR (window_start = $start AND window_end = $end) "
-            "ORDER BY window_start > $now, window_start DESC, window_end DESC LIMIT 1",
-            start=window and window.start,
-            end=window and window.end,
-            now=utc_now(),
-        )
-        if not rows:
-            what = (
-                f"{window_label(window)} has not been reviewed"
-                if window
-                else "no week has been reviewed"
-            )
-            option = f" --week {iso_week(window)}" if window else ""
-            raise UsageError(f"{view.folder}: {what}; run keywatch review{option}")
-        start, end, self.run_id, coverage = rows[0]
-        self.window = Window(start, end)
-        self.coverage: Mapping[str, Any] = json.loads(coverage)
-        """Counts of keys and events, and what could not be assessed."""
-        self._view = view
-        self._cases = _cases(lake, self.run_id, self.window)
-        self._evidence = _evidence(lake, self.run_id, None)
-        self._new_networks = new_networks.kept(lake, self.run_id)
-
-    def __repr__(self) -> str:
-        return f"<{window_label(self.window)}, run {self.run_id}>"
-
-    def _repr_html_(self) -> str:
-        from keywatch.report.html import render_card
-
-        alerted = [case for case in self._cases.to_pylist() if case["action"] != "none"]
-        in_use = self.coverage["keys"] - self.coverage["silent"]
-        return render_card(
-            "week",
-            title=window_label(self.window),
-            told=f"{count(len(alerted), 'key')} with an action, out of {in_use:,} in use.",
-            cases=alerted[:_MOST_SHOWN],
-            more=max(len(alerted) - _MOST_SHOWN, 0),
-        )
-
-    def cases(self) -> Frame:
-        """Every key with evidence, the most suspicious first, as the last review made its case.
-
-        Columns: key_id, name, owner, environment, action, bits, p_value, q_value, summary (with an
-        action), verdict, judged_by, because; and, with an action, severity, confidence, story and
-        done (the story in short). A verdict that was given since changes `verdict` at once, and
-        `action` with the next review.
-        """
-        return self._view._frame(self._cases)
-
-    def evidence(self) -> Frame:
-        """The evidence of each detector by key, day and prefix; see `KeyView.evidence`."""
-        return self._view._frame(self._evidence)
-
-    def new_networks(self) -> Frame:
-        """Networks that are new to a key, with or without an alert; those with an alert first.
-
-        Columns as in `keywatch.model.NewNetwork` (class is its origin_class). Keys without history
-        are left out; ``coverage["keys_without_past"]`` counts them.
-        """
-        return self._view._frame(self._new_networks)
-
-    def key(self, key: str) -> KeyView:
-        """One key in this window; see `LakeView.key`."""
-        with self._view._reading() as lake:
-            return KeyView(self._view, lake, _key_id(lake, key), self.window)
-
-
-class KeyView:
-    """One key in a window and in the baseline before it; see `LakeView.key`.
-
-    Tables are those of `keywatch.review.history.History`, for this key.
-    """
-
-    def __init__(self, view: LakeView, lake: Lake, key_id: str, window: Window) -> None:
-        self.key_id = key_id
-        self.window = window
-        self._view = view
-        past = history.History(lake, [key_id], window, view._settings.review.baseline_days)
-        self.first_day = past.first_day
-        self._tables = {
-            "users": past.users(),
-            "timeline": past.timeline(),
-            "network": past.origins("network"),
-            "address": past.origins("address"),
-            "endpoints": past.endpoints(),
-            "agents": past.agents(),
-            "sequence": past.sequence(),
-            "neighbours": past.neighbours(),
-            "verdicts": _verdicts(lake, key_id),
-        }
-        self.facts = history.shown_keys(lake, [key_id])[key_id]
-        """The key's inventory entry, and the first and last day of its use."""
-        self.asked = questions.asked_in(lake, window).get(key_id, ())
-        """The owners who were asked about alerts of the window, and their answers."""
-        run_id, document = _document(lake, key_id, window)
-        self.case: Mapping[str, Any] | None = document
-        """The case as in the review's JSON; None unless the latest run recommends an action."""
-        self._is_reviewed = run_id is not None
-        self._tables["evidence"] = _evidence(lake, run_id, key_id)
-
-    def __repr__(self) -> str:
-        return f"<key {self.key_id!r}, {window_label(self.window)}>"
-
-    def _repr_html_(self) -> str:
-        from keywatch.report.html import render_card
-
-        key, case = self.facts, self.case or {}
-        age = f"{duration((self.window.end - key.created_at).days)} old" if key.created_at else ""
-        scopes = "unknown" if key.scopes is None else ", ".join(key.scopes) or "none"
-        facts = [
-            self.key_id, key.owner or "owner unknown", key.environment or "", age,
-            f"scopes: {scopes}", f"seen {key.first_day} to {key.last_day}",
-        ]  # fmt: skip
-        return render_card(
-            "key",
-            title=key.name or self.key_id,
-            summary=self.summary,
-            facts=[fact for fact in facts if fact],
-            steps=case.get("steps", []),
-        )
-
-    @property
-    def summary(self) -> str:
-        """Who used the key in the window: suspicious, new and usual networks, and what to do."""
-        name, label = self.facts.name or self.key_id, window_label(self.window)
-        users = self._tables["users"].to_pylist()
-        if not users:
-            return f"{name} was not used in {label}."
-        told = f"{name} was used from {count(len(users), 'network')} in {label}."
-        for kind in reversed(drawn.KINDS):
-            found = [user for user in users if user["kind"] == kind]
-            agents = sorted({agent for user in found for agent in user["agents"]})
-            requests = sum(user["requests_now"] for user in found)
-            if found:
-                told += (
-                    f" {kind.capitalize()}: {listed((user['origin'] for user in found), 3)} "
-                    f"({count(requests, 'request')} by {listed(agents, 3)})."
-                )
-        case = self.case
-        if not self._is_reviewed:
-            told += f" {UNREVIEWED}"
-        elif case is None:
-            told += " No action is recommended."
-        else:
-            told += f" Action: {case['action']}, {case['bits']:.1f} bits: {case['summary']}."
-        for given in self._tables["verdicts"].to_pylist():
-            if given["in_force"] and given["window_start"] == self.window.start:
-                told += f" Verdict: {given['verdict']}, {given['judged_by']}: {given['because']}."
-        return told
-
-    def _frame(self, name: str) -> Frame:
-        return self._view._frame(self._tables[name])
-
-    def users(self) -> Frame:
-        """Networks from which the key was used in the window, and its clients there.
-
-        Suspicious networks are first, then new ones. Columns: key_id, kind (suspicious, new,
-        usual), origin, class, country, agents, addresses, requests_before, days_before,
-        requests_now, days_now, refused_now, first_seen, last_seen (UTC, in the window).
-        """
-        return self._frame("users")
-
-    def timeline(self) -> Frame:
-        """Requests by day and network."""
-        return self._frame("timeline")
-
-    def origins(self, grain: Literal["network", "address"] = "network") -> Frame:
-        """Networks (or addresses) from which the key was used, before and now."""
-        if grain not in ("network", "address"):
-            raise UsageError(f"grain={grain!r}: available: network and address")
-        return self._frame(grain)
-
-    def endpoints(self) -> Frame:
-        """Endpoints that the key called, before and now, with the scope that each needs."""
-        return self._frame("endpoints")
-
-    def agents(self) -> Frame:
-        """Clients that used the key, before and now."""
-        return self._frame("agents")
-
-    def sequence(self) -> Frame:
-        """Steps from one endpoint to the next, before and now."""
-        return self._frame("sequence")
-
-    def neighbours(self) -> Frame:
-        """Other keys used from the same addresses in the window; suspicious addresses first."""
-        return self._frame("neighbours")
-
-    def evidence(self) -> Frame:
-        """The evidence of each detector, the most bits first.
-
-        Columns: key_id, day, prefix (null: of the key), detector, family, bits (the detector's
-        own), counted_bits (its part of the case's bits; null if not counted), status (test: shown,
-        not counted), action (that of a fact), typical, actual, explanation.
-        """
-        return self._frame("evidence")
-
-    def verdicts(self) -> Frame:
-        """Every verdict on the key, latest first: author, reason, window and what it is about."""
-        return self._frame("verdicts")
-
-    def events(self, limit: int = 1_000) -> Frame:
-        """The first `limit` requests of the window, as logged."""
-        return self._view.sql(
-            "SELECT ts, address, method, path, endpoint, status, user_agent, response_bytes, "
-            "duration_ms, request_id FROM lake.events "
-            "WHERE $key_id IN (key_id, principal) AND day >= $start::DATE "
-            "AND ts >= $start AND ts < $end ORDER BY ts, request_id LIMIT $limit",
-            key_id=self.key_id,
-            start=self.window.start,
-            end=self.window.end,
-            limit=limit,
-        )
-
-    def timeline_chart(self, theme: str = "light") -> alt.LayerChart:
-        """Requests by day and network, as in the report."""
-        charts = altair_charts()
-        rows = drawn.timeline_rows(self._tables["timeline"].to_pylist())
-        week = [drawn.week_row(self.window)]
-        plain = charts.timeline_chart(charts.inline(rows), charts.inline(week), _TIMELINE_WIDTH)
-        chart: alt.LayerChart = charts.themed(plain, theme)
-        return chart
-
-    def map(self, theme: str = "light") -> alt.LayerChart:
-        """The map of the origins of requests, as in the report."""
-        charts = altair_charts()
-        rows = drawn.map_rows(self._tables["network"].to_pylist())
-        plain = charts.map_chart(charts.inline(rows), width=_MAP_WIDTH)
-        chart: alt.LayerChart = charts.themed(plain, theme)
-        return chart
-
-    def endpoint_chart(self, theme: str = "light") -> alt.LayerChart:
-        """Requests per day by endpoint, before and now, as in the report."""
-        charts = altair_charts()
-        rows = drawn.endpoint_rows(self._tables["endpoints"].to_pylist())
-        plain = charts.endpoint_chart(charts.inline(rows), _ENDPOINTS_WIDTH)
-        chart: alt.LayerChart = charts.themed(plain, theme)
-        return chart
-
-
 def _frame(table: pa.Table, frames: Frames) -> Frame:
     if frames == "arrow":
         return table
@@ -723,103 +481,3 @@ def _window_of(lake: Lake, week: str | None) -> Window:
     """The named week; otherwise the latest reviewed window, or the last full week of the lake."""
     window = weeks.week_window(week) if week else _newest_window(lake)
     return window or weeks.last_full_week(lake)
-
-
-def _key_id(lake: Lake, key: str) -> str:
-    found = [
-        key_id
-        for (key_id,) in lake.rows(
-            'SELECT key_id FROM inventory_in_force() WHERE $key IN (key_id, "key", name) '
-            "UNION SELECT key_id FROM lake.activity WHERE key_id = $key ORDER BY key_id",
-            key=key,
-        )
-    ]
-    if not found:
-        raise UsageError(f"no key {key!r} in the lake; use its key_id, masked form or name")
-    if len(found) > 1 and key not in found:
-        raise UsageError(f"{key!r} matches several keys: {', '.join(found)}; use the key_id")
-    return key if key in found else found[0]
-
-
-def _cases(lake: Lake, run_id: str, window: Window) -> pa.Table:
-    return lake.table(
-        """
-        WITH verdicts AS (
-            FROM verdicts_in_force() WHERE window_start = $start AND window_end = $end
-        )
-
-        SELECT c.key_id, i.name, i.owner, i.environment, c.action, c.bits, c.p_value, c.q_value,
-            r.document ->> 'summary' AS summary, v.verdict, v.by_whom AS judged_by, v.because,
-            r.document ->> 'severity' AS severity, r.document ->> 'confidence' AS confidence,
-            r.document ->> 'story' AS story, r.document ->> 'done' AS done
-        FROM lake.cases AS c
-        LEFT JOIN inventory_in_force() AS i USING (key_id)
-        LEFT JOIN lake.recommendations AS r ON r.run_id = c.run_id AND r.key_id = c.key_id
-        LEFT JOIN verdicts AS v ON v.key_id = c.key_id
-        WHERE c.run_id = $run_id
-        ORDER BY c.bits DESC, c.key_id
-        """,
-        run_id=run_id,
-        start=window.start,
-        end=window.end,
-    )
-
-
-def _evidence(lake: Lake, run_id: str | None, key_id: str | None) -> pa.Table:
-    """Of a run, of one key or of all; what counts is in the documents of its recommendations."""
-    return lake.table(
-        """
-        WITH counted AS (
-            SELECT key_id, unnest(from_json(document -> 'evidence', '[{"detector": "VARCHAR",
-                "bits": "DOUBLE", "actual": "VARCHAR", "explanation": "VARCHAR",
-                "status": "VARCHAR", "action": "VARCHAR"}]'),
-                recursive := true)
-            FROM lake.recommendations
-            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
-        ),
-
-        -- Visits of which a detector says the same are told apart by how much it says.
-        said AS (
-            SELECT *, row_number() OVER (PARTITION BY key_id, detector, actual, explanation
-                ORDER BY bits DESC, day, prefix) = 1 AS is_first
-            FROM lake.evidence
-            WHERE run_id = $run_id AND ($key_id::VARCHAR IS NULL OR key_id = $key_id)
-        )
-
-        SELECT s.key_id, s.day, s.prefix, s.detector, s.family, s.bits,
-            CASE WHEN s.is_first THEN c.bits END AS counted_bits,
-            c.status, c.action, s.typical, s.actual, s.explanation
-        FROM said AS s
-        LEFT JOIN counted AS c ON c.key_id = s.key_id AND c.detector = s.detector
-            AND c.actual = s.actual AND c.explanation = s.explanation
-        ORDER BY counted_bits DESC NULLS LAST, s.bits DESC, s.key_id, s.detector, s.day, s.prefix
-        """,
-        run_id=run_id,
-        key_id=key_id,
-    )
-
-
-def _document(
-    lake: Lake, key_id: str, window: Window
-) -> tuple[str | None, Mapping[str, Any] | None]:
-    """The newest run of the window, and what it has to say of the key where an action is due."""
-    run_id = lake.value(
-        f"SELECT run_id FROM ({NEWEST_RUNS}) WHERE window_start = $start AND window_end = $end",
-        start=window.start,
-        end=window.end,
-    )
-    document = lake.value(
-        "SELECT document FROM lake.recommendations WHERE run_id = $run_id AND key_id = $key_id",
-        run_id=run_id,
-        key_id=key_id,
-    )
-    return run_id, None if document is None else json.loads(document)
-
-
-def _verdicts(lake: Lake, key_id: str) -> pa.Table:
-    return lake.table(
-        "SELECT window_start, window_end, verdict, by_whom AS judged_by, because, given_at, until, "
-        "origins, families, verdict_id IN (SELECT verdict_id FROM verdicts_in_force()) AS in_force "
-        "FROM lake.verdicts WHERE key_id = $key_id ORDER BY given_at DESC",
-        key_id=key_id,
-    )

@@ -24,8 +24,10 @@ from keywatch import pipeline
 from keywatch.errors import KeywatchError, LakeBusyError, LakeError, UsageError
 from keywatch.explore.common import rows_of
 from keywatch.explore.desk.guard import Guard
-from keywatch.explore.notebook import KeyView, LakeView, VerdictLake, WeekView
+from keywatch.explore.key import KeyView
+from keywatch.explore.notebook import LakeView, VerdictLake
 from keywatch.explore.web import day_of, first_of, read_form, style
+from keywatch.explore.week import WeekView
 from keywatch.model import ACTIONS, FAMILIES, SEVERITIES, Review, Verdict
 from keywatch.report import render_failure
 from keywatch.report.alert_list import age
