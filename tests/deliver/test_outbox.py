@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keywatch.deliver import Outbox, outbox
+from keywatch.deliver import Outbox, outbox, planning
 from keywatch.deliver.journal import Journal, Outcome, Record
 from keywatch.deliver.message import Attachment
 from keywatch.deliver.routing import held_until
@@ -62,13 +62,13 @@ def keys(number: int, action: Action = "revoke", prefix: str = "key") -> list[Ca
     ]  # fmt: skip
 
 
-def planned(lake: Lake, settings: DeliverSettings, now: datetime | None = None) -> outbox.Plan:
-    made = outbox.plan(lake, settings, now or utc_now(), settings.channels.keys())
-    outbox.keep_plan(lake, made)
+def planned(lake: Lake, settings: DeliverSettings, now: datetime | None = None) -> planning.Plan:
+    made = planning.plan(lake, settings, now or utc_now(), settings.channels.keys())
+    planning.keep_plan(lake, made)
     return made
 
 
-def arrived(lake: Lake, made: outbox.Plan, remote: str | None = None) -> None:
+def arrived(lake: Lake, made: planning.Plan, remote: str | None = None) -> None:
     outbox.record(
         lake,
         [
@@ -79,7 +79,7 @@ def arrived(lake: Lake, made: outbox.Plan, remote: str | None = None) -> None:
     )
 
 
-def told(made: outbox.Plan, channel: str = "all") -> list[tuple[str, str]]:
+def told(made: planning.Plan, channel: str = "all") -> list[tuple[str, str]]:
     return [
         (one.message.kind, one.message.title.split()[1]) for one in made.to_send.get(channel, [])
     ]
@@ -173,11 +173,11 @@ def test_only_the_channels_that_are_asked_for_are_planned(lake: Lake) -> None:
     channels = {name: {"kind": "stdout"} for name in ("one", "other")}
     settings = settings_of(channels=channels)
     reviewed(lake, settings, SCANNED)
-    made = outbox.plan(lake, settings, utc_now(), ["other"])
+    made = planning.plan(lake, settings, utc_now(), ["other"])
     assert (set(made.to_send), made.later) == ({"other"}, 1)
     # A channel that is gone from the settings is not waited for.
     del channels["one"]
-    made = outbox.plan(lake, settings_of(channels=channels), utc_now(), ["other"])
+    made = planning.plan(lake, settings_of(channels=channels), utc_now(), ["other"])
     assert (set(made.to_send), made.later) == ({"other"}, 0)
 
 
@@ -354,7 +354,7 @@ def approved(lake: Lake, settings: DeliverSettings) -> None:
     Outbox(settings).tell(lake, alerts.approve(lake, alert.alert_id, "ana", "stolen"))
 
 
-def failed(lake: Lake, made: outbox.Plan, **values: Any) -> None:
+def failed(lake: Lake, made: planning.Plan, **values: Any) -> None:
     for one in made.to_send["all"]:
         now = utc_now()
         outbox.record(
@@ -417,7 +417,7 @@ def test_a_channel_that_was_out_of_the_settings_hears_the_end_and_no_stale_alert
     both = settings_of(channels={name: {"kind": "stdout"} for name in ("all", "late")})
     one = settings_of()
     reviewed(lake, both, SCANNED)
-    made = outbox.plan(lake, both, utc_now(), ["all"])
+    made = planning.plan(lake, both, utc_now(), ["all"])
     arrived(lake, made)
     give_verdict(lake, settings_of(channels={"other": {"kind": "stdout"}}))
     for settings in (one, both):
@@ -515,7 +515,7 @@ def test_a_summary_that_some_of_its_recipients_have_gets_its_end(lake: Lake) -> 
     reviewed(lake, settings, *keys(1), SCANNED)
     made = planned(lake, settings)
     _, summary = made.to_send["all"]
-    outbox.keep_plan(lake, made)
+    planning.keep_plan(lake, made)
     outbox.record(lake, [Record(summary.delivery_id, utc_now(), "dead", 3, remote="mail-1")])
     give_verdict(lake, settings)
     due = planned(lake, settings).to_send["all"]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from keywatch.deliver import Outbox, deliver_due, outbox, put_report
+from keywatch.deliver import Outbox, deliver_due, outbox, planning, put_report
 from keywatch.deliver.channel import Envelope
 from keywatch.deliver.claims import Claims
 from keywatch.deliver.message import Message
@@ -209,7 +209,7 @@ def test_a_key_that_is_cleared_while_a_run_sends_is_not_told_of(
     settings = settings_of({"all": {"kind": "stdout", "timeout_seconds": 300}})
     with Lake.open(tmp_path / "lake") as lake:
         reviewed(lake, settings, first, SCANNED)
-        made = outbox.plan(lake, settings, utc_now(), ["all"])
+        made = planning.plan(lake, settings, utc_now(), ["all"])
         give_verdict(lake, settings)
         claims = Claims(tmp_path / "lake")
         (done,) = send(lake, made, {"all": channel}, settings, claims, str)

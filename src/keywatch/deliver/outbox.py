@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 
 from keywatch.deliver.channel import ACCEPTED
-from keywatch.deliver.journal import Outcome, Record
+from keywatch.deliver.journal import Record
 from keywatch.deliver.message import (
     Attachment,
     Kind,
@@ -25,13 +25,11 @@ from keywatch.deliver.message import (
     alert_message,
     heartbeat_message,
     report_message,
-    summary_message,
-    summary_over_message,
     upkeep_message,
     with_id,
 )
-from keywatch.deliver.routing import LONGEST_WAIT, held_until, upkeep_for
-from keywatch.deliver.settle import Pending, Told, routed_to, settle
+from keywatch.deliver.routing import upkeep_for
+from keywatch.deliver.settle import Pending, Told, routed_to
 from keywatch.lake import Lake, utc_now
 from keywatch.lake.weeks import last_event
 from keywatch.model import HealthFinding, Review
@@ -43,12 +41,9 @@ from keywatch.text.phrases import count
 
 LONG_WAIT = timedelta(days=1)
 """A channel is told of whose oldest message has waited longer."""
-_HOUR = timedelta(hours=1)
-_URGENT_SUMMARY = timedelta(minutes=10)
-"""A summary with a revoke in it does not wait for the next hour."""
 
 # grain: a message of which anything became
-_NEWEST = """(
+NEWEST_OUTCOMES = """(
     FROM lake.delivery_outcomes
     QUALIFY row_number() OVER (
         PARTITION BY delivery_id ORDER BY sequence DESC NULLS LAST, recorded_at DESC, tries DESC
@@ -94,7 +89,7 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
     if not changes or not settings.channels:
         return 0
     changed = [change.alert for change in changes]
-    told = _told(lake, {alert.alert_id for alert in changed})
+    told = last_told(lake, {alert.alert_id for alert in changed})
     asked = questions.asked_of_alerts(lake, told)
     withheld = questions.withheld(lake, changed)
     rows = []
@@ -112,11 +107,13 @@ def enqueue(lake: Lake, changes: Sequence[Change], settings: DeliverSettings) ->
             if channel in mine and alert.change in mine[channel].changes:
                 continue
             kind: Kind = "trigger" if channel in new else news
-            delivery_id = _delivery_id(alert.alert_id, str(alert.change), channel)
+            delivery_id = delivery_id_of(alert.alert_id, str(alert.change), channel)
             rows.append(
-                _row(channel, with_id(message, delivery_id, kind), alert.alert_id, alert.change)
+                delivery_row(
+                    channel, with_id(message, delivery_id, kind), alert.alert_id, alert.change
+                )
             )
-    _insert(lake, rows)
+    insert_rows(lake, rows)
     return len(rows)
 
 
@@ -130,7 +127,7 @@ def catch_up(lake: Lake, settings: DeliverSettings) -> list[Change]:
     waiting = alerts.waiting(lake)
     withheld = questions.withheld(lake, waiting)
     waiting = [alert for alert in waiting if alert.alert_id not in withheld]
-    told = _told(lake, {alert.alert_id for alert in waiting})
+    told = last_told(lake, {alert.alert_id for alert in waiting})
     missed = [
         alert.alert_id
         for alert in waiting
@@ -165,7 +162,7 @@ def awaiting_approval(lake: Lake, settings: DeliverSettings) -> list[Alert]:
     if not settings.approved_channels:
         return []
     found = [alert for alert in alerts.not_over(lake) if alert.action == "revoke"]
-    told = _told(lake, {alert.alert_id for alert in found})
+    told = last_told(lake, {alert.alert_id for alert in found})
     return [
         alert
         for alert in found
@@ -183,8 +180,8 @@ def _hearing(told: Mapping[str, Told]) -> set[str]:
 def enqueue_questions(lake: Lake, asked: Iterable[tuple[str, Message]]) -> int:
     """Put questions to owners into the outbox, each with its channel; returns how many."""
     # Of no alert: what a channel was told of an alert is not what an owner was asked.
-    rows = [_row(channel, message, None, 1) for channel, message in asked]
-    _insert(lake, rows)
+    rows = [delivery_row(channel, message, None, 1) for channel, message in asked]
+    insert_rows(lake, rows)
     return len(rows)
 
 
@@ -193,11 +190,11 @@ def enqueue_report(lake: Lake, title: str, attachment: Attachment, channels: Ite
     message = report_message(title, attachment, rfc3339(utc_now()))
     rows = []
     for channel in channels:
-        delivery_id = _delivery_id("report", title, attachment.content, channel)
+        delivery_id = delivery_id_of("report", title, attachment.content, channel)
         there = "SELECT count(*) FROM lake.deliveries WHERE delivery_id = $id"
         if not lake.value(there, id=delivery_id):
-            rows.append(_row(channel, with_id(message, delivery_id, "report"), None, 1))
-    _insert(lake, rows)
+            rows.append(delivery_row(channel, with_id(message, delivery_id, "report"), None, 1))
+    insert_rows(lake, rows)
     return len(rows)
 
 
@@ -209,7 +206,7 @@ def upkeep_is_due(lake: Lake, review: Review, settings: DeliverSettings) -> bool
 def enqueue_upkeep(lake: Lake, review: Review, settings: DeliverSettings) -> int:
     """Put the week's upkeep into the outbox, once a channel; returns how many messages."""
     rows = _upkeep_rows(lake, review, settings)
-    _insert(lake, rows)
+    insert_rows(lake, rows)
     return len(rows)
 
 
@@ -220,13 +217,13 @@ def _upkeep_rows(lake: Lake, review: Review, settings: DeliverSettings) -> list[
     rows = []
     for channel, findings in upkeep_for(settings, rest).items():
         week = str(review.window.start.date())
-        delivery_id = _delivery_id("upkeep", week, channel)
+        delivery_id = delivery_id_of("upkeep", week, channel)
         there = "SELECT count(*) FROM lake.deliveries WHERE delivery_id = $id"
         if not lake.value(there, id=delivery_id):
             message = upkeep_message(findings, review.window, rfc3339(utc_now()))
             message = with_id(message, delivery_id, "upkeep")
             # A newer week's list takes the place of one that still waits.
-            rows.append(_row(channel, message, None, review.window.start.toordinal()))
+            rows.append(delivery_row(channel, message, None, review.window.start.toordinal()))
     return rows
 
 
@@ -239,7 +236,7 @@ def heartbeat_is_due(lake: Lake, settings: DeliverSettings, now: datetime) -> bo
         "WHERE channel = $channel AND kind = 'heartbeat'",
         channel=settings.heartbeat.channel,
     )
-    return last is None or now - last >= settings.heartbeat.every_hours * _HOUR
+    return last is None or now - last >= timedelta(hours=settings.heartbeat.every_hours)
 
 
 def enqueue_heartbeat(
@@ -254,29 +251,29 @@ def enqueue_heartbeat(
         return 0
     events = lake.value("SELECT coalesce(sum(events), 0)::BIGINT FROM lake.activity")
     message = heartbeat_message(findings, events, last_event(lake, now), rfc3339(now))
-    nth = int((now - datetime(1970, 1, 1)) / (beat.every_hours * _HOUR))
-    delivery_id = _delivery_id("heartbeat", f"{nth} of {beat.every_hours} hours", beat.channel)
+    nth = int((now - datetime(1970, 1, 1)) / timedelta(hours=beat.every_hours))
+    delivery_id = delivery_id_of("heartbeat", f"{nth} of {beat.every_hours} hours", beat.channel)
     # A newer one takes the place of one that still waits.
-    row = _row(beat.channel, with_id(message, delivery_id, "heartbeat"), None, nth)
-    _insert(lake, [row | {"created_at": now}])
+    row = delivery_row(beat.channel, with_id(message, delivery_id, "heartbeat"), None, nth)
+    insert_rows(lake, [row | {"created_at": now}])
     return 1
 
 
 # grain: a message that a channel has, in part at least
-_ARRIVED = """(
+ARRIVED = """(
     SELECT DISTINCT delivery_id
     FROM lake.delivery_outcomes
     WHERE outcome = 'sent' OR (outcome IN ('failed', 'dead') AND remote IS NOT NULL)
 )"""
 
 # grain: a message that was sent and may have arrived
-_UNANSWERED = """(
+UNANSWERED = """(
     SELECT DISTINCT delivery_id FROM lake.delivery_outcomes WHERE outcome = 'unanswered'
 )"""
 
 # grain: an alert and a channel that a message of it was ever for
 _TOLD = f"""
-    WITH arrived AS {_ARRIVED}, unanswered AS {_UNANSWERED}, known AS (
+    WITH arrived AS {ARRIVED}, unanswered AS {UNANSWERED}, known AS (
         SELECT d.alert_id, d.channel, d.change, d.kind,
             n.delivery_id IS NULL OR n.next_due_at IS NOT NULL OR n.outcome = 'dead'
                 AS is_undelivered,
@@ -288,7 +285,7 @@ _TOLD = f"""
                 OR coalesce(n.summary_id IN (FROM unanswered), false) AS is_unanswered,
             r.remote
         FROM lake.deliveries AS d
-        LEFT JOIN {_NEWEST} AS n USING (delivery_id)
+        LEFT JOIN {NEWEST_OUTCOMES} AS n USING (delivery_id)
         LEFT JOIN (
             SELECT delivery_id, last(remote ORDER BY sequence NULLS FIRST) AS remote
             FROM lake.delivery_outcomes
@@ -310,7 +307,7 @@ _TOLD = f"""
 """
 
 
-def _told(lake: Lake, alert_ids: Collection[str]) -> dict[str, defaultdict[str, Told]]:
+def last_told(lake: Lake, alert_ids: Collection[str]) -> dict[str, defaultdict[str, Told]]:
     """What each channel was told of each of these alerts."""
     found: dict[str, defaultdict[str, Told]] = {
         alert_id: defaultdict(Told) for alert_id in alert_ids
@@ -324,18 +321,23 @@ def _told(lake: Lake, alert_ids: Collection[str]) -> dict[str, defaultdict[str, 
     return found
 
 
-def _delivery_id(*parts: str) -> str:
+def delivery_id_of(*parts: str) -> str:
+    """The same for the same parts: a message that is made twice is stored and sent once."""
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return f"msg_{digest[:24]}"
 
 
-def _row(
+def delivery_row(
     channel: str,
     message: Message,
     alert_id: str | None,
     order: int,
     created_at: datetime | None = None,
 ) -> dict[str, object]:
+    """The row of ``lake.deliveries`` for a message to a channel.
+
+    `order` is the change of the alert that it tells of, or the number of a message of none.
+    """
     created_at = created_at or utc_now()
     one = Pending(message.id, alert_id, channel, order, message, created_at)
     return {
@@ -368,7 +370,8 @@ _DELIVERIES = pa.schema(
 )
 
 
-def _insert(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
+def insert_rows(lake: Lake, rows: Sequence[dict[str, object]]) -> None:
+    """Store rows of ``lake.deliveries``; inside a transaction."""
     if rows:
         lake.append("deliveries", pa.Table.from_pylist(list(rows), schema=_DELIVERIES))
 
@@ -423,7 +426,9 @@ def retry_dead(lake: Lake) -> int:
     Of a mail that some recipients have, the others are tried again.
     """
     now = utc_now()
-    dead = lake.rows(f"SELECT delivery_id, recipients FROM {_NEWEST} WHERE outcome = 'dead'")
+    dead = lake.rows(
+        f"SELECT delivery_id, recipients FROM {NEWEST_OUTCOMES} WHERE outcome = 'dead'"
+    )
     records = [
         Record(
             id_, now, "failed", 0, "to be retried", None, now,
@@ -446,7 +451,7 @@ def pending(lake: Lake) -> list[Pending]:
         SELECT d.delivery_id, d.alert_id, d.channel, d.change, d.message, d.created_at,
             coalesce(o.tries, 0) AS tries, o.next_due_at, o.recipients
         FROM lake.deliveries AS d
-        LEFT JOIN {_NEWEST} AS o USING (delivery_id)
+        LEFT JOIN {NEWEST_OUTCOMES} AS o USING (delivery_id)
         WHERE o.delivery_id IS NULL OR o.next_due_at IS NOT NULL
         ORDER BY d.rank DESC, d.created_at, d.change, d.delivery_id
         """
@@ -481,7 +486,7 @@ def standings(lake: Lake, channels: Iterable[str]) -> list[Standing]:
                 FILTER (o.outcome IN ('unanswered', 'failed', 'dead')),
             min(d.created_at) FILTER (o.delivery_id IS NULL OR o.next_due_at IS NOT NULL)
         FROM lake.deliveries AS d
-        LEFT JOIN {_NEWEST} AS o USING (delivery_id)
+        LEFT JOIN {NEWEST_OUTCOMES} AS o USING (delivery_id)
         GROUP BY d.channel
         ORDER BY d.channel
         """
@@ -502,255 +507,3 @@ def describe(standing: Standing) -> str:
     if standing.dead:
         parts.append(f"{count(standing.dead, 'dead letter')} ({standing.last_error})")
     return ", ".join(parts)
-
-
-# ------------------------------------------------------------------------------------ what is next
-
-
-@dataclass
-class Plan:
-    """What a run sends, and what is to be kept before: holds, summaries and what is superseded.
-
-    `later` messages wait for a later run; `restated` ones tell of an alert as it is now and not as
-    the lake has them.
-    """
-
-    to_send: dict[str, list[Pending]] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
-    summaries: list[dict[str, object]] = field(default_factory=list)
-    restated: list[Pending] = field(default_factory=list)
-    later: int = 0
-
-    def hold(self, held: Sequence[Pending], now: datetime, until: datetime) -> None:
-        """Send these not before `until`."""
-        self.records += [_outcome(one, now, "held", until) for one in held]
-        self.later += len(held)
-
-    def summarise(self, channel: str, over: Sequence[Pending], now: datetime) -> Pending:
-        """The one message in place of `over`."""
-        message = summary_message([one.message for one in over], rfc3339(now))
-        delivery_id = _delivery_id("summary", channel, *sorted(one.delivery_id for one in over))
-        self.records += [
-            replace(_outcome(one, now, "summarised"), summary_id=delivery_id) for one in over
-        ]
-        return self._add(channel, with_id(message, delivery_id, "summary"), now)
-
-    def end_summaries(self, over: Mapping[tuple[str, str], int], now: datetime) -> list[Pending]:
-        """The ends of summaries, each by its id, channel and number of alerts."""
-        ends = []
-        for (summary_id, channel), alerts_of_it in over.items():
-            delivery_id = _delivery_id("end", summary_id)
-            message = summary_over_message(summary_id, alerts_of_it, rfc3339(now))
-            ends.append(self._add(channel, with_id(message, delivery_id, "resolve"), now))
-        return ends
-
-    def _add(self, channel: str, message: Message, now: datetime) -> Pending:
-        """A message of no alert, to be stored and sent."""
-        self.summaries.append(_row(channel, message, None, 1, now))
-        return Pending(message.id, None, channel, 1, message, now)
-
-    @property
-    def is_to_be_kept(self) -> bool:
-        """Whether it decided something that the lake has to know before it is sent."""
-        return bool(self.records or self.summaries or self.restated)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to send and nothing to be kept."""
-        return not (self.to_send or self.is_to_be_kept)
-
-    @property
-    def orders(self) -> dict[str, int]:
-        """The change of each alert that is told of."""
-        return {
-            one.alert_id: one.order
-            for due in self.to_send.values()
-            for one in due
-            if one.alert_id is not None
-        }
-
-
-def plan(lake: Lake, settings: DeliverSettings, now: datetime, channels: Collection[str]) -> Plan:
-    """What is due at `now` for each of `channels`, within quiet hours and budgets; reads only."""
-    made = Plan()
-    # In the settings' order.
-    by_channel: dict[str, list[Pending]] = {
-        name: [] for name in settings.channels if name in channels
-    }
-    still_true = _still_true(lake, settings, made, now, channels)
-    for one in (*still_true, *made.end_summaries(_summaries_over(lake, channels), now)):
-        by_channel[one.channel].append(one)
-    quiet_until = held_until(settings.quiet_hours, now)
-    for channel, waiting in by_channel.items():
-        due = [one for one in waiting if _is_due(one, now, settings)]
-        made.later += len(waiting) - len(due)
-        if quiet_until is not None:
-            made.hold([one for one in due if one.held_back], now, quiet_until)
-            due = [one for one in due if not one.held_back]
-        budget = settings.channels[channel].messages_per_hour
-        if budget is not None:
-            due, over = _within_budget(lake, channel, due, budget, now)
-            if over and _summary_now(lake, channel, over, now):
-                due.append(made.summarise(channel, over, now))
-            else:
-                made.hold(over, now, now + _URGENT_SUMMARY)
-        if due:
-            made.to_send[channel] = due
-    return made
-
-
-def keep_plan(lake: Lake, made: Plan) -> None:
-    """Store what the plan decided; inside a transaction."""
-    restated = [
-        _row(one.channel, one.message, one.alert_id, one.order, one.created_at)
-        for one in made.restated
-    ]
-    ids = [row["delivery_id"] for row in (*restated, *made.summaries)]
-    if ids:
-        lake.execute("DELETE FROM lake.deliveries WHERE list_contains($ids, delivery_id)", ids=ids)
-    _insert(lake, [*restated, *made.summaries])
-    record(lake, made.records)
-
-
-def _still_true(
-    lake: Lake, settings: DeliverSettings, made: Plan, now: datetime, channels: Collection[str]
-) -> list[Pending]:
-    """What waits for `channels` as it is now; the rest is put down as superseded."""
-    waiting = []
-    for one in pending(lake):
-        if one.channel in channels:
-            waiting.append(one)
-        elif one.channel in settings.channels:
-            made.later += 1  # of what is no longer in the settings, `standings` tells
-    summaries = {one.delivery_id: one for one in waiting if one.message.kind == "summary"}
-    parts = _parts(lake, summaries)
-    told_of = [*waiting, *(one for ones in parts.values() for one in ones)]
-    ids = {one.alert_id for one in told_of if one.alert_id is not None}
-    in_force = {alert.alert_id: alert for alert in alerts.in_force(lake, ids)}
-    told = {
-        (alert_id, channel): one
-        for alert_id, by_channel in _told(lake, ids).items()
-        for channel, one in by_channel.items()
-    }
-    over = _questions_over(lake, waiting)
-    waiting = [one for one in waiting if one not in over]
-    asked = questions.asked_of_alerts(lake, ids)
-    settled = settle(waiting, told, in_force, settings, asked)
-    kept = settled.kept
-    superseded = settled.superseded + over
-    for summary_id, ones in parts.items():
-        true = [one for one in ones if _is_true(one, in_force)]
-        if len(true) == len(ones):
-            continue
-        superseded += [summaries[summary_id], *(one for one in ones if one not in true)]
-        kept = [one for one in kept if one.delivery_id != summary_id]
-        kept += [made.summarise(summaries[summary_id].channel, true, now)] if true else []
-    made.restated += [one for one in kept if one.is_restated]
-    made.records += [_outcome(one, now, "superseded") for one in superseded]
-    return kept
-
-
-def _questions_over(lake: Lake, waiting: Iterable[Pending]) -> list[Pending]:
-    """The questions of `waiting` that nobody has to answer any more."""
-    found = [one for one in waiting if one.message.kind == "question"]
-    if not found:
-        return []
-    open_ones = {one.question_id: one.alert_id for one in questions.pending(lake)}
-    of_alerts = alerts.in_force(lake, set(open_ones.values()))
-    live = {alert.alert_id for alert in of_alerts if alert.state != "closed"}
-    return [one for one in found if open_ones.get(one.delivery_id) not in live]
-
-
-def _parts(lake: Lake, summaries: Collection[str]) -> dict[str, list[Pending]]:
-    """What each of these summaries stands for."""
-    found: dict[str, list[Pending]] = defaultdict(list)
-    if summaries:
-        for summary_id, id_, alert_id, channel, order, message, created_at, tries in lake.rows(
-            f"""
-            SELECT o.summary_id, d.delivery_id, d.alert_id, d.channel, d.change, d.message,
-                d.created_at, o.tries
-            FROM {_NEWEST} AS o
-            JOIN lake.deliveries AS d USING (delivery_id)
-            WHERE o.outcome = 'summarised' AND list_contains($summaries, o.summary_id)
-            ORDER BY d.rank DESC, d.created_at, d.delivery_id
-            """,
-            summaries=list(summaries),
-        ):
-            message = Message.from_json(message)
-            one = Pending(id_, alert_id, channel, order, message, created_at, tries)
-            found[summary_id].append(one)
-    return found
-
-
-def _summaries_over(lake: Lake, channels: Collection[str]) -> dict[tuple[str, str], int]:
-    """How many alerts each summary had of which none is left, where its channel has no end yet."""
-    rows = lake.rows(
-        f"""
-        SELECT s.delivery_id, s.channel, count(*) AS alerts_of_it
-        FROM lake.deliveries AS s
-        JOIN {_NEWEST} AS o ON o.outcome = 'summarised' AND o.summary_id = s.delivery_id
-        JOIN lake.deliveries AS d ON d.delivery_id = o.delivery_id
-        LEFT JOIN (
-            SELECT alert_id, arg_max(state, change) AS state FROM lake.alerts GROUP BY alert_id
-        ) AS a ON a.alert_id = d.alert_id
-        WHERE s.kind = 'summary' AND list_contains($channels, s.channel)
-            AND s.delivery_id IN (FROM {_ARRIVED} UNION FROM {_UNANSWERED})
-            AND NOT EXISTS (
-                FROM lake.deliveries AS e
-                WHERE e.kind = 'resolve' AND (e.message->>'summary_id') = s.delivery_id
-            )
-        GROUP BY s.delivery_id, s.channel
-        HAVING bool_and(coalesce(a.state, 'closed') = 'closed')
-        ORDER BY s.delivery_id
-        """,
-        channels=list(channels),
-    )
-    return {(summary_id, channel): alerts_of_it for summary_id, channel, alerts_of_it in rows}
-
-
-def _is_true(one: Pending, in_force: Mapping[str, Alert]) -> bool:
-    alert = in_force.get(one.alert_id or "")
-    return alert is not None and alert.state != "closed" and alert.change == one.order
-
-
-def _is_due(one: Pending, now: datetime, settings: DeliverSettings) -> bool:
-    """Whether its pause is over; one that no pause explains was reckoned by a wrong clock."""
-    longest = max(timedelta(seconds=settings.longest_pause_seconds), LONGEST_WAIT)
-    return one.due_at is None or one.due_at <= now or one.due_at > now + longest
-
-
-def _outcome(one: Pending, at: datetime, outcome: Outcome, due: datetime | None = None) -> Record:
-    return Record(
-        one.delivery_id, at, outcome, one.tries, next_due_at=due, recipients=one.recipients
-    )
-
-
-def _within_budget(
-    lake: Lake, channel: str, due: list[Pending], budget: int, now: datetime
-) -> tuple[list[Pending], list[Pending]]:
-    """What the hour has room for, the most urgent first, and the rest; only alarms count."""
-    sent = lake.value(
-        "SELECT count(*) FROM lake.delivery_outcomes AS o JOIN lake.deliveries AS d "
-        "USING (delivery_id) WHERE d.channel = $channel AND d.alert_id IS NOT NULL "
-        "AND d.kind NOT IN ('acknowledge', 'resolve') AND o.outcome = 'sent' "
-        "AND o.recorded_at > $since AND o.recorded_at <= $until",
-        channel=channel,
-        since=now - _HOUR,
-        until=now + _HOUR,  # what a wrong clock put later does not use up the budget till then
-    )
-    alarms = [one for one in due if one.is_alarm]
-    over = alarms[max(budget - sent, 0) :]
-    ids = {one.delivery_id for one in over}
-    return [one for one in due if one.delivery_id not in ids], over
-
-
-def _summary_now(lake: Lake, channel: str, over: Sequence[Pending], now: datetime) -> bool:
-    """Whether it is time for a summary: one an hour, sooner where something is to be revoked."""
-    last = lake.value(
-        "SELECT max(created_at) FROM lake.deliveries "
-        "WHERE channel = $channel AND kind = 'summary' AND created_at <= $until",
-        channel=channel,
-        until=now + _HOUR,
-    )
-    urgent = any(one.message.action == "revoke" for one in over)
-    return last is None or now - last >= (_URGENT_SUMMARY if urgent else _HOUR)

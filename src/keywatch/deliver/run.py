@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keywatch.deliver import outbox, questions, sender
+from keywatch.deliver import outbox, planning, questions, sender
 from keywatch.deliver.channel import Channel
 from keywatch.deliver.channels import open_channel
 from keywatch.deliver.claims import Claim, Claims, claims_of
@@ -156,7 +156,7 @@ class _Run:
         unclaimed = set(self._channels)
         while True:
             with self._lake.reading_briefly():
-                made = outbox.plan(self._lake, self._settings, utc_now(), unclaimed)
+                made = planning.plan(self._lake, self._settings, utc_now(), unclaimed)
             self.later = made.later
             if made.is_empty:
                 return
@@ -175,14 +175,14 @@ class _Run:
             else:
                 self._wait(unclaimed)
 
-    def _send(self, own: Collection[str], made: outbox.Plan) -> None:
+    def _send(self, own: Collection[str], made: planning.Plan) -> None:
         if self._claims.is_shared:  # who had the channels before may have sent since
             sender.commit(self._lake, self._claims.journal)
-            made = outbox.plan(self._lake, self._settings, utc_now(), own)
+            made = planning.plan(self._lake, self._settings, utc_now(), own)
         if made.is_to_be_kept:
             with self._lake.writing():
                 self._claims.check(own)
-                outbox.keep_plan(self._lake, made)
+                planning.keep_plan(self._lake, made)
         reply = None
         if any(one.message.kind == "question" for due in made.to_send.values() for one in due):
             reply = questions.replies(self._lake, self._owners, self._vault)
@@ -208,7 +208,7 @@ def preview(
     planned: dict[str, list[Message]] = {}
     with suppress(_NotKeptError), lake.writing():
         _follow(lake, Outbox(settings, owners))
-        made = outbox.plan(lake, settings, utc_now(), settings.channels.keys())
+        made = planning.plan(lake, settings, utc_now(), settings.channels.keys())
         planned = {name: [one.message for one in due] for name, due in made.to_send.items()}
         raise _NotKeptError
     return planned

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from keywatch.deliver import outbox
+from keywatch.deliver import outbox, planning
 from keywatch.deliver.channel import Channel, Reply, SendError
 from keywatch.deliver.claims import Claims
 from keywatch.deliver.journal import Journal, Outcome, Record
@@ -49,7 +49,7 @@ class ChannelReport:
 
 def send(
     lake: Lake,
-    planned: outbox.Plan,
+    planned: planning.Plan,
     channels: Mapping[str, Channel],
     settings: DeliverSettings,
     claims: Claims,
