@@ -2,12 +2,22 @@
 -- Either the inventory is wrong or the vendor's check is. Neither says that a thief is at work, so
 -- the key is not revoked for it; but who is right decides what every key can do, so somebody has to
 -- look.
-WITH beyond AS (
+-- A granted scope that the catalogue does not know may be the one that allows the request;
+-- unknown_scope asks for it.
+WITH unclear AS (
+    SELECT DISTINCT key_id
+    FROM (SELECT key_id, source, unnest(scopes) AS scope FROM keys)
+    ANTI JOIN source_catalogue USING (source, scope)
+    WHERE scope <> '*' AND NOT ends_with(scope, ':*')
+),
+
+beyond AS (
     SELECT e.key_id, e.endpoint, c.scope, sum(e.succeeded) AS succeeded, min(e.day) AS first_day,
         max(e.day) AS last_day
     FROM visit_endpoints AS e
     JOIN keys AS k USING (key_id)
     JOIN source_catalogue AS c USING (source, endpoint)
+    ANTI JOIN unclear AS u ON u.key_id = e.key_id
     WHERE e.succeeded > 0 AND c.scope IS NOT NULL AND k.scopes IS NOT NULL
         AND NOT grants(k.scopes, c.scope)
     GROUP BY ALL
