@@ -27,7 +27,7 @@ GRAIN = re.compile(
     r"(?:\((?P<of>\w+)\))?",
     re.MULTILINE,
 )
-OF = {"known": "'keys'"}
+OF = {"known": "'keys'", "until": "DATE '2027-01-01'"}
 """What stands for the parameter of a macro."""
 AT_A_TABLE = re.compile(r"^-- grain: .*\n(?:(?:--|SET ).*\n)*CREATE ", re.MULTILINE)
 FOUND = [

@@ -53,6 +53,7 @@ MOST_FITTED_KEYS = 10_000
 _ROLL_UPS = ("known_activity", "span_hours", "span_transitions")
 _OF_PLACES = ("known_activity", "known_addresses")
 """What says which places are read; as views they cost nothing."""
+_ALWAYS = (*_OF_PLACES, "unknown_credentials")
 # To choose most of the places takes longer than to take all.
 _ARE_FEW = """
     SELECT 4 * (SELECT approx_count_distinct(address) FROM known_addresses)
@@ -350,7 +351,10 @@ def prepare_span_of_keys(
 def of_whole_window(lake: Lake, window: Window) -> dict[str, pa.Table]:
     """``window_reach`` and ``requests_by_day`` of all keys, from the roll-ups."""
     named = {"first": window.start.date(), "end": window.end.date()}
-    of_window = "FROM lake.activity WHERE day >= $first AND day < $end"
+    of_window = (
+        "FROM lake.activity ANTI JOIN unknown_credentials_until($end::DATE) USING (key_id) "
+        "WHERE day >= $first AND day < $end"
+    )
     return {
         "window_reach": lake.table(f"SELECT max(last_ts) AS last_ts {of_window}", **named),
         "requests_by_day": lake.table(
@@ -377,7 +381,7 @@ def begin_span(lake: Lake, start: date, end: date, tables: Set[str] | None = Non
 
 def show_roll_ups(lake: Lake, tables: Set[str] | None = None) -> None:
     """Make the views of the log and its roll-ups in the span, or those of `tables`."""
-    _make(lake, "roll_ups", None if tables is None else {*tables, *_OF_PLACES})
+    _make(lake, "roll_ups", None if tables is None else {*tables, *_ALWAYS})
 
 
 def _among(key_ids: Iterable[str]) -> str:

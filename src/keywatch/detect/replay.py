@@ -546,9 +546,11 @@ def _late_keys(lake: Lake, window: Window, load_id: int) -> int:
     However old these are: when a key was first seen somewhere is read of all of the lake.
     """
     found: int = lake.value(
-        "SELECT count(DISTINCT key_id) FROM lake.activity WHERE load_id > $load_id AND day < $end",
+        "SELECT count(DISTINCT key_id) FROM lake.activity "
+        "ANTI JOIN unknown_credentials_until($end) USING (key_id) "
+        "WHERE load_id > $load_id AND day < $end",
         load_id=load_id,
-        end=window.end,
+        end=window.end.date(),
     )
     return found
 

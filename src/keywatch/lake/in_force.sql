@@ -6,6 +6,21 @@ FROM lake.keys
 WHERE import IS NULL OR import_id <= import
 QUALIFY row_number() OVER (PARTITION BY key_id ORDER BY import_id DESC) = 1;
 
+-- grain: key_id; what was tried before the day `until` and is no key: no inventory has it, and each
+-- request with it was denied (401; where there is an inventory, or 403). Whoever guesses makes as
+-- many of them as they like.
+CREATE OR REPLACE TEMP MACRO unknown_credentials_until(until) AS TABLE
+SELECT key_id
+FROM (
+    SELECT key_id, bool_and(status_class = '401') AS unauthenticated,
+        bool_and(is_denied(status_class)) AS denied
+    FROM lake.activity
+    WHERE day < until
+    GROUP BY key_id
+)
+ANTI JOIN inventory_in_force() USING (key_id)
+WHERE unauthenticated OR (denied AND EXISTS (FROM lake.keys));
+
 -- grain: address; the origin in force, as the newest databases that were asked say; of the
 -- addresses in the list `among`, or of all. To choose a few afterwards takes much longer.
 CREATE OR REPLACE TEMP MACRO origins_in_force(among := NULL::VARCHAR[]) AS TABLE

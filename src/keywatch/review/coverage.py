@@ -144,6 +144,7 @@ def as_of_now(lake: Lake, found: Coverage, window: Window, settings: Settings) -
         history_days=round(max(history, 0.0), 2),
         notes=_proxy_notes(found.proxy_addresses)
         + _notes(first, last, window, found, settings)
+        + _unknown_notes(lake, window)
         + _unread_notes(lake, window)
         + _late_notes(lake, window, settings)
         + tuple(f"{note}." for note in alerts.unlisted_notes(lake))
@@ -200,6 +201,28 @@ def _notes(
     if last < window.end - timedelta(days=1):
         notes.append(f"The last event is from {last:%Y-%m-%d %H:%M} UTC: the window is incomplete.")
     return tuple(notes)
+
+
+def _unknown_notes(lake: Lake, window: Window) -> tuple[str, ...]:
+    """What was tried in the window and is no key."""
+    tried, addresses, requests = lake.rows(
+        """
+        SELECT count(DISTINCT key_id), count(DISTINCT address), coalesce(sum(events), 0)::BIGINT
+        FROM lake.activity
+        SEMI JOIN unknown_credentials_until($end::DATE) USING (key_id)
+        WHERE day >= $start AND day < $end
+        """,
+        start=window.start.date(),
+        end=window.end.date(),
+    )[0]
+    if not tried:
+        return ()
+    return (
+        f"{count(tried, 'unknown credential')} {named(tried, 'was', 'were')} tried from "
+        f"{count(addresses, 'address', 'addresses')}, and every request was denied "
+        f"({count(requests, 'request')}): not in an inventory and never accepted, they were not "
+        "assessed as keys.",
+    )
 
 
 def _unread_notes(lake: Lake, window: Window) -> tuple[str, ...]:

@@ -202,10 +202,13 @@ def _keys_with_new_lines(lake: Lake, window: Window, load_id: int) -> frozenset[
         return None
     rows = lake.rows(
         """
-        SELECT DISTINCT key_id FROM lake.activity WHERE load_id > $load_id
+        SELECT DISTINCT key_id FROM lake.activity
+        ANTI JOIN unknown_credentials_until($end::DATE) USING (key_id)
+        WHERE load_id > $load_id
         UNION
         SELECT key_id FROM lake.rejects WHERE load_id > $load_id AND key_id IS NOT NULL
         """,
         load_id=load_id,
+        end=named["end"],
     )
     return frozenset(key_id for (key_id,) in rows)
