@@ -59,6 +59,10 @@ def test_the_client_is_the_first_public_one_from_the_right(text: str, address: s
         ("203.0.113.8, 203.0.113.9", "203.0.113.8"),
         ("203.0.113.9", "203.0.113.9"),
         ("1.1.1.1, 2001:db8::1, 203.0.113.9", "1.1.1.1"),
+        # What stands left of it, anybody can have sent.
+        ("1.1.1.1, unknown, 203.0.113.9", "unknown"),
+        ("1.1.1.1, for=_hidden, 203.0.113.9", "for=_hidden"),
+        ("1.1.1.1, , -, 203.0.113.9", "1.1.1.1"),
     ],
 )
 def test_what_is_no_trusted_proxy_is_the_client(text: str, address: str) -> None:

@@ -15,6 +15,8 @@ _BRACKETED = re.compile(r"\[([^\]]*)\](?::\d{1,5})?")
 _WITH_PORT = re.compile(r"([\d.]{7,15}):\d{1,5}")
 _FORWARDED_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;]*)', re.IGNORECASE)
 _LONGEST = 100
+_NOTHING = ("", "-")
+"""What stands in a list where nothing is to be said."""
 
 
 def client_address(text: str, trusted: Sequence[Network] = ()) -> str:
@@ -22,8 +24,8 @@ def client_address(text: str, trusted: Sequence[Network] = ()) -> str:
 
     `text` is an address, or the value of ``X-Forwarded-For`` or ``Forwarded`` (RFC 7239). Each
     proxy adds to such a list on the right, and what stands further left may be forged: the client
-    is the first from the right that is in no network of `trusted`; if there are none, the first
-    that is public.
+    is the first from the right that is in no network of `trusted`, whatever it is; if there are
+    none, the first that is a public address.
 
     >>> client_address("2001:DB8:0::7%eth0")
     '2001:db8::7'
@@ -38,10 +40,17 @@ def client_address(text: str, trusted: Sequence[Network] = ()) -> str:
     """
     if _PLAIN.fullmatch(text):
         return text
-    hops = [address for hop in text.split(",") if (address := _address(hop)) is not None]
+    elements = [hop.strip() for hop in text.split(",") if hop.strip() not in _NOTHING]
+    hops = [address for hop in elements if (address := _address(hop)) is not None]
     if not hops:
         return text.strip()[:_LONGEST]
-    for hop in reversed(hops):
+    for element in reversed(elements):
+        hop = _address(element)
+        if hop is None and trusted:
+            # A proxy of ours did not know its client: what stands further left is the client's.
+            return element[:_LONGEST]
+        if hop is None:
+            continue
         if not any(hop in network for network in trusted) if trusted else hop.is_global:
             return str(hop)
     # All are proxies or private: the first is the nearest to the client.
