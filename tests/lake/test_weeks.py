@@ -87,6 +87,16 @@ def test_days_are_refused_that_no_baseline_or_week_can_be_counted_from() -> None
         days_window(date(2026, 10, 5), date(2026, 10, 5))
 
 
+def test_a_lake_of_events_without_a_key_says_how_to_name_the_key(quick: Loading) -> None:
+    quick.lake.execute(
+        "INSERT INTO lake.keyless_events (day, request_id) VALUES ('2026-08-03', 'r')"
+    )
+    assert without_events(quick.lake, [week_window("2026-W50")]) == (
+        "the lake has no events of a key, and 1 event without one: if a field of the log names the "
+        "key, load it into a new lake with keywatch ingest PATH --map key_id=FIELD"
+    )
+
+
 def test_a_week_without_events_names_those_that_have_some(quick: Loading) -> None:
     asked = week_window("2026-W50")
     assert without_events(quick.lake, [asked]) == (

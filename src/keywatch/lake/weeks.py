@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
 from keywatch.model import Window
-from keywatch.text.phrases import listed, window_label
+from keywatch.text.phrases import count, listed, window_label
 
 _WEEK = re.compile(r"(\d{4})-?W(\d{2})", re.ASCII | re.IGNORECASE)
 _MOST_NAMED = 6
@@ -71,7 +71,7 @@ def without_events(lake: Lake, windows: Sequence[Window]) -> str | None:
     if not empty:
         return None
     if not days:
-        return "the lake has no events: load a log with keywatch ingest PATH"
+        return _no_events(lake)
     # Each run of weeks, one after another, by its first and last Monday.
     runs: list[tuple[date, date]] = []
     for monday in sorted({_monday(day) for day in days}):
@@ -83,6 +83,17 @@ def without_events(lake: Lake, windows: Sequence[Window]) -> str | None:
     return (
         f"no events in {listed(map(window_label, empty), _MOST_NAMED)}: the lake has events from "
         f"{days[0]} to {days[-1]} ({listed(weeks, _MOST_NAMED)})"
+    )
+
+
+def _no_events(lake: Lake) -> str:
+    keyless = lake.value("SELECT count(*) FROM lake.keyless_events")
+    if not keyless:
+        return "the lake has no events: load a log with keywatch ingest PATH"
+    return (
+        f"the lake has no events of a key, and {count(keyless, 'event')} without one: if a field "
+        "of the log names the key, load it into a new lake with keywatch ingest PATH "
+        "--map key_id=FIELD"
     )
 
 
