@@ -1227,7 +1227,17 @@ def explain_absence(lake_folder: Path, key: str, window: Window, settings: Setti
             start=window.start.date(),
             end=window.end.date(),
         )[0]
+        is_unknown = lake.value(
+            "SELECT $key_id IN (FROM unknown_credentials_until($end))",
+            key_id=key_id,
+            end=window.end.date(),
+        )
     span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    if events and is_unknown:
+        return (
+            f"{key_id}: {count(events, 'request')} from {span}, all denied. No inventory has it "
+            "and no request with it was ever accepted, so it is not assessed as a key."
+        )
     if events:
         return f"{key_id}: {count(events, 'request')} from {span}, no unusual activity."
     seen = f"last seen {last:%Y-%m-%d %H:%M} UTC" if last else "never seen"

@@ -42,6 +42,15 @@ def test_guesses_change_no_case_and_are_counted_in_a_note(tmp_path: Path) -> Non
     )
 
 
+def test_a_guess_is_no_key_of_the_list_and_its_case_says_why(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, daily(date(2026, 8, 1), 65) + guesses(), [])
+    assert [one.key_id for one in pipeline.list_keys(lake, SETTINGS, "last-use")] == ["key_1"]
+    assert pipeline.explain_absence(lake, "guess_7", WEEK, SETTINGS) == (
+        "guess_7: 1 request from 2026-09-28 to 2026-10-05, all denied. No inventory has it and no "
+        "request with it was ever accepted, so it is not assessed as a key."
+    )
+
+
 @pytest.mark.parametrize(
     ("statuses", "in_inventory", "with_inventory", "is_key"),
     [

@@ -95,6 +95,7 @@ def _rows(lake: Lake, now: datetime, first: date, end: date) -> list[dict[str, A
             SELECT key_id, max(last_ts) AS last_use,
                 coalesce(sum(events) FILTER (day >= $first AND day < $end), 0)::BIGINT AS requests
             FROM lake.activity
+            ANTI JOIN unknown_credentials_until($end::DATE) USING (key_id)
             GROUP BY key_id
         ),
 
