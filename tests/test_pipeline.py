@@ -367,3 +367,43 @@ def test_a_key_that_nobody_knows_is_refused_before_a_window_is_scored(
     monkeypatch.setattr("keywatch.review.making.make_review", pytest.fail)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
         pipeline.case_in_detail(lake, "nobody", WEEK, NO_REPLAY)
+
+
+def test_a_name_of_several_keys_is_not_guessed(
+    tmp_path: Path, stolen: Path, answer: Review
+) -> None:
+    lake = tmp_path / "lake"
+    shutil.copytree(stolen, lake)
+    with Lake.open(lake) as opened, opened.writing():
+        opened.execute("UPDATE lake.keys SET name = 'status board' WHERE key_id = 'key_2'")
+    said = "'status board' matches several keys: key_1, key_2; use the key_id"
+    asked: list[Callable[[], object]] = [
+        lambda: pipeline.case_in_detail(lake, "status board", WEEK, SETTINGS),
+        lambda: pipeline.explain_absence(lake, "status board", WEEK, SETTINGS),
+        lambda: pipeline.decide_revocation(
+            lake, "status board", SETTINGS, approved=True, by="ana", because="seen"
+        ),
+    ]
+    pipeline.review(lake, WEEK, SETTINGS)
+    for ask in asked:
+        with pytest.raises(UsageError, match=said):
+            ask()
+    _, case, _ = pipeline.case_in_detail(lake, "key_1", WEEK, SETTINGS)
+    assert case is not None
+    assert case.key_id == "key_1"
+    done = pipeline.decide_revocation(
+        lake, "key_1", SETTINGS, approved=True, by="ana", because="seen"
+    )
+    assert "approved by ana" in done[0]
+
+
+def test_a_masked_form_of_several_keys_is_not_guessed(tmp_path: Path) -> None:
+    events = [
+        event
+        for key_id in ("key_1", "key_2")
+        for event in daily(WEEK.start.date(), 3, key_id=key_id)
+    ]
+    lake = lake_of(tmp_path, events, [])
+    with pytest.raises(UsageError, match="9e1d' matches several keys: key_1, key_2"):
+        pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, NO_REPLAY)
+    assert pipeline.explain_absence(lake, "key_2", WEEK, NO_REPLAY).startswith("key_2: 3 requ")

@@ -466,16 +466,16 @@ def case_in_detail(
     It is of the stored review of the window, else the window is scored for it. Nothing is stored.
 
     Raises:
-        UsageError: the lake has never heard of the key.
+        UsageError: the lake has never heard of the key, or several keys are called so.
         LakeError: there is no lake, or it stayed busy.
     """
     days = settings.review.baseline_days
     with Lake.open(lake_folder, settings.storage) as lake:
-        key_ids = verdict_visits.key_ids(lake, key)
+        key_id = verdict_visits.key_id_of(lake, key)
         with lake.reading():
             asked = window or last_full_week(lake)
             state = stored.state_of(lake, asked, settings)
-            names = (key, *key_ids)
+            names = (key_id, key)
             told = stored.find(lake, state, settings, of_keys=names)
             if told is None:
                 made = making.make_review(lake, asked, settings, whole=False)
@@ -698,10 +698,7 @@ def least_privilege_of(
     if not 1 <= days <= _MOST_DAYS:
         raise UsageError(f"--days {days}: a number from 1 to {_MOST_DAYS:,} is expected")
     with Lake.open(lake_folder, settings.storage) as lake, lake.reading():
-        key_ids = verdict_visits.key_ids(lake, key)
-        if key not in key_ids and len(key_ids) > 1:
-            raise UsageError(f"{key!r} matches several keys: {', '.join(key_ids)}; use the key_id")
-        return least_privilege(lake, key if key in key_ids else key_ids[0], days)
+        return least_privilege(lake, verdict_visits.key_id_of(lake, key), days)
 
 
 def navigator_layer_of(lake_folder: Path, settings: Settings) -> dict[str, Any]:
@@ -932,11 +929,16 @@ def decide_revocation(
     """`settle_revoke` of an open alert to revoke, which is named by its id or a key of it.
 
     Raises:
-        UsageError: there is no such alert, or nobody or nothing is named.
+        UsageError: there is no such alert, or several keys are called so, or nobody or nothing is
+            named.
         LakeError: there is no lake, or it stayed busy.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
         alert = response.find_open(lake, named, "revoke")
+        if named != alert.alert_id:
+            key_ids = verdict_visits.key_ids(lake, named)
+            if not set(key_ids) <= set(alert.key_ids):
+                verdict_visits.the_one(named, key_ids)
     done = settle_revoke(
         lake_folder, alert.alert_id, settings, approved=approved, by=by, because=because
     )
@@ -1204,22 +1206,19 @@ def preview_deliveries(lake_folder: Path, settings: Settings) -> dict[str, list[
 
 
 def find_case(answer: Review, key: str) -> Case | None:
-    """The case of a key, by its id, its masked form or its name."""
-    for case in answer.cases:
-        if key in (case.key_id, case.key, case.name):
-            return case
-    return None
+    """The case of a key, by its id, else its masked form or its name."""
+    named = [case for case in answer.cases if key in (case.key_id, case.key, case.name)]
+    return next((case for case in named if case.key_id == key), named[0] if named else None)
 
 
 def explain_absence(lake_folder: Path, key: str, window: Window, settings: Settings) -> str:
     """What to say of a key without a case: ordinary, silent or unknown; never just nothing.
 
     Raises:
-        UsageError: the lake has never heard of the key.
+        UsageError: the lake has never heard of the key, or several keys are called so.
     """
     with Lake.open(lake_folder, settings.storage) as lake:
-        key_ids = verdict_visits.key_ids(lake, key)
-        key_id = key if key in key_ids else key_ids[0]
+        key_id = verdict_visits.key_id_of(lake, key)
         events, last = lake.rows(
             "SELECT coalesce(sum(events) FILTER (day >= $start AND day < $end), 0)::BIGINT, "
             "max(last_ts) FROM lake.activity WHERE key_id = $key_id",

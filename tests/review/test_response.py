@@ -111,6 +111,24 @@ def test_an_alert_is_found_by_its_id_or_a_key_of_it(lake: Lake) -> None:
         find_open(lake, SCANNED.key_id, "revoke")
 
 
+def test_a_name_of_several_keys_is_told_with_their_ids(lake: Lake) -> None:
+    twin = replace(DOUBTED, name=SCANNED.name)
+    told(lake, review_of(SCANNED, twin, SECOND))
+    text = render_alerts(response(lake, later()))
+    for case in (SCANNED, twin):
+        assert f"Grafana dashboards ({case.key_id})  " in text
+    assert "CI smoke tests  " in text
+    both = ", ".join(sorted([SCANNED.key_id, twin.key_id]))
+    with pytest.raises(UsageError, match=f"the name of several keys: {both}"):
+        find_open(lake, "Grafana dashboards")
+
+
+def test_an_id_comes_before_a_name(lake: Lake) -> None:
+    twin = replace(DOUBTED, name=SCANNED.key_id)
+    first, _ = told(lake, review_of(SCANNED, twin))
+    assert find_open(lake, SCANNED.key_id) == first
+
+
 def test_an_alert_is_right_by_the_verdict_on_a_key_of_it(lake: Lake) -> None:
     told(lake, review_of(SCANNED, DOUBTED, replace(SECOND, verdict=None)))
     give_verdict(lake, SCANNED.key_id, "compromised")

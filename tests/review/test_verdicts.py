@@ -14,7 +14,7 @@ from keywatch import pipeline
 from keywatch.detect import detectors
 from keywatch.errors import UsageError
 from keywatch.lake import Lake, utc_now
-from keywatch.model import Case, Suppression
+from keywatch.model import Case, Suppression, Window
 from keywatch.report import render_review, render_verdict
 from keywatch.review import alerts, verdicts
 from keywatch.review.verdict_visits import named_origin
@@ -290,6 +290,42 @@ def test_a_name_of_several_keys_is_not_guessed(memory: Lake) -> None:
         verdicts.give(memory, "board", "benign", **ANA)
     with pytest.raises(UsageError, match="no key 'nobody' in the lake"):
         verdicts.give(memory, "nobody", "benign", **ANA)
+
+
+def two_boards(lake: Lake) -> None:
+    """key_2 has the name and the use of key_1, and key_1 alone an alert."""
+    for key_id in ("key_1", "key_2"):
+        lake.execute(
+            "INSERT INTO lake.keys BY NAME SELECT $key AS key_id, 'board' AS name, 1 AS import_id",
+            key=key_id,
+        )
+    lake.execute("INSERT INTO lake.activity SELECT * REPLACE ('key_2' AS key_id) "
+                 "FROM lake.activity")  # fmt: skip
+    lake.execute(
+        "INSERT INTO lake.runs BY NAME SELECT 'run' AS run_id, $start AS window_start, "
+        "$end AS window_end, $end AS made_at", start=week().start, end=week().end,
+    )  # fmt: skip
+    lake.execute("INSERT INTO lake.recommendations BY NAME SELECT 'run' AS run_id, "
+                 "'key_1' AS key_id, '{}' AS document")  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [None, week()])
+def test_a_name_is_not_guessed_by_who_has_an_alert(memory: Lake, window: Window | None) -> None:
+    two_boards(memory)
+    with pytest.raises(UsageError, match="'board' matches several keys: key_1, key_2; use the"):
+        verdicts.give(memory, "board", "benign", window=window, **ANA)
+    assert verdicts.give(memory, "key_1", "benign", window=window, **ANA).key_id == "key_1"
+    assert verdicts.undo(memory, "board", **ANA).key_id == "key_1"  # the one with a verdict
+    for key_id in ("key_1", "key_2"):
+        assert verdicts.give(memory, key_id, "benign", window=week(), **ANA).key_id == key_id
+    with pytest.raises(UsageError, match="'board' matches several keys: key_1, key_2; use the"):
+        verdicts.undo(memory, "board", **ANA)
+
+
+def test_an_id_comes_before_a_name(memory: Lake) -> None:
+    two_boards(memory)
+    memory.execute("UPDATE lake.keys SET name = 'key_2' WHERE key_id = 'key_1'")
+    assert verdicts.give(memory, "key_2", "benign", window=week(), **ANA).key_id == "key_2"
 
 
 def test_undo_restores_what_was_covered(memory: Lake) -> None:

@@ -5,6 +5,8 @@ Every value that comes from a log, an inventory or a person goes through `printa
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Set
 from datetime import datetime
 
 from keywatch.model import OpenAlert, Response
@@ -42,7 +44,9 @@ def add_response(page: Page, found: Response | None) -> None:
 
 def _add(page: Page, found: Response, most: int, indent: int = 0) -> None:
     if found.open:
-        page.add(Grid([_row(one, found.as_of) for one in found.open[:most]]), indent=indent)
+        shared = _shared_names(found.open)
+        rows = [_row(one, found.as_of, shared) for one in found.open[:most]]
+        page.add(Grid(rows), indent=indent)
     else:
         page.add("No alert is open.", indent=indent)
     if (more := len(found.open) - most) > 0:
@@ -50,10 +54,22 @@ def _add(page: Page, found: Response, most: int, indent: int = 0) -> None:
     page.add(Grid([[text] for text in response_sentences(found)]), indent=indent)
 
 
-def _row(one: OpenAlert, now: datetime) -> list[Cell]:
+def _shared_names(alerts: Iterable[OpenAlert]) -> set[str]:
+    """The names that several keys of these alerts have."""
+    keys = {each for one in alerts for each in zip(one.key_ids, one.names, strict=True)}
+    return {name for name, times in Counter(name for _, name in keys).items() if times > 1}
+
+
+def _row(one: OpenAlert, now: datetime, shared: Set[str]) -> list[Cell]:
     who = f"assigned to {printable(one.assignee, NAME_LENGTH)}" if one.assignee else "not assigned"
     comment = printable(one.comment, SENTENCE_LENGTH) if one.comment else ""
-    names = listed((printable(name, CELL_LENGTH) for name in one.names), MOST_NAMES)
+    named = (
+        f"{printable(name, CELL_LENGTH)} ({printable(key_id, ID_LENGTH)})"
+        if name in shared
+        else printable(name, CELL_LENGTH)
+        for key_id, name in zip(one.key_ids, one.names, strict=True)
+    )
+    names = listed(named, MOST_NAMES)
     week = iso_week(one.window) or f"{one.window.start.date()}"
     acknowledged = "acknowledged, " if one.state == "acknowledged" else ""
     state = f"{acknowledged}open for {age(one, now)}, week {week}, {who}"

@@ -87,27 +87,29 @@ def notes_of(lake: Lake, alert_ids: Iterable[str]) -> dict[str, list[Note]]:
 def find_open(lake: Lake, named: str, action: Action | None = None) -> Alert:
     """The alert that is not closed with this id, or of the key with this id, masked form or name.
 
-    With `action`, one with that action.
+    An id comes before a name. With `action`, one with that action.
 
     Raises:
-        UsageError: there is none, or the key has several.
+        UsageError: there is none, or there are several.
     """
-    found = [
-        alert
-        for alert in alerts.not_over(lake)
-        if action in (None, alert.action)
-        and (
-            named == alert.alert_id
-            or any(named in (each.key_id, each.key, each.name) for each in alert.members)
-        )
+    current = [alert for alert in alerts.not_over(lake) if action in (None, alert.action)]
+    found = [alert for alert in current if named in (alert.alert_id, *alert.key_ids)] or [
+        alert for alert in current if _called(alert, named)
     ]
     if not found:
         which = f"open alert to {action}" if action else "open alert"
         raise UsageError(f"no {which} of {named}; keywatch alerts list shows the open ones")
     if len(found) > 1:
         ids = ", ".join(alert.alert_id for alert in found)
-        raise UsageError(f"{named} has several open alerts, name one by its id: {ids}")
+        key_ids = sorted({key_id for alert in found for key_id in _called(alert, named)})
+        keys = f"; it is the name of several keys: {', '.join(key_ids)}" if key_ids[1:] else ""
+        raise UsageError(f"{named} has several open alerts, name one by its id: {ids}{keys}")
     return found[0]
+
+
+def _called(alert: Alert, named: str) -> list[str]:
+    """The ids of its keys that have this masked form or name."""
+    return [each.key_id for each in alert.members if named in (each.key, each.name)]
 
 
 def response(lake: Lake, now: datetime) -> Response:

@@ -58,29 +58,30 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
     Without a window: its newest alert; of a key that has none, the week reviewed last.
 
     Raises:
-        UsageError: no such key, or it was not used in that window, or no week was reviewed.
+        UsageError: no such key, or several keys that were used then or have an alert are called
+            so, or it was not used in that window, or no week was reviewed.
     """
     candidates = key_ids(lake, key)
-    if found := _alerted(lake, candidates, window):
-        return found
-    of = window or _reviewed_last(lake)
+    if key in candidates:
+        candidates = [key]
+    alerted = _alerted(lake, candidates, window)
+    of = window or (alerted[0].window if alerted else _reviewed_last(lake))
     if of is None:
         raise UsageError(
             "no week has been reviewed yet: choose one with --week, or review it first"
         )
     used = lake.rows(
         "SELECT DISTINCT key_id FROM lake.activity WHERE list_contains($key_ids, key_id) "
-        "AND day >= $start AND day < $end ORDER BY key_id",
+        "AND day >= $start AND day < $end",
         key_ids=candidates,
         start=of.start,
         end=of.end,
     )
-    if not used:
+    named = {key_id for (key_id,) in used} | {each.key_id for each in alerted}
+    if not named:
         raise UsageError(f"{key} was not used from {_span(of)}: no verdict is possible")
-    if len(used) > 1:
-        named = ", ".join(key_id for (key_id,) in used)
-        raise UsageError(f"{key!r} matches several keys: {named}; use the key_id")
-    return Subject(used[0][0], of, is_alerted=False)
+    key_id = the_one(key, named)
+    return alerted[0] if alerted else Subject(key_id, of, is_alerted=False)
 
 
 def key_ids(lake: Lake, key: str) -> list[str]:
@@ -89,7 +90,7 @@ def key_ids(lake: Lake, key: str) -> list[str]:
     Raises:
         UsageError: there is none.
     """
-    found = lake.rows(
+    known = lake.rows(
         """
         (SELECT key_id FROM lake.activity WHERE key_id = $key LIMIT 1)
         UNION
@@ -101,20 +102,47 @@ def key_ids(lake: Lake, key: str) -> list[str]:
         SELECT m ->> 'key_id'
         FROM (SELECT unnest(members::JSON[]) AS m FROM lake.alerts)
         WHERE $key IN (m ->> 'key_id', m ->> 'key', m ->> 'name')
-        ORDER BY key_id
         """,
         key=key,
-    ) or lake.rows(
-        "SELECT DISTINCT coalesce(principal, key_id) AS key_id FROM lake.events "
-        'WHERE $key IN (key_id, "key") ORDER BY key_id',
-        key=key,
     )
+    found = {key_id for (key_id,) in known}
+    if key not in found:  # Another key, of which no more is known, may have the same masked form.
+        logged = lake.rows(
+            "SELECT DISTINCT coalesce(principal, key_id) FROM lake.events "
+            'WHERE $key IN (key_id, "key")',
+            key=key,
+        )
+        found.update(key_id for (key_id,) in logged)
     if not found:
         raise UsageError(f"no key {key!r} in the lake; use its key_id, masked form or name")
-    return [key_id for (key_id,) in found]
+    return sorted(found)
 
 
-def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> Subject | None:
+def key_id_of(lake: Lake, key: str) -> str:
+    """The id of the one key that has this id, masked form or name; an id comes before a name.
+
+    Raises:
+        UsageError: there is none, or several keys are called so.
+    """
+    return the_one(key, key_ids(lake, key))
+
+
+def the_one(key: str, key_ids: Iterable[str]) -> str:
+    """That of these keys that is meant by `key`.
+
+    Raises:
+        UsageError: several may be meant.
+    """
+    found = sorted(set(key_ids))
+    if key in found:
+        return key
+    if len(found) > 1:
+        raise UsageError(f"{key!r} matches several keys: {', '.join(found)}; use the key_id")
+    return found[0]
+
+
+def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> list[Subject]:
+    """The newest alert of each of these keys that has one, the newest first."""
     rows = lake.rows(
         """
         WITH alerted AS (
@@ -133,17 +161,16 @@ def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> Su
         WHERE list_contains($key_ids, key_id)
             AND ($start::TIMESTAMP IS NULL OR window_start = $start AND window_end = $end)
         ORDER BY window_start > $now, window_start DESC, made_at DESC
-        LIMIT 1
         """,
         now=utc_now(),
         key_ids=list(candidates),
         start=window and window.start,
         end=window and window.end,
     )
-    if not rows:
-        return None
-    key_id, start, end = rows[0]
-    return Subject(key_id, Window(start, end), is_alerted=True)
+    newest: dict[str, Subject] = {}
+    for key_id, start, end in rows:
+        newest.setdefault(key_id, Subject(key_id, Window(start, end), is_alerted=True))
+    return list(newest.values())
 
 
 def _reviewed_last(lake: Lake) -> Window | None:

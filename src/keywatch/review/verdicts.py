@@ -30,6 +30,7 @@ from keywatch.review.verdict_visits import (
     places,
     refuse_rented,
     subject,
+    the_one,
     used_from,
 )
 
@@ -327,20 +328,21 @@ def _in_force(lake: Lake, key_id: str, window: Window) -> Given | None:
 
 
 def _last_with_verdict(lake: Lake, key: str, window: Window | None) -> tuple[str, Window]:
-    """The case of such a key on which a verdict is in force; the one of the last verdict."""
+    """The case of the one such key on which a verdict is in force; the one of the last verdict."""
+    candidates = key_ids(lake, key)
     rows = lake.rows(
         "SELECT key_id, window_start, window_end FROM verdicts_in_force() "
         "WHERE list_contains($key_ids, key_id) "
         "AND ($start::TIMESTAMP IS NULL OR window_start = $start AND window_end = $end) "
-        "ORDER BY given_at DESC, verdict_id DESC LIMIT 1",
-        key_ids=key_ids(lake, key),
+        "ORDER BY given_at DESC, verdict_id DESC",
+        key_ids=[key] if key in candidates else candidates,
         start=window and window.start,
         end=window and window.end,
     )
     if not rows:
         raise UsageError(f"no verdict on {key} is in force: nothing to undo")
-    key_id, start, end = rows[0]
-    return key_id, Window(start, end)
+    key_id = the_one(key, (row[0] for row in rows))
+    return key_id, Window(*rows[0][1:])
 
 
 def _flagged(
