@@ -568,6 +568,7 @@ def review(
     from keywatch.report import render_new_networks, render_review
     from keywatch.text.document import json_text, review_schema, review_text
 
+    _keep_out_of_lake(output, common)
     if schema:
         _write(json_text(review_schema()), output)
         return
@@ -1549,6 +1550,7 @@ def lake_export(
     from keywatch.text.phrases import count
 
     settings, window = common.settings(), within.chosen()
+    _keep_out_of_lake(output, common)
     if format == "stix":
         if key is not None or window is not None:
             raise UsageError(
@@ -1626,6 +1628,13 @@ def doctor(
         raise SystemExit(worst)
     if fail_on_findings and any(one.is_finding for one in found):
         raise SystemExit(EXIT_FINDINGS)
+
+
+def _keep_out_of_lake(output: Path | None, common: Common) -> None:
+    if output is not None:
+        from keywatch.report.output import refuse_inside_lake
+
+        refuse_inside_lake(output, common.lake, common.settings().storage)
 
 
 def _write(text: str | Iterator[str], output: Path | None) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from keywatch.errors import UsageError
 from keywatch.report import output
-from keywatch.report.output import write_whole
+from keywatch.report.output import refuse_inside_lake, write_whole
+from keywatch.settings import LakeSettings
+from tests.command import keywatch
 
 
 def test_a_report_is_for_its_owner_alone_whatever_the_process_allows(tmp_path: Path) -> None:
@@ -55,3 +57,42 @@ def test_what_the_system_has_there_is_no_file(name: str, tmp_path: Path) -> None
     # Not tried by writing: where this failed, the machine would lose its device.
     assert output._is_no_file(Path(name))
     assert not output._is_no_file(tmp_path / "review.html")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["review"],
+        ["review", "--format", "html"],
+        ["review", "--schema"],
+        ["lake", "export"],
+        ["lake", "export", "--format", "stix"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("name", ["catalog.sqlite", "key-hash.secret", "data/new/one.json"])
+def test_a_lake_s_files_are_not_overwritten(words: list[str], name: str, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    for kept in ("catalog.sqlite", "key-hash.secret"):
+        (lake / kept).write_text("kept")
+    (tmp_path / "link").symlink_to(lake)
+    for given in (lake / name, tmp_path / "link" / name, tmp_path / "lake" / ".." / "lake" / name):
+        ran = keywatch(*words, "--lake", lake, "--output", given, cwd=tmp_path)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"{given}: this is among the files of the lake" in ran.err
+    assert {file.name: file.read_text() for file in lake.iterdir()} == {
+        "catalog.sqlite": "kept", "key-hash.secret": "kept",
+    }  # fmt: skip
+
+
+def test_a_lake_s_files_may_be_elsewhere(tmp_path: Path) -> None:
+    lake, catalogue = tmp_path / "lake", tmp_path / "catalogues" / "one.sqlite"
+    settings = LakeSettings(catalog=f"sqlite:{catalogue}", data_path=str(tmp_path / "data"))
+    for file in (catalogue, tmp_path / "data" / "main" / "one.parquet", lake / "key-hash.secret"):
+        with pytest.raises(UsageError, match="choose a file outside the lake"):
+            refuse_inside_lake(file, lake, settings)
+    for file in (tmp_path / "lake.html", tmp_path / "catalogues" / "one.html", Path("/dev/stdout")):
+        refuse_inside_lake(file, lake, settings)
+    on_s3 = LakeSettings(catalog="postgres:dbname=keywatch", data_path="s3://bucket/keywatch")
+    refuse_inside_lake(tmp_path / "s3:" / "bucket" / "keywatch" / "one.html", lake, on_s3)

@@ -10,8 +10,29 @@ from pathlib import Path
 from typing import TextIO
 
 from keywatch.errors import UsageError
+from keywatch.lake import catalogue_file
+from keywatch.settings import LakeSettings
 
 _OWNER_ALONE = 0o600
+
+
+def refuse_inside_lake(file: Path, lake_folder: Path, settings: LakeSettings) -> None:
+    """Refuse to write where a lake keeps its own files.
+
+    Raises:
+        UsageError: `file` is inside the lake's folder or data path, or its catalogue.
+    """
+    place = file.resolve()
+    within = [lake_folder]
+    if settings.data_path is not None and "://" not in settings.data_path:
+        within.append(Path(settings.data_path))
+    catalogue = catalogue_file(lake_folder, settings)
+    is_catalogue = catalogue is not None and place == catalogue.resolve()
+    if is_catalogue or any(place.is_relative_to(folder.resolve()) for folder in within):
+        raise UsageError(
+            f"{file}: this is among the files of the lake {lake_folder}, and nothing was written; "
+            "choose a file outside the lake"
+        )
 
 
 def write_whole(file: Path, text: str | Iterator[str], mode: int = _OWNER_ALONE) -> None:
