@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -24,6 +25,8 @@ VIEWS = (ROOT / "deploy/dashboards/views.sql").read_text("utf-8")
 ATTACH, *QUERIES = re.findall(
     r"```sql\n(.*?)```", (ROOT / "docs/dashboards.md").read_text("utf-8"), re.DOTALL
 )
+LAKE = "/srv/keywatch/lake"
+"""The lake of the documents."""
 RUNS = [("old", "2026-09-28", 3), ("new", "2026-09-28", 5), ("next", "2026-10-05", 7)]
 CASES = [
     ("old", "key_1", "revoke", 50.0), ("new", "key_1", "investigate", 12.0),
@@ -79,9 +82,43 @@ def plain(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckdb.Duck
     with duckdb.connect() as connection:
         for name in ("ducklake", "sqlite_scanner"):
             connection.execute(f"LOAD '{extension_file(name)}'")
-        connection.execute(ATTACH)
+        connection.execute(ATTACH.replace(LAKE, str(folder / "lake")))
         connection.execute(VIEWS)
         yield connection
+
+
+@pytest.mark.parametrize("document", ["dashboards.md", "lake.md"])
+def test_a_copied_lake_is_read_from_any_folder(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalogue has the path that the lake was created by, and there may be another lake."""
+    texts = (ROOT / "docs" / document).read_text("utf-8")
+    (attach,) = re.findall(r"^ATTACH[^;]*sqlite:[^;]*;", texts, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    used("key_1")
+    shutil.copytree("lake", "copy")
+    used("key_2")
+    (tmp_path / "elsewhere").mkdir()
+    for here in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(here)
+        for name, key_ids in (("copy", ["key_1"]), ("lake", ["key_1", "key_2"])):
+            with duckdb.connect() as connection:
+                for extension in ("ducklake", "sqlite_scanner"):
+                    connection.execute(f"LOAD '{extension_file(extension)}'")
+                connection.execute(attach.replace(LAKE, str(tmp_path / name)))
+                files = connection.execute("SELECT DISTINCT filename FROM lake.activity").fetchall()
+                found = connection.execute("SELECT key_id FROM lake.activity ORDER BY 1").fetchall()
+            assert found == [(key_id,) for key_id in key_ids]
+            assert all(file.startswith(str(tmp_path / name)) for (file,) in files)
+
+
+def used(key_id: str) -> None:
+    """Add a key's use to the lake in ``lake``, by a relative path."""
+    with Lake.open(Path("lake"), Settings().storage, create=True) as lake, lake.writing():
+        lake.execute(
+            "INSERT INTO lake.activity BY NAME SELECT $id AS key_id, DATE '2026-09-28' AS day, "
+            "1 AS events", id=key_id,
+        )  # fmt: skip
 
 
 def test_the_queries_of_the_document_answer(plain: duckdb.DuckDBPyConnection) -> None:
