@@ -173,6 +173,9 @@ BAD_LINES = {
     json.dumps(event(timestamp="2026-02-30T00:00:04Z")).encode(): (
         "timestamp is no time; 2026-09-30T00:00:04Z is one"
     ),
+    json.dumps(event(timestamp="2026-09-30T00:00:04+25:00")).encode(): (
+        "timestamp is no time; 2026-09-30T00:00:04Z is one"
+    ),
     json.dumps(event(timestamp="0026-09-30T00:00:04Z")).encode(): (
         "timestamp is not between 2000 and 2099"
     ),

@@ -50,14 +50,16 @@ CREATE OR REPLACE TEMP MACRO log_density(x, mean, variance) AS
 
 -- A time as UTC: RFC 3339, seconds, milli-, micro- or nanoseconds since 1970, or as access logs
 -- have it (30/Sep/2026:10:00:01 +0200); null when it is none. One without an offset is of `zone`;
--- null where that is null. A leap second is the second before it.
+-- null where that is null. No clock is more than 14 hours from UTC. A leap second is the second
+-- before it.
 -- The cast to TIMESTAMP would drop an offset without a word: it serves for Z only.
 CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
     CASE WHEN suffix(text, 'Z') AND strlen(text) BETWEEN 20 AND 30
         THEN try_cast(text AS TIMESTAMP) END,
     CASE
         WHEN regexp_full_match(
-            text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)? ?([Zz]|UTC|[+-]\d\d(:?\d\d)?)'
+            text, '\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)? ?'
+            || '([Zz]|UTC|[+-]((0\d|1[0-3])(:?[0-5]\d)?|14(:?00)?))'
         ) THEN make_timestamp(epoch_us(try_cast(regexp_replace(
             regexp_replace(
                 regexp_replace(upper(text), ' ?UTC$', 'Z'), '(:\d\d):60(\.\d+)?', '\1:59'),
@@ -74,8 +76,9 @@ CREATE OR REPLACE TEMP MACRO utc(text, zone := NULL) AS coalesce(
         WHEN regexp_full_match(text, '\d{15,16}') THEN make_timestamp(try_cast(text AS BIGINT))
         WHEN regexp_full_match(text, '\d{18,19}')
             THEN make_timestamp(try_cast(text AS BIGINT) // 1000)
-        WHEN regexp_full_match(text, '\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}')
-            THEN make_timestamp(epoch_us(try_strptime(text, '%d/%b/%Y:%H:%M:%S %z')))
+        WHEN regexp_full_match(
+            text, '\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]((0\d|1[0-3])[0-5]\d|1400)'
+        ) THEN make_timestamp(epoch_us(try_strptime(text, '%d/%b/%Y:%H:%M:%S %z')))
     END
 );
 
