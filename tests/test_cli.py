@@ -380,6 +380,10 @@ def test_every_command_takes_the_lake_from_the_environment(
         (("review", "--config", "nowhere.toml"), 2, "can't be read"),
         (("detectors", "check", "no_such"), 2, "available: anonymous_network"),
         (("frobnicate",), 2, "frobnicate"),
+        (("demo", "--keys", "0"), 2, "--keys 0 --weeks 9 --seed 1: a sample has 2 keys or more, 2"),
+        (("demo", "--weeks", "1"), 2, "2 to 1000 weeks"),
+        (("demo", "--weeks", "9999"), 2, "2 to 1000 weeks"),
+        (("demo", "--seed=-1"), 2, "a seed of 0 or more"),
     ],
 )
 def test_mistakes_are_told_in_words(

@@ -74,6 +74,15 @@ def said(tmp_path: Path, text: str) -> list[str]:
             "keywatch.toml:1: deliver: routes name unknown channels: chta; did you mean 'chat'?",
         ),
         (
+            "[storage]\nwait_seconds = inf\n",
+            "keywatch.toml:2: storage.wait_seconds: Infinity should be less than or "
+            "equal to 2000000",
+        ),
+        (
+            "[storage]\nwait_seconds = nan\n",
+            "keywatch.toml:2: storage.wait_seconds: NaN should be less than or equal to 2000000",
+        ),
+        (
             "[scoring.family_caps_bits]\norign = 2\n",
             "keywatch.toml:2: scoring.family_caps_bits.orign: \"orign\" should be 'origin', "
             "'endpoints', 'volume', 'client', 'policy' or 'all'; did you mean 'origin'?",

@@ -36,6 +36,8 @@ from .thefts import LOUDNESS, Planned
 __all__ = ["LOUDNESS", "ODDITIES", "Planned", "World", "generate"]
 
 DEFAULT_END = date(2026, 10, 5)
+LEAST_KEYS, LEAST_WEEKS, MOST_WEEKS = 2, 2, 1000
+"""What a world can be made of."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,16 @@ def generate(
     addresses are taken from are first compared with the databases there.
     ValueError for numbers that make no world; LookupError when the databases disagree.
     """
-    if keys < 2 or weeks < 2 or (isinstance(thefts, int) and not 0 <= thefts <= keys):
-        raise ValueError("a world has 2 keys or more, 2 weeks or more, and 0 to `keys` thefts")
+    if (
+        keys < LEAST_KEYS
+        or not LEAST_WEEKS <= weeks <= MOST_WEEKS
+        or seed < 0
+        or (isinstance(thefts, int) and not 0 <= thefts <= keys)
+    ):
+        raise ValueError(
+            f"a world has {LEAST_KEYS} keys or more, {LEAST_WEEKS} to {MOST_WEEKS} weeks, a seed "
+            "of 0 or more, and 0 to `keys` thefts"
+        )
     if geoip_dir is not None:
         from .make_networks import compare_networks
 

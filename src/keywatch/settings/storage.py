@@ -13,6 +13,10 @@ _ENDPOINT = r"(?:https?://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/?
 _CATALOGUES = ("postgres:", "sqlite:")
 
 
+_MOST_SECONDS = 2_000_000
+"""SQLite takes a wait in milliseconds, of 32 bits."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,8 +95,8 @@ class LakeSettings(_Section):
     encrypted: bool | None = None
     """Whether a new lake's Parquet files are encrypted, with keys that are in its catalogue; by
     default not. A lake stays as it was created."""
-    wait_seconds: Annotated[float, Field(ge=0)] = 300
-    """How long a writer waits for another one; then the lake is busy (exit 3)."""
+    wait_seconds: Annotated[float, Field(ge=0, le=_MOST_SECONDS)] = 300
+    """How long a writer waits for another one, at most a week; then the lake is busy (exit 3)."""
     keep_events_days: Annotated[int, Field(ge=30)] | None = None
     """`keywatch lake maintain` prunes older events; by default none."""
     keep_snapshots_days: Annotated[int, Field(ge=1)] = 30
