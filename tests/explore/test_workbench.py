@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import date
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import keywatch
 from keywatch import pipeline
 from keywatch.content import content_path
+from keywatch.detect.detectors import load_detectors
 from keywatch.errors import DetectorError, UsageError
 from keywatch.explore.notebook import LakeView
 from keywatch.lake import Lake
+from tests.prose import ROOT
 from tests.test_pipeline import SETTINGS, WEEK, crowd, daily, key, lake_of, theft
 
 
@@ -94,6 +97,21 @@ def test_a_folder_of_ones_own_is_one_detector_more(lake: LakeView, tmp_path: Pat
     (mine / "detect.sql").write_text("-- grain: visit\nSELECT nothing", encoding="utf-8")
     with pytest.raises(DetectorError, match=r"detect\.sql"):
         lake.detector(mine).evidence()
+
+
+def test_the_documented_parameters_exist() -> None:
+    detectors = {each.id: each for each in load_detectors()}
+    texts = [
+        file.read_text("utf-8")
+        for file in (ROOT / "docs" / "notebooks.md", ROOT / "src/keywatch/explore/workbench.py")
+    ]
+    named = [
+        (re.findall(r'detector\("(\w+)"\)', text), re.findall(r"with_params\((\w+)=", text))
+        for text in texts
+    ]
+    assert all(ids and params for ids, params in named)
+    for ids, params in named:
+        assert set(params) <= {each for one in ids for each in detectors[one].params}
 
 
 def test_what_is_not_there_is_said(lake: LakeView, tmp_path: Path) -> None:

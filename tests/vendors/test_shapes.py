@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from keywatch.vendors import detect_source
 from keywatch.vendors.files import LogFile
 from keywatch.vendors.wrappers import Wrapper, wrappers
 from tests.conftest import Loading, event, events
+from tests.prose import ROOT
 
 REQUESTS = events(3)
 TEXTS = [json.dumps(each) for each in REQUESTS]
@@ -108,8 +110,10 @@ def test_a_log_without_records_is_empty(content: str, quick: Loading) -> None:
 @pytest.mark.parametrize("content", ['{"a": 1}', '[{"a": 1}]', '{"Records": [{"a": 1}]}', "[1]"])
 def test_another_log_is_not_known(content: str, quick: Loading) -> None:
     file = quick.write(content.encode(), "log.json")
-    with pytest.raises(InputError, match="not in a log format known to Keywatch"):
+    with pytest.raises(InputError, match="not in a log format known to Keywatch") as raised:
         detect_source(LogFile(str(file), len(content)))
+    (document,) = re.findall(r"see (\S+\.md)", str(raised.value))
+    assert (ROOT / document).exists()
 
 
 def test_a_long_list_is_known_by_its_first_record(quick: Loading) -> None:

@@ -1,7 +1,7 @@
 """A detector as its author works on it: checked, tested, run on a week, and replayed on the past.
 
     detector = lake.detector("off_hours")              # or the path of a folder of your own
-    other = detector.with_params(prior_strength_days=8)
+    other = detector.with_params(prior_hours=24)
     other.evidence()                                   # what it says of the week
     other.replay(weeks=4)                              # which alerts it would change
 

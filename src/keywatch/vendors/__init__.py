@@ -83,7 +83,7 @@ def _how_to_read(file: LogFile, begins: Beginning) -> str:
     alike = fields_alike(records)
     missing = lacking(alike)
     if "time" in missing or len(missing) > 2:
-        return "set the format with --source, or see README.md, Input"
+        return "set the format with --source, or see docs/input.md"
     command = f"keywatch ingest {shlex.quote(file.path)} {map_options(alike)}"
     if missing:
         more = " ".join(f"--map {each.split()[0]}=FIELD" for each in missing)
