@@ -18,7 +18,7 @@ from keywatch.deliver.message import (
     summary_message,
     with_id,
 )
-from keywatch.deliver.wording import as_text, inert, reason_text, upkeep_lines
+from keywatch.deliver.wording import as_text, facts, inert, reason_text, upkeep_lines
 from keywatch.review.questions import Question
 from tests.deliver.alerts_of import changes_of, messages_of, review_of, upkeep_of
 from tests.report.reviews import (
@@ -111,6 +111,19 @@ def test_a_key_to_rotate_is_replaced_first_and_says_what_it_is() -> None:
     steps = [line.partition(".")[2].strip() for line in lines if line.startswith("  step ")]
     words = ["Create", "Fix", "Revoke", "Before", "Verify"]
     assert [step.split()[0] for step in steps] == words
+
+
+def test_an_environment_is_not_called_the_owner() -> None:
+    for owner, environment, shown in (
+        ("team-mobile", "prod", "  owner        team-mobile · prod"),
+        ("team-mobile", None, "  owner        team-mobile"),
+        (None, "prod", "  environment  prod"),
+    ):
+        case = replace(EXPOSED, owner=owner, environment=environment)
+        (message,) = messages_of(review_of(case))
+        assert shown in as_text(message).splitlines()
+    (message,) = messages_of(review_of(replace(EXPOSED, owner=None, environment=None)))
+    assert not {"owner", "environment"} & dict(facts(message)).keys()
 
 
 def test_a_fact_without_bits_is_a_reason_and_has_none() -> None:

@@ -111,7 +111,7 @@ def facts(message: Message) -> Iterator[tuple[str, str]]:
         key = message.keys[0]
         yield "key", " · ".join(part for part in (key.key_id, key.key, key.name) if part)
         if text := " · ".join(part for part in (key.owner, key.environment) if part):
-            yield "owner", text
+            yield "owner" if key.owner else "environment", text
         if key.ended:
             yield "ended", key.ended
     if message.window:
