@@ -186,10 +186,8 @@ def _notes(
     notes = []
     warm_up = settings.review.warm_up_days
     if not found.assessed:
-        seen = _span((last - first).total_seconds())
         notes.append(
-            f"The lake has only {seen} of history, too little to assess keys against their own "
-            f"history, which takes {warm_up} days before the window. Keys were assessed by policy, "
+            f"{_why_none_is_assessed(first, last, window, warm_up)} Keys were assessed by policy, "
             "sensitive calls and peers only."
         )
     elif young := found.warming_up:
@@ -222,6 +220,27 @@ def _unknown_notes(lake: Lake, window: Window) -> tuple[str, ...]:
         f"{count(addresses, 'address', 'addresses')}, and every request was denied "
         f"({count(requests, 'request')}): not in an inventory and never accepted, they were not "
         "assessed as keys.",
+    )
+
+
+def _why_none_is_assessed(
+    first: datetime, last: datetime, window: Window, warm_up_days: int
+) -> str:
+    if window.start - first >= timedelta(days=warm_up_days):
+        return (
+            f"No key of this window was in use on {warm_up_days} days or more before it, so none "
+            "was assessed against its own history."
+        )
+    # Rounded, it must not be as long as what is needed.
+    is_short = last - first < timedelta(days=warm_up_days - 0.5)
+    reach = (
+        f"The lake has only {_span((last - first).total_seconds())} of history, too little"
+        if is_short
+        else f"The log begins on {first:%Y-%m-%d}, too late"
+    )
+    return (
+        f"{reach} to assess keys against their own history, which takes {warm_up_days} days before "
+        "the window."
     )
 
 
@@ -278,9 +297,15 @@ def _calibration_notes(calibration: CalibrationSummary | None) -> tuple[str, ...
             "unfamiliar places decide what to revoke, and a threshold in the settings what to "
             "investigate.",
         )
+    # Of fewer cases than a rank needs, each p-value is the tail's.
+    which = (
+        f"P-values below {RANK_CASES / (calibration.cases + 1):.2g}"
+        if calibration.cases >= RANK_CASES
+        else "All p-values"
+    )
     return (
-        f"P-values below {RANK_CASES / (calibration.cases + 1):.2g} are extrapolated from "
-        f"{calibration.cases:,} replayed cases with an exponential tail.",
+        f"{which} are extrapolated from {count(calibration.cases, 'replayed case')} with an "
+        "exponential tail.",
     )
 
 
