@@ -407,3 +407,10 @@ def test_a_masked_form_of_several_keys_is_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="9e1d' matches several keys: key_1, key_2"):
         pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, NO_REPLAY)
     assert pipeline.explain_absence(lake, "key_2", WEEK, NO_REPLAY).startswith("key_2: 3 requ")
+    with Lake.open(lake) as opened, opened.writing():  # only one of them is in the inventory
+        opened.execute(
+            "INSERT INTO lake.keys BY NAME SELECT 'key_1' AS key_id, $key AS \"key\", "
+            "1 AS import_id", key="ply_live_prod_4f8a2c…9e1d",
+        )  # fmt: skip
+    with pytest.raises(UsageError, match="9e1d' matches several keys: key_1, key_2"):
+        pipeline.explain_absence(lake, "ply_live_prod_4f8a2c…9e1d", WEEK, NO_REPLAY)
