@@ -237,6 +237,7 @@ def demo(
     )
     settings = settings.model_copy(update={"storage": own})
     with _folder(keep) as folder:
+        _keep_out_of_lake(html, folder / "lake", settings)
         world = sample.generate(folder / "sample", keys=keys, weeks=weeks, seed=seed)
         print(
             f"Generated a log with {count(world.events, 'request')} by {count(keys, 'key')} over "
@@ -573,7 +574,8 @@ def review(
     from keywatch.report import render_new_networks, render_review
     from keywatch.text.document import json_text, review_schema, review_text
 
-    _keep_out_of_lake(output, common)
+    if output is not None:
+        _keep_out_of_lake(output, common.lake, common.settings())
     if schema:
         _write(json_text(review_schema()), output)
         return
@@ -1555,7 +1557,7 @@ def lake_export(
     from keywatch.text.phrases import count
 
     settings, window = common.settings(), within.chosen()
-    _keep_out_of_lake(output, common)
+    _keep_out_of_lake(output, common.lake, settings)
     if format == "stix":
         if key is not None or window is not None:
             raise UsageError(
@@ -1635,11 +1637,11 @@ def doctor(
         raise SystemExit(EXIT_FINDINGS)
 
 
-def _keep_out_of_lake(output: Path | None, common: Common) -> None:
+def _keep_out_of_lake(output: Path | None, lake: Path, settings: Settings) -> None:
     if output is not None:
         from keywatch.report.output import refuse_inside_lake
 
-        refuse_inside_lake(output, common.lake, common.settings().storage)
+        refuse_inside_lake(output, lake, settings.storage)
 
 
 def _write(text: str | Iterator[str], output: Path | None) -> None:

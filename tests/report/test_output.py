@@ -86,6 +86,14 @@ def test_a_lake_s_files_are_not_overwritten(words: list[str], name: str, tmp_pat
     }  # fmt: skip
 
 
+def test_the_demo_s_page_is_no_file_of_its_lake(tmp_path: Path) -> None:
+    page = tmp_path / "kept" / "lake" / "catalog.sqlite"
+    ran = keywatch("demo", "--keep", tmp_path / "kept", "--html", page, cwd=tmp_path)
+    assert ran.code == 2
+    assert "choose a file outside the lake" in ran.err
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
 def test_a_lake_s_files_may_be_elsewhere(tmp_path: Path) -> None:
     lake, catalogue = tmp_path / "lake", tmp_path / "catalogues" / "one.sqlite"
     settings = LakeSettings(catalog=f"sqlite:{catalogue}", data_path=str(tmp_path / "data"))
