@@ -322,6 +322,13 @@ def test_a_name_is_not_guessed_by_who_has_an_alert(memory: Lake, window: Window 
         verdicts.undo(memory, "board", **ANA)
 
 
+def test_a_name_is_not_guessed_by_who_is_in_use_now(memory: Lake) -> None:
+    two_boards(memory)
+    memory.execute("UPDATE lake.activity SET day = day - 60 WHERE key_id = 'key_2'")
+    with pytest.raises(UsageError, match="'board' matches several keys: key_1, key_2; use the"):
+        verdicts.give(memory, "board", "benign", window=week(), **ANA)
+
+
 def test_an_id_comes_before_a_name(memory: Lake) -> None:
     two_boards(memory)
     memory.execute("UPDATE lake.keys SET name = 'key_2' WHERE key_id = 'key_1'")

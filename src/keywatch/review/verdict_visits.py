@@ -58,30 +58,42 @@ def subject(lake: Lake, key: str, window: Window | None) -> Subject:
     Without a window: its newest alert; of a key that has none, the week reviewed last.
 
     Raises:
-        UsageError: no such key, or several keys that were used then or have an alert are called
-            so, or it was not used in that window, or no week was reviewed.
+        UsageError: no such key, or several keys that were in use are called so, or it was not
+            used in that window, or no week was reviewed.
     """
-    candidates = key_ids(lake, key)
-    if key in candidates:
-        candidates = [key]
-    alerted = _alerted(lake, candidates, window)
-    of = window or (alerted[0].window if alerted else _reviewed_last(lake))
+    key_id = the_one(key, _in_use(lake, key, key_ids(lake, key)))
+    if found := _alerted(lake, key_id, window):
+        return found
+    of = window or _reviewed_last(lake)
     if of is None:
         raise UsageError(
             "no week has been reviewed yet: choose one with --week, or review it first"
         )
     used = lake.rows(
-        "SELECT DISTINCT key_id FROM lake.activity WHERE list_contains($key_ids, key_id) "
-        "AND day >= $start AND day < $end",
-        key_ids=candidates,
+        "SELECT 1 FROM lake.activity "
+        "WHERE key_id = $key_id AND day >= $start AND day < $end LIMIT 1",
+        key_id=key_id,
         start=of.start,
         end=of.end,
     )
-    named = {key_id for (key_id,) in used} | {each.key_id for each in alerted}
-    if not named:
+    if not used:
         raise UsageError(f"{key} was not used from {_span(of)}: no verdict is possible")
-    key_id = the_one(key, named)
-    return alerted[0] if alerted else Subject(key_id, of, is_alerted=False)
+    return Subject(key_id, of, is_alerted=False)
+
+
+def _in_use(lake: Lake, key: str, found: Sequence[str]) -> Sequence[str]:
+    """Those of several keys that are called so that were ever in use; all, where none was."""
+    if key in found or len(found) == 1:
+        return found
+    used = lake.rows(
+        """
+        SELECT key_id FROM lake.activity WHERE list_contains($key_ids, key_id)
+        UNION
+        SELECT key_id FROM lake.recommendations WHERE list_contains($key_ids, key_id)
+        """,
+        key_ids=list(found),
+    )
+    return [key_id for (key_id,) in used] or found
 
 
 def key_ids(lake: Lake, key: str) -> list[str]:
@@ -141,8 +153,7 @@ def the_one(key: str, key_ids: Iterable[str]) -> str:
     return found[0]
 
 
-def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> list[Subject]:
-    """The newest alert of each of these keys that has one, the newest first."""
+def _alerted(lake: Lake, key_id: str, window: Window | None) -> Subject | None:
     rows = lake.rows(
         """
         WITH alerted AS (
@@ -156,21 +167,19 @@ def _alerted(lake: Lake, candidates: Sequence[str], window: Window | None) -> li
             WHERE kind = 'migration'
         )
 
-        SELECT key_id, window_start, window_end
+        SELECT window_start, window_end
         FROM alerted
-        WHERE list_contains($key_ids, key_id)
+        WHERE key_id = $key_id
             AND ($start::TIMESTAMP IS NULL OR window_start = $start AND window_end = $end)
         ORDER BY window_start > $now, window_start DESC, made_at DESC
+        LIMIT 1
         """,
         now=utc_now(),
-        key_ids=list(candidates),
+        key_id=key_id,
         start=window and window.start,
         end=window and window.end,
     )
-    newest: dict[str, Subject] = {}
-    for key_id, start, end in rows:
-        newest.setdefault(key_id, Subject(key_id, Window(start, end), is_alerted=True))
-    return list(newest.values())
+    return Subject(key_id, Window(*rows[0]), is_alerted=True) if rows else None
 
 
 def _reviewed_last(lake: Lake) -> Window | None:
