@@ -1581,7 +1581,7 @@ def lake_forget(named: str, *, yes: bool = False, common: Common = _DEFAULTS) ->
     Parameters
     ----------
     named
-        Id, masked form or name of a key; or an address.
+        Id, masked form or name of a key; or an address. Of the lake: nothing else is accepted.
     yes
         Confirm; this can't be undone.
     """

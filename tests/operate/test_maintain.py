@@ -246,3 +246,93 @@ def test_a_name_of_two_keys_and_a_typo_are_refused(loading: Loading) -> None:
         )
     with pytest.raises(UsageError, match="2 keys: key_1, key_2"):
         maintain.forget(loading.lake, "web")
+
+
+WORDS = ("GET", "ana", "v1", "checks", "cli", "192.0.2.0/24", "192.0.2.99", "Pulsely", "", " ")
+
+
+def test_what_is_neither_a_key_nor_an_address_is_refused_and_changes_nothing(
+    loading: Loading,
+) -> None:
+    loading.take([event(key_id="key_1", ip="192.0.2.1", user_agent="cli/1.0 (ana)")])
+    with loading.lake.writing():
+        loading.lake.execute(
+            "INSERT INTO lake.keys BY NAME SELECT 'key_1' AS key_id, 'ana' AS owner, 1 AS import_id"
+        )
+    before = tables_of(loading.lake)
+    for word in WORDS:
+        with pytest.raises(UsageError, match=r"no such key or address.*keywatch keys list"):
+            maintain.forget(loading.lake, word)
+    assert tables_of(loading.lake) == before
+    ran = keywatch("lake", "forget", "GET", "--yes", "--lake", loading.folder / "lake")
+    assert (ran.code, "no such key or address" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("word", ["GET", "v1", "1", "api", "rotate", "200", "proxy"])
+def test_a_key_that_is_called_like_a_word_takes_nothing_from_others(
+    loading: Loading, word: str
+) -> None:
+    line = {"method": "GET", "path": "/v1/api/checks/1", "user_agent": "proxy/1.0 api 200"}
+    loading.take(
+        [
+            event(key_id="key_1", **line),
+            event(key_id=word, **line),
+            {"key_id": "key_1", "ip": AWAY, "path": "/v1/api"},
+            {"key_id": word, "ip": AWAY, "path": "/v1/api"},
+        ]
+    )
+    others = ("events", "activity", "transitions", "activity_hours", "rejects")
+    kept = {
+        table: loading.lake.rows(f"FROM lake.{table} WHERE key_id = 'key_1' ORDER BY ALL")
+        for table in others
+    }
+    assert all(kept.values())
+    with loading.lake.writing():
+        loading.lake.execute(
+            "INSERT INTO lake.keys BY NAME SELECT 'key_1' AS key_id, $word AS replaces, "
+            "'api proxy' AS name, 'rotate' AS environment, 1 AS import_id",
+            word=word,
+        )
+        loading.lake.execute(
+            "INSERT INTO lake.alerts BY NAME FROM (VALUES "
+            "('both', ['key_1', $word], 'rotate', $word || ' grew', "
+            "json_object('keys', [$word], 'why', 'with ' || $word, 'endpoint', 'GET /v1/api')), "
+            "('other', ['key_1'], 'rotate', 'GET /v1/api 1 200 proxy: rotate', "
+            "json_object('key_id', 'key_1', 'action', $word, 'why', 'with ' || $word))) "
+            "AS a (alert_id, key_ids, action, why, document)",
+            word=word,
+        )
+        other = loading.lake.rows("FROM lake.alerts WHERE alert_id = 'other'")
+    done = maintain.forget(loading.lake, word)
+    assert done.deleted["events"] == 1
+    assert done.deleted["rejects"] == 1
+    for table, rows in kept.items():
+        assert loading.lake.rows(f"FROM lake.{table} ORDER BY ALL") == rows
+    assert loading.lake.rows("SELECT replaces, name, environment FROM lake.keys") == [
+        ("[forgotten]", "api proxy", "rotate")
+    ]
+    assert loading.lake.rows("FROM lake.alerts WHERE alert_id = 'other'") == other
+    assert loading.lake.rows(
+        "SELECT key_ids, why, action, document ->> '$.keys[0]', document ->> 'why', "
+        "document ->> 'endpoint' FROM lake.alerts WHERE alert_id = 'both'"
+    ) == [
+        (["key_1", "[forgotten]"], "[forgotten] grew", "rotate", "[forgotten]", "with [forgotten]",
+         "GET /v1/api")
+    ]  # fmt: skip
+
+
+def test_lines_that_could_not_be_read_go_with_their_own_address(loading: Loading) -> None:
+    unread = [{"key_id": "key_1", "ip": ip} for ip in ("192.0.2.1", "192.0.2.10")]
+    loading.take([event(ip=HOME), *unread], max_reject_share=1.0)
+    assert maintain.forget(loading.lake, "192.0.2.1").deleted == {"rejects": 1}
+    assert loading.lake.value("SELECT count(*) FROM lake.rejects WHERE text LIKE '%.10%'") == 1
+
+
+def test_with_a_principal_the_events_of_its_sessions_go(loading: Loading) -> None:
+    loading.take([event(key_id="session_1"), event(key_id="session_2"), event(key_id="key_1")])
+    with loading.lake.writing():
+        loading.lake.execute(
+            "UPDATE lake.events SET principal = 'deploy' WHERE key_id LIKE 'session%'"
+        )
+    assert maintain.forget(loading.lake, "deploy").deleted == {"events": 2}
+    assert loading.lake.rows("SELECT key_id, principal FROM lake.events") == [("key_1", None)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -28,6 +28,15 @@ from keywatch.settings import LakeSettings
 FORGOTTEN = "[forgotten]"
 """Stands where a key or an address stood in a text that is kept."""
 
+_LOGGED = frozenset(
+    ("method", "endpoint", "endpoints", "path", "kept", "object", "previous", "agent", "agents",
+     "user_agent", "status_class", "request_id")
+)  # fmt: skip
+"""Columns, and fields of documents, with text of the log: what a key is called is no part of it."""
+_OF_KEYS = frozenset(
+    ("key_id", "key_ids", "key", "keys", "principal", "session", "sessions", "replaces")
+)
+"""Columns, and fields of documents, that name keys."""
 _EVERY = timedelta(days=1)
 _MOST_LOADS = 500
 """Chosen: about 3,000 files. A query of the lake reads the catalogue's rows of all of them, in
@@ -222,10 +231,14 @@ def forget(lake: Lake, named: str) -> Forgotten:
         LakeBusyError: another writer did not finish in time.
     """
     with lake.writing():
-        is_address, marks, names = _marks(lake, named)
-        found = _erase(lake, is_address, marks, names)
-        if not (found.deleted or found.mended) and not is_purge_due(lake):
-            raise UsageError(f"{named}: no such key or address in the lake")
+        known = _known(lake, named)
+        if known is None and not is_purge_due(lake):
+            raise UsageError(
+                f"{named!r}: no such key or address in the lake. Name a key by its id, masked form "
+                "or name (keywatch keys list shows them), or one whole address as logged (keywatch "
+                "case KEY shows them); not a prefix, an owner or another word"
+            )
+        found = Forgotten(named) if known is None else _erase(lake, known)
         lake.execute("INSERT INTO lake.maintenance VALUES (NULL, 'to purge', NULL)")
     _purge(lake)
     folder = lake.folder
@@ -233,31 +246,99 @@ def forget(lake: Lake, named: str) -> Forgotten:
     return replace(found, set_aside=aside)
 
 
-def _marks(lake: Lake, named: str) -> tuple[bool, list[str], list[str]]:
-    """Whether it is an address; what says that a text is about it; what else is it called there."""
+@dataclass(frozen=True)
+class _Known:
+    """What is forgotten: how rows name it, and what else a key is called in texts that do."""
+
+    marks: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    is_address: bool = False
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The columns by which a row is its own."""
+        return ("address", "ip") if self.is_address else ("key_id", "principal")
+
+    @property
+    def clear(self) -> list[str]:
+        """Those of `marks` that no text has as a word without being about it."""
+        return [mark for mark in self.marks if self.is_address or _is_clear(mark)]
+
+    @property
+    def unclear(self) -> list[str]:
+        """The others, as ``api`` and ``1``: looked for only where a key is named."""
+        return [mark for mark in self.marks if mark not in self.clear]
+
+
+def _is_clear(mark: str) -> bool:
+    """Whether an id is no word that a log may have: ``key_1`` is not; ``api``, ``v1``, ``200`` are.
+
+    It has letters and digits, and 12 characters, or five with ``_`` or ``-`` among them; or it is
+    16 capitals or digits, or a mail address.
+    """
+    if re.search(r"[^\W\d_]", mark) and re.search(r"\d", mark):
+        return len(mark) >= 12 or (len(mark) >= 5 and re.search("[_-]", mark) is not None)
+    return "@" in mark[1:] or (len(mark) >= 16 and (mark.isupper() or mark.isdigit()))
+
+
+def _known(lake: Lake, named: str) -> _Known | None:
+    """What is called so, if the lake or the inventory has it."""
     with suppress(ValueError):
         address = str(ip_address(named.strip().strip("[]")))
-        logged = lake.rows(
-            "SELECT DISTINCT address FROM lake.origins WHERE $ip IN (address, ip)", ip=address
-        )
-        return True, sorted({named, address, *(text for (text,) in logged)}), []
+        return _known_address(lake, named, address)
+    return _known_key(lake, named) if named.strip() else None
+
+
+def _known_address(lake: Lake, named: str, address: str) -> _Known | None:
+    logged = lake.rows(
+        "SELECT DISTINCT address FROM lake.origins WHERE $ip IN (address, ip)", ip=address
+    )
+    known = _Known(tuple(sorted({named, address, *(text for (text,) in logged)})), is_address=True)
+    lake.create_text_function("mend_text", _mender(known.marks, ()))
+    for table, texts in _text_columns(lake).items():
+        mine = _of_it(known, table, texts)
+        if mine and lake.value(
+            f"SELECT count(*) FROM lake.{table} WHERE {mine}", marks=list(known.marks)
+        ):
+            return known
+    return None
+
+
+def _known_key(lake: Lake, named: str) -> _Known | None:
+    of_ids = " UNION ".join(
+        f"SELECT key_id FROM lake.{table} WHERE key_id = $named"
+        for table, texts in _text_columns(lake).items()
+        if "key_id" in texts
+    )
     key_ids = [
         key_id
         for (key_id,) in lake.rows(
-            """
-            SELECT key_id FROM lake.keys WHERE $named IN (key_id, "key", name)
+            f"""
+            {of_ids}
             UNION
-            SELECT key_id FROM lake.activity WHERE key_id = $named
+            SELECT key_id FROM lake.keys WHERE $named IN ("key", name)
             UNION
             SELECT key_id FROM lake.events WHERE "key" = $named
+            UNION
+            SELECT key_id FROM lake.held_back WHERE "key" = $named
+            UNION
+            SELECT coalesce(key_id, "key") FROM lake.leaked_keys WHERE "key" = $named
+            UNION
+            SELECT session FROM lake.sessions WHERE session = $named
+            UNION
+            SELECT principal FROM lake.events WHERE principal = $named
+            UNION
+            SELECT principal FROM lake.held_back WHERE principal = $named
             ORDER BY key_id
             """,
             named=named,
         )
     ]
+    if not key_ids:
+        return None
     if len(key_ids) > 1:
         raise UsageError(f"{named!r} matches {len(key_ids)} keys: {', '.join(key_ids)}; use the id")
-    key_id = key_ids[0] if key_ids else named
+    key_id = key_ids[0]
     shown, names = lake.rows(
         """
         SELECT list(DISTINCT "key") FILTER ("key" IS NOT NULL),
@@ -280,34 +361,70 @@ def _marks(lake: Lake, named: str) -> tuple[bool, list[str], list[str]]:
             shown=list(shown or ()),
         )
     }
-    return False, [key_id, *sorted(set(shown or ()) - shared)], list(names or ())
+    others = sorted(set(shown or ()) - shared - {key_id})
+    return _Known((key_id, *others), tuple(names or ()))
 
 
-def _erase(lake: Lake, is_address: bool, marks: Sequence[str], names: Sequence[str]) -> Forgotten:
+def _of_it(known: _Known, table: str, texts: Mapping[str, str]) -> str:
+    """The condition by which rows of `table` are its own; of `marks`, which the query is given."""
+    conditions = [
+        f"list_contains($marks::VARCHAR[], {name})" for name in known.own if name in texts
+    ]
+    if table == "rejects":
+        if known.clear:
+            conditions.append(f"({_names_one('text', known.clear)} AND mend_text(text) <> text)")
+        if known.unclear:
+            quotes = _names_one("text", [f'"{mark}"' for mark in _written(known.unclear)])
+            conditions.append(f"({quotes} AND mend_document(text) <> text)")
+    return " OR ".join(conditions)
+
+
+def _erase(lake: Lake, known: _Known) -> Forgotten:
     """Delete what is of it, and mend what names it."""
-    found = Forgotten(marks[0])
-    own = ("address", "ip") if is_address else ("key_id",)
+    found = Forgotten(known.marks[0])
     columns = _text_columns(lake)
-    if not is_address:
-        _delete_alerts(lake, marks[0], found)
+    lake.create_text_function("mend_text", _mender(known.clear, known.names))
+    lake.create_text_function("mend_logged", _mender(known.clear, ()))
+    lake.create_text_function("mend_document", _document_mender(known.unclear, known.names))
+    lake.create_text_function("mend_words", _mender(known.unclear, known.names))
+    lake.create_text_function("mend_key", lambda text: FORGOTTEN if text in known.unclear else text)
+    if not known.is_address:
+        _delete_alerts(lake, known.marks[0], found)
     for table, texts in columns.items():
-        mine = " OR ".join(
-            f"list_contains($marks::VARCHAR[], {name})" for name in own if name in texts
-        )
-        if table == "rejects":
-            told = [_names_it("text", mark) for mark in _written(marks)]
-            mine = " OR ".join([*filter(None, [mine]), *told])
-        if mine:
-            _count_and_delete(lake, table, mine, found, marks=list(marks))
-    lake.create_text_function("mend_text", _mender(marks, names))
+        if mine := _of_it(known, table, texts):
+            _count_and_delete(lake, table, mine, found, marks=list(known.marks))
     # Stored reviews are made anew.
     del columns["reviews"]
     for table, texts in columns.items():
-        for name, kind in texts.items():
-            _mend(lake, table, name, kind, marks, found)
+        if known.clear:
+            for name, kind in texts.items():
+                mend = "mend_logged" if name in _LOGGED else "mend_text"
+                naming = _names_one(f'"{name}"::VARCHAR', known.clear)
+                _mend(lake, table, name, kind, mend, naming, found)
+        if known.unclear:
+            _mend_unclear(lake, table, texts, known.unclear, found)
     if found.deleted or found.mended:
         lake.execute("DELETE FROM lake.reviews")
     return found
+
+
+def _mend_unclear(
+    lake: Lake, table: str, texts: Mapping[str, str], marks: Sequence[str], found: Forgotten
+) -> None:
+    """Where an id may be a word: columns of keys, and documents and reasons that name the key."""
+    for name, kind in texts.items():
+        if kind == "JSON":
+            quotes = [f'"{mark}"' for mark in _written(marks)]
+            naming = _names_one(f'"{name}"::VARCHAR', quotes)
+            _mend(lake, table, name, kind, "mend_document", naming, found)
+    some = "[" + ", ".join(map(quoted, marks)) + "]"
+    if {"why", "key_ids"} <= texts.keys():
+        naming = f"list_has_any(key_ids, {some})"
+        _mend(lake, table, "why", texts["why"], "mend_words", naming, found)
+    for name in _OF_KEYS & texts.keys():
+        is_list = texts[name] == "VARCHAR[]"
+        naming = f'list_has_any("{name}", {some})' if is_list else f'"{name}" IN {some}'
+        _mend(lake, table, name, texts[name], "mend_key", naming, found)
 
 
 def _delete_alerts(lake: Lake, key_id: str, found: Forgotten) -> None:
@@ -336,16 +453,14 @@ def _count_and_delete(lake: Lake, table: str, mine: str, found: Forgotten, **nam
 
 
 def _mend(
-    lake: Lake, table: str, column: str, kind: str, marks: Sequence[str], found: Forgotten
+    lake: Lake, table: str, column: str, kind: str, mend: str, naming: str, found: Forgotten
 ) -> None:
     name = f'"{column}"'
-    text = f"{name}::VARCHAR"
-    mended = f"mend_text({name})"
+    mended = f"{mend}({name})"
     if kind == "VARCHAR[]":
-        mended = f"list_transform({name}, lambda each: mend_text(each))"
+        mended = f"list_transform({name}, lambda each: {mend}(each))"
     elif kind == "JSON":
-        mended = f"mend_text({text})::JSON"
-    naming = "(" + " OR ".join(_names_it(text, mark) for mark in _written(marks)) + ")"
+        mended = f"{mend}({name}::VARCHAR)::JSON"
     differs = f"{naming} AND {mended} IS DISTINCT FROM {name}"
     count = lake.value(f"SELECT count(*) FROM lake.{table} WHERE {differs}")
     if count:
@@ -353,8 +468,9 @@ def _mend(
         found.mended[table] = found.mended.get(table, 0) + count
 
 
-def _names_it(column: str, mark: str) -> str:
-    return f"contains({column}, {quoted(mark)})"
+def _names_one(column: str, marks: Sequence[str]) -> str:
+    each = (f"contains({column}, {quoted(mark)})" for mark in _written(marks))
+    return f"({' OR '.join(each)})"
 
 
 def _written(marks: Sequence[str]) -> list[str]:
@@ -373,12 +489,49 @@ def _mender(marks: Sequence[str], names: Sequence[str]) -> Callable[[str], str]:
         some = "|".join(map(re.escape, longest_first))
         return re.compile(rf"(?<![\w:-])(?<!\d\.)(?:{some})(?![\w:-]|\.\d)")
 
+    if not marks:
+        return lambda text: text
     of_marks = pattern(marks)
     of_names = pattern([name for name in names if name.strip()]) if any(names) else None
 
     def mend(text: str) -> str:
         mended, count = of_marks.subn(FORGOTTEN, text)
         return of_names.sub(FORGOTTEN, mended) if count and of_names else mended
+
+    return mend
+
+
+def _document_mender(marks: Sequence[str], names: Sequence[str]) -> Callable[[str], str]:
+    """Mends a document in JSON that names one of `marks` where it names keys; others stay.
+
+    In such a document values that are one of them, and sentences with one, are mended.
+    """
+    in_words = _mender(marks, names)
+
+    def names_it(value: object, field: str = "") -> bool:
+        if isinstance(value, dict):
+            return any(names_it(each, name) for name, each in value.items())
+        if isinstance(value, list):
+            return any(names_it(each, field) for each in value)
+        return field in _OF_KEYS and value in marks
+
+    def mended(value: object, field: str = "") -> object:
+        if isinstance(value, dict):
+            return {name: mended(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [mended(each, field) for each in value]
+        if not isinstance(value, str) or field in _LOGGED:
+            return value
+        if field in _OF_KEYS:
+            return FORGOTTEN if value in marks else value
+        return in_words(value) if " " in value else value
+
+    def mend(text: str) -> str:
+        try:
+            document = json.loads(text)
+        except ValueError:
+            return text
+        return json.dumps(mended(document)) if names_it(document) else text
 
     return mend
 
@@ -461,7 +614,10 @@ def render_forgotten(done: Forgotten) -> Iterator[str]:
     from keywatch.text.phrases import count
     from keywatch.text.safe_text import printable
 
-    yield f"{printable(done.what)} erased."
+    if done.deleted or done.mended:
+        yield f"{printable(done.what)} erased."
+    else:
+        yield f"An interrupted erasure is complete; the lake has no {printable(done.what)}."
     for table, rows in sorted(done.deleted.items()):
         yield f"  {table:20}{count(rows, 'row')} deleted"
     for table, rows in sorted(done.mended.items()):
