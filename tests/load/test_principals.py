@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from keywatch.text.secrets import Redactor
 from tests.conftest import Loading, as_json_lines
 
 ACCOUNT = "210987654321"
@@ -93,3 +94,35 @@ def test_a_principal_in_a_log_is_hostile_too(quick: Loading) -> None:
     assert full not in stored[0]
     assert stored[1]
     assert full not in str(quick.lake.rows("FROM lake.activity"))
+
+
+def test_long_principals_stay_distinct(quick: Loading) -> None:
+    path = "p" * (200 - len(f"arn:aws:iam::{ACCOUNT}:role/"))
+    fits = f"arn:aws:iam::{ACCOUNT}:role/{path}"
+    roles = [fits, *(f"{fits}/{n}" for n in range(3)), f"{fits}/0"]
+    quick.take(
+        [
+            record(n, f"ASIAQ3WR00000000000{n}", session_of("etl", "nightly", role))
+            for n, role in enumerate(roles)
+        ]
+    )
+    stored = [text for (text,) in quick.lake.rows("SELECT principal FROM lake.events ORDER BY ts")]
+    assert stored[0] == fits
+    redactor = Redactor(quick.lake.secret)
+    assert stored[1:] == [f"{fits[:183]}#{redactor.key_hash(role)}" for role in roles[1:]]
+    assert {len(text) for text in stored} == {200}
+    keys = quick.lake.rows("SELECT DISTINCT key_id FROM lake.activity")
+    assert {key_id for (key_id,) in keys} == set(stored)
+    assert len(set(stored)) == 4
+
+
+def test_a_long_key_that_is_its_own_principal_has_none(quick: Loading) -> None:
+    who = "s" * 230
+    actor = {"user": {"uid": who, "credential_uid": who}, "session": {"uid": "s", "issuer": who}}
+    line = {
+        "class_uid": 6003, "activity_id": 2, "time": 1790762400000, "metadata": {"uid": "1"},
+        "api": {"operation": "Read", "service": {"name": "x"}}, "actor": actor,
+        "src_endpoint": {"ip": "52.16.10.20"},
+    }  # fmt: skip
+    quick.take([line])
+    assert quick.lake.rows("SELECT key_id, principal FROM lake.events") == [(who[:200], None)]

@@ -27,7 +27,7 @@ class Engine:
         self.redactor: Redactor | None = None
         self.scratch.execute("SET VARIABLE time_zone = $zone", zone=time_zone)
         # A function that is made anew would have all queries planned anew.
-        for name in ("redact", "mask_key", "exposes"):
+        for name in ("redact", "mask_key", "exposes", "key_hash"):
             self.scratch.create_text_function(name, self._by_redactor(name))
         self.scratch.create_text_function("plain_path", plain_path)
 

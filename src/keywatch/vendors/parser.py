@@ -47,6 +47,8 @@ _MOST_CHARACTERS = {
     "address": 2**31 - 1, "endpoint": 200, "object": 300,
 }  # fmt: skip
 """Of the texts that are redacted; an address is cut when it is read."""
+_KEPT_APART = "principal"
+"""Of the one column whose longer texts end with a keyed hash of the whole."""
 _PAGE = 64
 """Texts that are searched for secrets at once: it takes longer to begin a search than to go on."""
 _REPEATED = ("key_id", "key", "principal", "method", "path", "user_agent", "address", "endpoint",
@@ -330,6 +332,10 @@ class Parser:
         key_ids = pc.utf8_trim(columns["key_id"].dictionary, " \t\r\n")
         key_ids = pc.if_else(pc.equal(key_ids, ""), None, key_ids)
         columns["key_id"] = _mapped(columns["key_id"], key_ids)
+        longest = pc.max(pc.utf8_length(columns[_KEPT_APART].dictionary)).as_py() or 0
+        if longest > _MOST_CHARACTERS[_KEPT_APART]:
+            # As long as they are whole: of the two only this one ends with a hash.
+            columns["principal"] = _unless_equal(columns["principal"], columns["key_id"])
         ids = rows["request_id"].cast(pa.string()).combine_chunks()
         columns["request_id"] = pa.DictionaryArray.from_arrays(np.arange(len(ids)), ids)
         is_id = pc.equal(rows["key"], columns["key_id"].dictionary_decode())
@@ -359,9 +365,15 @@ class Parser:
         sizes = [len(each) for each in texts]
         every = pa.concat_arrays(texts)
         most = np.repeat([*_MOST_CHARACTERS.values()], sizes)
+        apart = np.repeat([name == _KEPT_APART for name in _MOST_CHARACTERS], sizes)
         patterns = {kind: suspect_pattern(kind) for kind in KINDS}
         where = np.flatnonzero(self._may_be_suspect(every, most, patterns))
-        numbered = {"n": where, "text": every.take(pa.array(where)), "most": most[where]}
+        numbered = {
+            "n": where,
+            "text": every.take(pa.array(where)),
+            "most": most[where],
+            "apart": apart[where],
+        }
         with self._scratch.registered("texts", pa.table(numbered)):
             found = self._scratch.planned(self._redacted_sql, **patterns)
         numbers, first = found["n"].to_numpy(), 0

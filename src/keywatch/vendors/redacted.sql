@@ -1,5 +1,7 @@
--- grain: one text of texts (n, text, most) that is not as it is logged, or too long; the others are
--- stored as they are; in order of n. Redacted first, and only then cut to `most` bytes.
+-- grain: one text of texts (n, text, most, apart) that is not as it is logged, or too long; the
+-- others are stored as they are; in order of n. Redacted first, and only then cut to `most`
+-- characters, of which the last 17 are '#' and a keyed hash of the whole where texts are kept
+-- `apart`.
 -- Parameters: $token, $bare and $place, the patterns of data/secrets.toml and of the vendors' keys.
 -- Only suspects go through Python, where encoded text is decoded; what is still encoded after one
 -- decoding, or is no UTF-8 then, is suspect.
@@ -11,7 +13,7 @@ WITH decoded AS (
 read_twice AS (SELECT *, concat_ws(chr(10), text, decoded) AS readings FROM decoded),
 
 checked AS (
-    SELECT n, text, most,
+    SELECT n, text, most, apart,
         -- A CASE, because DuckDB evaluates both sides of an OR.
         CASE
             WHEN contains(text, '\') THEN true
@@ -25,9 +27,17 @@ checked AS (
             ELSE strlen(text) > most
         END AS suspect
     FROM read_twice
+),
+
+redacted AS (
+    SELECT n, most, apart, text AS logged, redact(text) AS text FROM checked WHERE suspect
 )
 
-SELECT n, left(redact(text), most) AS text, exposes(text) <> '' AS exposed
-FROM checked
-WHERE suspect
+SELECT n,
+    CASE
+        WHEN apart AND length(text) > most THEN left(text, most - 17) || '#' || key_hash(logged)
+        ELSE left(text, most)
+    END AS text,
+    exposes(logged) <> '' AS exposed
+FROM redacted
 ORDER BY n
