@@ -336,3 +336,11 @@ def test_with_a_principal_the_events_of_its_sessions_go(loading: Loading) -> Non
         )
     assert maintain.forget(loading.lake, "deploy").deleted == {"events": 2}
     assert loading.lake.rows("SELECT key_id, principal FROM lake.events") == [("key_1", None)]
+
+
+@pytest.mark.parametrize("shown", ["abc…9e1d", "key@example", "AKIAIOSFODNNEXAMPLE", "key-7"])
+def test_an_id_that_is_no_word_goes_from_the_texts_of_others(loading: Loading, shown: str) -> None:
+    loading.take([event(key_id=shown), event(key_id="key_1", user_agent=f"proxy/1.0 {shown}.")])
+    maintain.forget(loading.lake, shown)
+    agents = loading.lake.rows("SELECT key_id, user_agent FROM lake.events")
+    assert agents == [("key_1", "proxy/1.0 [forgotten].")]

@@ -274,11 +274,13 @@ def _is_clear(mark: str) -> bool:
     """Whether an id is no word that a log may have: ``key_1`` is not; ``api``, ``v1``, ``200`` are.
 
     It has letters and digits, and 12 characters, or five with ``_`` or ``-`` among them; or it is
-    16 capitals or digits, or a mail address.
+    16 capitals or digits, or a mail address or a masked form.
     """
+    if len(mark) >= 5 and re.search("[@…]", mark):
+        return True
     if re.search(r"[^\W\d_]", mark) and re.search(r"\d", mark):
         return len(mark) >= 12 or (len(mark) >= 5 and re.search("[_-]", mark) is not None)
-    return "@" in mark[1:] or (len(mark) >= 16 and (mark.isupper() or mark.isdigit()))
+    return len(mark) >= 16 and (mark.isupper() or mark.isdigit())
 
 
 def _known(lake: Lake, named: str) -> _Known | None:
@@ -382,12 +384,12 @@ def _of_it(known: _Known, table: str, texts: Mapping[str, str]) -> str:
 def _erase(lake: Lake, known: _Known) -> Forgotten:
     """Delete what is of it, and mend what names it."""
     found = Forgotten(known.marks[0])
-    columns = _text_columns(lake)
-    lake.create_text_function("mend_text", _mender(known.clear, known.names))
-    lake.create_text_function("mend_logged", _mender(known.clear, ()))
-    lake.create_text_function("mend_document", _document_mender(known.unclear, known.names))
-    lake.create_text_function("mend_words", _mender(known.unclear, known.names))
-    lake.create_text_function("mend_key", lambda text: FORGOTTEN if text in known.unclear else text)
+    columns, clear, unclear = _text_columns(lake), known.clear, known.unclear
+    lake.create_text_function("mend_text", _mender(clear, known.names))
+    lake.create_text_function("mend_logged", _mender(clear, ()))
+    lake.create_text_function("mend_document", _document_mender(unclear, known.names))
+    lake.create_text_function("mend_words", _mender(unclear, known.names))
+    lake.create_text_function("mend_key", lambda text: FORGOTTEN if text in unclear else text)
     if not known.is_address:
         _delete_alerts(lake, known.marks[0], found)
     for table, texts in columns.items():
@@ -396,13 +398,13 @@ def _erase(lake: Lake, known: _Known) -> Forgotten:
     # Stored reviews are made anew.
     del columns["reviews"]
     for table, texts in columns.items():
-        if known.clear:
+        if clear:
             for name, kind in texts.items():
                 mend = "mend_logged" if name in _LOGGED else "mend_text"
-                naming = _names_one(f'"{name}"::VARCHAR', known.clear)
+                naming = _names_one(f'"{name}"::VARCHAR', clear)
                 _mend(lake, table, name, kind, mend, naming, found)
-        if known.unclear:
-            _mend_unclear(lake, table, texts, known.unclear, found)
+        if unclear:
+            _mend_unclear(lake, table, texts, unclear, found)
     if found.deleted or found.mended:
         lake.execute("DELETE FROM lake.reviews")
     return found
