@@ -225,7 +225,7 @@ def demo(
     from keywatch.report import render_demo_verdict, render_review
     from keywatch.text.phrases import count
 
-    if keys < sample.LEAST_KEYS or not sample.LEAST_WEEKS <= weeks <= sample.MOST_WEEKS or seed < 0:
+    if not sample.can_be_made(keys, weeks, seed):
         raise UsageError(
             f"--keys {keys} --weeks {weeks} --seed {seed}: a sample has {sample.LEAST_KEYS} keys "
             f"or more, {sample.LEAST_WEEKS} to {sample.MOST_WEEKS} weeks, and a seed of 0 or more"

@@ -12,6 +12,7 @@ from keywatch.lake import Lake
 from keywatch.model import Window
 from keywatch.report import drawn
 from keywatch.review import history, questions
+from keywatch.review.verdict_visits import the_one
 from keywatch.text.phrases import count, duration, listed, window_label
 
 if TYPE_CHECKING:
@@ -221,9 +222,7 @@ def key_id_of(lake: Lake, key: str) -> str:
     ]
     if not found:
         raise UsageError(f"no key {key!r} in the lake; use its key_id, masked form or name")
-    if len(found) > 1 and key not in found:
-        raise UsageError(f"{key!r} matches several keys: {', '.join(found)}; use the key_id")
-    return key if key in found else found[0]
+    return the_one(key, found)
 
 
 def _document(

@@ -40,6 +40,11 @@ LEAST_KEYS, LEAST_WEEKS, MOST_WEEKS = 2, 2, 1000
 """What a world can be made of."""
 
 
+def can_be_made(keys: int, weeks: int, seed: int) -> bool:
+    """Whether there is a world of so many keys and weeks, by this seed."""
+    return keys >= LEAST_KEYS and LEAST_WEEKS <= weeks <= MOST_WEEKS and seed >= 0
+
+
 @dataclass(frozen=True)
 class World:
     """Where a made world lies and how much there is of it.
@@ -82,12 +87,7 @@ def generate(
     addresses are taken from are first compared with the databases there.
     ValueError for numbers that make no world; LookupError when the databases disagree.
     """
-    if (
-        keys < LEAST_KEYS
-        or not LEAST_WEEKS <= weeks <= MOST_WEEKS
-        or seed < 0
-        or (isinstance(thefts, int) and not 0 <= thefts <= keys)
-    ):
+    if not can_be_made(keys, weeks, seed) or (isinstance(thefts, int) and not 0 <= thefts <= keys):
         raise ValueError(
             f"a world has {LEAST_KEYS} keys or more, {LEAST_WEEKS} to {MOST_WEEKS} weeks, a seed "
             "of 0 or more, and 0 to `keys` thefts"
